@@ -1,0 +1,118 @@
+"""photo2cartoon: six networks in one file.
+
+Sources: minivision-ai/photo2cartoon (MIT); file spelling of yifu-ding/photo2cartoon-ms.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from convert.registry import Alias, Family, Kwargs, Part, Shapes
+
+__all__ = ["PHOTO2CARTOON", "discriminator_kwargs", "gan_parts", "style_network"]
+
+# The MindSpore port took the up-sampling out of UpBlock1 and UpBlock2, so its indices are one lower
+# there, and put batch norm where the reference has instance norm.
+PHOTO2CARTOON_MS_GENERATOR = Alias(
+    name="photo2cartoon-ms",
+    renames=(
+        (r"^(UpBlock[12])\.1\.weight$", r"\1.2.weight"),
+        (r"^(UpBlock[12])\.2\.(rho|gamma|beta)$", r"\1.3.\2"),
+    ),
+    neutral=(
+        (
+            "InstanceNorm2d",
+            (("gamma", 1.0), ("beta", 0.0), ("moving_mean", 0.0), ("moving_variance", 1.0)),
+        ),
+    ),
+    refusals=(
+        (
+            r"\.(moving_mean|moving_variance)$",
+            "the file carries trained batch-norm tensors where the reference has instance norm: "
+            "they belong to another function and cannot be carried over",
+        ),
+    ),
+)
+PHOTO2CARTOON_MS_DISCRIMINATOR = Alias(
+    name="photo2cartoon-ms",
+    refusals=(
+        (
+            r"^(model\.\d+|gap_fc|gmp_fc|conv)\.weight$",
+            "the network was trained without spectral norm: its weight is not the reference's weight_orig, "
+            "and the vectors u and v do not exist",
+        ),
+    ),
+)
+
+
+def style_network(shapes: Shapes, dim: int) -> Kwargs:
+    """Tell the light from the full model, and the image size of the full one, by the style network's input."""
+    columns = shapes["FC.0.weight"][1]
+    if columns == dim:
+        return {"light": True, "img_size": 256}
+    return {"light": False, "img_size": 4 * math.isqrt(columns // dim)}
+
+
+def generator_kwargs(shapes: Shapes) -> Kwargs | None:
+    """Constructor arguments of the generator behind a checkpoint's shapes, None for other networks."""
+    if not {"HourGlass1.Conv1.weight", "ConvBlock1.1.weight", "FC.0.weight"} <= shapes.keys():
+        return None
+    ngf = shapes["ConvBlock1.1.weight"][0]
+    return {"ngf": ngf, **style_network(shapes, ngf * 4)}
+
+
+def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
+    """Constructor arguments of the discriminator behind a checkpoint's shapes, None for other networks."""
+    first = shapes.get("model.1.bias")
+    convolutions = sum(name.startswith("model.") and name.endswith(".bias") for name in shapes)
+    if first is None or "gap_fc.weight_orig" not in shapes and "gap_fc.weight" not in shapes:
+        return None
+    weight = shapes.get("model.1.weight_orig") or shapes.get("model.1.weight") or (0, 3)
+    return {"input_nc": weight[1], "ndf": first[0], "n_layers": convolutions + 1}
+
+
+def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part, ...]:
+    """Return the generators followed by global (7 layers) and local (5 layers) discriminators for A and B."""
+    discriminator = partial(
+        Part,
+        class_name=f"{module}.Discriminator",
+        infer=discriminator_kwargs,
+        input_shape=(1, 3, 256, 256),
+        outputs=("logit", "cam_logit", "heatmap"),
+        training=True,
+        aliases=(PHOTO2CARTOON_MS_DISCRIMINATOR,),
+    )
+    depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
+    return generators + tuple(
+        discriminator(name=name, kwargs={"input_nc": 3, "ndf": ndf, "n_layers": depth}) for name, depth in depths
+    )
+
+
+PHOTO2CARTOON = Family(
+    name="photo2cartoon",
+    title="photo2cartoon: portrait photo to cartoon",
+    paper="U-GAT-IT, arXiv 1907.10830",
+    source="minivision-ai/photo2cartoon",
+    licence="MIT",
+    parts=gan_parts(
+        tuple(
+            Part(
+                name=name,
+                class_name="photo2cartoon.ResnetGenerator",
+                kwargs={"ngf": 32, "img_size": 256, "light": True},
+                infer=generator_kwargs,
+                input_shape=(1, 3, 256, 256),
+                outputs=("image", "cam_logit", "heatmap"),
+                aliases=(PHOTO2CARTOON_MS_GENERATOR,),
+            )
+            for name in ("genA2B", "genB2A")
+        ),
+        "photo2cartoon",
+        ndf=32,
+    ),
+    notes=(
+        "56 ConvBlock4 weights per generator exist but take no part; they are carried along unchanged.",
+        "The discriminators' attention multiplies by weight_orig, not by the normalised weight.",
+    ),
+)

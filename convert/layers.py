@@ -1,0 +1,61 @@
+"""The naming rules: what each layer type calls its tensors in PyTorch and in MindSpore.
+
+One row per layer type. A tensor that a row does not name is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["LAYER_RULES", "SPECTRAL_NORM", "LayerRule", "rule_for"]
+
+SPECTRAL_NORM = " (spectral norm)"
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """How the tensors of one layer type are named on both sides.
+
+    Attributes:
+        torch_type: class name in PyTorch or `torch_ref`; SPECTRAL_NORM is appended for wrapped layers.
+        mindspore_type: class name in MindSpore or `ms_models`.
+        names: PyTorch tensor name -> MindSpore parameter name.
+        carried: PyTorch tensors that the MindSpore layer lacks. They travel in the file under their
+            PyTorch name, so that the way back is bit-exact, and start at zero when a file lacks them.
+    """
+
+    torch_type: str
+    mindspore_type: str
+    names: Mapping[str, str]
+    carried: frozenset[str] = field(default=frozenset())
+
+
+_SAME = {"weight": "weight", "bias": "bias"}
+_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_SPECTRAL = {name: name for name in ("bias", "weight_orig", "weight_u", "weight_v")}
+
+LAYER_RULES: tuple[LayerRule, ...] = (
+    LayerRule("Conv2d", "Conv2d", _SAME),
+    LayerRule("Linear", "Dense", _SAME),
+    LayerRule("BatchNorm1d", "BatchNorm1d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
+    LayerRule("BatchNorm2d", "BatchNorm2d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
+    LayerRule("PReLU", "PReLU", {"weight": "w"}),
+    LayerRule("Conv2d" + SPECTRAL_NORM, "SpectralNormConv2d", _SPECTRAL),
+    LayerRule("Linear" + SPECTRAL_NORM, "SpectralNormLinear", _SPECTRAL),
+    LayerRule("AdaLIN", "AdaLIN", {"rho": "rho"}),
+    LayerRule("LIN", "LIN", {"rho": "rho", "gamma": "gamma", "beta": "beta"}),
+    LayerRule("SoftAdaLIN", "SoftAdaLIN", {"w_gamma": "w_gamma", "w_beta": "w_beta"}),
+)
+
+
+def rule_for(torch_type: str) -> LayerRule:
+    """Return the rule of a layer type.
+
+    Raises:
+        KeyError: for a layer type without a rule; a new layer needs a new row above.
+    """
+    for rule in LAYER_RULES:
+        if rule.torch_type == torch_type:
+            return rule
+    raise KeyError(f"no naming rule for layers of type {torch_type}; add a row to convert/layers.py")

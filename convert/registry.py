@@ -1,0 +1,118 @@
+"""The registry: every family of networks that Toonport knows, as one literal tuple."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convert.errors import InputError
+
+__all__ = ["Alias", "Family", "Part", "Shapes", "families", "family_named", "part_named", "resolve"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+Kwargs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another spelling of a network's tensors, used by files of another system.
+
+    Attributes:
+        name: the system whose files are meant.
+        renames: (pattern, replacement) pairs, file name -> PyTorch name.
+        neutral: tensors of layers the reference does not have, as (layer type of the reference at that
+            place, name -> value with which the tensor has no effect). Files whose tensors hold exactly
+            these values lose nothing when they are left out; any other value is refused.
+        refusals: (pattern of an unexpected name, reason) pairs that explain a refusal.
+    """
+
+    name: str
+    renames: tuple[tuple[str, str], ...] = ()
+    neutral: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
+    refusals: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a family.
+
+    Attributes:
+        name: name inside the family's checkpoint file, e.g. "genA2B".
+        class_name: "file.Class", the same in `torch_ref` and `ms_models`.
+        kwargs: constructor arguments of the released weights.
+        infer: constructor arguments from a checkpoint's shapes, or None when it is another network.
+        input_shape: input of the released configuration, [N, C, H, W].
+        outputs: names of the tensors that the network returns, in order.
+        training: whether the network normally runs in train mode (spectral norm moves) when compared.
+        aliases: other spellings that are understood.
+    """
+
+    name: str
+    class_name: str
+    kwargs: Mapping[str, Any]
+    infer: Callable[[Shapes], Kwargs | None]
+    input_shape: tuple[int, int, int, int]
+    outputs: tuple[str, ...]
+    training: bool = False
+    aliases: tuple[Alias, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """A system of networks that are trained and shipped together.
+
+    Attributes:
+        name: the word used on the command line.
+        title, paper, source, licence: where it comes from.
+        parts: its networks, in the order of the released file.
+        notes: what a user should know, e.g. bugs of the source that are kept or mended.
+    """
+
+    name: str
+    title: str
+    paper: str
+    source: str
+    licence: str
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def families() -> tuple[Family, ...]:
+    """Return every family, in the order in which they are offered to the user."""
+    from convert.families import FAMILIES
+
+    return FAMILIES
+
+
+def family_named(name: str) -> Family:
+    """Return the family called `name`.
+
+    Raises:
+        InputError: lists the names there are.
+    """
+    for family in families():
+        if family.name == name:
+            return family
+    known = ", ".join(family.name for family in families())
+    raise InputError(f"unknown family '{name}'; known families: {known}")
+
+
+def part_named(family: Family, name: str) -> Part:
+    """Return the part of `family` called `name`.
+
+    Raises:
+        InputError: lists the names there are.
+    """
+    for part in family.parts:
+        if part.name == name:
+            return part
+    known = ", ".join(part.name for part in family.parts)
+    raise InputError(f"{family.name} has no part '{name}'; its parts: {known}")
+
+
+def resolve(package: str, class_name: str) -> Any:
+    """Import and return a network class, e.g. resolve("torch_ref", "ugatit.ResnetGenerator")."""
+    module, _, name = class_name.rpartition(".")
+    return getattr(importlib.import_module(f"{package}.{module}"), name)

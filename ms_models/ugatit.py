@@ -1,0 +1,118 @@
+"""U-GAT-IT: the base network of photo2cartoon, without hourglasses and content features.
+
+Paper: U-GAT-IT (arXiv 1907.10830). System: znxlwm/UGATIT-pytorch (MIT).
+Its discriminator is photo2cartoon's, key for key.
+"""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+
+from ms_models.layers import (
+    LIN,
+    InstanceNorm2d,
+    ResnetAdaLINBlock,
+    ResnetBlock,
+    Upsample,
+    channel_max,
+    channel_mean,
+    require_size,
+)
+from ms_models.photo2cartoon import Discriminator
+
+__all__ = ["Discriminator", "ResnetGenerator"]
+
+
+class ResnetGenerator(nn.Cell):
+    """Generator with one gamma/beta pair, computed from the attended features, for all adaptive blocks.
+
+    Args:
+        input_nc, output_nc: image channels.
+        ngf: channels of the first layer.
+        n_blocks: residual blocks on each side of the bottleneck (the system's scripts use 4).
+        img_size: side of the training images; fixes the input size of the full model.
+        light: True feeds the style network the mean of each channel, False the whole feature map.
+    """
+
+    def __init__(
+        self,
+        input_nc: int = 3,
+        output_nc: int = 3,
+        ngf: int = 64,
+        n_blocks: int = 4,
+        img_size: int = 256,
+        light: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_blocks, self.img_size, self.light = n_blocks, img_size, light
+        dim = ngf * 4
+        self.gap_fc = nn.Dense(dim, 1, has_bias=False)
+        self.gmp_fc = nn.Dense(dim, 1, has_bias=False)
+        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
+        self.relu = nn.ReLU()
+        self.gamma = nn.Dense(dim, dim, has_bias=False)
+        self.beta = nn.Dense(dim, dim, has_bias=False)
+        for index in range(n_blocks):
+            setattr(self, f"UpBlock1_{index + 1}", ResnetAdaLINBlock(dim))
+        self.DownBlock = nn.SequentialCell(*_encoder(input_nc, ngf, n_blocks))
+        style_inputs = dim if light else dim * (img_size // 4) ** 2
+        self.FC = nn.SequentialCell(
+            nn.Dense(style_inputs, dim, has_bias=False), nn.ReLU(), nn.Dense(dim, dim, has_bias=False), nn.ReLU()
+        )
+        self.UpBlock2 = nn.SequentialCell(*_decoder(output_nc, ngf))
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Translate images.
+
+        Args:
+            x: [N, input_nc, H, W] in [-1, 1]; H and W multiples of 4 and at least 8
+                (full model: exactly img_size).
+
+        Returns:
+            image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1, H/4, W/4].
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("U-GAT-IT generator", x, 4, 8, None if self.light else self.img_size)
+        x = self.DownBlock(x)  # [N, 4C, H/4, W/4]
+        cam_logit = ops.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
+        by_gap = x * self.gap_fc.weight[:, :, None, None]
+        by_gmp = x * self.gmp_fc.weight[:, :, None, None]
+        x = self.relu(self.conv1x1(ops.cat((by_gap, by_gmp), 1)))  # [N, 4C, H/4, W/4]
+        heatmap = x.sum(1, keepdims=True)  # [N, 1, H/4, W/4]
+        style = self.FC(channel_mean(x) if self.light else x.reshape(x.shape[0], -1))  # [N, 4C]
+        gamma, beta = self.gamma(style), self.beta(style)  # [N, 4C] each
+        for index in range(self.n_blocks):
+            x = getattr(self, f"UpBlock1_{index + 1}")(x, gamma, beta)
+        return self.UpBlock2(x), cam_logit, heatmap
+
+
+def _encoder(input_nc: int, ngf: int, n_blocks: int) -> list[nn.Cell]:
+    layers: list[nn.Cell] = [
+        nn.ReflectionPad2d(3),
+        nn.Conv2d(input_nc, ngf, 7, pad_mode="valid"),
+        InstanceNorm2d(ngf),
+        nn.ReLU(),
+    ]
+    for dim in (ngf, ngf * 2):
+        layers += [
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(dim, dim * 2, 3, stride=2, pad_mode="valid"),
+            InstanceNorm2d(dim * 2),
+            nn.ReLU(),
+        ]
+    return layers + [ResnetBlock(ngf * 4) for _ in range(n_blocks)]
+
+
+def _decoder(output_nc: int, ngf: int) -> list[nn.Cell]:
+    layers: list[nn.Cell] = []
+    for dim in (ngf * 4, ngf * 2):
+        layers += [
+            Upsample(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(dim, dim // 2, 3, pad_mode="valid"),
+            LIN(dim // 2),
+            nn.ReLU(),
+        ]
+    return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), nn.Tanh()]

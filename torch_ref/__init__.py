@@ -1,0 +1,1 @@
+"""PyTorch reference networks, losses and training steps. Imports torch, never MindSpore."""

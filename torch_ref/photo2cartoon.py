@@ -1,0 +1,289 @@
+"""photo2cartoon: U-GAT-IT with hourglass blocks, content features and Soft-AdaLIN.
+
+Paper: U-GAT-IT (arXiv 1907.10830). System: minivision-ai/photo2cartoon (MIT).
+The attribute names are the reference's: its checkpoints depend on them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torch_ref.layers import LIN, ResnetBlock, SoftAdaLIN, channel_max, channel_mean, require_size, spectral_norm
+
+__all__ = ["ConvBlock", "Discriminator", "HourGlass", "HourGlassBlock", "ResnetGenerator", "ResnetSoftAdaLINBlock"]
+
+
+class ConvBlock(nn.Module):
+    """Three pre-activated 3x3 convolutions whose outputs (1/2, 1/4, 1/4 of dim_out) are concatenated.
+
+    ConvBlock4 projects the shortcut when dim_in differs from dim_out; otherwise its weight exists
+    (the reference creates it) but takes no part: it has no gradient and no optimiser moves it.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.project_shortcut = dim_in != dim_out
+        self.ConvBlock1 = _preactivated_conv(dim_in, dim_out // 2)
+        self.ConvBlock2 = _preactivated_conv(dim_out // 2, dim_out // 4)
+        self.ConvBlock3 = _preactivated_conv(dim_out // 4, dim_out // 4)
+        self.ConvBlock4 = nn.Sequential(
+            nn.InstanceNorm2d(dim_in), nn.ReLU(), nn.Conv2d(dim_in, dim_out, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, dim_out, H, W]."""
+        x1 = self.ConvBlock1(x)  # [N, dim_out/2, H, W]
+        x2 = self.ConvBlock2(x1)  # [N, dim_out/4, H, W]
+        x3 = self.ConvBlock3(x2)  # [N, dim_out/4, H, W]
+        shortcut = self.ConvBlock4(x) if self.project_shortcut else x
+        return shortcut + torch.cat((x1, x2, x3), 1)
+
+
+def _preactivated_conv(dim_in: int, dim_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.InstanceNorm2d(dim_in), nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(dim_in, dim_out, 3, bias=False)
+    )
+
+
+class HourGlassBlock(nn.Module):
+    """Four levels of 2x2 average pooling down and nearest up-sampling back, with a skip at each level."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.ConvBlock1_1 = ConvBlock(dim_in, dim_out)
+        self.ConvBlock1_2 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock2_1 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock2_2 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock3_1 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock3_2 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock4_1 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock4_2 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock5 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock6 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock7 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock8 = ConvBlock(dim_out, dim_out)
+        self.ConvBlock9 = ConvBlock(dim_out, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, dim_out, H, W]; H and W multiples of 16."""
+        skip1 = self.ConvBlock1_1(x)
+        down1 = self.ConvBlock1_2(F.avg_pool2d(x, 2))  # [N, dim_out, H/2, W/2]
+        skip2 = self.ConvBlock2_1(down1)
+        down2 = self.ConvBlock2_2(F.avg_pool2d(down1, 2))  # [N, dim_out, H/4, W/4]
+        skip3 = self.ConvBlock3_1(down2)
+        down3 = self.ConvBlock3_2(F.avg_pool2d(down2, 2))  # [N, dim_out, H/8, W/8]
+        skip4 = self.ConvBlock4_1(down3)
+        down4 = self.ConvBlock4_2(F.avg_pool2d(down3, 2))  # [N, dim_out, H/16, W/16]
+        bottom = self.ConvBlock5(down4)
+        up4 = skip4 + _double(self.ConvBlock6(bottom))
+        up3 = skip3 + _double(self.ConvBlock7(up4))
+        up2 = skip2 + _double(self.ConvBlock8(up3))
+        return skip1 + _double(self.ConvBlock9(up2))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class HourGlass(nn.Module):
+    """Hourglass stage that also predicts an RGB image and, in residual form, feeds it back.
+
+    use_res: True keeps dim_in channels (x + Conv2(y) + Conv3(Conv1(y))); False returns Conv1(y), 3 channels.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, use_res: bool = True) -> None:
+        super().__init__()
+        self.use_res = use_res
+        self.HG = nn.Sequential(
+            HourGlassBlock(dim_in, dim_out),
+            ConvBlock(dim_out, dim_out),
+            nn.Conv2d(dim_out, dim_out, 1, bias=False),
+            nn.InstanceNorm2d(dim_out),
+            nn.ReLU(),
+        )
+        self.Conv1 = nn.Conv2d(dim_out, 3, 1)
+        if use_res:
+            self.Conv2 = nn.Conv2d(dim_out, dim_out, 1)
+            self.Conv3 = nn.Conv2d(3, dim_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, dim_out, H, W], or [N, 3, H, W] without residual."""
+        features = self.HG(x)
+        rgb = self.Conv1(features)  # [N, 3, H, W]
+        return x + self.Conv2(features) + self.Conv3(rgb) if self.use_res else rgb
+
+
+class ResnetSoftAdaLINBlock(nn.Module):
+    """Residual block of the decoder with Soft-AdaLIN norms."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.pad1 = nn.ReflectionPad2d(1)
+        self.conv1 = nn.Conv2d(dim, dim, 3, bias=False)
+        self.norm1 = SoftAdaLIN(dim)
+        self.relu1 = nn.ReLU()
+        self.pad2 = nn.ReflectionPad2d(1)
+        self.conv2 = nn.Conv2d(dim, dim, 3, bias=False)
+        self.norm2 = SoftAdaLIN(dim)
+
+    def forward(self, x: Tensor, content: Tensor, style: Tensor) -> Tensor:
+        """x [N, dim, H, W], content and style [N, dim] -> [N, dim, H, W]."""
+        out = self.relu1(self.norm1(self.conv1(self.pad1(x)), content, style))
+        return x + self.norm2(self.conv2(self.pad2(out)), content, style)
+
+
+class ResnetGenerator(nn.Module):
+    """Generator: photo in, cartoon out, with the class activation map (CAM) of the attention.
+
+    Args:
+        ngf: channels of the first layer (the released weights use 32).
+        img_size: side of the training images; fixes the input size of the full model.
+        light: True feeds the style network the mean of each channel, False the whole feature map.
+    """
+
+    def __init__(self, ngf: int = 64, img_size: int = 256, light: bool = False) -> None:
+        super().__init__()
+        self.img_size, self.light = img_size, light
+        dim = ngf * 4
+        self.ConvBlock1 = nn.Sequential(
+            nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7, bias=False), nn.InstanceNorm2d(ngf), nn.ReLU()
+        )
+        self.HourGlass1 = HourGlass(ngf, ngf)
+        self.HourGlass2 = HourGlass(ngf, ngf)
+        self.DownBlock1 = _down_block(ngf, ngf * 2)
+        self.DownBlock2 = _down_block(ngf * 2, dim)
+        self.EncodeBlock1 = ResnetBlock(dim)
+        self.EncodeBlock2 = ResnetBlock(dim)
+        self.EncodeBlock3 = ResnetBlock(dim)
+        self.EncodeBlock4 = ResnetBlock(dim)
+        self.gap_fc = nn.Linear(dim, 1)
+        self.gmp_fc = nn.Linear(dim, 1)
+        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1)
+        self.relu = nn.ReLU()
+        style_inputs = dim if light else dim * (img_size // 4) ** 2
+        self.FC = nn.Sequential(nn.Linear(style_inputs, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
+        self.DecodeBlock1 = ResnetSoftAdaLINBlock(dim)
+        self.DecodeBlock2 = ResnetSoftAdaLINBlock(dim)
+        self.DecodeBlock3 = ResnetSoftAdaLINBlock(dim)
+        self.DecodeBlock4 = ResnetSoftAdaLINBlock(dim)
+        self.UpBlock1 = _up_block(dim, ngf * 2)
+        self.UpBlock2 = _up_block(ngf * 2, ngf)
+        self.HourGlass3 = HourGlass(ngf, ngf)
+        self.HourGlass4 = HourGlass(ngf, ngf, use_res=False)
+        self.ConvBlock2 = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, bias=False), nn.Tanh())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn photos into cartoons.
+
+        Args:
+            x: [N, 3, H, W] RGB in [-1, 1]; H and W multiples of 16 and at least 32
+                (full model: exactly img_size).
+
+        Returns:
+            image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map [N, 1, H/4, W/4].
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("photo2cartoon generator", x, 16, 32, None if self.light else self.img_size)
+        x = self.HourGlass2(self.HourGlass1(self.ConvBlock1(x)))  # [N, C, H, W]
+        x = self.DownBlock2(self.DownBlock1(x))  # [N, 4C, H/4, W/4]
+        encoded1 = self.EncodeBlock1(x)
+        encoded2 = self.EncodeBlock2(encoded1)
+        encoded3 = self.EncodeBlock3(encoded2)
+        x = self.EncodeBlock4(encoded3)
+        contents = [channel_mean(encoded) for encoded in (encoded1, encoded2, encoded3, x)]  # 4 x [N, 4C]
+
+        cam_logit = torch.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
+        by_gap = x * self.gap_fc.weight[:, :, None, None]
+        by_gmp = x * self.gmp_fc.weight[:, :, None, None]
+        x = self.relu(self.conv1x1(torch.cat((by_gap, by_gmp), 1)))  # [N, 4C, H/4, W/4]
+        heatmap = x.sum(1, keepdim=True)  # [N, 1, H/4, W/4]
+
+        style = self.FC(channel_mean(x) if self.light else x.flatten(1))  # [N, 4C]
+        x = self.DecodeBlock1(x, contents[3], style)
+        x = self.DecodeBlock2(x, contents[2], style)
+        x = self.DecodeBlock3(x, contents[1], style)
+        x = self.DecodeBlock4(x, contents[0], style)
+        x = self.UpBlock2(self.UpBlock1(x))  # [N, C, H, W]
+        return self.ConvBlock2(self.HourGlass4(self.HourGlass3(x))), cam_logit, heatmap
+
+
+def _down_block(dim_in: int, dim_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(dim_in, dim_out, 3, stride=2, bias=False),
+        nn.InstanceNorm2d(dim_out),
+        nn.ReLU(),
+    )
+
+
+def _up_block(dim_in: int, dim_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2.0, mode="nearest"),
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(dim_in, dim_out, 3, bias=False),
+        LIN(dim_out),
+        nn.ReLU(),
+    )
+
+
+class Discriminator(nn.Module):
+    """Spectrally normalised patch discriminator with CAM attention (photo2cartoon and U-GAT-IT alike).
+
+    The attention multiplies the features by the raw `weight_orig` of the CAM layers, while the CAM
+    logits use the normalised weight: so does the reference, and trained weights rely on it.
+
+    Args:
+        input_nc: channels of the image.
+        ndf: channels of the first layer.
+        n_layers: 7 for the global discriminator, 5 for the local one.
+    """
+
+    def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 5) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        dim = ndf * 2 ** (n_layers - 2)
+        self.gap_fc = spectral_norm(nn.Linear(dim, 1, bias=False))
+        self.gmp_fc = spectral_norm(nn.Linear(dim, 1, bias=False))
+        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1)
+        self.leaky_relu = nn.LeakyReLU(0.2)
+        self.pad = nn.ReflectionPad2d(1)
+        self.conv = spectral_norm(nn.Conv2d(dim, 1, 4, bias=False))
+        self.model = nn.Sequential(*_discriminator_body(input_nc, ndf, n_layers))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge images.
+
+        Args:
+            x: [N, input_nc, H, W] in [-1, 1]; sides at least 3 * 2 ** (n_layers - 2).
+
+        Returns:
+            logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1].
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("discriminator", x, 1, 3 * 2 ** (self.n_layers - 2))
+        x = self.model(x)  # [N, K, h + 1, w + 1]
+        cam_logit = torch.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
+        by_gap = x * self.gap_fc.weight_orig[:, :, None, None]
+        by_gmp = x * self.gmp_fc.weight_orig[:, :, None, None]
+        x = self.leaky_relu(self.conv1x1(torch.cat((by_gap, by_gmp), 1)))  # [N, K, h + 1, w + 1]
+        heatmap = x.sum(1, keepdim=True)
+        return self.conv(self.pad(x)), cam_logit, heatmap
+
+
+def _discriminator_body(input_nc: int, ndf: int, n_layers: int) -> list[nn.Module]:
+    widths = [input_nc] + [ndf * 2**level for level in range(n_layers - 1)]
+    layers: list[nn.Module] = []
+    for level, (dim_in, dim_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        stride = 1 if level == n_layers - 2 else 2
+        layers += [
+            nn.ReflectionPad2d(1),
+            spectral_norm(nn.Conv2d(dim_in, dim_out, 4, stride=stride)),
+            nn.LeakyReLU(0.2),
+        ]
+    return layers
