@@ -15,7 +15,7 @@ from convert.errors import InputError
 from convert.layers import SPECTRAL_NORM, rule_for
 from convert.registry import Part, resolve
 
-__all__ = ["Plan", "Problems", "Row", "TensorSpec", "build_plan"]
+__all__ = ["Plan", "Problems", "Row", "TensorSpec", "build_plan", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,17 @@ class Problems:
         return len(self.missing) + len(self.unexpected) + len(self.misshaped)
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, limit: int | None = None) -> str:
+        """List the tensors of each kind: all of them, or at most `limit`."""
         groups = (("missing", self.missing), ("unexpected", self.unexpected), ("wrong shape or type", self.misshaped))
-        return "; ".join(f"{len(names)} {word}: {', '.join(names)}" for word, names in groups if names)
+        return "; ".join(f"{len(names)} {word}: {_listed(names, limit)}" for word, names in groups if names)
+
+
+def _listed(names: tuple[str, ...], limit: int | None) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if limit is None or len(names) <= limit else f"{shown}, ..."
 
 
 @dataclass(frozen=True)
@@ -126,9 +135,16 @@ def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
     import torch
 
     with torch.device("meta"):
-        network = resolve("torch_ref", class_name)(**dict(kwargs))
-    modules = dict(network.named_modules())
-    layer_types = {path: _layer_type(module) for path, module in modules.items()}
+        return plan_of(resolve("torch_ref", class_name)(**dict(kwargs)))
+
+
+def plan_of(network: Any) -> Plan:
+    """Return the plan of a PyTorch network that exists already.
+
+    Raises:
+        KeyError: a layer type with tensors has no naming rule.
+    """
+    layer_types = {path: _layer_type(module) for path, module in network.named_modules()}
     rows = tuple(
         _row(name, tensor, *_split(name), layer_types[_split(name)[0]])
         for name, tensor in network.state_dict(keep_vars=True).items()

@@ -1,1 +1,9 @@
-"""MindSpore twins of `torch_ref`: same file, class and attribute names. Imports MindSpore, never torch."""
+"""MindSpore twins of `torch_ref`: same file, class and attribute names. Imports MindSpore, never torch.
+
+Importing this package prepares the process environment for MindSpore, without importing it; every
+program of the project imports it before any framework.
+"""
+
+from ms_models.environment import prepare_environment
+
+prepare_environment()

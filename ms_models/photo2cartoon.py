@@ -15,6 +15,7 @@ from ms_models.layers import (
     SoftAdaLIN,
     SpectralNormConv2d,
     SpectralNormLinear,
+    Tanh,
     Upsample,
     channel_max,
     channel_mean,
@@ -182,7 +183,7 @@ class ResnetGenerator(nn.Cell):
         self.UpBlock2 = _up_block(ngf * 2, ngf)
         self.HourGlass3 = HourGlass(ngf, ngf)
         self.HourGlass4 = HourGlass(ngf, ngf, use_res=False)
-        self.ConvBlock2 = nn.SequentialCell(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, pad_mode="valid"), nn.Tanh())
+        self.ConvBlock2 = nn.SequentialCell(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, pad_mode="valid"), Tanh())
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn photos into cartoons.

@@ -13,6 +13,7 @@ from ms_models.layers import (
     InstanceNorm2d,
     ResnetAdaLINBlock,
     ResnetBlock,
+    Tanh,
     Upsample,
     channel_max,
     channel_mean,
@@ -115,4 +116,4 @@ def _decoder(output_nc: int, ngf: int) -> list[nn.Cell]:
             LIN(dim // 2),
             nn.ReLU(),
         ]
-    return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), nn.Tanh()]
+    return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), Tanh()]

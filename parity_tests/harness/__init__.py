@@ -1,0 +1,1 @@
+"""The checker: capture, compare, judge and report, each in its own file."""

@@ -1,0 +1,184 @@
+"""Conversion: read networks from a file, write them under the names of the other side, keep a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, file_format, sha256_of, tensor_sha256, write_checkpoint
+from convert.identify import Network, identify, open_source
+from convert.ledger import LedgerEntry, ledger_path, verify_ledger, write_ledger
+from convert.plan import Row, TensorSpec
+
+__all__ = ["Conversion", "convert_file", "load_networks", "mindspore_arrays", "require_finite", "torch_arrays"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        outputs: the files written.
+        ledgers: the ledger of each.
+        networks: what was found in the source.
+        ignored: things in the source that are not tensors, as name -> text.
+    """
+
+    outputs: tuple[Path, ...]
+    ledgers: tuple[Path, ...]
+    networks: tuple[Network, ...]
+    ignored: Mapping[str, str]
+
+
+def load_networks(source: str | Path, family: str | None = None, part: str | None = None) -> list[Network]:
+    """Open a checkpoint of any format, check it against its ledger, and return its networks.
+
+    Raises:
+        InputError: see `convert.identify.identify` and `convert.ledger.verify_ledger`.
+    """
+    checkpoint = open_source(source)
+    verify_ledger(checkpoint)
+    networks = identify(checkpoint, family, part)
+    for network in networks:
+        require_finite(network)
+    return networks
+
+
+def torch_arrays(network: Network) -> dict[str, Array]:
+    """Return PyTorch name -> values, in state-dict order."""
+    return {row.torch: network.tensors[row.torch].read() for row in _present(network)}
+
+
+def mindspore_arrays(network: Network) -> dict[str, Array]:
+    """Return MindSpore name -> values, without the tensors that the MindSpore network lacks."""
+    return {row.mindspore: network.tensors[row.torch].read() for row in _present(network) if not row.carried}
+
+
+def convert_file(
+    source: str | Path,
+    target: str | Path,
+    family: str | None = None,
+    part: str | None = None,
+    names: str | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a checkpoint; the direction follows from the suffixes.
+
+    Args:
+        source: file to read; "{part}" in the name stands for each network's name (one file per network).
+        target: file to write; "{part}" writes one file per network, otherwise several networks share it.
+        family: family of the source, or None to find it by the tensors.
+        part: convert only this network, or None for all.
+        names: "torch" or "mindspore" for a .safetensors target; default: as the source has them.
+        progress: called as (tensors done, tensors in all, name).
+
+    Returns:
+        The files written and what they hold.
+
+    Raises:
+        InputError: the source cannot be used; nothing is written then.
+    """
+    target = Path(target)
+    if Path(source).resolve() == target.resolve():
+        raise InputError(f"{target}: source and target are the same file")
+    file_format(target)
+    checkpoint = open_source(source)
+    verify_ledger(checkpoint)
+    networks = identify(checkpoint, family, part)
+    side = _side(target, checkpoint.format, networks, names)
+    for network in networks:
+        require_finite(network)
+    facts = _source_facts(checkpoint.path, checkpoint.format)
+    total = sum(len(network.tensors) for network in networks)
+    report = _Counter(total, progress)
+    groups = [[network] for network in networks] if "{part}" in target.name else [networks]
+    outputs, ledgers = [], []
+    for group in groups:
+        path = target.with_name(target.name.replace("{part}", group[0].part.name))
+        ledgers.append(_write(path, group, side, facts, report))
+        outputs.append(path)
+    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras)
+
+
+def _side(target: Path, source_format: str, networks: list[Network], names: str | None) -> str:
+    by_suffix = {"torch": "torch", "ckpt": "mindspore"}.get(file_format(target))
+    if by_suffix and names and names != by_suffix:
+        raise InputError(f"{target}: a {target.suffix} file has {by_suffix} names; drop --names {names}")
+    from_mindspore = source_format == "ckpt" or any(network.spelling == "MindSpore" for network in networks)
+    return by_suffix or names or ("mindspore" if from_mindspore else "torch")
+
+
+def _source_facts(path: Path, kind: str) -> dict[str, Any]:
+    if not path.is_file():
+        return {"file": path.name, "format": kind}
+    return {"file": path.name, "format": kind, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+class _Counter:
+    """Counts tensors for the progress display."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total, self.progress, self.done = total, progress, 0
+
+    def __call__(self, name: str) -> None:
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, self.total, name)
+
+
+def _present(network: Network) -> Iterator[Row]:
+    return (row for row in network.plan.rows if row.torch in network.tensors)
+
+
+def require_finite(network: Network) -> None:
+    """Raise InputError that lists every tensor with NaN or infinite values, if there is any."""
+    bad = []
+    for row in _present(network):
+        values = network.tensors[row.torch].read()
+        if "float" in values.dtype.name and not bool(np.isfinite(values).all()):
+            bad.append(f"{network.file_names[row.torch]} ({'NaN' if bool(np.isnan(values).any()) else 'infinite'})")
+    if bad:
+        raise InputError(f"{network.path}: {len(bad)} tensors hold values that are not finite: {', '.join(bad)}")
+
+
+def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter) -> Path:
+    several = len(networks) > 1
+    entries: list[LedgerEntry] = []
+
+    def target_name(network: Network, row: Row) -> str:
+        name = row.torch if side == "torch" else row.mindspore
+        return f"{network.part.name}.{name}" if several else name
+
+    def tensors() -> Iterator[tuple[str, Array]]:
+        for network in networks:
+            for row in _present(network):
+                values, name = network.tensors[row.torch].read(), target_name(network, row)
+                source = network.file_names[row.torch]
+                shape = tuple(values.shape)
+                entries.append(LedgerEntry(source, name, row.rule, values.dtype.name, shape, tensor_sha256(values)))
+                yield name, values
+                report(name)
+
+    specs: dict[str, TensorSpec] = {
+        target_name(network, row): network.tensors[row.torch].spec for network in networks for row in _present(network)
+    }
+    ledger_path(path).unlink(missing_ok=True)
+    write_checkpoint(path, tensors(), specs, tuple(network.part.name for network in networks) if several else ())
+    described = [
+        {
+            "family": network.family.name,
+            "part": network.part.name,
+            "kwargs": dict(network.kwargs),
+            "spelling": network.spelling,
+            "notes": list(network.notes),
+        }
+        for network in networks
+    ]
+    return write_ledger(path, facts, described, entries)

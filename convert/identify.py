@@ -1,0 +1,253 @@
+"""Which networks a checkpoint file holds, and how it spells their tensors.
+
+A file may hold one network or several under part names; it may spell tensors as PyTorch does (with or
+without DataParallel's "module.", with either form of spectral norm), as MindSpore does, or as another
+system's port did. Whatever the spelling, every tensor must be accounted for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Checkpoint, Entry, open_checkpoint
+from convert.plan import Plan, Problems, build_plan
+from convert.registry import Alias, Family, Part, families, family_named
+
+__all__ = ["Network", "identify", "open_source"]
+
+PARAMETRIZATIONS = Alias(
+    name="PyTorch parametrizations",
+    renames=(
+        (r"^(.*)\.parametrizations\.weight\.original$", r"\1.weight_orig"),
+        (r"^(.*)\.parametrizations\.weight\.0\._([uv])$", r"\1.weight_\2"),
+    ),
+)
+CLOSEST_LIMIT = 5
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network found in a file.
+
+    Attributes:
+        path: the file.
+        family, part, kwargs: what it is and how to build it.
+        plan: its tensors on both sides.
+        tensors: PyTorch name -> entry of the file, in the plan's order; carried tensors may be absent.
+        file_names: PyTorch name -> name in the file.
+        spelling: whose names the file uses, in words.
+        notes: what was left out or assumed, for the ledger and the user.
+    """
+
+    path: Path
+    family: Family
+    part: Part
+    kwargs: Mapping[str, Any]
+    plan: Plan
+    tensors: Mapping[str, Entry]
+    file_names: Mapping[str, str]
+    spelling: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A group of tensors read as one part in one spelling."""
+
+    family: Family
+    part: Part
+    kwargs: Mapping[str, Any]
+    plan: Plan
+    names: Mapping[str, str]  # PyTorch name -> name in the file
+    spelling: str
+    problems: Problems
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preference(self) -> tuple[int, int]:
+        """Fewest problems first, then the configuration closest to the released one."""
+        differing = sum(self.kwargs.get(name) != value for name, value in self.part.kwargs.items())
+        return self.problems.count, differing
+
+
+def open_source(source: str | Path) -> Checkpoint:
+    """Open a checkpoint, or several as one: "{part}" in the name stands for the name of each network."""
+    path = Path(source)
+    if "{part}" not in path.name:
+        return open_checkpoint(path)
+    pattern = re.compile(re.escape(path.name).replace(r"\{part\}", r"(\w+)") + "$")
+    found = [(match[1], file) for file in sorted(path.parent.glob("*")) if (match := pattern.match(file.name))]
+    if not found:
+        raise InputError(f"{path}: no file matches this pattern")
+    opened = [(part, open_checkpoint(file)) for part, file in found]
+    tensors = {f"{part}.{name}": entry for part, one in opened for name, entry in one.tensors.items()}
+    extras = {f"{part}.{name}": text for part, one in opened for name, text in one.extras.items()}
+    return Checkpoint(path, opened[0][1].format, tensors, extras)
+
+
+def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None = None) -> list[Network]:
+    """Return the networks of a checkpoint.
+
+    Args:
+        checkpoint: an opened file.
+        family: its family, when the user says so; else every family is tried.
+        part: the one network wanted, or None for all; also names a file that holds a single network.
+
+    Raises:
+        InputError: the tensors fit no network, or not the one asked for; lists what does not fit.
+    """
+    candidates = (family_named(family),) if family else families()
+    if part and not any(part == known.name for candidate in candidates for known in candidate.parts):
+        known = ", ".join(dict.fromkeys(known.name for candidate in candidates for known in candidate.parts))
+        raise InputError(f"unknown part '{part}'; known parts: {known}")
+    groups = _groups(checkpoint, candidates)
+    if part and None not in groups:
+        if part not in groups:
+            raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(map(str, groups))}")
+        groups = {part: groups[part]}
+    candidates = _narrow(groups, candidates)
+    networks = [_network(checkpoint, name or part, tensors, candidates) for name, tensors in groups.items()]
+    return sorted(networks, key=lambda network: network.family.parts.index(network.part))
+
+
+def _groups(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> dict[str | None, dict[str, str]]:
+    """Split names by part: part -> {name inside the network: name in the file}; None for a single network."""
+    parts = {part.name for family in candidates for part in family.parts}
+    heads = {name.partition(".")[0] for name in checkpoint.tensors}
+    if heads <= parts and not any(name in parts for name in checkpoint.tensors):
+        groups: dict[str | None, dict[str, str]] = {}
+        for name in checkpoint.tensors:
+            head, _, rest = name.partition(".")
+            groups.setdefault(head, {})[rest] = name
+    else:
+        groups = {None: {name: name for name in checkpoint.tensors}}
+    return {part: _without_data_parallel(names) for part, names in groups.items()}
+
+
+def _without_data_parallel(names: dict[str, str]) -> dict[str, str]:
+    if all(name.startswith("module.") for name in names):
+        return {name.removeprefix("module."): original for name, original in names.items()}
+    return names
+
+
+def _narrow(groups: Mapping[str | None, object], candidates: tuple[Family, ...]) -> tuple[Family, ...]:
+    """Keep the families that have all the parts that the file names."""
+    named = {name for name in groups if name}
+    return tuple(family for family in candidates if named <= {part.name for part in family.parts})
+
+
+def _network(
+    checkpoint: Checkpoint, name: str | None, names: Mapping[str, str], candidates: tuple[Family, ...]
+) -> Network:
+    attempts = [attempt for family in candidates for attempt in _attempts(checkpoint, family, name, names)]
+    if not attempts:
+        wanted = candidates[0].name if len(candidates) == 1 else "any known family"
+        first = ", ".join(list(names)[:CLOSEST_LIMIT])
+        raise InputError(
+            f"{checkpoint.path}: the tensors do not belong to {wanted} "
+            f"(the file begins with {first}); toonport inspect shows what the file holds"
+        )
+    best = min(attempts, key=lambda attempt: attempt.preference)
+    if best.problems:
+        raise InputError(_refusal(checkpoint.path, best))
+    entries = {row.torch: checkpoint.tensors[best.names[row.torch]] for row in best.plan.rows if row.torch in best.names}
+    transposed = [best.names[key] for key, entry in entries.items() if entry.transposed]
+    if transposed:
+        raise InputError(
+            f"{checkpoint.path}: stored as a transposed view, so which way round is meant is unclear: "
+            f"{', '.join(transposed)}; save the tensors with .contiguous() the right way round"
+        )
+    return Network(
+        checkpoint.path,
+        best.family,
+        best.part,
+        best.kwargs,
+        best.plan,
+        entries,
+        best.names,
+        best.spelling,
+        best.notes,
+    )
+
+
+def _refusal(path: Path, attempt: _Attempt) -> str:
+    reasons = {
+        reason
+        for alias in attempt.part.aliases
+        for pattern, reason in alias.refusals
+        if any(re.search(pattern, name) for name in attempt.problems.unexpected)
+    }
+    fits = len(attempt.plan.rows) - len(attempt.problems.missing) - len(attempt.problems.misshaped)
+    close = attempt.problems.count <= fits
+    text = attempt.problems.text(None if close else CLOSEST_LIMIT)
+    network = f"{attempt.family.name} {attempt.part.name}"
+    head = f"does not fit {network}" if close else f"fits no known network (closest: {network})"
+    return f"{path}: {head}: {'; '.join([*sorted(reasons), text])}"
+
+
+def _attempts(
+    checkpoint: Checkpoint, family: Family, name: str | None, names: Mapping[str, str]
+) -> Iterator[_Attempt]:
+    """Try every part (or the one named) in every spelling."""
+    for part in family.parts:
+        if name is not None and part.name != name:
+            continue
+        for alias in (Alias("PyTorch"), PARAMETRIZATIONS, *part.aliases):
+            renamed = _rename(alias, names)
+            if alias.renames and list(renamed) == list(names):
+                continue
+            shapes = {key: checkpoint.tensors[original].spec.shape for key, original in renamed.items()}
+            kwargs = part.infer(shapes)
+            if kwargs is None:
+                continue
+            plan = build_plan(part, kwargs)
+            yield _attempt(checkpoint, family, part, kwargs, plan, renamed, alias)
+            by_mindspore = {row.mindspore: row.torch for row in plan.rows}
+            if any(by_mindspore.get(key, key) != key for key in renamed):
+                translated = {by_mindspore.get(key, key): original for key, original in renamed.items()}
+                yield _attempt(checkpoint, family, part, kwargs, plan, translated, Alias("MindSpore"))
+
+
+def _rename(alias: Alias, names: Mapping[str, str]) -> dict[str, str]:
+    renamed: dict[str, str] = {}
+    for name, original in names.items():
+        for pattern, replacement in alias.renames:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = original
+    return renamed
+
+
+def _attempt(
+    checkpoint: Checkpoint,
+    family: Family,
+    part: Part,
+    kwargs: Mapping[str, Any],
+    plan: Plan,
+    names: Mapping[str, str],
+    alias: Alias,
+) -> _Attempt:
+    neutral = _neutral_names(checkpoint, plan, names, alias)
+    kept = {key: original for key, original in names.items() if key not in neutral}
+    problems = plan.check({key: checkpoint.tensors[original].spec for key, original in kept.items()})
+    notes = (f"left out {len(neutral)} {alias.name} tensors that have no effect",) if neutral else ()
+    return _Attempt(family, part, kwargs, plan, kept, alias.name, problems, notes)
+
+
+def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str], alias: Alias) -> set[str]:
+    """Names of tensors that the reference lacks and whose values have no effect."""
+    neutral = set()
+    for layer_type, values in alias.neutral:
+        for key, original in names.items():
+            layer, _, leaf = key.rpartition(".")
+            value = dict(values).get(leaf)
+            if value is not None and plan.layer_types.get(layer) == layer_type:
+                if bool(np.all(checkpoint.tensors[original].read() == value)):
+                    neutral.add(key)
+    return neutral

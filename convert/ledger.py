@@ -1,0 +1,86 @@
+"""The ledger beside every converted file: which tensor became which, by what rule, with what hash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import InputError
+from convert.files import Checkpoint, atomic_path, sha256_of, tensor_sha256
+
+__all__ = ["SCHEMA", "LedgerEntry", "ledger_path", "verify_ledger", "write_ledger"]
+
+SCHEMA = "toonport-ledger/1"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One tensor's way: its names in the source and the target, the rule, its type, shape and hash."""
+
+    source: str
+    target: str
+    rule: str
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+def ledger_path(path: Path) -> Path:
+    """Return where the ledger of a converted file lies."""
+    return path.with_name(path.name + ".ledger.json")
+
+
+def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping[str, Any]],
+                 entries: list[LedgerEntry]) -> Path:  # fmt: skip
+    """Write the ledger of `target`.
+
+    Args:
+        target: the converted file, already complete.
+        source: facts about the source file (name, format, bytes, sha256).
+        networks: family, part, constructor arguments, spelling and notes of each network.
+        entries: one per tensor.
+    """
+    content = {
+        "schema": SCHEMA,
+        "source": dict(source),
+        "target": {"file": target.name, "bytes": target.stat().st_size, "sha256": sha256_of(target)},
+        "networks": [dict(network) for network in networks],
+        "tensors": [asdict(entry) for entry in entries],
+    }
+    path = ledger_path(target)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def verify_ledger(checkpoint: Checkpoint) -> bool:
+    """Check a file against the ledger beside it, if there is one.
+
+    Returns:
+        True if the file agrees with its ledger, False if it has none.
+
+    Raises:
+        InputError: the file was changed after it was written; names the tensors.
+    """
+    path = ledger_path(checkpoint.path)
+    if not path.is_file():
+        return False
+    try:
+        content = json.loads(path.read_text())
+        recorded = {entry["target"]: entry["sha256"] for entry in content["tensors"]}
+        file_hash = content["target"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a ledger ({error}); delete it to go on without") from error
+    if file_hash == sha256_of(checkpoint.path):
+        return True
+    changed = [
+        name for name, entry in checkpoint.tensors.items() if recorded.get(name) != tensor_sha256(entry.read())
+    ]
+    changed += [f"{name} (gone)" for name in recorded if name not in checkpoint.tensors]
+    raise InputError(
+        f"{checkpoint.path}: was changed after it was converted: {len(changed)} tensors differ from its ledger"
+        f"{': ' + ', '.join(changed[:20]) if changed else ''}; if that is meant, delete {path.name}"
+    )

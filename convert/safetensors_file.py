@@ -1,0 +1,76 @@
+"""Safetensors files (.safetensors): checked by the safetensors library, streamed tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, Checkpoint, Entry
+from convert.plan import TensorSpec
+
+__all__ = ["read", "write"]
+
+DTYPES: Mapping[str, np.dtype] = {  # type: ignore[type-arg]
+    "F64": np.dtype("float64"),
+    "F32": np.dtype("float32"),
+    "F16": np.dtype("float16"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "BOOL": np.dtype("bool"),
+    **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+}
+TYPE_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a safetensors file.
+
+    Raises:
+        InputError: damaged or foreign file, or a tensor type that cannot be converted.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:  # validates header, sizes and offsets
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file, or cut off ({error})") from error
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    data = np.memmap(path, np.uint8, "r", offset=8 + length) if header else np.empty(0, np.uint8)
+    ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+    return Checkpoint(path, "safetensors", {name: _entry(path, name, row, data) for name, row in ordered}, metadata)
+
+
+def _entry(path: Path, name: str, row: Mapping[str, object], data: Array) -> Entry:
+    if row["dtype"] not in DTYPES:
+        raise InputError(f"{path}: {name} has the type {row['dtype']}, which cannot be converted")
+    dtype = DTYPES[str(row["dtype"])]
+    shape = tuple(row["shape"])  # type: ignore[arg-type]
+    start, end = row["data_offsets"]  # type: ignore[misc]
+    return Entry(TensorSpec(shape, dtype.name), lambda: np.asarray(data[start:end]).view(dtype).reshape(shape))
+
+
+def write(path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec]) -> None:
+    """Write tensors to a safetensors file; memory holds one tensor at a time."""
+    header: dict[str, object] = {"__metadata__": {"producer": "toonport"}}
+    offset = 0
+    for name, spec in specs.items():
+        size = math.prod(spec.shape) * np.dtype(DTYPES[TYPE_NAMES[spec.dtype]]).itemsize
+        row = {"dtype": TYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [offset, offset + size]}
+        header[name] = row
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in tensors:
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

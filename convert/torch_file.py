@@ -1,0 +1,134 @@
+"""PyTorch checkpoints (.pt, .pth): tensors only, read with weights_only and never unpickled freely."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, Checkpoint, Entry
+from convert.plan import TensorSpec
+
+__all__ = ["read", "write"]
+
+WRAPPERS = ("state_dict",)
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a PyTorch checkpoint; nested dictionaries become dotted names.
+
+    Raises:
+        InputError: damaged file, or one that carries anything but tensors, numbers and text.
+    """
+    content = _load(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save net.state_dict()")
+    tensors: dict[str, Entry] = {}
+    extras: dict[str, str] = {}
+    for name, value in _flatten(_unwrap(content)):
+        if hasattr(value, "detach"):
+            tensors[name] = _entry(path, name, value)
+        else:
+            extras[name] = f"{type(value).__name__} {str(value)[:40]}"
+    return Checkpoint(path, "torch", tensors, extras)
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    is_zip = zipfile.is_zipfile(path)  # files older than PyTorch 1.6 are not zip archives
+    try:
+        if is_zip:
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise InputError(
+                f"{path}: refused, the file asks to run code or holds Python objects ({_first_line(error)}); "
+                "load it where you trust it and save only its state dict"
+            ) from error
+        raise InputError(f"{path}: not a PyTorch checkpoint, or cut off ({_first_line(error)})") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a PyTorch checkpoint, or cut off ({_first_line(error)})") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Verify the checksums of the archive: a flipped bit or a broken download is found here."""
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise InputError(f"{path}: damaged, the checksum of '{broken}' does not match; get the file again")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    marker = "GLOBAL "
+    if marker in text:
+        return "it names " + text[text.index(marker) + len(marker) :].split(" ", 1)[0]
+    return text.splitlines()[0][:120] if text else type(error).__name__
+
+
+def _unwrap(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            inner = dict(content[wrapper])
+            rest = {name: value for name, value in content.items() if name != wrapper}
+            return {**inner, **{f"<{name}>": str(value)[:40] for name, value in rest.items()}}
+    return content
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _entry(path: Path, name: str, tensor: Any) -> Entry:
+    if tensor.layout is not _strided() or tensor.is_quantized:
+        raise InputError(f"{path}: {name} is a sparse or quantized tensor; only dense ones can be converted")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    transposed = tensor.dim() == 2 and min(tensor.shape) > 1 and not tensor.is_contiguous()
+    return Entry(TensorSpec(tuple(tensor.shape), dtype), lambda: _to_numpy(tensor), transposed)
+
+
+def _strided() -> Any:
+    import torch
+
+    return torch.strided
+
+
+def _to_numpy(tensor: Any) -> Array:
+    import ml_dtypes
+    import torch
+
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> None:
+    """Write tensors to a PyTorch file; those named "part.key" go into nested dictionaries {part: {key: tensor}}."""
+    import torch
+
+    content: dict[str, Any] = {}
+    for name, array in tensors:
+        part, _, key = name.partition(".")
+        target = content.setdefault(part, {}) if part in parts else content
+        target[key if part in parts else name] = _to_torch(array)
+    torch.save(content, path)
+
+
+def _to_torch(array: Array) -> Any:
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array, order="C"))

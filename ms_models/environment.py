@@ -1,0 +1,29 @@
+"""Environment variables that some MindSpore versions need before any framework is imported."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+
+__all__ = ["environment_needed", "prepare_environment"]
+
+
+def environment_needed() -> dict[str, str]:
+    """Return the variables that the installed MindSpore needs, as name -> value; empty without MindSpore.
+
+    MindSpore 2.8 fails after onnx or tensorboard has loaded the compiled protobuf; from 2.9 its
+    convolutions fall back to reference loops on AVX-512 processors.
+    """
+    try:
+        major, minor = (int(number) for number in metadata.version("mindspore").split(".")[:2])
+    except metadata.PackageNotFoundError:
+        return {}
+    if (major, minor) <= (2, 8):
+        return {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    return {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+def prepare_environment() -> None:
+    """Set the variables that are needed and not set by the user."""
+    for name, value in environment_needed().items():
+        os.environ.setdefault(name, value)

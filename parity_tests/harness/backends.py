@@ -1,0 +1,250 @@
+"""The two frameworks behind one interface: named layers, single-layer calls, whole-network traces.
+
+A side never judges; it only runs. Frameworks are imported when a side is made, so that the command
+line's help works without them. Arrays go in and come out as numpy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Gradients", "LayerCall", "MindSporeSide", "Side", "TorchSide"]
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of one named layer during a run.
+
+    Attributes:
+        layer: dotted path; "" is the network itself.
+        inputs, outputs: arrays in order.
+    """
+
+    layer: str
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Vector-Jacobian products of one layer: with respect to its inputs and, by name, its own parameters."""
+
+    inputs: tuple[Array, ...]
+    parameters: Mapping[str, Array]
+
+
+class Side(ABC):
+    """A network in one framework and one precision."""
+
+    name: str
+
+    @abstractmethod
+    def layer_types(self) -> dict[str, str]:
+        """Dotted path -> class name of every layer, the network itself under ""."""
+
+    @abstractmethod
+    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Run one layer alone."""
+
+    @abstractmethod
+    def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
+        """Run the whole network and visit every layer as it returns, children before parents."""
+
+    @abstractmethod
+    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        """Vector-Jacobian products of one layer for the given output cotangents."""
+
+    @abstractmethod
+    def state(self, layer: str = "") -> dict[str, Array]:
+        """Copies of what running a layer may change (spectral-norm vectors, running statistics), by full name."""
+
+    @abstractmethod
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Put back values returned by `state`."""
+
+    @abstractmethod
+    def set_training(self, training: bool) -> None:
+        """Switch between train and eval mode."""
+
+    @contextmanager
+    def preserved(self, layer: str = "") -> Iterator[None]:
+        """Undo, at the end, whatever running the layer changed."""
+        state = self.state(layer)
+        try:
+            yield
+        finally:
+            if state:
+                self.set_state(state)
+
+
+def _tuple(outputs: Any) -> tuple[Any, ...]:
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+
+
+class TorchSide(Side):
+    """A PyTorch module on the CPU, in float32 or float64."""
+
+    def __init__(self, module: Any, dtype: str = "float32") -> None:
+        import torch
+
+        self._torch = torch
+        self.name = f"torch {dtype}"
+        self._dtype = getattr(torch, dtype)
+        self.module = module.to(self._dtype)
+        self._layers = dict(module.named_modules())
+        buffers = dict(module.named_buffers())
+        self._buffers = {name: value for name, value in buffers.items() if value.is_floating_point()}
+
+    def layer_types(self) -> dict[str, str]:
+        """See `Side.layer_types`."""
+        return {path: type(layer).__name__ for path, layer in self._layers.items()}
+
+    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """See `Side.call`."""
+        with self._torch.no_grad():
+            outputs = self._layers[layer](*self._tensors(inputs))
+        return tuple(tensor.numpy() for tensor in _tuple(outputs))
+
+    def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
+        """See `Side.trace`."""
+
+        def hook(layer: str) -> Callable[[Any, Any, Any], None]:
+            def record(_: Any, args: Any, outputs: Any) -> None:
+                arrays = tuple(tuple(tensor.numpy() for tensor in _tuple(group)) for group in (args, outputs))
+                visit(LayerCall(layer, *arrays))
+
+            return record
+
+        handles = [module.register_forward_hook(hook(path)) for path, module in self._layers.items()]
+        try:
+            with self._torch.no_grad():
+                self.module(*self._tensors(inputs))
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        """See `Side.gradients`."""
+        tensors = [tensor.requires_grad_() for tensor in self._tensors(inputs)]
+        parameters = dict(self._layers[layer].named_parameters())
+        outputs = _tuple(self._layers[layer](*tensors))
+        found = self._torch.autograd.grad(
+            outputs, [*tensors, *parameters.values()], self._tensors(cotangents), allow_unused=True
+        )
+        arrays = [
+            np.zeros(source.shape, source.detach().numpy().dtype) if gradient is None else gradient.numpy()
+            for gradient, source in zip(found, [*tensors, *parameters.values()], strict=True)
+        ]
+        return Gradients(tuple(arrays[: len(tensors)]), dict(zip(parameters, arrays[len(tensors) :], strict=True)))
+
+    def state(self, layer: str = "") -> dict[str, Array]:
+        """See `Side.state`."""
+        return {name: value.numpy().copy() for name, value in self._buffers.items() if _inside(name, layer)}
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """See `Side.set_state`."""
+        for name, value in state.items():
+            self._buffers[name].copy_(self._torch.from_numpy(np.asarray(value)))
+
+    def set_training(self, training: bool) -> None:
+        """See `Side.set_training`."""
+        self.module.train(training)
+
+    def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
+        return [self._torch.from_numpy(np.array(array)).to(self._dtype) for array in arrays]
+
+
+class MindSporeSide(Side):
+    """A MindSpore cell in PyNative mode, on the device that the process has chosen.
+
+    Args:
+        cell: the network.
+        torch_names: MindSpore parameter name -> PyTorch name, so that both sides speak of the same
+            tensor; names that are absent stay as they are.
+    """
+
+    def __init__(self, cell: Any, torch_names: Mapping[str, str] | None = None) -> None:
+        import mindspore
+
+        self._ms = mindspore
+        self.name = "mindspore float32"
+        self.cell = cell
+        self._layers = dict(cell.cells_and_names())
+        names = torch_names or {}
+        self._parameters = {names.get(name, name): value for name, value in cell.parameters_and_names()}
+        self._buffers = {name: value for name, value in self._parameters.items() if not value.requires_grad}
+
+    def layer_types(self) -> dict[str, str]:
+        """See `Side.layer_types`."""
+        return {path: type(layer).__name__ for path, layer in self._layers.items()}
+
+    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """See `Side.call`."""
+        return tuple(tensor.asnumpy() for tensor in _tuple(self._layers[layer](*self._tensors(inputs))))
+
+    def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
+        """See `Side.trace`."""
+
+        def hook(layer: str) -> Callable[[Any, Any, Any], None]:
+            def record(_: Any, args: Any, outputs: Any) -> None:
+                arrays = tuple(tuple(tensor.asnumpy() for tensor in _tuple(group)) for group in (args, outputs))
+                visit(LayerCall(layer, *arrays))
+
+            return record
+
+        handles = [cell.register_forward_hook(hook(path)) for path, cell in self._layers.items()]
+        try:
+            self.cell(*self._tensors(inputs))
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        """See `Side.gradients`."""
+        cell = self._layers[layer]
+        prefix = f"{layer}." if layer else ""
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in self._parameters.items()
+            if value.requires_grad and _inside(name, layer)
+        }
+        weights = self._ms.ParameterTuple(list(own.values()))
+        take = self._ms.ops.GradOperation(get_all=True, get_by_list=bool(own), sens_param=True)
+        seeds = self._tensors(cotangents)
+        transform = take(cell, weights) if own else take(cell)
+        found = transform(*self._tensors(inputs), seeds[0] if len(seeds) == 1 else tuple(seeds))
+        by_input, by_weight = found if own else (found, ())
+        return Gradients(
+            tuple(tensor.asnumpy() for tensor in by_input),
+            {name: tensor.asnumpy() for name, tensor in zip(own, by_weight, strict=True)},
+        )
+
+    def state(self, layer: str = "") -> dict[str, Array]:
+        """See `Side.state`."""
+        return {name: value.asnumpy().copy() for name, value in self._buffers.items() if _inside(name, layer)}
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """See `Side.set_state`."""
+        for name, value in state.items():
+            if name in self._buffers:
+                self._buffers[name].set_data(self._ms.Tensor(np.asarray(value, np.float32)))
+
+    def set_training(self, training: bool) -> None:
+        """See `Side.set_training`."""
+        self.cell.set_train(training)
+
+    def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
+        return [self._ms.Tensor(np.asarray(array, np.float32)) for array in arrays]
+
+
+def _inside(name: str, layer: str) -> bool:
+    return not layer or name.startswith(f"{layer}.")

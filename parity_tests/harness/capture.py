@@ -1,0 +1,140 @@
+"""Runs a reference and its port side by side and yields measurements, layer by layer.
+
+Nothing is judged here. The truth is the reference in float64; its float32 run shows how much noise the
+arithmetic itself makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity_tests.harness.backends import Array, LayerCall, Side
+from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
+
+__all__ = ["Pair", "measure_accumulated", "measure_isolated", "measure_weights"]
+
+NOISE_RUNS = 3
+LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference in two precisions and its port, holding the same weights.
+
+    Attributes:
+        truth: PyTorch in float64.
+        reference: PyTorch in float32.
+        port: MindSpore.
+        reference_weights, port_weights: PyTorch name -> values as loaded on either side.
+        term_scales: layer -> factor that turns the size of its input into the size of the terms it sums.
+    """
+
+    truth: Side
+    reference: Side
+    port: Side
+    reference_weights: dict[str, Array]
+    port_weights: dict[str, Array]
+    term_scales: dict[str, float]
+
+    def set_training(self, training: bool) -> None:
+        """Switch all three networks between train and eval mode."""
+        for side in (self.truth, self.reference, self.port):
+            side.set_training(training)
+
+
+def measure_weights(pair: Pair) -> Iterator[Measurement]:
+    """Compare the weights that both networks hold; they must be the same bits."""
+    types = pair.reference.layer_types()
+    for order, (name, wanted) in enumerate(pair.reference_weights.items()):
+        layer, _, leaf = name.rpartition(".")
+        head = Measurement("weights", "as loaded", layer, types.get(layer, ""), leaf, order)
+        yield measure(head, wanted.astype(np.float64), [wanted], pair.port_weights.get(name))
+    for name in pair.port_weights.keys() - pair.reference_weights.keys():
+        layer, _, leaf = name.rpartition(".")
+        problem = "the reference has no such tensor"
+        yield Measurement("weights", "as loaded", layer, "", leaf, -1, problem=problem)
+
+
+def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
+    """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
+
+    Single layers are also fed the same input shrunk to a spread of LOW_SPREAD, at which a wrong epsilon
+    shows.
+    """
+    calls: list[LayerCall] = []
+    with pair.reference.preserved():
+        pair.reference.trace(inputs, calls.append)
+    parents = {path.rpartition(".")[0] for path in pair.reference.layer_types() if path} | {""}
+    for order, call in enumerate(calls):
+        yield from _measure_call(pair, call.layer, call.inputs, order, probe)
+        if call.layer not in parents and call.inputs and call.inputs[0].ndim == 4:
+            yield from _measure_call(pair, call.layer, _shrunk(call.inputs), order, f"{probe}, low spread")
+
+
+def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    spread = float(np.std(inputs[0]))
+    return ((inputs[0] * np.float32(LOW_SPREAD / spread) if spread else inputs[0]), *inputs[1:])
+
+
+def _measure_call(pair: Pair, layer: str, inputs: Sequence[Array], order: int, probe: str) -> Iterator[Measurement]:
+    kind = pair.reference.layer_types()[layer]
+    if layer not in pair.port.layer_types():
+        problem = "the port has no layer of this name"
+        yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
+        return
+    moved = [[ulp_neighbour(array, seed) for array in inputs] for seed in range(NOISE_RUNS)]
+    truth = _run(pair.truth, layer, inputs)
+    references = [_run(pair.reference, layer, variant) for variant in moved]
+    try:
+        port = _run(pair.port, layer, inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        problem = f"the port cannot run it: {str(error).strip().splitlines()[0][:160]}"
+        yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
+        return
+    terms = pair.term_scales.get(layer, 0.0) * (rms(inputs[0]) if inputs else 0.0)
+    for name, wanted in truth.items():
+        head = Measurement("isolated", probe, layer, kind, name, order)
+        yield measure(head, wanted, [one[name] for one in references], port.get(name), terms)
+
+
+def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[str, Array]:
+    """One call's outputs and what it left in the layer's state, by name; the state is put back."""
+    with side.preserved(layer):
+        outputs = side.call(layer, inputs)
+        after = side.state(layer)
+    names = ["output"] if len(outputs) == 1 else [f"output {index}" for index in range(len(outputs))]
+    prefix = f"{layer}." if layer else ""
+    state = {f"{name.removeprefix(prefix)} afterwards": value for name, value in after.items()}
+    return {**dict(zip(names, outputs, strict=True)), **state}
+
+
+def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
+    """Run both whole networks and compare every layer's output as errors build up along the way."""
+    truths = _outputs(pair.truth, inputs)
+    references = [
+        _outputs(pair.reference, [ulp_neighbour(array, seed) for array in inputs]) for seed in range(2)
+    ]
+    ports = _outputs(pair.port, inputs)
+    types = pair.reference.layer_types()
+    for order, (key, wanted) in enumerate(truths.items()):
+        layer, tensor = key
+        head = Measurement("accumulated", probe, layer, types[layer], tensor, order)
+        yield measure(head, wanted, [one[key] for one in references], ports.get(key))
+
+
+def _outputs(side: Side, inputs: Sequence[Array]) -> dict[tuple[str, str], Array]:
+    """(layer, tensor name) -> output, in the order of computation."""
+    outputs: dict[tuple[str, str], Array] = {}
+
+    def visit(call: LayerCall) -> None:
+        calls = sum(1 for layer, _ in outputs if layer == call.layer)
+        for index, array in enumerate(call.outputs):
+            word = "output" if len(call.outputs) == 1 else f"output {index}"
+            outputs[call.layer, word if calls < len(call.outputs) else f"{word}, call {calls + 1}"] = array
+
+    with side.preserved():
+        side.trace(inputs, visit)
+    return outputs

@@ -1,0 +1,110 @@
+"""Numbers only: how far two results are from the float64 truth and from each other. No judgement here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from parity_tests.harness.backends import Array
+
+__all__ = ["Measurement", "measure", "rms", "ulp_neighbour"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One tensor of one layer, measured on both sides against float64 PyTorch.
+
+    Attributes:
+        mode: "weights", "isolated", "accumulated", "gradients", "training" or "onnx".
+        probe: which input, in words.
+        layer: dotted path of the layer ("" is the network itself).
+        layer_type: its class name.
+        tensor: which of its tensors, in words ("output", "input gradient 0", "weight_u afterwards").
+        order: position in the order of computation.
+        count: number of elements.
+        scale: root mean square of the true values, or of the terms they are summed from, if larger.
+        noise: root-mean-square error of float32 PyTorch, the largest of several runs whose input was
+            moved by at most one unit in the last place.
+        error: root-mean-square error of the port.
+        difference: largest |port - float32 PyTorch|.
+        relative: ||port - float32 PyTorch|| / ||float32 PyTorch||.
+        input_error: the port's error at the layer's input as a multiple of the noise there, if known.
+        problem: why the tensor could not be compared (shape, missing, not a number), else "".
+        hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}.
+    """
+
+    mode: str
+    probe: str
+    layer: str
+    layer_type: str
+    tensor: str
+    order: int
+    count: int = 0
+    scale: float = 0.0
+    noise: float = 0.0
+    error: float = 0.0
+    difference: float = 0.0
+    relative: float = 0.0
+    input_error: float | None = None
+    problem: str = ""
+    hints: dict[str, Any] = field(default_factory=dict)
+
+
+def rms(values: Array) -> float:
+    """Root mean square in float64; 0 for an empty array."""
+    flat = np.asarray(values, np.float64).reshape(-1)
+    return float(np.sqrt(np.mean(np.square(flat)))) if flat.size else 0.0
+
+
+def ulp_neighbour(values: Array, seed: int) -> Array:
+    """Move each float32 value by one unit in the last place up, down, or not at all (seed 0: none moves)."""
+    values = np.asarray(values)
+    if seed == 0 or values.dtype != np.float32:
+        return values
+    direction = np.random.default_rng(seed).integers(-1, 2, values.shape)
+    towards = np.where(direction > 0, np.float32(np.inf), np.float32(-np.inf))
+    return np.where(direction == 0, values, np.nextafter(values, towards)).astype(np.float32)
+
+
+def measure(
+    head: Measurement, truth: Array, references: Sequence[Array], port: Array | None, term_scale: float = 0.0
+) -> Measurement:
+    """Fill in the numbers of a measurement.
+
+    Args:
+        head: which tensor it is; its numbers are replaced.
+        truth: float64 PyTorch.
+        references: float32 PyTorch on the exact input, then on inputs moved by one ulp.
+        port: the port's result, or None if it has none.
+        term_scale: scale of the terms that the layer sums, where known (guards against cancellation).
+    """
+    known = {"mode": head.mode, "probe": head.probe, "layer": head.layer, "layer_type": head.layer_type}
+    known |= {"tensor": head.tensor, "input_error": head.input_error, "hints": head.hints}
+    problem = _problem(truth, port)
+    if problem or port is None:
+        return Measurement(**known, order=head.order, count=truth.size, problem=problem)
+    reference = np.asarray(references[0], np.float64)
+    delta = np.asarray(port, np.float64) - reference
+    return Measurement(
+        **known,
+        order=head.order,
+        count=truth.size,
+        scale=max(rms(truth), term_scale),
+        noise=max(rms(np.asarray(one, np.float64) - truth) for one in references),
+        error=rms(np.asarray(port, np.float64) - truth),
+        difference=float(np.abs(delta).max(initial=0.0)),
+        relative=rms(delta) / rms(reference) if rms(reference) else float(bool(delta.any())),
+    )
+
+
+def _problem(truth: Array, port: Array | None) -> str:
+    if port is None:
+        return "the port has no such tensor"
+    if tuple(port.shape) != tuple(truth.shape):
+        return f"shape {list(port.shape)} where the reference has {list(truth.shape)}"
+    if not np.isfinite(port).all() and np.isfinite(truth).all():
+        return "NaN or infinite values where the reference is finite"
+    return ""

@@ -1,0 +1,71 @@
+"""Verdicts: a measurement against its budget. Nothing is measured here, so saved results can be judged again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from parity_tests.harness.compare import Measurement
+from parity_tests.tolerances import BUDGETS, ULP, Budget
+
+__all__ = ["Verdict", "blamed", "judge", "judge_all"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A measurement with its budget.
+
+    Attributes:
+        measurement: the numbers.
+        budget: largest error that counts as equal.
+        equal: whether the port is within it.
+    """
+
+    measurement: Measurement
+    budget: float
+    equal: bool
+
+    @property
+    def multiple(self) -> float:
+        """The port's error as a multiple of its budget; infinite when it could not be compared."""
+        if self.measurement.problem:
+            return float("inf")
+        if self.budget == 0.0:
+            return 0.0 if self.measurement.error == 0.0 else float("inf")
+        return self.measurement.error / self.budget
+
+
+def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS) -> Verdict:
+    """Judge one measurement by the budget of its mode."""
+    row = budgets[measurement.mode]
+    budget = row.factor * measurement.noise + row.floor * ULP * measurement.scale
+    equal = not measurement.problem and measurement.error <= budget
+    return Verdict(measurement, budget, equal)
+
+
+def judge_all(measurements: Iterable[Measurement], budgets: Mapping[str, Budget] = BUDGETS) -> list[Verdict]:
+    """Judge many measurements."""
+    return [judge(measurement, budgets) for measurement in measurements]
+
+
+def blamed(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts to blame, worst evidence first in the order of computation.
+
+    Wrong weights come first. Then, among layers that were fed the reference's own input, the innermost
+    ones: a layer that fails while a layer inside it fails too only passes the fault on. If no such layer
+    fails, the first one out of budget in the whole network is returned.
+    """
+    failing = [verdict for verdict in verdicts if not verdict.equal]
+    weights = [verdict for verdict in failing if verdict.measurement.mode == "weights"]
+    if weights:
+        return weights
+    alone = [verdict for verdict in failing if verdict.measurement.mode in {"isolated", "gradients"}]
+    layers = {verdict.measurement.layer for verdict in alone}
+    innermost = [verdict for verdict in alone if not _contains_other(verdict.measurement.layer, layers)]
+    chosen = innermost or failing
+    return sorted(chosen, key=lambda verdict: (verdict.measurement.order, -verdict.multiple))
+
+
+def _contains_other(layer: str, layers: set[str]) -> bool:
+    prefix = f"{layer}." if layer else ""
+    return any(other != layer and other.startswith(prefix) for other in layers)

@@ -1,0 +1,110 @@
+"""Builds a reference and its port from the registry, or from a user's own two networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.plan import Plan, plan_of
+from convert.registry import Part, resolve
+from parity_tests.harness.backends import Array, MindSporeSide, TorchSide
+from parity_tests.harness.capture import Pair
+
+__all__ = ["build_mindspore", "build_pair", "build_torch", "load_mindspore", "load_torch", "pair_networks"]
+
+
+def build_torch(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    """Return the PyTorch network of a part with the given weights (PyTorch name -> values), in eval mode."""
+    network = resolve("torch_ref", part.class_name)(**kwargs)
+    load_torch(network, arrays)
+    return network.eval()
+
+
+def load_torch(network: Any, arrays: Mapping[str, Array]) -> None:
+    """Load weights strictly; a batch counter that the file lacks keeps its zero."""
+    import torch
+
+    state = network.state_dict()
+    lacking = {name: value for name, value in state.items() if name.endswith("num_batches_tracked")}
+    loaded = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    network.load_state_dict({**lacking, **loaded}, strict=True)
+
+
+def build_mindspore(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    """Return the MindSpore network of a part with the given weights (MindSpore name -> values), in eval mode."""
+    network = resolve("ms_models", part.class_name)(**kwargs)
+    load_mindspore(network, arrays)
+    return network.set_train(False)
+
+
+def load_mindspore(network: Any, arrays: Mapping[str, Array]) -> None:
+    """Load weights strictly: every parameter once, every array once, every shape equal.
+
+    Raises:
+        InputError: lists what is missing, unexpected or mis-shaped.
+    """
+    import mindspore
+
+    parameters = dict(network.parameters_and_names())
+    missing = parameters.keys() - arrays.keys()
+    unexpected = arrays.keys() - parameters.keys()
+    misshaped = [
+        name for name, value in arrays.items() if name in parameters and tuple(parameters[name].shape) != value.shape
+    ]
+    if missing or unexpected or misshaped:
+        raise InputError(
+            f"the weights do not fit the MindSpore network: missing {sorted(missing)}, "
+            f"unexpected {sorted(unexpected)}, wrong shape {sorted(misshaped)}"
+        )
+    for name, parameter in parameters.items():
+        parameter.set_data(mindspore.Tensor(np.array(arrays[name])))
+
+
+def build_pair(
+    part: Part,
+    kwargs: Mapping[str, Any],
+    torch_arrays: Mapping[str, Array],
+    mindspore_arrays: Mapping[str, Array],
+) -> Pair:
+    """Return the pair of a registry part, both sides in eval mode."""
+    return pair_networks(
+        build_torch(part, kwargs, torch_arrays), build_mindspore(part, kwargs, mindspore_arrays)
+    )
+
+
+def pair_networks(module: Any, cell: Any, plan: Plan | None = None) -> Pair:
+    """Return the pair of two networks that exist already.
+
+    Args:
+        module: PyTorch network; a float64 copy of it becomes the truth.
+        cell: MindSpore network with the same layer names.
+        plan: naming plan, or None to derive it from the PyTorch network's layer types.
+    """
+    plan = plan or plan_of(module)
+    names = {row.mindspore: row.torch for row in plan.rows if not row.carried}
+    carried = {row.torch for row in plan.rows if row.carried}
+    state = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    port = {names.get(name, name): value.asnumpy() for name, value in cell.parameters_and_names()}
+    truth = copy.deepcopy(module).double()
+    return Pair(
+        truth=TorchSide(truth, "float64"),
+        reference=TorchSide(module, "float32"),
+        port=MindSporeSide(cell, names),
+        reference_weights={name: value.copy() for name, value in state.items() if name not in carried},
+        port_weights=port,
+        term_scales=_term_scales(module),
+    )
+
+
+def _term_scales(module: Any) -> dict[str, float]:
+    """Layer -> root mean square over outputs of the norm of its weights: the size of what it adds up."""
+    scales = {}
+    for path, layer in module.named_modules():
+        weight = getattr(layer, "weight", None)
+        if weight is not None and weight.dim() >= 2:
+            scales[path] = float((weight.detach().double() ** 2).flatten(1).sum(1).mean().sqrt())
+    return scales

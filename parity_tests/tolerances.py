@@ -1,0 +1,46 @@
+"""Every tolerance of the project, one row each, with its reason and the noise measured behind it.
+
+A tensor of the port is equal to the reference when
+
+    error of the port <= factor * noise + floor * ulp * scale
+
+where error and noise are root-mean-square distances from float64 PyTorch, noise being that of float32
+PyTorch itself, ulp = 2**-23, and scale the size of the numbers that were added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["BUDGETS", "FLOAT64_RELATIVE", "ULP", "Budget"]
+
+ULP = 2.0**-23
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One row: how much of the reference's own noise a mode grants the port, and why."""
+
+    factor: float
+    floor: float
+    reason: str
+
+
+BUDGETS: Mapping[str, Budget] = {
+    "weights": Budget(0.0, 0.0, "conversion copies bytes: any difference is a bug"),
+    "isolated": Budget(
+        4.0,
+        2.0,
+        "one layer, the reference's own input: MindSpore's noise is within 1.1 times PyTorch's on large "
+        "tensors; small ones scatter, and the floor covers tensors that PyTorch happens to hit exactly",
+    ),
+    "accumulated": Budget(
+        10.0,
+        8.0,
+        "rounding differences grow along the network and scatter with its conditioning",
+    ),
+}
+
+# Float64 against the recorded float64 numbers of the original systems, relative: they carry 12 digits.
+FLOAT64_RELATIVE = 1e-9
