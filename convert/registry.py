@@ -44,8 +44,8 @@ class Part:
         kwargs: constructor arguments of the released weights.
         infer: constructor arguments from a checkpoint's shapes, or None when it is another network.
         input_shape: input of the released configuration, [N, C, H, W].
+        smallest: constructor arguments -> smallest side that the network runs, for probes.
         outputs: names of the tensors that the network returns, in order.
-        training: whether the network normally runs in train mode (spectral norm moves) when compared.
         aliases: other spellings that are understood.
     """
 
@@ -54,8 +54,8 @@ class Part:
     kwargs: Mapping[str, Any]
     infer: Callable[[Shapes], Kwargs | None]
     input_shape: tuple[int, int, int, int]
+    smallest: Callable[[Mapping[str, Any]], int]
     outputs: tuple[str, ...]
-    training: bool = False
     aliases: tuple[Alias, ...] = ()
 
 

@@ -30,6 +30,7 @@ MOBILEFACENET = Family(
             kwargs={"embedding_size": 512},
             infer=network_kwargs,
             input_shape=(1, 3, 112, 112),
+            smallest=lambda kwargs: 112,
             outputs=("embedding",),
         ),
     ),

@@ -80,7 +80,7 @@ def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part
         infer=discriminator_kwargs,
         input_shape=(1, 3, 256, 256),
         outputs=("logit", "cam_logit", "heatmap"),
-        training=True,
+        smallest=lambda kwargs: 3 * 2 ** (kwargs["n_layers"] - 2),
         aliases=(PHOTO2CARTOON_MS_DISCRIMINATOR,),
     )
     depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
@@ -103,6 +103,7 @@ PHOTO2CARTOON = Family(
                 kwargs={"ngf": 32, "img_size": 256, "light": True},
                 infer=generator_kwargs,
                 input_shape=(1, 3, 256, 256),
+                smallest=lambda kwargs: 32 if kwargs["light"] else kwargs["img_size"],
                 outputs=("image", "cam_logit", "heatmap"),
                 aliases=(PHOTO2CARTOON_MS_GENERATOR,),
             )

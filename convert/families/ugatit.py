@@ -40,6 +40,7 @@ UGATIT = Family(
                 kwargs={"input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 4, "img_size": 256, "light": True},
                 infer=generator_kwargs,
                 input_shape=(1, 3, 256, 256),
+                smallest=lambda kwargs: 16 if kwargs["light"] else kwargs["img_size"],
                 outputs=("image", "cam_logit", "heatmap"),
             )
             for name in ("genA2B", "genB2A")

@@ -35,10 +35,11 @@ class Verdict:
         return self.measurement.error / self.budget
 
 
-def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS) -> Verdict:
-    """Judge one measurement by the budget of its mode."""
+def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS, pixels: int = 0) -> Verdict:
+    """Judge one measurement by the budget of its mode; `pixels` of the input widen it where the row says so."""
     row = budgets[measurement.mode]
-    budget = row.factor * measurement.noise + row.floor * ULP * measurement.scale
+    floor = row.floor + row.floor_per_pixel * pixels
+    budget = row.factor * measurement.noise + floor * ULP * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
     return Verdict(measurement, budget, equal)
 

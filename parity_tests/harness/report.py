@@ -1,0 +1,133 @@
+"""Reports: the judged result as JSON data, as console text, and (report_html.py) as one offline page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from convert.files import atomic_path
+from parity_tests.harness.judge import Verdict
+from parity_tests.harness.run import Comparison
+
+__all__ = ["SCHEMA", "lines", "report_data", "summary_lines", "versions", "write_json"]
+
+SCHEMA = "toonport-report/1"
+PACKAGES = ("mindspore", "torch", "numpy", "onnx", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that matter, by name."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def report_data(comparisons: Sequence[Comparison], device: str, not_run: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the whole report as plain data for JSON.
+
+    Args:
+        comparisons: one per network.
+        device: where the port ran.
+        not_run: what was not run and why, in words.
+    """
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "device": device,
+        "not_run": list(not_run),
+        "verdict": "equal" if all(one.equal for one in comparisons) else "different",
+        "networks": [_network(one) for one in comparisons],
+    }
+
+
+def _network(comparison: Comparison) -> dict[str, Any]:
+    failing = Counter(one.measurement.mode for one in comparison.verdicts if not one.equal)
+    counts = Counter(one.measurement.mode for one in comparison.verdicts)
+    return {
+        "name": comparison.name,
+        "verdict": "equal" if comparison.equal else "different",
+        "facts": dict(comparison.facts),
+        "modes": {mode: {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in comparison.modes},
+        "blamed": [_row(one) for one in comparison.blamed[:20]],
+        "rows": [_row(one) for one in comparison.verdicts],
+    }
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    row = asdict(verdict.measurement)
+    row |= {"budget": verdict.budget, "multiple": verdict.multiple, "equal": verdict.equal}
+    return {key: _finite(value) for key, value in row.items()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: it becomes null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a report; an existing file is replaced only by a complete one."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def lines(comparison: Comparison) -> list[tuple[Verdict, str]]:
+    """Return one text line per measured tensor, with its verdict, under the heading of `HEADING`."""
+    return [(verdict, _line(verdict)) for verdict in comparison.verdicts]
+
+
+HEADING = (
+    f"{'layer':<52} {'tensor':<22} {'mode':<12} {'probe':<24} {'max|Δ|':>9} {'rel L2':>9} "
+    f"{'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
+)
+
+
+def _line(verdict: Verdict) -> str:
+    one = verdict.measurement
+    where = one.layer or "(network)"
+    word = "equal" if verdict.equal else "DIFFERENT"
+    head = f"{where:<52} {one.tensor:<22} {one.mode:<12} {one.probe:<24}"
+    if one.problem:
+        return f"{head} {one.problem}  {word}"
+    numbers = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
+    return f"{head} {numbers} {_short(verdict.multiple):>8}  {word}"
+
+
+def _short(multiple: float) -> str:
+    return "inf" if math.isinf(multiple) else f"{multiple:.2f}" if multiple < 1000 else f"{multiple:.1e}"
+
+
+def summary_lines(comparison: Comparison) -> list[str]:
+    """Return the outcome in a few lines: the verdict per mode, the first layer out of budget and why."""
+    out = []
+    for mode in comparison.modes:
+        own = [one for one in comparison.verdicts if one.measurement.mode == mode]
+        failing = sum(not one.equal for one in own)
+        worst = max((one.multiple for one in own), default=0.0)
+        state = "equal" if not failing else f"{failing} out of budget"
+        out.append(f"  {mode:<12} {len(own):>5} tensors, {state}, worst {_short(worst)} × budget")
+    if comparison.equal:
+        return [f"{comparison.name}: equal", *out]
+    first = comparison.blamed[0]
+    out.append(f"  first out of budget: {_describe(first)}")
+    along = comparison.first_accumulated
+    if along is not None and along.measurement.layer != first.measurement.layer:
+        out.append(f"  first seen in the whole run at: {_describe(along)}")
+    return [f"{comparison.name}: DIFFERENT", *out]
+
+
+def _describe(verdict: Verdict) -> str:
+    one = verdict.measurement
+    where = f"{one.layer or '(network)'} ({one.layer_type or 'unknown type'}), {one.tensor}, {one.mode}"
+    return f"{where}: {one.problem or f'{_short(verdict.multiple)} × budget, max|Δ| {one.difference:.1e}'}"

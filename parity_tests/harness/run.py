@@ -1,0 +1,157 @@
+"""One comparison from start to end: build the inputs, run the modes, judge, and collect a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.registry import Part
+from parity_tests.harness.backends import Array
+from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
+from parity_tests.harness.compare import Measurement
+from parity_tests.harness.inputs import image
+from parity_tests.harness.judge import Verdict, blamed, judge
+from parity_tests.harness.pair import pair_networks
+
+__all__ = ["MODES", "Comparison", "compare", "compare_pair", "part_inputs"]
+
+MODES = ("weights", "isolated", "accumulated")
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The judged result of comparing one network.
+
+    Attributes:
+        name: what was compared, e.g. "photo2cartoon genA2B".
+        verdicts: every tensor of every mode.
+        modes: the modes that ran.
+        facts: configuration, weights and inputs, for the report.
+        pictures: input, reference output and port output of an image network, or empty.
+    """
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    modes: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    pictures: tuple[Array, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether every tensor is within its budget."""
+        return all(verdict.equal for verdict in self.verdicts)
+
+    @property
+    def blamed(self) -> list[Verdict]:
+        """The tensors to look at first; empty when equal."""
+        return blamed(self.verdicts)
+
+    @property
+    def first_accumulated(self) -> Verdict | None:
+        """The first layer of the whole run that leaves its budget."""
+        failing = (one for one in self.verdicts if one.measurement.mode == "accumulated" and not one.equal)
+        return min(failing, key=lambda verdict: verdict.measurement.order, default=None)
+
+
+def part_inputs(part: Part, kwargs: Mapping[str, Any], seed: int, side: int | None = None, batch: int = 1) -> Array:
+    """Return a seeded picture batch for a part: [batch, C, side, side] in [-1, 1]; side defaults to the released."""
+    channels, released = part.input_shape[1], part.input_shape[2]
+    side = side or (kwargs.get("img_size", released) if "img_size" in kwargs else released)
+    return image(f"toonport/{seed}", batch, side, side, channels)
+
+
+def compare_pair(
+    name: str,
+    pair: Pair,
+    inputs: Sequence[Array],
+    probe: Sequence[Array],
+    modes: Iterable[str] = MODES,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare a pair in the given modes.
+
+    Args:
+        name: what is compared.
+        pair: reference and port.
+        inputs: for the accumulated run, usually of the released size.
+        probe: for the layer-isolated runs; small, because there a wrong variance or epsilon stands far
+            above the noise.
+        modes: from MODES.
+        facts: passed through to the report.
+        progress: called with (stage in words, tensors measured in it so far).
+
+    Raises:
+        InputError: an unknown mode.
+    """
+    modes = tuple(modes)
+    unknown = set(modes) - set(MODES)
+    if unknown:
+        raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
+    verdicts: list[Verdict] = []
+    for stage, measurements in _stages(pair, inputs, probe, modes):
+        for done, measurement in enumerate(measurements, 1):
+            verdicts.append(judge(measurement))
+            if progress:
+                progress(stage, done)
+    pictures = _pictures(pair, inputs) if "accumulated" in modes else ()
+    return Comparison(name, tuple(verdicts), modes, facts or {}, pictures)
+
+
+def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Input and both outputs when the network turns one picture into another, else nothing."""
+    with pair.reference.preserved(), pair.port.preserved():
+        reference, port = pair.reference.call("", inputs)[0], pair.port.call("", inputs)[0]
+    found = (inputs[0], reference, port)
+    return found if all(one.ndim == 4 and one.shape[1] == 3 for one in found) else ()
+
+
+def _stages(
+    pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], modes: tuple[str, ...]
+) -> Iterator[tuple[str, Iterator[Measurement]]]:
+    if "weights" in modes:
+        yield "weights", measure_weights(pair)
+    stateful = bool(pair.reference.state())
+    for training in (False, True) if stateful else (False,):
+        mode = "train" if training else "eval"
+        pair.set_training(training)
+        if "isolated" in modes:
+            yield f"layers alone, {mode}", measure_isolated(pair, probe, f"{_size(probe)} {mode}")
+        if "accumulated" in modes:
+            yield f"whole network, {mode}", measure_accumulated(pair, inputs, f"{_size(inputs)} {mode}")
+    pair.set_training(False)
+
+
+def _size(inputs: Sequence[Array]) -> str:
+    return "x".join(str(side) for side in np.shape(inputs[0])[2:]) + " px" if inputs[0].ndim == 4 else "vectors"
+
+
+def compare(
+    torch_module: Any,
+    ms_cell: Any,
+    inputs: Sequence[Array] | Array,
+    modes: Iterable[str] = MODES,
+    probe: Sequence[Array] | Array | None = None,
+    name: str = "network",
+) -> Comparison:
+    """Compare any PyTorch module with any MindSpore cell that uses the same layer names.
+
+    Args:
+        torch_module: the reference; its weights are used as they are.
+        ms_cell: the port, with its weights already loaded.
+        inputs: one array or several, float32, as the network takes them.
+        modes: from MODES.
+        probe: smaller inputs for the layer-isolated runs; default: `inputs`.
+        name: what to call the network in the report.
+
+    Returns:
+        A Comparison: `.equal`, `.blamed`, and every judged tensor.
+    """
+    arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+    small = arrays if probe is None else ([probe] if isinstance(probe, np.ndarray) else list(probe))
+    return compare_pair(name, pair_networks(torch_module, ms_cell), arrays, small, modes)
