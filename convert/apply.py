@@ -12,7 +12,7 @@ import numpy as np
 from convert.errors import InputError
 from convert.files import Array, file_format, sha256_of, tensor_sha256, write_checkpoint
 from convert.identify import Network, identify, open_source
-from convert.ledger import LedgerEntry, ledger_path, verify_ledger, write_ledger
+from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
 from convert.plan import Row, TensorSpec
 
 __all__ = ["Conversion", "convert_file", "load_networks", "mindspore_arrays", "require_finite", "torch_arrays"]
@@ -169,9 +169,9 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
     specs: dict[str, TensorSpec] = {
         target_name(network, row): network.tensors[row.torch].spec for network in networks for row in _present(network)
     }
-    ledger_path(path).unlink(missing_ok=True)
+    remove_ledger(path)
     write_checkpoint(path, tensors(), specs, tuple(network.part.name for network in networks) if several else ())
-    described = [
+    described: list[Mapping[str, Any]] = [
         {
             "family": network.family.name,
             "part": network.part.name,

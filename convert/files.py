@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
 

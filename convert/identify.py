@@ -112,9 +112,45 @@ def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None
         if part not in groups:
             raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(map(str, groups))}")
         groups = {part: groups[part]}
-    candidates = _narrow(groups, candidates)
-    networks = [_network(checkpoint, name or part, tensors, candidates) for name, tensors in groups.items()]
+    readings = [_read_as(checkpoint, candidate, groups, part) for candidate in _narrow(groups, candidates)]
+    best = min(readings, key=lambda attempts: attempts.preference, default=None)
+    if best is None or None in best.attempts:
+        raise InputError(_foreign(checkpoint, candidates))
+    networks = [_network(checkpoint, attempt) for attempt in best.attempts if attempt]
     return sorted(networks, key=lambda network: network.family.parts.index(network.part))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """All networks of a file read as members of one family; None where nothing of the family is like it."""
+
+    attempts: tuple[_Attempt | None, ...]
+
+    @property
+    def preference(self) -> tuple[int, int, int]:
+        """Fewest unlike networks first, then fewest problems, then closest to the released configuration."""
+        found = [attempt.preference for attempt in self.attempts if attempt]
+        unlike = len(self.attempts) - len(found)
+        return unlike, sum(problems for problems, _ in found), sum(differing for _, differing in found)
+
+
+def _read_as(
+    checkpoint: Checkpoint, family: Family, groups: Mapping[str | None, Mapping[str, str]], part: str | None
+) -> _Reading:
+    best = []
+    for name, names in groups.items():
+        attempts = _attempts(checkpoint, family, name or part, names)
+        best.append(min(attempts, key=lambda attempt: attempt.preference, default=None))
+    return _Reading(tuple(best))
+
+
+def _foreign(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> str:
+    wanted = candidates[0].name if len(candidates) == 1 else "any known family"
+    first = ", ".join(list(checkpoint.tensors)[:CLOSEST_LIMIT])
+    return (
+        f"{checkpoint.path}: the tensors do not belong to {wanted} "
+        f"(the file begins with {first}); toonport inspect shows what the file holds"
+    )
 
 
 def _groups(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> dict[str | None, dict[str, str]]:
@@ -143,21 +179,12 @@ def _narrow(groups: Mapping[str | None, object], candidates: tuple[Family, ...])
     return tuple(family for family in candidates if named <= {part.name for part in family.parts})
 
 
-def _network(
-    checkpoint: Checkpoint, name: str | None, names: Mapping[str, str], candidates: tuple[Family, ...]
-) -> Network:
-    attempts = [attempt for family in candidates for attempt in _attempts(checkpoint, family, name, names)]
-    if not attempts:
-        wanted = candidates[0].name if len(candidates) == 1 else "any known family"
-        first = ", ".join(list(names)[:CLOSEST_LIMIT])
-        raise InputError(
-            f"{checkpoint.path}: the tensors do not belong to {wanted} "
-            f"(the file begins with {first}); toonport inspect shows what the file holds"
-        )
-    best = min(attempts, key=lambda attempt: attempt.preference)
+def _network(checkpoint: Checkpoint, best: _Attempt) -> Network:
     if best.problems:
         raise InputError(_refusal(checkpoint.path, best))
-    entries = {row.torch: checkpoint.tensors[best.names[row.torch]] for row in best.plan.rows if row.torch in best.names}
+    entries = {
+        row.torch: checkpoint.tensors[best.names[row.torch]] for row in best.plan.rows if row.torch in best.names
+    }
     transposed = [best.names[key] for key, entry in entries.items() if entry.transposed]
     if transposed:
         raise InputError(
@@ -192,9 +219,7 @@ def _refusal(path: Path, attempt: _Attempt) -> str:
     return f"{path}: {head}: {'; '.join([*sorted(reasons), text])}"
 
 
-def _attempts(
-    checkpoint: Checkpoint, family: Family, name: str | None, names: Mapping[str, str]
-) -> Iterator[_Attempt]:
+def _attempts(checkpoint: Checkpoint, family: Family, name: str | None, names: Mapping[str, str]) -> Iterator[_Attempt]:
     """Try every part (or the one named) in every spelling."""
     for part in family.parts:
         if name is not None and part.name != name:
@@ -247,7 +272,7 @@ def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str],
         for key, original in names.items():
             layer, _, leaf = key.rpartition(".")
             value = dict(values).get(leaf)
-            if value is not None and plan.layer_types.get(layer) == layer_type:
-                if bool(np.all(checkpoint.tensors[original].read() == value)):
-                    neutral.add(key)
+            ours = value is not None and plan.layer_types.get(layer) == layer_type
+            if ours and bool(np.all(checkpoint.tensors[original].read() == value)):
+                neutral.add(key)
     return neutral

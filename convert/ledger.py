@@ -11,7 +11,7 @@ from typing import Any
 from convert.errors import InputError
 from convert.files import Checkpoint, atomic_path, sha256_of, tensor_sha256
 
-__all__ = ["SCHEMA", "LedgerEntry", "ledger_path", "verify_ledger", "write_ledger"]
+__all__ = ["SCHEMA", "LedgerEntry", "ledger_path", "remove_ledger", "verify_ledger", "write_ledger"]
 
 SCHEMA = "toonport-ledger/1"
 
@@ -56,6 +56,14 @@ def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping
     return path
 
 
+def remove_ledger(path: Path) -> None:
+    """Remove the ledger of a file that is about to be replaced, if there is one."""
+    try:
+        ledger_path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{ledger_path(path)}: cannot be replaced: {error.strerror}") from error
+
+
 def verify_ledger(checkpoint: Checkpoint) -> bool:
     """Check a file against the ledger beside it, if there is one.
 
@@ -76,9 +84,7 @@ def verify_ledger(checkpoint: Checkpoint) -> bool:
         raise InputError(f"{path}: not a ledger ({error}); delete it to go on without") from error
     if file_hash == sha256_of(checkpoint.path):
         return True
-    changed = [
-        name for name, entry in checkpoint.tensors.items() if recorded.get(name) != tensor_sha256(entry.read())
-    ]
+    changed = [name for name, entry in checkpoint.tensors.items() if recorded.get(name) != tensor_sha256(entry.read())]
     changed += [f"{name} (gone)" for name in recorded if name not in checkpoint.tensors]
     raise InputError(
         f"{checkpoint.path}: was changed after it was converted: {len(changed)} tensors differ from its ledger"

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -50,12 +51,12 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, "safetensors", {name: _entry(path, name, row, data) for name, row in ordered}, metadata)
 
 
-def _entry(path: Path, name: str, row: Mapping[str, object], data: Array) -> Entry:
+def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
     if row["dtype"] not in DTYPES:
         raise InputError(f"{path}: {name} has the type {row['dtype']}, which cannot be converted")
     dtype = DTYPES[str(row["dtype"])]
-    shape = tuple(row["shape"])  # type: ignore[arg-type]
-    start, end = row["data_offsets"]  # type: ignore[misc]
+    shape = tuple(row["shape"])
+    start, end = row["data_offsets"]
     return Entry(TensorSpec(shape, dtype.name), lambda: np.asarray(data[start:end]).view(dtype).reshape(shape))
 
 

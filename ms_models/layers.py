@@ -310,10 +310,11 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
     """
     height, width = x.shape[2:]
     if exact is not None:
-        if height != exact or width != exact:
-            raise ValueError(f"{network}: cannot run an input of {height}x{width}; allowed: exactly {exact}x{exact}")
-    elif height < minimum or width < minimum or height % multiple != 0 or width % multiple != 0:
-        raise ValueError(
-            f"{network}: cannot run an input of {height}x{width}; "
-            f"allowed: height and width at least {minimum} and multiples of {multiple}"
-        )
+        allowed, ok = f"exactly {exact}x{exact}", height == exact and width == exact
+    else:
+        allowed = f"height and width at least {minimum}"
+        if multiple > 1:
+            allowed = f"{allowed} and multiples of {multiple}"
+        ok = height >= minimum and width >= minimum and height % multiple == 0 and width % multiple == 0
+    if not ok:
+        raise ValueError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")

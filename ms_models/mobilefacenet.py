@@ -19,9 +19,7 @@ class LinearUnit(nn.Cell):
         self, dim_in: int, dim_out: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, group=groups
-        )
+        self.conv = nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, group=groups)
         self.bn = nn.BatchNorm2d(dim_out)
 
     def construct(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["BUDGETS", "FLOAT64_RELATIVE", "ULP", "Budget"]
+__all__ = ["BUDGETS", "FLOAT64_RELATIVE", "GOLDEN_FLOAT32", "GRADIENT_SCALE_FLOOR", "ULP", "Budget"]
 
 ULP = 2.0**-23
 
@@ -49,6 +49,13 @@ BUDGETS: Mapping[str, Budget] = {
         floor_per_pixel=0.01,
     ),
 }
+
+# MindSpore float32 against recorded float64 numbers: the original's float32 run is the noise; four times it,
+# because the recording holds one run only, and a floor for values that this run happens to hit.
+GOLDEN_FLOAT32 = Budget(4.0, 16.0, "recorded maximum of one float32 run of the original")
+
+# A gradient that is zero but for rounding is judged on the scale of the network's largest gradient.
+GRADIENT_SCALE_FLOOR = 1e-3
 
 # Float64 against the recorded float64 numbers of the original systems, relative: they carry 12 digits.
 FLOAT64_RELATIVE = 1e-9

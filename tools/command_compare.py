@@ -22,6 +22,7 @@ EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt --ported photo2cartoon.ckpt
   toonport compare photo2cartoon --part genA2B --json report.json --html report.html
 Without --weights, seeded weights in the released configuration are used."""
+BRIEF_ROWS = 12
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,23 +43,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the port")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
-    parser.add_argument("--brief", action="store_true", help="print only the outcome and what is out of budget")
+    parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; 0 if equal, 1 if not."""
-    from parity_tests.harness.report import HEADING, lines, report_data, summary_lines, write_json
+    from parity_tests.harness.report import HEADING, line, report_data, summary_lines, write_json
 
     comparisons = compare_family(
         args.family, args.part, args.weights, args.ported, args.mode, args.size, args.seed, args.device
     )
     for comparison in comparisons:
-        shown = [(one, line) for one, line in lines(comparison) if not args.brief or not one.equal]
+        shown = comparison.blamed[:BRIEF_ROWS] if args.brief else comparison.verdicts
         if shown:
             out.print(HEADING)
-        for verdict, line in shown:
-            out.print(line, style=None if verdict.equal else "bold red", markup=False)
+        for verdict in shown:
+            out.print(line(verdict), style=None if verdict.equal else "bold red", markup=False)
         out.print("\n".join(summary_lines(comparison)), markup=False)
     data = report_data(comparisons, args.device, [f"{name}: not asked for" for name in _other_devices(args.device)])
     if args.json:

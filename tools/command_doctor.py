@@ -21,5 +21,8 @@ def run(args: argparse.Namespace) -> int:
     findings = examine()
     print_table(["what", "state", "detail"], [[one.what, one.state, one.detail] for one in findings])
     bad = [one for one in findings if one.state in {"missing", "problem"}]
-    out.print("ready" if not bad else f"{len(bad)} to mend: {'; '.join(f'{one.what}: {one.detail}' for one in bad)}", markup=False)
+    out.print(
+        "ready" if not bad else f"{len(bad)} to mend: {'; '.join(f'{one.what}: {one.detail}' for one in bad)}",
+        markup=False,
+    )
     return 2 if bad else 0

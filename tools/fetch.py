@@ -102,8 +102,8 @@ def _require_hash(path: Path, release: Release) -> None:
     if release.sha256 and not found.startswith(release.sha256):
         path.unlink()
         raise InputError(
-            f"{release.name}: wrong file, its sha256 is {found[:16]}... where the manifest has {release.sha256[:16]}...; "
-            f"{path.name} was removed, fetch it again"
+            f"{release.name}: wrong file, its sha256 begins with {found[:16]} where the manifest has "
+            f"{release.sha256[:16]}; {path.name} was removed, fetch it again"
         )
 
 

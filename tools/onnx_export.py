@@ -67,6 +67,7 @@ def export_onnx(network: Any, inputs: Array, names: Sequence[str], path: Path) -
                 dynamic_shapes=({0: torch.export.Dim.AUTO},),
                 verbose=False,
             )
+            assert program is not None  # only the retired exporter returns nothing
             program.save(str(temporary), external_data=False)
         model = onnx.load(str(temporary))
         onnx.checker.check_model(model)

@@ -28,9 +28,7 @@ class ConvBlock(nn.Module):
         self.ConvBlock1 = _preactivated_conv(dim_in, dim_out // 2)
         self.ConvBlock2 = _preactivated_conv(dim_out // 2, dim_out // 4)
         self.ConvBlock3 = _preactivated_conv(dim_out // 4, dim_out // 4)
-        self.ConvBlock4 = nn.Sequential(
-            nn.InstanceNorm2d(dim_in), nn.ReLU(), nn.Conv2d(dim_in, dim_out, 1, bias=False)
-        )
+        self.ConvBlock4 = nn.Sequential(nn.InstanceNorm2d(dim_in), nn.ReLU(), nn.Conv2d(dim_in, dim_out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H, W]."""
@@ -269,8 +267,9 @@ class Discriminator(nn.Module):
         require_size("discriminator", x, 1, 3 * 2 ** (self.n_layers - 2))
         x = self.model(x)  # [N, K, h + 1, w + 1]
         cam_logit = torch.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
-        by_gap = x * self.gap_fc.weight_orig[:, :, None, None]
-        by_gmp = x * self.gmp_fc.weight_orig[:, :, None, None]
+        gap_weight, gmp_weight = self.gap_fc.get_parameter("weight_orig"), self.gmp_fc.get_parameter("weight_orig")
+        by_gap = x * gap_weight[:, :, None, None]
+        by_gmp = x * gmp_weight[:, :, None, None]
         x = self.leaky_relu(self.conv1x1(torch.cat((by_gap, by_gmp), 1)))  # [N, K, h + 1, w + 1]
         heatmap = x.sum(1, keepdim=True)
         return self.conv(self.pad(x)), cam_logit, heatmap

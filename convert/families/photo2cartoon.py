@@ -66,7 +66,7 @@ def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
     """Constructor arguments of the discriminator behind a checkpoint's shapes, None for other networks."""
     first = shapes.get("model.1.bias")
     convolutions = sum(name.startswith("model.") and name.endswith(".bias") for name in shapes)
-    if first is None or "gap_fc.weight_orig" not in shapes and "gap_fc.weight" not in shapes:
+    if first is None or ("gap_fc.weight_orig" not in shapes and "gap_fc.weight" not in shapes):
         return None
     weight = shapes.get("model.1.weight_orig") or shapes.get("model.1.weight") or (0, 3)
     return {"input_nc": weight[1], "ndf": first[0], "n_layers": convolutions + 1}

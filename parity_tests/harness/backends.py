@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Array", "Gradients", "LayerCall", "MindSporeSide", "Side", "TorchSide"]
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

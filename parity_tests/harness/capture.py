@@ -114,9 +114,7 @@ def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[str, Array]:
 def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
     """Run both whole networks and compare every layer's output as errors build up along the way."""
     truths = _outputs(pair.truth, inputs)
-    references = [
-        _outputs(pair.reference, [ulp_neighbour(array, seed) for array in inputs]) for seed in range(2)
-    ]
+    references = [_outputs(pair.reference, [ulp_neighbour(array, seed) for array in inputs]) for seed in range(2)]
     ports = _outputs(pair.port, inputs)
     types = pair.reference.layer_types()
     for order, (key, wanted) in enumerate(truths.items()):

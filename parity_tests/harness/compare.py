@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,16 +81,13 @@ def measure(
         port: the port's result, or None if it has none.
         term_scale: scale of the terms that the layer sums, where known (guards against cancellation).
     """
-    known = {"mode": head.mode, "probe": head.probe, "layer": head.layer, "layer_type": head.layer_type}
-    known |= {"tensor": head.tensor, "input_error": head.input_error, "hints": head.hints}
     problem = _problem(truth, port)
     if problem or port is None:
-        return Measurement(**known, order=head.order, count=truth.size, problem=problem)
+        return replace(head, count=truth.size, problem=problem)
     reference = np.asarray(references[0], np.float64)
     delta = np.asarray(port, np.float64) - reference
-    return Measurement(
-        **known,
-        order=head.order,
+    return replace(
+        head,
         count=truth.size,
         scale=max(rms(truth), term_scale),
         noise=max(rms(np.asarray(one, np.float64) - truth) for one in references),

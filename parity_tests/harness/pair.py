@@ -71,9 +71,7 @@ def build_pair(
     mindspore_arrays: Mapping[str, Array],
 ) -> Pair:
     """Return the pair of a registry part, both sides in eval mode."""
-    return pair_networks(
-        build_torch(part, kwargs, torch_arrays), build_mindspore(part, kwargs, mindspore_arrays)
-    )
+    return pair_networks(build_torch(part, kwargs, torch_arrays), build_mindspore(part, kwargs, mindspore_arrays))
 
 
 def pair_networks(module: Any, cell: Any, plan: Plan | None = None) -> Pair:

@@ -16,7 +16,7 @@ from convert.files import atomic_path
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.run import Comparison
 
-__all__ = ["SCHEMA", "lines", "report_data", "summary_lines", "versions", "write_json"]
+__all__ = ["HEADING", "SCHEMA", "line", "report_data", "summary_lines", "versions", "write_json"]
 
 SCHEMA = "toonport-report/1"
 PACKAGES = ("mindspore", "torch", "numpy", "onnx", "onnxruntime")
@@ -82,18 +82,14 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(data, indent=1) + "\n")
 
 
-def lines(comparison: Comparison) -> list[tuple[Verdict, str]]:
-    """Return one text line per measured tensor, with its verdict, under the heading of `HEADING`."""
-    return [(verdict, _line(verdict)) for verdict in comparison.verdicts]
-
-
 HEADING = (
     f"{'layer':<52} {'tensor':<22} {'mode':<12} {'probe':<24} {'max|Δ|':>9} {'rel L2':>9} "
     f"{'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
 )
 
 
-def _line(verdict: Verdict) -> str:
+def line(verdict: Verdict) -> str:
+    """Return one measured tensor as a line of text, in the columns of `HEADING`."""
     one = verdict.measurement
     where = one.layer or "(network)"
     word = "equal" if verdict.equal else "DIFFERENT"

@@ -1,0 +1,115 @@
+"""Shared fixtures: small seeded networks of every kind, and the optional folder of real data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
+from convert.files import Array, write_checkpoint
+from convert.plan import build_plan
+from convert.registry import Part, family_named, part_named
+from parity_tests.harness.inputs import formula_state, sample_positions
+
+os.environ.setdefault("GLOG_v", "3")
+ROOT = Path(__file__).resolve().parent.parent
+
+SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
+    ("photo2cartoon", "genA2B"): {"ngf": 8, "img_size": 256, "light": True},
+    ("photo2cartoon", "disGA"): {"input_nc": 3, "ndf": 4, "n_layers": 7},
+    ("photo2cartoon", "disLA"): {"input_nc": 3, "ndf": 8, "n_layers": 5},
+    ("ugatit", "genA2B"): {"input_nc": 3, "output_nc": 3, "ngf": 8, "n_blocks": 2, "img_size": 256, "light": True},
+    ("mobilefacenet", "mobilefacenet"): {"embedding_size": 64},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+
+
+def small_part(family: str, part: str) -> tuple[Part, dict[str, Any]]:
+    """A registry part with a small configuration of the same kind."""
+    kind = {"genB2A": "genA2B", "disGB": "disGA", "disLB": "disLA"}.get(part, part)
+    kwargs = SMALL.get((family, kind)) or SMALL["photo2cartoon", kind]
+    return part_named(family_named(family), part), kwargs
+
+
+def seeded_state(family: str, part: str, tag: str = "test") -> dict[str, Array]:
+    """Seeded weights of a small network: PyTorch name -> values."""
+    found, kwargs = small_part(family, part)
+    plan = build_plan(found, kwargs)
+    return formula_state(f"{tag}/{part}", {row.torch: row.spec.shape for row in plan.rows})
+
+
+def seeded_family(family: str, tag: str = "test") -> dict[str, dict[str, Array]]:
+    """Seeded weights of every network of a family."""
+    return {part.name: seeded_state(family, part.name, tag) for part in family_named(family).parts}
+
+
+def save_torch(path: Path, content: Mapping[str, Any]) -> Path:
+    """Save nested dictionaries of arrays as a PyTorch file, the way the source systems do."""
+    import torch
+
+    def tensors(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: tensors(inner) for name, inner in value.items()}
+        return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
+
+    torch.save(tensors(content), path)
+    return path
+
+
+def recorded(record: Mapping[str, Any], array: Array) -> tuple[Array, Array]:
+    """The samples that a recorded statistic holds, and the values of `array` at the same positions."""
+    (name,) = [key for key in record if key == "all" or (key[0] == "s" and key[1:].isdigit())]
+    flat = np.asarray(array, np.float64).reshape(-1)
+    found = flat if name == "all" else flat[sample_positions(int(name[1:]), flat.size)]
+    return np.array(record[name], np.float64), found
+
+
+@pytest.fixture(scope="session")
+def six_networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small photo2cartoon checkpoint in the released file's layout."""
+    return save_torch(tmp_path_factory.mktemp("six") / "six.pt", seeded_family("photo2cartoon"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures, weights and recorded numbers; skips where it is absent."""
+    folder = Path(os.environ.get("TOONPORT_SHARED") or ROOT.parent / "shared")
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no shared folder at {folder} (set TOONPORT_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Any]:
+    """Read one of the project's own golden files."""
+
+    def read(name: str) -> Any:
+        return json.loads((ROOT / "parity_tests" / "golden" / name).read_text())
+
+    return read
+
+
+@pytest.fixture
+def write() -> Callable[..., Path]:
+    """Write arrays as a checkpoint in any format: write(path, {name: array}, parts=())."""
+
+    def writer(path: Path, arrays: Mapping[str, Array], parts: tuple[str, ...] = ()) -> Path:
+        from convert.plan import TensorSpec
+
+        specs = {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in arrays.items()}
+        write_checkpoint(path, arrays.items(), specs, parts)
+        return path
+
+    return writer

@@ -1,0 +1,128 @@
+"""Fetching against a local server: whole, resumed, broken and wrong files."""
+
+import hashlib
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from convert.errors import InputError
+from toonport.cli import main
+from toonport.fetch import Release, fetch, load_manifest, manifest_path
+
+CONTENT = bytes(range(256)) * 4000
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Serves CONTENT; /cut breaks the connection half-way unless asked to resume, /plain cannot resume."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, requests, *args):
+        self.requests = requests
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.requests.append((self.path, self.headers.get("Range")))
+        start = 0
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        if self.headers.get("Range") and self.path != "/plain":
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        end = len(CONTENT) // 2 if self.path == "/cut" and not start else len(CONTENT)
+        self.wfile.write(CONTENT[start:end])
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    requests = []
+    instance = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, requests))
+    thread = threading.Thread(target=instance.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{instance.server_port}", requests
+    instance.shutdown()
+    instance.server_close()
+    thread.join()
+
+
+def _release(url, sha256=""):
+    return Release("net", "net.pt", "photo2cartoon", "all", "MIT", "test", url=url, sha256=sha256)
+
+
+def test_whole_file_is_stored_and_checked(server, tmp_path):
+    url, requests = server
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    path = fetch(_release(f"{url}/whole", digest), tmp_path)
+    assert path.read_bytes() == CONTENT
+    fetch(_release(f"{url}/whole", digest), tmp_path)
+    assert len(requests) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
+
+
+def test_broken_download_is_resumed(server, tmp_path):
+    url, requests = server
+    with pytest.raises(InputError, match="run the same command to go on"):
+        fetch(_release(f"{url}/cut"), tmp_path)
+    assert not (tmp_path / "net.pt").exists()
+    assert (tmp_path / "net.pt.partial").stat().st_size == len(CONTENT) // 2
+    assert fetch(_release(f"{url}/cut"), tmp_path).read_bytes() == CONTENT
+    assert requests[1] == ("/cut", f"bytes={len(CONTENT) // 2}-")
+
+
+def test_server_that_cannot_resume_starts_again(server, tmp_path):
+    url, _ = server
+    (tmp_path / "net.pt.partial").write_bytes(b"old bytes")
+    assert fetch(_release(f"{url}/plain"), tmp_path).read_bytes() == CONTENT
+
+
+def test_wrong_hash_is_refused_and_nothing_kept(server, tmp_path):
+    url, _ = server
+    with pytest.raises(InputError, match="wrong file"):
+        fetch(_release(f"{url}/whole", "0" * 64), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_answers_and_dead_servers_are_clear(server, tmp_path):
+    url, _ = server
+    with pytest.raises(InputError, match="404"):
+        fetch(_release(f"{url}/missing"), tmp_path)
+    with pytest.raises(InputError, match="download failed"):
+        fetch(_release("http://127.0.0.1:9/x"), tmp_path)
+
+
+def test_pages_that_need_a_browser_say_where_to_put_the_file(tmp_path, capsys):
+    assert main(["fetch", "photo2cartoon", "--dir", str(tmp_path)]) == 2
+    text = capsys.readouterr().err
+    assert "in a browser" in text
+    assert str(tmp_path / "photo2cartoon_weights.pt") in text
+    (tmp_path / "photo2cartoon_weights.pt").write_bytes(b"placed by hand")
+    assert main(["fetch", "photo2cartoon", "--dir", str(tmp_path)]) == 0
+
+
+def test_manifest_is_complete(capsys):
+    releases = load_manifest()
+    assert manifest_path().name == "manifest.toml"
+    for release in releases.values():
+        assert release.url or (release.page and release.hint), release.name
+        assert release.licence
+        assert release.source
+    assert main(["fetch"]) == 0
+    assert "photo2cartoon" in capsys.readouterr().out
+    assert main(["fetch", "nothing"]) == 2
+
+
+def test_broken_manifest_is_a_clear_error(tmp_path):
+    path = tmp_path / "manifest.toml"
+    for text in ("= 1", "[x]\nfile = 'a'\nunknown = 1"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="not a usable manifest"):
+            load_manifest(path)
