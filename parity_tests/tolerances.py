@@ -36,6 +36,17 @@ BUDGETS: Mapping[str, Budget] = {
         "one layer, the reference's own input: MindSpore's noise is within 1.1 times PyTorch's on large "
         "tensors; small ones scatter, and the floor covers tensors that PyTorch happens to hit exactly",
     ),
+    "gradients": Budget(
+        6.0,
+        16.0,
+        "one layer's gradients: MindSpore adds up a parameter's gradient pixel by pixel, PyTorch in pairs",
+    ),
+    "block gradients": Budget(
+        20.0,
+        20000.0,
+        "a block's gradients jump where rounding moves a value across the kink of a ReLU; such jumps reach 1e-3 "
+        "of the largest gradient, a wrong path through the block changes it by about its own size",
+    ),
     "accumulated": Budget(
         10.0,
         8.0,

@@ -146,6 +146,34 @@ class TorchSide(Side):
         ]
         return Gradients(tuple(arrays[: len(tensors)]), dict(zip(parameters, arrays[len(tensors) :], strict=True)))
 
+    def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
+        """Run forward and backward; return every layer's call with the gradients at its outputs.
+
+        The loss is the sum of all outputs times seeded numbers; outputs that it does not reach get zeros.
+        """
+        calls: list[tuple[str, Any, Any]] = []
+        handles = [
+            layer.register_forward_hook(lambda _, args, out, path=path: calls.append((path, _tuple(args), _tuple(out))))
+            for path, layer in self._layers.items()
+        ]
+        try:
+            outputs = _tuple(self.module(*[tensor.requires_grad_() for tensor in self._tensors(inputs)]))
+        finally:
+            for handle in handles:
+                handle.remove()
+        tensors = [tensor for _, _, out in calls for tensor in out]
+        generator = self._torch.Generator().manual_seed(0)
+        seeds = [self._torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in outputs]
+        loss = sum((tensor * seed).mean() for tensor, seed in zip(outputs, seeds, strict=True))
+        found = iter(self._torch.autograd.grad(loss, tensors, allow_unused=True))
+        traced = []
+        for path, args, out in calls:
+            gradients = [(gradient, tensor) for tensor, gradient in zip(out, found, strict=False)]
+            arrays = tuple(np.zeros(t.shape, np.float32) if g is None else g.numpy() for g, t in gradients)
+            call = LayerCall(path, *(tuple(one.detach().numpy() for one in group) for group in (args, out)))
+            traced.append((call, arrays))
+        return traced
+
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
         return {name: value.numpy().copy() for name, value in self._buffers.items() if _inside(name, layer)}

@@ -64,8 +64,16 @@ def _measure_layer(
             return
     largest = max((rms(value) for value in truth.values()), default=0.0)
     for name, wanted in truth.items():
-        scale = largest if head.mode == "block gradients" else 0.0
+        scale = largest if head.mode == "block gradients" else _term_scale(name, wanted, call, cotangents)
         yield measure(_renamed(head, name), wanted, [one[name] for one in references], port.get(name), scale)
+
+
+def _term_scale(name: str, gradient: Array, call: LayerCall, cotangents: Sequence[Array]) -> float:
+    """Size of a parameter's gradient if its terms did not cancel: root of their number times their size."""
+    if name.startswith("gradient of input"):
+        return 0.0
+    terms = max(1.0, sum(one.size for one in cotangents) / max(1, gradient.shape[0] if gradient.ndim else 1))
+    return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]))
 
 
 def _named(gradients: Gradients) -> dict[str, Array]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from parity_tests.harness.compare import Measurement
 from parity_tests.tolerances import BUDGETS, ULP, Budget
 
+ALONE = {"isolated", "gradients", "block gradients"}
+
 __all__ = ["Verdict", "blamed", "judge", "judge_all"]
 
 
@@ -60,7 +62,7 @@ def blamed(verdicts: Sequence[Verdict]) -> list[Verdict]:
     weights = [verdict for verdict in failing if verdict.measurement.mode == "weights"]
     if weights:
         return weights
-    alone = [verdict for verdict in failing if verdict.measurement.mode in {"isolated", "gradients"}]
+    alone = [verdict for verdict in failing if verdict.measurement.mode in ALONE]
     layers = {verdict.measurement.layer for verdict in alone}
     innermost = [verdict for verdict in alone if not _contains_other(verdict.measurement.layer, layers)]
     chosen = innermost or failing

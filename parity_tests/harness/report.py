@@ -59,7 +59,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "name": comparison.name,
         "verdict": "equal" if comparison.equal else "different",
         "facts": dict(comparison.facts),
-        "modes": {mode: {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in comparison.modes},
+        "modes": {mode: {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in counts},
         "blamed": [_row(one) for one in comparison.blamed[:20]],
         "rows": [_row(one) for one in comparison.verdicts],
     }
@@ -83,7 +83,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 HEADING = (
-    f"{'layer':<52} {'tensor':<22} {'mode':<12} {'probe':<24} {'max|Δ|':>9} {'rel L2':>9} "
+    f"{'layer':<52} {'tensor':<22} {'mode':<15} {'probe':<24} {'max|Δ|':>9} {'rel L2':>9} "
     f"{'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
 )
 
@@ -93,7 +93,7 @@ def line(verdict: Verdict) -> str:
     one = verdict.measurement
     where = one.layer or "(network)"
     word = "equal" if verdict.equal else "DIFFERENT"
-    head = f"{where:<52} {one.tensor:<22} {one.mode:<12} {one.probe:<24}"
+    head = f"{where:<52} {one.tensor:<22} {one.mode:<15} {one.probe:<24}"
     if one.problem:
         return f"{head} {one.problem}  {word}"
     numbers = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
@@ -107,12 +107,12 @@ def _short(multiple: float) -> str:
 def summary_lines(comparison: Comparison) -> list[str]:
     """Return the outcome in a few lines: the verdict per mode, the first layer out of budget and why."""
     out = []
-    for mode in comparison.modes:
+    for mode in dict.fromkeys(one.measurement.mode for one in comparison.verdicts):
         own = [one for one in comparison.verdicts if one.measurement.mode == mode]
         failing = sum(not one.equal for one in own)
         worst = max((one.multiple for one in own), default=0.0)
         state = "equal" if not failing else f"{failing} out of budget"
-        out.append(f"  {mode:<12} {len(own):>5} tensors, {state}, worst {_short(worst)} × budget")
+        out.append(f"  {mode:<15} {len(own):>5} tensors, {state}, worst {_short(worst)} × budget")
     if comparison.equal:
         return [f"{comparison.name}: equal", *out]
     first = comparison.blamed[0]

@@ -13,13 +13,14 @@ from convert.registry import Part
 from parity_tests.harness.backends import Array
 from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
 from parity_tests.harness.compare import Measurement
+from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.pair import pair_networks
 
 __all__ = ["MODES", "Comparison", "compare", "compare_pair", "part_inputs"]
 
-MODES = ("weights", "isolated", "accumulated")
+MODES = ("weights", "isolated", "gradients", "accumulated")
 Progress = Callable[[str, int], None]
 
 
@@ -122,6 +123,8 @@ def _stages(
         pair.set_training(training)
         if "isolated" in modes:
             yield f"layers alone, {mode}", measure_isolated(pair, probe, f"{_size(probe)} {mode}")
+        if "gradients" in modes:
+            yield f"gradients, {mode}", measure_gradients(pair, probe, f"{_size(probe)} {mode}")
         if "accumulated" in modes:
             yield f"whole network, {mode}", measure_accumulated(pair, inputs, f"{_size(inputs)} {mode}")
     pair.set_training(False)
