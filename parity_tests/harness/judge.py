@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity_tests.harness.compare import Measurement
-from parity_tests.tolerances import BUDGETS, ULP, Budget
+from parity_tests.tolerances import BLIND_SHARE, BUDGETS, ULP, Budget
 
 ALONE = {"isolated", "gradients", "block gradients"}
 
@@ -21,11 +21,13 @@ class Verdict:
         measurement: the numbers.
         budget: largest error that counts as equal.
         equal: whether the port is within it.
+        blind: True when the budget is so wide that a wrong port could be within it too.
     """
 
     measurement: Measurement
     budget: float
     equal: bool
+    blind: bool = False
 
     @property
     def multiple(self) -> float:
@@ -43,7 +45,8 @@ def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS, pix
     floor = row.floor + row.floor_per_pixel * pixels
     budget = row.factor * measurement.noise + floor * ULP * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
-    return Verdict(measurement, budget, equal)
+    blind = equal and measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
+    return Verdict(measurement, budget, equal, blind)
 
 
 def judge_all(measurements: Iterable[Measurement], budgets: Mapping[str, Budget] = BUDGETS) -> list[Verdict]:

@@ -1,0 +1,140 @@
+"""Runs the mutation suite: is every planted bug caught, by which mode, and is the right layer blamed?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from convert.plan import build_plan
+from convert.registry import family_named, part_named
+from parity_tests.harness.backends import Array
+from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.judge import Verdict, blamed, judge_all
+from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
+from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, TrainingMutation
+from parity_tests.harness.pair import build_pair
+from parity_tests.harness.published_rules import published_verdicts
+from parity_tests.harness.run import compare_pair, part_inputs
+from parity_tests.harness.training import TrainingSetup, measure_training, small_setup
+
+__all__ = ["Outcome", "compare_subject", "run_mutants", "small_kwargs"]
+
+NARROW = {"ngf": 8, "ndf": 8, "n_blocks": 2, "embedding_size": 32}
+MODES = ("isolated", "gradients", "accumulated")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the checker made of one planted bug.
+
+    Attributes:
+        name, what: the bug.
+        subject: what was compared.
+        caught_by: the modes with tensors out of budget.
+        blamed: the layer (or training phase) blamed first, with its type.
+        right: whether that is where the bug was planted.
+        multiple: worst error in multiples of its budget.
+        published: published rule -> whether it calls the buggy network equal; empty for training bugs.
+    """
+
+    name: str
+    what: str
+    subject: str
+    caught_by: tuple[str, ...]
+    blamed: str
+    right: bool
+    multiple: float
+    published: Mapping[str, bool] = field(default_factory=dict)
+
+
+def small_kwargs(subject: Subject) -> tuple[Any, dict[str, Any]]:
+    """Return the part of a subject and narrow constructor arguments for it."""
+    part = part_named(family_named(subject[0]), subject[1])
+    changes = {name: value for name, value in NARROW.items() if name in part.kwargs}
+    return part, {**part.kwargs, **changes}
+
+
+def compare_subject(
+    subject: Subject, seed: int = 0, mutation: Mutation | None = None, modes: Sequence[str] = MODES
+) -> tuple[list[Verdict], dict[str, bool]]:
+    """Compare one seeded narrow network, with a bug planted or without.
+
+    Returns:
+        The verdicts, and what the published rules say about the network's first output.
+    """
+    part, kwargs = small_kwargs(subject)
+    plan = build_plan(part, kwargs)
+    state = formula_state(f"mutants{seed}/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
+    port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
+    pair = build_pair(part, kwargs, state, port)
+    probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
+    planted = (mutation or Mutation("none", "", subject, ())).planted
+    with planted(pair.port.cell):  # type: ignore[attr-defined]
+        pair = replace(pair, port=type(pair.port)(pair.port.cell, _names(plan)))  # type: ignore[attr-defined,call-arg]
+        comparison = compare_pair(part.name, pair, [probe], [probe], modes)
+        outputs: list[Array] = []
+        for side in (pair.truth, pair.reference, pair.port):
+            with side.preserved():
+                outputs.append(side.call("", [probe])[0])
+    return list(comparison.verdicts), published_verdicts(*outputs)
+
+
+def _names(plan: Any) -> dict[str, str]:
+    return {row.mindspore: row.torch for row in plan.rows if not row.carried}
+
+
+def run_mutants(
+    names: Iterable[str] = (), say: Callable[[str], None] = lambda text: None, seed: int = 0
+) -> Iterator[Outcome]:
+    """Plant every bug (or those named) and yield what the checker makes of it."""
+    wanted = set(names)
+    for mutation in (*MUTATIONS, *TRAINING_MUTATIONS):
+        if not wanted or mutation.name in wanted:
+            say(mutation.name)
+            yield _train(mutation, seed) if isinstance(mutation, TrainingMutation) else _network(mutation, seed)
+
+
+def _network(mutation: Mutation, seed: int) -> Outcome:
+    modes = ("isolated",) if mutation.subject[0] in {"photo2cartoon", "mobilefacenet"} else MODES
+    modes = MODES if mutation.subject[1] == "disLA" else modes
+    verdicts, published = compare_subject(mutation.subject, seed, mutation, modes)
+    subject = " ".join(mutation.subject)
+    return _outcome(mutation.name, mutation.what, subject, mutation.blame, verdicts, published)
+
+
+def _train(mutation: TrainingMutation, seed: int) -> Outcome:
+    setup = training_setup(seed, mutation.face, mutation.first_step)
+    with mutation.planted():
+        verdicts = judge_all(measure_training(setup, mutation.make_step))
+    return _outcome(mutation.name, mutation.what, "ugatit training", mutation.blame, verdicts, {})
+
+
+def training_setup(seed: int, face: bool = False, first_step: int = 1) -> TrainingSetup:
+    """Return one seeded training step of narrow networks."""
+    setup = small_setup(family_named("ugatit"), steps=1, seed=seed)
+    if face:
+        part, kwargs = small_kwargs(("mobilefacenet", "mobilefacenet"))
+        layout = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
+        setup = replace(setup, face=(kwargs, formula_state(f"mutants{seed}/face", layout)))
+    return replace(setup, first_step=first_step)
+
+
+def _outcome(
+    name: str,
+    what: str,
+    subject: str,
+    blame: tuple[str, ...],
+    verdicts: Sequence[Verdict],
+    published: Mapping[str, bool],
+) -> Outcome:
+    failing = [verdict for verdict in verdicts if not verdict.equal]
+    if not failing:
+        return Outcome(name, what, subject, (), "", False, 0.0, published)
+    first = blamed(verdicts)[0].measurement
+    place = f"{first.layer or '(network)'} ({first.layer_type})"
+    modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
+    right = any(fragment in place or fragment in first.tensor for fragment in blame)
+    return Outcome(
+        name, what, subject, modes, place, right, max(verdict.multiple for verdict in failing), published
+    )
