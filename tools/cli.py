@@ -17,7 +17,7 @@ from toonport import __version__
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("convert", "inspect", "compare", "export", "fetch", "list", "doctor", "demo")
+COMMANDS = ("convert", "inspect", "compare", "mutants", "export", "fetch", "list", "doctor", "demo")
 
 
 def build_parser() -> argparse.ArgumentParser:

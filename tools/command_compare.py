@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.apply import load_networks, mindspore_arrays, torch_arrays
 from convert.errors import InputError
-from convert.files import Array, sha256_of
-from convert.identify import Network
-from convert.plan import build_plan
-from convert.registry import Family, Part, family_named, part_named
-from toonport.ui import out, spinner
+from convert.registry import family_named
+from toonport.comparing import TRAINED_FAMILIES, choose_modes, compare_family, compare_training
+from toonport.ui import out
 
-__all__ = ["add_parser", "compare_family"]
+__all__ = ["add_parser"]
 
 EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt --ported photo2cartoon.ckpt
   toonport compare photo2cartoon --part genA2B --json report.json --html report.html
+  toonport compare photo2cartoon --mode train --steps 3
+  toonport compare yesterday.json today.json        what changed
+  toonport compare report.json                      judge it again under the present tolerances
 Without --weights, seeded weights in the released configuration are used."""
 BRIEF_ROWS = 12
 
@@ -33,15 +32,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("family", metavar="FAMILY", help="see toonport list")
+    parser.add_argument("family", metavar="FAMILY", help="see toonport list; or a saved report (.json)")
+    parser.add_argument("other", metavar="B.json", nargs="?", help="another saved report: show what changed")
     parser.add_argument("--part", default="all", help="one network (default: all in the file)")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint for both sides; any format")
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
-    parser.add_argument("--mode", default="all", help="weights, isolated, accumulated, or all; several with commas")
+    parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
+    parser.add_argument("--steps", type=int, default=1, help="training steps to compare (mode train)")
+    parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
     parser.add_argument("--size", type=int, help="side of the picture for the whole run (default: as released)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the picture and of seeded weights")
     parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the port")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
     parser.set_defaults(run=run)
@@ -49,11 +52,43 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; 0 if equal, 1 if not."""
+    if args.family.endswith(".json"):
+        return _saved(args)
+    if args.other:
+        raise InputError("two arguments are only for two saved reports (.json)")
+    return _fresh(args)
+
+
+def _fresh(args: argparse.Namespace) -> int:
+    modes, family = choose_modes(args.mode), family_named(args.family)
+    picture = Path(args.input) if args.input else None
+    comparisons = []
+    if set(modes) - {"train"}:
+        comparisons += compare_family(
+            family.name, args.part, args.weights, args.ported, modes, args.size, args.seed, args.device, picture
+        )
+    if "train" in modes and family.name in TRAINED_FAMILIES and args.part == "all":
+        comparisons.append(compare_training(family, args.steps, args.seed))
+    return _report(args, comparisons, [f"{name}: not asked for" for name in _left_out(args.device, modes)])
+
+
+def _saved(args: argparse.Namespace) -> int:
+    """Judge a saved report again, or show what changed between two."""
+    from parity_tests.harness.report_diff import changes, judge_again, load_report
+
+    first = load_report(Path(args.family))
+    if not args.other:
+        return _report(args, judge_again(first), ["everything: the saved measurements were judged again"])
+    second = load_report(Path(args.other))
+    found = changes(first, second)
+    out.print("\n".join(found) if found else "no verdict changed", markup=False)
+    out.print(f"{args.family}: {first['verdict']}; {args.other}: {second['verdict']}", markup=False)
+    return 1 if found else 0
+
+
+def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]) -> int:
     from parity_tests.harness.report import HEADING, line, report_data, summary_lines, write_json
 
-    comparisons = compare_family(
-        args.family, args.part, args.weights, args.ported, args.mode, args.size, args.seed, args.device
-    )
     for comparison in comparisons:
         shown = comparison.blamed[:BRIEF_ROWS] if args.brief else comparison.verdicts
         if shown:
@@ -61,9 +96,13 @@ def run(args: argparse.Namespace) -> int:
         for verdict in shown:
             out.print(line(verdict), style=None if verdict.equal else "bold red", markup=False)
         out.print("\n".join(summary_lines(comparison)), markup=False)
-    data = report_data(comparisons, args.device, [f"{name}: not asked for" for name in _other_devices(args.device)])
+    data = report_data(comparisons, args.device, not_run)
     if args.json:
         write_json(Path(args.json), data)
+    if args.junit:
+        from parity_tests.harness.report_junit import write_junit
+
+        write_junit(Path(args.junit), data)
     if args.html:
         from parity_tests.harness.report_html import difference_pictures, write_html
 
@@ -72,120 +111,6 @@ def run(args: argparse.Namespace) -> int:
     return 0 if data["verdict"] == "equal" else 1
 
 
-def _other_devices(device: str) -> list[str]:
-    return [name for name in ("cpu", "gpu", "ascend") if name != device]
-
-
-def compare_family(
-    family_name: str,
-    part: str = "all",
-    weights: str | None = None,
-    ported: str | None = None,
-    mode: str = "all",
-    size: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-) -> list[Any]:
-    """Compare the networks of a family; returns one `Comparison` each. The arguments are the options'.
-
-    Raises:
-        InputError: a file, part, mode or device that cannot be used.
-    """
-    family = family_named(family_name)
-    wanted = None if part == "all" else part_named(family, part).name
-    _choose_device(device)
-    sources = _from_file(family, wanted, weights, ported) if weights else _seeded(family, wanted, ported, seed)
-    return [_compare_one(family, *source, mode, size, seed) for source in sources]
-
-
-def _choose_device(device: str) -> None:
-    if device == "cpu":
-        return
-    import mindspore
-
-    try:
-        mindspore.set_device(device.capitalize() if device == "ascend" else device.upper())
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"device {device} is not usable here: {str(error).strip().splitlines()[0]}") from error
-
-
-Source = tuple[Part, Mapping[str, Any], Mapping[str, Array], Mapping[str, Array], Mapping[str, Any]]
-
-
-def _from_file(family: Family, part: str | None, weights: str, ported: str | None) -> list[Source]:
-    networks = load_networks(weights, family.name, part)
-    others = {one.part.name: one for one in load_networks(ported, family.name, part)} if ported else {}
-    facts = {"weights": Path(weights).name, "sha256": _hash(weights)}
-    sources: list[Source] = []
-    for network in networks:
-        other = others.get(network.part.name, next(iter(others.values()), None) if len(networks) == 1 else None)
-        if ported and other is None:
-            raise InputError(f"{ported}: has no network {network.part.name}")
-        port = mindspore_arrays(_same(network, other, ported) if other else network)
-        sources.append((network.part, network.kwargs, torch_arrays(network), port, facts))
-    return sources
-
-
-def _same(network: Network, other: Network, path: str | None) -> Network:
-    if dict(network.kwargs) != dict(other.kwargs):
-        raise InputError(f"{path}: is built with {dict(other.kwargs)}, the reference with {dict(network.kwargs)}")
-    return other
-
-
-def _hash(path: str) -> str:
-    return sha256_of(Path(path)) if Path(path).is_file() else ""
-
-
-def _seeded(family: Family, part: str | None, ported: str | None, seed: int) -> list[Source]:
-    """One network of each kind, with seeded weights in the released configuration."""
-    if ported:
-        raise InputError("--ported needs --weights: the reference's own checkpoint")
-    from parity_tests.harness.inputs import formula_state
-
-    kinds: dict[object, Part] = {}
-    for candidate in family.parts:
-        if part in (None, candidate.name):
-            kinds.setdefault((candidate.class_name, tuple(candidate.kwargs.items())), candidate)
-    sources: list[Source] = []
-    for candidate in kinds.values():
-        plan = build_plan(candidate, candidate.kwargs)
-        state = formula_state(f"seed{seed}/{candidate.name}", {row.torch: row.spec.shape for row in plan.rows})
-        port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
-        sources.append((candidate, candidate.kwargs, state, port, {"weights": f"seeded ({seed})"}))
-    return sources
-
-
-def _compare_one(
-    family: Family,
-    part: Part,
-    kwargs: Mapping[str, Any],
-    reference: Mapping[str, Array],
-    port: Mapping[str, Array],
-    facts: Mapping[str, Any],
-    mode: str,
-    size: int | None,
-    seed: int,
-) -> Any:
-    from parity_tests.harness.pair import build_pair
-    from parity_tests.harness.run import MODES, compare_pair, part_inputs
-
-    name = f"{family.name} {part.name}"
-    modes = MODES if mode == "all" else tuple(mode.split(","))
-    with spinner(f"{name}: building") as say:
-        pair = build_pair(part, kwargs, reference, port)
-        probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
-        inputs = part_inputs(part, kwargs, seed, size)
-        try:
-            return compare_pair(
-                name,
-                pair,
-                [inputs],
-                [probe],
-                modes,
-                {**facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)},
-                lambda stage, done: say(f"{name}: {stage}, {done} tensors"),
-            )
-        except ValueError as error:
-            if "cannot run an input of" in str(error):
-                raise InputError(str(error)) from error
-            raise
+def _left_out(device: str, modes: tuple[str, ...]) -> list[str]:
+    devices = [name for name in ("cpu", "gpu", "ascend") if name != device]
+    return devices + ([] if "onnx" in modes else ["ONNX Runtime"])

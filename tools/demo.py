@@ -25,6 +25,7 @@ RELEASED = "photo2cartoon_weights.pt"
 FACE_WEIGHTS = "mobilefacenet_y1_128_torch.pth"
 FACE_EMBEDDINGS = "mobilefacenet_y1_lfw_embeddings.npz"
 EMBEDDING_TOLERANCE = 1e-5
+MODES = ("weights", "isolated", "accumulated")
 
 
 @dataclass
@@ -119,12 +120,12 @@ def _to_mindspore(step: Step, out: Path) -> None:
 def _prove(step: Step, out: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
     from parity_tests.harness.report import report_data, write_json
     from parity_tests.harness.report_html import difference_pictures, write_html
-    from toonport.command_compare import compare_family
+    from toonport.comparing import compare_family
 
     comparisons = []
     for part in ("genA2B", "disGA", "disLA"):
         say(f"prove parity: {part}")
-        comparisons += compare_family(FAMILY, part, str(_source(out)), str(out / "photo2cartoon.ckpt"))
+        comparisons += compare_family(FAMILY, part, str(_source(out)), str(out / "photo2cartoon.ckpt"), MODES)
     data = report_data(comparisons, "cpu", ["gpu: not asked for", "ascend: not asked for"])
     write_json(out / "parity.json", data)
     pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}

@@ -20,7 +20,7 @@ from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
 
-__all__ = ["Export", "export_onnx", "verify_onnx"]
+__all__ = ["Export", "export_onnx", "verify_onnx", "write_onnx"]
 
 OPSET = 20
 
@@ -51,28 +51,11 @@ def export_onnx(network: Any, inputs: Array, names: Sequence[str], path: Path) -
     Raises:
         InputError: an output in ONNX Runtime is outside its budget; nothing is written then.
     """
-    import onnx
-    import torch
-
     network = network.eval()
     with atomic_path(path) as temporary:
-        with _quiet():
-            program = torch.onnx.export(
-                network,
-                (torch.from_numpy(inputs),),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["input"],
-                output_names=["output", *names[1:]],
-                dynamic_shapes=({0: torch.export.Dim.AUTO},),
-                verbose=False,
-            )
-            assert program is not None  # only the retired exporter returns nothing
-            program.save(str(temporary), external_data=False)
-        model = onnx.load(str(temporary))
-        onnx.checker.check_model(model)
+        nodes = write_onnx(network, inputs, names, temporary)
         verdicts = tuple(verify_onnx(network, temporary, inputs))
-        export = Export(path, len(model.graph.node), verdicts)
+        export = Export(path, nodes, verdicts)
         if not export.equal:
             worst = max(verdicts, key=lambda verdict: verdict.multiple)
             raise InputError(
@@ -80,6 +63,29 @@ def export_onnx(network: Any, inputs: Array, names: Sequence[str], path: Path) -
                 f"{worst.multiple:.1f} times its budget; nothing was written"
             )
     return export
+
+
+def write_onnx(network: Any, inputs: Array, names: Sequence[str], path: Path) -> int:
+    """Write a PyTorch network as ONNX, checked for form but not for numbers; returns the number of nodes."""
+    import onnx
+    import torch
+
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (torch.from_numpy(inputs),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["input"],
+            output_names=["output", *names[1:]],
+            dynamic_shapes=({0: torch.export.Dim.AUTO},),
+            verbose=False,
+        )
+        assert program is not None  # only the retired exporter returns nothing
+        program.save(str(path), external_data=False)
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model)
+    return len(model.graph.node)
 
 
 def verify_onnx(network: Any, path: Path, inputs: Array) -> Iterator[Verdict]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from parity_tests.harness.backends import Array
 
+HINT_FACTOR = 20.0
+
 __all__ = ["Measurement", "measure", "rms", "ulp_neighbour"]
 
 
@@ -86,15 +88,35 @@ def measure(
         return replace(head, count=truth.size, problem=problem)
     reference = np.asarray(references[0], np.float64)
     delta = np.asarray(port, np.float64) - reference
+    noise, error = max(rms(np.asarray(one, np.float64) - truth) for one in references), rms(port - truth)
     return replace(
         head,
         count=truth.size,
         scale=max(rms(truth), term_scale),
-        noise=max(rms(np.asarray(one, np.float64) - truth) for one in references),
-        error=rms(np.asarray(port, np.float64) - truth),
+        noise=noise,
+        error=error,
         difference=float(np.abs(delta).max(initial=0.0)),
         relative=rms(delta) / rms(reference) if rms(reference) else float(bool(delta.any())),
+        hints=_hints(reference, delta) if error > HINT_FACTOR * noise and delta.any() else head.hints,
     )
+
+
+def _hints(reference: Array, delta: Array) -> dict[str, Any]:
+    """Facts about a clear difference that point at its cause; `channel` is a share of the squared difference."""
+    power, total = float(np.vdot(reference, reference)), float(np.vdot(delta, delta))
+    hints: dict[str, Any] = {"ratio": 1 + float(np.vdot(reference, delta)) / power if power else 0.0}
+    if delta.ndim == 4 and min(delta.shape[2:]) > 2:
+        hints["ring"] = _ring(delta)
+        hints["channel"] = float(np.square(delta.mean((0, 2, 3))).sum()) * (delta.size / delta.shape[1]) / total
+    return hints
+
+
+def _ring(delta: Array) -> int:
+    """Width of the border outside of which nothing differs, up to a quarter of the side; 0 if there is none."""
+    for width in range(1, min(delta.shape[2:]) // 4 + 1):
+        if not delta[:, :, width:-width, width:-width].any():
+            return width
+    return 0
 
 
 def _problem(truth: Array, port: Array | None) -> str:

@@ -18,10 +18,17 @@ from parity_tests.harness.published_rules import published_verdicts
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.training import TrainingSetup, measure_training, small_setup
 
-__all__ = ["Outcome", "compare_subject", "run_mutants", "small_kwargs"]
+__all__ = ["Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
 
 NARROW = {"ngf": 8, "ndf": 8, "n_blocks": 2, "embedding_size": 32}
 MODES = ("isolated", "gradients", "accumulated")
+CORRECT: tuple[Subject, ...] = (
+    ("ugatit", "genA2B"),
+    ("photo2cartoon", "disLA"),
+    ("photo2cartoon", "disGA"),
+    ("photo2cartoon", "genA2B"),
+    ("mobilefacenet", "mobilefacenet"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def run_mutants(
 ) -> Iterator[Outcome]:
     """Plant every bug (or those named) and yield what the checker makes of it."""
     wanted = set(names)
-    for mutation in (*MUTATIONS, *TRAINING_MUTATIONS):
+    everything: tuple[Mutation | TrainingMutation, ...] = (*MUTATIONS, *TRAINING_MUTATIONS)
+    for mutation in everything:
         if not wanted or mutation.name in wanted:
             say(mutation.name)
             yield _train(mutation, seed) if isinstance(mutation, TrainingMutation) else _network(mutation, seed)
@@ -135,6 +143,20 @@ def _outcome(
     place = f"{first.layer or '(network)'} ({first.layer_type})"
     modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
     right = any(fragment in place or fragment in first.tensor for fragment in blame)
-    return Outcome(
-        name, what, subject, modes, place, right, max(verdict.multiple for verdict in failing), published
-    )
+    return Outcome(name, what, subject, modes, place, right, max(verdict.multiple for verdict in failing), published)
+
+
+def false_alarms(
+    seeds: int, say: Callable[[str], None] = lambda text: None, subjects: Sequence[Subject] = CORRECT
+) -> Iterator[tuple[str, int]]:
+    """Compare correct ports under many seeds; yield (comparison, tensors out of budget)."""
+    for seed in range(1, seeds + 1):
+        for subject in subjects:
+            name = f"{' '.join(subject)}, seed {seed}"
+            say(f"correct port: {name}")
+            verdicts, _ = compare_subject(subject, seed)
+            yield name, sum(not verdict.equal for verdict in verdicts)
+        if subjects == CORRECT:
+            say(f"correct port: training, seed {seed}")
+            verdicts = judge_all(measure_training(training_setup(seed)))
+            yield f"ugatit training, seed {seed}", sum(not verdict.equal for verdict in verdicts)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.files import atomic_path
+from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.run import Comparison
 
@@ -61,13 +62,15 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "facts": dict(comparison.facts),
         "modes": {mode: {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in counts},
         "blamed": [_row(one) for one in comparison.blamed[:20]],
+        "causes": likely_causes(comparison.verdicts),
+        "cannot_tell": sum(one.blind for one in comparison.verdicts),
         "rows": [_row(one) for one in comparison.verdicts],
     }
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
     row = asdict(verdict.measurement)
-    row |= {"budget": verdict.budget, "multiple": verdict.multiple, "equal": verdict.equal}
+    row |= {"budget": verdict.budget, "multiple": verdict.multiple, "equal": verdict.equal, "blind": verdict.blind}
     return {key: _finite(value) for key, value in row.items()}
 
 
@@ -92,7 +95,7 @@ def line(verdict: Verdict) -> str:
     """Return one measured tensor as a line of text, in the columns of `HEADING`."""
     one = verdict.measurement
     where = one.layer or "(network)"
-    word = "equal" if verdict.equal else "DIFFERENT"
+    word = "cannot tell" if verdict.blind else "equal" if verdict.equal else "DIFFERENT"
     head = f"{where:<52} {one.tensor:<22} {one.mode:<15} {one.probe:<24}"
     if one.problem:
         return f"{head} {one.problem}  {word}"
@@ -113,10 +116,14 @@ def summary_lines(comparison: Comparison) -> list[str]:
         worst = max((one.multiple for one in own), default=0.0)
         state = "equal" if not failing else f"{failing} out of budget"
         out.append(f"  {mode:<15} {len(own):>5} tensors, {state}, worst {_short(worst)} × budget")
+    blind = [one for one in comparison.verdicts if one.blind]
+    if blind:
+        out.append(f"  cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}")
     if comparison.equal:
         return [f"{comparison.name}: equal", *out]
     first = comparison.blamed[0]
     out.append(f"  first out of budget: {_describe(first)}")
+    out += [f"  likely cause: {cause}" for cause in likely_causes(comparison.verdicts)]
     along = comparison.first_accumulated
     if along is not None and along.measurement.layer != first.measurement.layer:
         out.append(f"  first seen in the whole run at: {_describe(along)}")

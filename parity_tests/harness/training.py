@@ -54,7 +54,12 @@ class TrainingSetup:
         return build_plan(found, self.kwargs[part])
 
 
-def small_setup(family: Family, steps: int = 2, seed: int = 0, side: int = 96, width: int = 4) -> TrainingSetup:
+Face = tuple[Mapping[str, Any], Mapping[str, Array]]
+
+
+def small_setup(
+    family: Family, steps: int = 2, seed: int = 0, side: int = 96, width: int = 4, face: Face | None = None
+) -> TrainingSetup:
     """Return a seeded setup with narrow networks at the smallest side that all six networks run."""
     kwargs: dict[str, dict[str, Any]] = {}
     weights = {}
@@ -68,7 +73,7 @@ def small_setup(family: Family, steps: int = 2, seed: int = 0, side: int = 96, w
         (image(f"train{seed}/A/{step}", 1, side, side), image(f"train{seed}/B/{step}", 1, side, side))
         for step in range(steps)
     ]
-    return TrainingSetup(family, kwargs, weights, {"total_steps": 4}, batches, first_step=1)
+    return TrainingSetup(family, kwargs, weights, {"total_steps": 2 * steps + 2}, batches, first_step=1, face=face)
 
 
 MakePort = Callable[[Mapping[str, Any], Any, Any], Any]
@@ -118,9 +123,9 @@ class _Run:
     def step(self, first: Array, second: Array) -> Results:
         """Train one batch and return everything that is compared, losses before updates within each phase."""
         results: Results = {}
-        for name, value in self.train(first, second).items():
+        for name, term in self.train(first, second).items():
             part = f"dis{name.split('.')[1]}" if name.count(".") == 2 and name.split(".")[1][0] in "GL" else ""
-            results[name[0], "loss", part, name] = np.array(value)
+            results[name[0], "loss", part, name] = np.array(term)
         for phase in PHASES:
             results[phase, "learning rate", "", "learning rate"] = np.array(self.rate(phase))
         moments = self.moments()

@@ -1,0 +1,67 @@
+"""toonport mutants: plant the bugs that porters make, and see whether the checker catches and names them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from toonport.ui import out, print_table, spinner
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("mutants", help="test the checker itself: plant bugs, see them caught")
+    parser.add_argument("names", nargs="*", help="only these bugs (default: all)")
+    parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
+    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; 0 if every bug was caught and none was seen where there is none, else 1."""
+    from parity_tests.harness.mutants import false_alarms, run_mutants
+    from parity_tests.harness.report import write_json
+
+    with spinner("mutants") as say:
+        outcomes = list(run_mutants(args.names, lambda name: say(f"planting {name}")))
+        alarms = list(false_alarms(args.seeds, say))
+    rows = [
+        [
+            one.name,
+            "caught" if one.caught_by else "MISSED",
+            ", ".join(one.caught_by),
+            one.blamed + ("" if one.right else "  (WRONG)"),
+            f"{one.multiple:.1e}",
+            _published(one.published),
+        ]
+        for one in outcomes
+    ]
+    print_table(["bug", "", "caught by", "blamed", "× budget", "published rules that miss it"], rows, right=(4,))
+    caught, right = sum(bool(one.caught_by) for one in outcomes), sum(one.right for one in outcomes)
+    out.print(f"caught {caught}/{len(outcomes)}, blamed correctly {right}/{len(outcomes)}", markup=False)
+    if args.seeds:
+        wrong = [one for one in alarms if one[1]]
+        out.print(f"false alarms on correct ports: {len(wrong)} in {len(alarms)} comparisons ({args.seeds} seeds)")
+        for name, count in wrong:
+            out.print(f"  {name}: {count} tensors out of budget", markup=False)
+    if args.json:
+        write_json(Path(args.json), _data(outcomes, alarms))
+    return 0 if caught == right == len(outcomes) and not any(count for _, count in alarms) else 1
+
+
+def _published(verdicts: Mapping[str, bool]) -> str:
+    missed = [name for name, equal in verdicts.items() if equal]
+    return f"{len(missed)} of {len(verdicts)}: {', '.join(missed)}" if verdicts else "-"
+
+
+def _data(outcomes: list[Any], alarms: list[tuple[str, int]]) -> dict[str, Any]:
+    return {
+        "schema": "toonport-mutants/1",
+        "mutants": [asdict(one) for one in outcomes],
+        "correct": [{"comparison": name, "out_of_budget": count} for name, count in alarms],
+    }
