@@ -16,7 +16,16 @@ from dataclasses import dataclass
 # A budget above this share of the signal cannot tell a bug from noise: the report says so instead of "equal".
 BLIND_SHARE = 0.5
 
-__all__ = ["BLIND_SHARE", "BUDGETS", "FLOAT64_RELATIVE", "GOLDEN_FLOAT32", "GRADIENT_SCALE_FLOOR", "ULP", "Budget"]
+__all__ = [
+    "BLIND_SHARE",
+    "BUDGETS",
+    "FLOAT64_RELATIVE",
+    "GOLDEN_FLOAT32",
+    "GRADIENT_SCALE_FLOOR",
+    "LOSS_SCALE_FLOOR",
+    "ULP",
+    "Budget",
+]
 
 ULP = 2.0**-23
 
@@ -79,3 +88,8 @@ GRADIENT_SCALE_FLOOR = 1e-3
 
 # Float64 against the recorded float64 numbers of the original systems, relative: they carry 12 digits.
 FLOAT64_RELATIVE = 1e-9
+
+# The same over four training steps: rounding grows from step to step (3e-9 seen in the worst term), and losses
+# near 0, squares of tiny logits, are judged on a scale of 1e-3.
+FLOAT64_TRAINING_RELATIVE = 1e-8
+LOSS_SCALE_FLOOR = 1e-3

@@ -37,11 +37,14 @@ def run(args: argparse.Namespace) -> int:
             ", ".join(one.caught_by),
             one.blamed + ("" if one.right else "  (WRONG)"),
             f"{one.multiple:.1e}",
+            one.cause,
             _published(one.published),
         ]
         for one in outcomes
     ]
-    print_table(["bug", "", "caught by", "blamed", "× budget", "published rules that miss it"], rows, right=(4,))
+    print_table(
+        ["bug", "", "caught by", "blamed", "× budget", "likely cause", "published rules that miss it"], rows, right=(4,)
+    )
     caught, right = sum(bool(one.caught_by) for one in outcomes), sum(one.right for one in outcomes)
     out.print(f"caught {caught}/{len(outcomes)}, blamed correctly {right}/{len(outcomes)}", markup=False)
     if args.seeds:

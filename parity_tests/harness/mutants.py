@@ -9,6 +9,7 @@ from typing import Any
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from parity_tests.harness.backends import Array
+from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
@@ -41,6 +42,7 @@ class Outcome:
         caught_by: the modes with tensors out of budget.
         blamed: the layer (or training phase) blamed first, with its type.
         right: whether that is where the bug was planted.
+        cause: the likeliest cause that the report gives.
         multiple: worst error in multiples of its budget.
         published: published rule -> whether it calls the buggy network equal; empty for training bugs.
     """
@@ -52,6 +54,7 @@ class Outcome:
     blamed: str
     right: bool
     multiple: float
+    cause: str = ""
     published: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -138,12 +141,14 @@ def _outcome(
 ) -> Outcome:
     failing = [verdict for verdict in verdicts if not verdict.equal]
     if not failing:
-        return Outcome(name, what, subject, (), "", False, 0.0, published)
+        return Outcome(name, what, subject, (), "", False, 0.0, published=published)
     first = blamed(verdicts)[0].measurement
     place = f"{first.layer or '(network)'} ({first.layer_type})"
     modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
     right = any(fragment in place or fragment in first.tensor for fragment in blame)
-    return Outcome(name, what, subject, modes, place, right, max(verdict.multiple for verdict in failing), published)
+    worst = max(verdict.multiple for verdict in failing)
+    cause = next(iter(likely_causes(verdicts)), "")
+    return Outcome(name, what, subject, modes, place, right, worst, cause, published)
 
 
 def false_alarms(
