@@ -11,6 +11,7 @@ from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.report import report_data, summary_lines, write_json
 from parity_tests.harness.report_html import difference_pictures, write_html
 from parity_tests.harness.run import compare
+from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.tolerances import BUDGETS, ULP, Budget
 
 HEAD = Measurement("isolated", "probe", "layer", "Conv2d", "output", 0)
@@ -75,6 +76,24 @@ def test_blame_goes_to_the_innermost_layer_in_order_of_computation():
     weights = _verdict("b", False, 9, "weights")
     assert blamed([*verdicts, weights]) == [weights]
     assert blamed(verdicts[:1]) == []
+
+
+def test_what_a_probe_cannot_see_is_said_and_small_probes_see_it():
+    import torch
+
+    from parity_tests.harness.judge import blind_spots
+    from torch_ref.layers import LIN
+
+    def verdicts(side, budget_factor):
+        inputs = np.random.default_rng(0).standard_normal((1, 8, side, side)).astype(np.float32)
+        with torch.no_grad():
+            output = LIN(8)(torch.from_numpy(inputs)).numpy()
+        head = replace(HEAD, layer_type="LIN", hints={"effects": bug_effects("LIN", [inputs], output)})
+        return [replace(judge(replace(head, noise=1e-7, scale=1.0)), budget=budget_factor * 1e-7)]
+
+    assert blind_spots(verdicts(8, 10)) == {}
+    assert blind_spots(verdicts(256, 100)) == {"biased variance": ["layer"]}
+    assert bug_effects("Conv2d", [np.ones((1, 1, 4, 4))], np.ones((1, 1, 4, 4))) == {}
 
 
 def test_every_tolerance_has_a_reason():

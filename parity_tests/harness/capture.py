@@ -13,6 +13,7 @@ import numpy as np
 
 from parity_tests.harness.backends import Array, LayerCall, Side
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
+from parity_tests.harness.sensitivity import bug_effects
 
 __all__ = ["Pair", "measure_accumulated", "measure_isolated", "measure_weights"]
 
@@ -96,7 +97,8 @@ def _measure_call(pair: Pair, layer: str, inputs: Sequence[Array], order: int, p
         return
     terms = pair.term_scales.get(layer, 0.0) * (rms(inputs[0]) if inputs else 0.0)
     for name, wanted in truth.items():
-        head = Measurement("isolated", probe, layer, kind, name, order)
+        effects = bug_effects(kind, inputs, wanted) if name == "output" else {}
+        head = Measurement("isolated", probe, layer, kind, name, order, hints={"effects": effects} if effects else {})
         yield measure(head, wanted, [one[name] for one in references], port.get(name), terms)
 
 

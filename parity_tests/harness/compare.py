@@ -97,7 +97,7 @@ def measure(
         error=error,
         difference=float(np.abs(delta).max(initial=0.0)),
         relative=rms(delta) / rms(reference) if rms(reference) else float(bool(delta.any())),
-        hints=_hints(reference, delta) if error > HINT_FACTOR * noise and delta.any() else head.hints,
+        hints=head.hints | (_hints(reference, delta) if error > HINT_FACTOR * noise and delta.any() else {}),
     )
 
 

@@ -60,7 +60,7 @@ def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
     outputs = [one for one in bad if one.measurement.mode == "isolated" and "afterwards" not in one.measurement.tensor]
     alone = [one for one in bad if one.measurement.mode == "isolated"]
     modes, failing = ({word for one in rows for word in _mode(one)} for rows in (own, alone))
-    hints = next((one.measurement.hints for one in outputs if one.measurement.hints), {})
+    hints = next((one.measurement.hints for one in outputs if "ratio" in one.measurement.hints), {})
     prefix = f"{layer}." if layer else ""
     return Signature(
         layer_type=first.measurement.layer_type,

@@ -10,7 +10,7 @@ from parity_tests.tolerances import BLIND_SHARE, BUDGETS, ULP, Budget
 
 ALONE = {"isolated", "gradients", "block gradients"}
 
-__all__ = ["Verdict", "blamed", "judge", "judge_all"]
+__all__ = ["Verdict", "blamed", "blind_spots", "judge", "judge_all"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,20 @@ def blamed(verdicts: Sequence[Verdict]) -> list[Verdict]:
     innermost = [verdict for verdict in alone if not _contains_other(verdict.measurement.layer, layers)]
     chosen = innermost or failing
     return sorted(chosen, key=lambda verdict: (verdict.measurement.order, -verdict.multiple))
+
+
+def blind_spots(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
+    """Return bug -> layers where no probe of this run could have seen it, although it is a bug of such layers."""
+    seen: dict[tuple[str, str], bool] = {}
+    for verdict in verdicts:
+        for bug, effect in verdict.measurement.hints.get("effects", {}).items():
+            key = (bug, verdict.measurement.layer)
+            seen[key] = seen.get(key, False) or effect > verdict.budget
+    found: dict[str, list[str]] = {}
+    for (bug, layer), visible in seen.items():
+        if not visible:
+            found.setdefault(bug, []).append(layer)
+    return found
 
 
 def _contains_other(layer: str, layers: set[str]) -> bool:

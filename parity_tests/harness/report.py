@@ -14,7 +14,7 @@ from typing import Any
 
 from convert.files import atomic_path
 from parity_tests.harness.explain import likely_causes
-from parity_tests.harness.judge import Verdict
+from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.run import Comparison
 
 __all__ = ["HEADING", "SCHEMA", "line", "report_data", "summary_lines", "versions", "write_json"]
@@ -64,6 +64,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "blamed": [_row(one) for one in comparison.blamed[:20]],
         "causes": likely_causes(comparison.verdicts),
         "cannot_tell": sum(one.blind for one in comparison.verdicts),
+        "cannot_detect": blind_spots(comparison.verdicts),
         "rows": [_row(one) for one in comparison.verdicts],
     }
 
@@ -119,6 +120,8 @@ def summary_lines(comparison: Comparison) -> list[str]:
     blind = [one for one in comparison.verdicts if one.blind]
     if blind:
         out.append(f"  cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}")
+    for bug, layers in blind_spots(comparison.verdicts).items():
+        out.append(f"  cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}")
     if comparison.equal:
         return [f"{comparison.name}: equal", *out]
     first = comparison.blamed[0]
