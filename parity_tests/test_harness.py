@@ -155,6 +155,15 @@ def test_a_bug_in_a_users_own_pair_is_named(bug, layer):
     assert result.blamed[0].measurement.layer == layer
 
 
+def test_amplification_tells_who_makes_an_error_from_who_passes_it_on():
+    result = compare(*_own_pair("slope"), INPUTS)
+    along = {one.measurement.layer: one.measurement for one in result.verdicts if one.measurement.mode == "accumulated"}
+    assert along["act"].input_error < 5
+    assert along["act"].error > 1000 * along["act"].noise
+    assert along["head"].input_error > 1000
+    assert any("error at the input of act" in text for text in summary_lines(result))
+
+
 def test_reports_say_where_and_survive_json_and_html(tmp_path):
     result = compare(*_own_pair("slope"), INPUTS, name="own <net>")
     data = report_data([result], "cpu", ["gpu: absent"])

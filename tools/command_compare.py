@@ -90,11 +90,13 @@ def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]
     from parity_tests.harness.report import HEADING, line, report_data, summary_lines, write_json
 
     for comparison in comparisons:
+        first = next(iter(comparison.blamed), None)
         shown = comparison.blamed[:BRIEF_ROWS] if args.brief else comparison.verdicts
         if shown:
             out.print(HEADING)
         for verdict in shown:
-            out.print(line(verdict), style=None if verdict.equal else "bold red", markup=False)
+            mark = "  <-- look here first" if verdict is first else ""
+            out.print(line(verdict) + mark, style=None if verdict.equal else "bold red", markup=False)
         out.print("\n".join(summary_lines(comparison)), markup=False)
     data = report_data(comparisons, args.device, not_run)
     if args.json:

@@ -114,27 +114,49 @@ def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[str, Array]:
 
 
 def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
-    """Run both whole networks and compare every layer's output as errors build up along the way."""
-    truths = _outputs(pair.truth, inputs)
-    references = [_outputs(pair.reference, [ulp_neighbour(array, seed) for array in inputs]) for seed in range(2)]
-    ports = _outputs(pair.port, inputs)
+    """Run both whole networks and compare every layer's output as errors build up along the way.
+
+    Each measurement also says how far the port's input of that layer was off, in multiples of the noise
+    there, so that a layer that makes an error stands out from one that passes it on.
+    """
+    truths = _calls(pair.truth, inputs)
+    references = [_calls(pair.reference, [ulp_neighbour(array, seed) for array in inputs]) for seed in range(2)]
+    ports = _calls(pair.port, inputs)
     types = pair.reference.layer_types()
-    for order, (key, wanted) in enumerate(truths.items()):
-        layer, tensor = key
-        head = Measurement("accumulated", probe, layer, types[layer], tensor, order)
-        yield measure(head, wanted, [one[key] for one in references], ports.get(key))
+    order = 0
+    for key, wanted in truths.items():
+        noisy, found = [one[key] for one in references], ports.get(key)
+        before = _input_error(wanted, noisy, found)
+        for index, (name, truth) in enumerate(zip(_output_names(key, wanted), wanted.outputs, strict=True)):
+            head = Measurement("accumulated", probe, wanted.layer, types[wanted.layer], name, order, input_error=before)
+            port = found.outputs[index] if found and len(found.outputs) > index else None
+            yield measure(head, truth, [one.outputs[index] for one in noisy], port)
+            order += 1
 
 
-def _outputs(side: Side, inputs: Sequence[Array]) -> dict[tuple[str, str], Array]:
-    """(layer, tensor name) -> output, in the order of computation."""
-    outputs: dict[tuple[str, str], Array] = {}
+Key = tuple[str, int]  # layer, and which of its calls
+
+
+def _calls(side: Side, inputs: Sequence[Array]) -> dict[Key, LayerCall]:
+    """Every call of every layer, in the order of computation."""
+    calls: dict[Key, LayerCall] = {}
 
     def visit(call: LayerCall) -> None:
-        calls = sum(1 for layer, _ in outputs if layer == call.layer)
-        for index, array in enumerate(call.outputs):
-            word = "output" if len(call.outputs) == 1 else f"output {index}"
-            outputs[call.layer, word if calls < len(call.outputs) else f"{word}, call {calls + 1}"] = array
+        calls[call.layer, sum(1 for layer, _ in calls if layer == call.layer)] = call
 
     with side.preserved():
         side.trace(inputs, visit)
-    return outputs
+    return calls
+
+
+def _output_names(key: Key, call: LayerCall) -> list[str]:
+    words = ["output"] if len(call.outputs) == 1 else [f"output {index}" for index in range(len(call.outputs))]
+    return words if key[1] == 0 else [f"{word}, call {key[1] + 1}" for word in words]
+
+
+def _input_error(truth: LayerCall, references: Sequence[LayerCall], port: LayerCall | None) -> float | None:
+    """Error of the port's first input in multiples of the noise there; None where there is no noise."""
+    if not truth.inputs or port is None or not port.inputs or port.inputs[0].shape != truth.inputs[0].shape:
+        return None
+    noise = max(rms(one.inputs[0] - truth.inputs[0]) for one in references)
+    return rms(port.inputs[0] - truth.inputs[0]) / noise if noise else None

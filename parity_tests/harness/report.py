@@ -130,7 +130,16 @@ def summary_lines(comparison: Comparison) -> list[str]:
     along = comparison.first_accumulated
     if along is not None and along.measurement.layer != first.measurement.layer:
         out.append(f"  first seen in the whole run at: {_describe(along)}")
+    if along is not None:
+        out.append(f"  {_amplification(along)}")
     return [f"{comparison.name}: DIFFERENT", *out]
+
+
+def _amplification(verdict: Verdict) -> str:
+    one = verdict.measurement
+    before = "not measurable" if one.input_error is None else f"{one.input_error:.1f} × the noise"
+    after = f"{one.error / one.noise:.1f} × the noise" if one.noise else "out of nothing"
+    return f"in the whole run, error at the input of {one.layer or '(network)'}: {before}; at its output: {after}"
 
 
 def _describe(verdict: Verdict) -> str:
