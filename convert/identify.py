@@ -8,7 +8,7 @@ system's port did. Whatever the spelling, every tensor must be accounted for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,17 +236,27 @@ def _attempts(checkpoint: Checkpoint, family: Family, name: str | None, names: M
             yield _attempt(checkpoint, family, part, kwargs, plan, renamed, alias)
             by_mindspore = {row.mindspore: row.torch for row in plan.rows}
             if any(by_mindspore.get(key, key) != key for key in renamed):
-                translated = {by_mindspore.get(key, key): original for key, original in renamed.items()}
+                pairs = ((by_mindspore.get(key, key), original) for key, original in renamed.items())
+                translated = _all_kept(pairs)
                 yield _attempt(checkpoint, family, part, kwargs, plan, translated, Alias("MindSpore"))
 
 
 def _rename(alias: Alias, names: Mapping[str, str]) -> dict[str, str]:
-    renamed: dict[str, str] = {}
-    for name, original in names.items():
-        for pattern, replacement in alias.renames:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = original
-    return renamed
+    return _all_kept((_renamed(alias, name), original) for name, original in names.items())
+
+
+def _renamed(alias: Alias, name: str) -> str:
+    for pattern, replacement in alias.renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _all_kept(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Collect (new name, name in the file); of two that claim one name, the second stays as an unexpected one."""
+    kept: dict[str, str] = {}
+    for name, original in pairs:
+        kept[name if name not in kept else f"{original} (a second {name})"] = original
+    return kept
 
 
 def _attempt(

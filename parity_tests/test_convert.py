@@ -207,6 +207,23 @@ def test_every_problem_is_listed(tmp_path):
     assert all(name in str(error.value) for name in gone)
 
 
+def test_two_spellings_of_one_tensor_are_refused(tmp_path, write):
+    state = seeded_state("mobilefacenet", "mobilefacenet")
+    state["conv1.bn.gamma"] = state["conv1.bn.weight"] * 2
+    with pytest.raises(InputError, match=r"unexpected: .*conv1\.bn\.gamma"):
+        convert_file(write(tmp_path / "a.ckpt", state), tmp_path / "b.pt")
+
+
+def test_a_tensor_twice_in_a_ckpt_is_refused(tmp_path):
+    from convert import ckpt_file
+
+    state = seeded_state("photo2cartoon", "disLA")
+    twice = [*state.items(), ("conv1x1.bias", state["conv1x1.bias"] + 1)]
+    ckpt_file.write(tmp_path / "a.ckpt", twice)
+    with pytest.raises(InputError, match=r"conv1x1\.bias occurs twice"):
+        convert_file(tmp_path / "a.ckpt", tmp_path / "b.pt")
+
+
 def test_transposed_square_weight_is_refused_when_stored_as_a_view(tmp_path):
     import torch
 
