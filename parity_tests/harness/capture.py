@@ -6,7 +6,7 @@ arithmetic itself makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +70,24 @@ def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterato
         pair.reference.trace(inputs, calls.append)
     parents = {path.rpartition(".")[0] for path in pair.reference.layer_types() if path} | {""}
     for order, call in enumerate(calls):
-        yield from _measure_call(pair, call.layer, call.inputs, order, probe)
+        terms = _terms(pair, call, calls[:order])
+        yield from _measure_call(pair, call.layer, call.inputs, order, probe, terms)
         if call.layer not in parents and call.inputs and call.inputs[0].ndim == 4:
-            yield from _measure_call(pair, call.layer, _shrunk(call.inputs), order, f"{probe}, low spread")
+            shrunk = _shrunk(call.inputs)
+            terms = _terms(pair, LayerCall(call.layer, shrunk, call.outputs), ())
+            yield from _measure_call(pair, call.layer, shrunk, order, f"{probe}, low spread", terms)
+
+
+def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tuple[int, ...], float]:
+    """Output shape -> size of the numbers that are added up to make it, in the layer or in a layer inside it."""
+    prefix = f"{call.layer}." if call.layer else ""
+    found: dict[tuple[int, ...], float] = {}
+    for one in (call, *earlier):
+        scale = pair.term_scales.get(one.layer, 0.0)
+        if scale and one.inputs and (one is call or one.layer.startswith(prefix)):
+            for output in one.outputs:
+                found[output.shape] = max(found.get(output.shape, 0.0), scale * rms(one.inputs[0]))
+    return found
 
 
 def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -80,7 +95,14 @@ def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     return ((inputs[0] * np.float32(LOW_SPREAD / spread) if spread else inputs[0]), *inputs[1:])
 
 
-def _measure_call(pair: Pair, layer: str, inputs: Sequence[Array], order: int, probe: str) -> Iterator[Measurement]:
+def _measure_call(
+    pair: Pair,
+    layer: str,
+    inputs: Sequence[Array],
+    order: int,
+    probe: str,
+    terms: Mapping[tuple[int, ...], float],
+) -> Iterator[Measurement]:
     kind = pair.reference.layer_types()[layer]
     if layer not in pair.port.layer_types():
         problem = "the port has no layer of this name"
@@ -95,11 +117,10 @@ def _measure_call(pair: Pair, layer: str, inputs: Sequence[Array], order: int, p
         problem = f"the port cannot run it: {str(error).strip().splitlines()[0][:160]}"
         yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
         return
-    terms = pair.term_scales.get(layer, 0.0) * (rms(inputs[0]) if inputs else 0.0)
     for name, wanted in truth.items():
         effects = bug_effects(kind, inputs, wanted) if name == "output" else {}
         head = Measurement("isolated", probe, layer, kind, name, order, hints={"effects": effects} if effects else {})
-        yield measure(head, wanted, [one[name] for one in references], port.get(name), terms)
+        yield measure(head, wanted, [one[name] for one in references], port.get(name), terms.get(wanted.shape, 0.0))
 
 
 def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[str, Array]:

@@ -99,10 +99,16 @@ def pair_networks(module: Any, cell: Any, plan: Plan | None = None) -> Pair:
 
 
 def _term_scales(module: Any) -> dict[str, float]:
-    """Layer -> root mean square over outputs of the norm of its weights: the size of what it adds up."""
+    """Layer -> factor that turns the size of its input into the size of the numbers whose rounding adds up.
+
+    The norm of the weights of one output gives the size of the sum; a sum of n terms that is added up one by
+    one carries the rounding of about sqrt(n) such sums, of which a quarter is allowed for.
+    """
     scales = {}
     for path, layer in module.named_modules():
         weight = getattr(layer, "weight", None)
         if weight is not None and weight.dim() >= 2:
-            scales[path] = float((weight.detach().double() ** 2).flatten(1).sum(1).mean().sqrt())
+            rows = weight.detach().double().flatten(1)
+            one_by_one = max(1.0, rows.shape[1] ** 0.5 / 4)
+            scales[path] = float((rows**2).sum(1).mean().sqrt()) * one_by_one
     return scales
