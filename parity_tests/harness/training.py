@@ -7,6 +7,7 @@ last place away: Adam's first steps are nearly signs of gradients, so small diff
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,7 +114,7 @@ def _measurement(
     return measure(head, truth, references, port, rms(truth))
 
 
-class _Run:
+class _Run(ABC):
     """One side of a training comparison."""
 
     def __init__(self, setup: TrainingSetup) -> None:
@@ -145,17 +146,21 @@ class _Run:
             for name, value in self.weights(part).items():
                 self.start[part, name] = np.array(value, np.float64)
 
+    @abstractmethod
     def train(self, first: Array, second: Array) -> Mapping[str, float]:
-        raise NotImplementedError
+        """Train one batch; return the loss terms."""
 
+    @abstractmethod
     def weights(self, part: str) -> Mapping[str, Array]:
-        raise NotImplementedError
+        """Copies of a network's whole state, by PyTorch name."""
 
+    @abstractmethod
     def moments(self) -> Mapping[tuple[str, str], tuple[Array, Array]]:
-        raise NotImplementedError
+        """Adam's two moments of each trained parameter, by (part, name)."""
 
+    @abstractmethod
     def rate(self, phase: str) -> float:
-        raise NotImplementedError
+        """Learning rate of a phase."""
 
 
 class _TorchRun(_Run):
