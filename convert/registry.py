@@ -9,7 +9,18 @@ from typing import Any
 
 from convert.errors import InputError
 
-__all__ = ["Alias", "Family", "Part", "Shapes", "families", "family_named", "part_named", "resolve"]
+__all__ = [
+    "Alias",
+    "Family",
+    "FrozenNetwork",
+    "Part",
+    "Shapes",
+    "Training",
+    "families",
+    "family_named",
+    "part_named",
+    "resolve",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Kwargs = dict[str, Any]
@@ -60,6 +71,52 @@ class Part:
 
 
 @dataclass(frozen=True)
+class FrozenNetwork:
+    """A network of another family that a training step uses but does not train, e.g. for Face-ID or content.
+
+    Attributes:
+        family, part: where it is registered.
+        narrow: constructor arguments that make it small, for parity runs.
+    """
+
+    family: str
+    part: str
+    narrow: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a family is trained.
+
+    Attributes:
+        step: "file.Class" of the training step, the same in `torch_ref` and `ms_models`; called as
+            Class(networks by part, settings, frozen network or None).
+        settings: "file.Class" of its settings.
+        phases: letter that the phase's loss terms start with and that names its optimiser -> parts that it
+            trains, in the order in which the step runs them.
+        narrow: constructor arguments that make the networks small, for parity runs.
+        side: side of square pictures in parity runs, the smallest that all networks run, in pixels.
+        frozen: the network that the step uses without training it.
+    """
+
+    step: str
+    settings: str
+    phases: Mapping[str, tuple[str, ...]]
+    narrow: Mapping[str, Any]
+    side: int
+    frozen: FrozenNetwork | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Every part that is trained, in the order of the phases."""
+        return tuple(part for parts in self.phases.values() for part in parts)
+
+    def phase_of(self, part: str) -> str:
+        """Letter of the phase that trains `part`."""
+        return next(phase for phase, parts in self.phases.items() if part in parts)
+
+
+@dataclass(frozen=True)
 class Family:
     """A system of networks that are trained and shipped together.
 
@@ -68,6 +125,7 @@ class Family:
         title, paper, source, licence: where it comes from.
         parts: its networks, in the order of the released file.
         notes: what a user should know, e.g. bugs of the source that are kept or mended.
+        training: how it is trained, None where it is not.
     """
 
     name: str
@@ -77,6 +135,7 @@ class Family:
     licence: str
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = field(default=())
+    training: Training | None = None
 
 
 def families() -> tuple[Family, ...]:

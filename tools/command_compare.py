@@ -8,7 +8,7 @@ from typing import Any
 
 from convert.errors import InputError
 from convert.registry import family_named
-from toonport.comparing import TRAINED_FAMILIES, choose_modes, compare_family, compare_training
+from toonport.comparing import choose_modes, compare_family, compare_training
 from toonport.ui import out
 
 __all__ = ["add_parser"]
@@ -67,7 +67,7 @@ def _fresh(args: argparse.Namespace) -> int:
         comparisons += compare_family(
             family.name, args.part, args.weights, args.ported, modes, args.size, args.seed, args.device, picture
         )
-    if "train" in modes and family.name in TRAINED_FAMILIES and args.part == "all":
+    if "train" in modes and family.training and args.part == "all":
         comparisons.append(compare_training(family, args.steps, args.seed))
     return _report(args, comparisons, [f"{name}: not asked for" for name in _left_out(args.device, modes)])
 

@@ -21,7 +21,6 @@ __all__ = ["NETWORK_MODES", "choose_modes", "compare_family", "compare_training"
 
 NETWORK_MODES = ("weights", "isolated", "gradients", "accumulated")
 OTHER_MODES = ("train", "onnx")
-TRAINED_FAMILIES = ("photo2cartoon", "ugatit")
 
 
 def choose_modes(text: str) -> tuple[str, ...]:
@@ -58,18 +57,11 @@ def compare_training(family: Family, steps: int, seed: int) -> Any:
 
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
     """
-    from parity_tests.harness.inputs import formula_state
     from parity_tests.harness.judge import judge
     from parity_tests.harness.run import Comparison
     from parity_tests.harness.training import measure_training, small_setup
 
-    face = None
-    if family.name == "photo2cartoon":
-        part = family_named("mobilefacenet").parts[0]
-        kwargs = {"embedding_size": 64}
-        layout = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
-        face = (kwargs, formula_state(f"train{seed}/face", layout))
-    setup = small_setup(family, steps, seed, face=face)
+    setup = small_setup(family, steps, seed)
     name = f"{family.name} training"
     with spinner(f"{name}: {steps} steps") as say:
         verdicts = []

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from convert.registry import Alias, Family, Kwargs, Part, Shapes
+from convert.registry import Alias, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
 
-__all__ = ["PHOTO2CARTOON", "discriminator_kwargs", "gan_parts", "style_network"]
+__all__ = ["PHOTO2CARTOON", "discriminator_kwargs", "gan_parts", "gan_training", "style_network"]
 
 # The MindSpore port took the up-sampling out of UpBlock1 and UpBlock2, so its indices are one lower
 # there, and put batch norm where the reference has instance norm.
@@ -89,6 +89,18 @@ def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part
     )
 
 
+def gan_training(frozen: FrozenNetwork | None = None) -> Training:
+    """Return how the six networks are trained: discriminators first, then generators."""
+    return Training(
+        step="steps.UgatitStep",
+        settings="steps.StepSettings",
+        phases={"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")},
+        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
+        side=96,
+        frozen=frozen,
+    )
+
+
 PHOTO2CARTOON = Family(
     name="photo2cartoon",
     title="photo2cartoon: portrait photo to cartoon",
@@ -116,4 +128,5 @@ PHOTO2CARTOON = Family(
         "56 ConvBlock4 weights per generator exist but take no part; they are carried along unchanged.",
         "The discriminators' attention multiplies by weight_orig, not by the normalised weight.",
     ),
+    training=gan_training(FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})),
 )

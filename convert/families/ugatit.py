@@ -5,7 +5,7 @@ Source: znxlwm/UGATIT-pytorch (MIT).
 
 from __future__ import annotations
 
-from convert.families.photo2cartoon import gan_parts, style_network
+from convert.families.photo2cartoon import gan_parts, gan_training, style_network
 from convert.registry import Family, Kwargs, Part, Shapes
 
 __all__ = ["UGATIT"]
@@ -49,4 +49,5 @@ UGATIT = Family(
         ndf=64,
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),
+    training=gan_training(),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convert.plan import build_plan
-from convert.registry import family_named, part_named
+from convert.registry import FrozenNetwork, family_named, part_named
 from parity_tests.harness.backends import Array
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
@@ -17,7 +17,7 @@ from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, Training
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.published_rules import published_verdicts
 from parity_tests.harness.run import compare_pair, part_inputs
-from parity_tests.harness.training import TrainingSetup, measure_training, small_setup
+from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
 __all__ = ["Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
 
@@ -129,9 +129,8 @@ def training_setup(seed: int, face: bool = False, first_step: int = 1) -> Traini
     """Return one seeded training step of narrow networks."""
     setup = small_setup(family_named("ugatit"), steps=1, seed=seed)
     if face:
-        part, kwargs = small_kwargs(("mobilefacenet", "mobilefacenet"))
-        layout = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
-        setup = replace(setup, face=(kwargs, formula_state(f"mutants{seed}/face", layout)))
+        frozen = FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})
+        setup = replace(setup, frozen=frozen_network(frozen, seed))
     return replace(setup, first_step=first_step)
 
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from convert.plan import Plan, build_plan
-from convert.registry import Family
+from convert.registry import Family, FrozenNetwork, Part, Training, family_named, part_named, resolve
 from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch
 
-__all__ = ["TrainingSetup", "measure_training", "small_setup"]
+__all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
 
 CONTROLS = 3
 PHASES = {"D": "discriminator", "G": "generator"}
+
+Frozen = tuple[Part, Mapping[str, Any], Mapping[str, Array]]  # network, constructor arguments, weights
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class TrainingSetup:
 
     Attributes:
         family: whose networks are trained.
-        kwargs: constructor arguments by part.
+        kwargs: constructor arguments by part, of the parts that are trained.
         weights: PyTorch name -> values, by part.
-        settings: attributes of StepSettings.
+        settings: attributes of the step's settings.
         batches: (images A, images B) of each step, [N, 3, H, W] in [-1, 1].
         first_step: number of the first step minus 1 (a resumed run starts later).
-        face: constructor arguments and weights of the face network, or None.
+        frozen: the network that the step uses without training it, or None.
     """
 
     family: Family
@@ -47,34 +49,55 @@ class TrainingSetup:
     settings: Mapping[str, Any]
     batches: Sequence[tuple[Array, Array]]
     first_step: int = 0
-    face: tuple[Mapping[str, Any], Mapping[str, Array]] | None = field(default=None)
+    frozen: Frozen | None = None
+
+    @property
+    def training(self) -> Training:
+        """How the family is trained."""
+        assert self.family.training is not None
+        return self.family.training
 
     def plan(self, part: str) -> Plan:
         """The naming plan of one part."""
-        found = next(one for one in self.family.parts if one.name == part)
-        return build_plan(found, self.kwargs[part])
+        return build_plan(part_named(self.family, part), self.kwargs[part])
 
 
-Face = tuple[Mapping[str, Any], Mapping[str, Array]]
+def frozen_network(frozen: FrozenNetwork, seed: int) -> Frozen:
+    """Return a frozen network of a step, small and with seeded weights."""
+    part = part_named(family_named(frozen.family), frozen.part)
+    kwargs = {**part.kwargs, **frozen.narrow}
+    return part, kwargs, _seeded(f"train{seed}/{part.name}", part, kwargs)
 
 
-def small_setup(
-    family: Family, steps: int = 2, seed: int = 0, side: int = 96, width: int = 4, face: Face | None = None
-) -> TrainingSetup:
-    """Return a seeded setup with narrow networks at the smallest side that all six networks run."""
+def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
+    """Return a seeded setup with narrow networks at the smallest side that all of them run.
+
+    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
+    """
+    training = family.training
+    assert training is not None, f"{family.name} is not trained"
     kwargs: dict[str, dict[str, Any]] = {}
     weights = {}
-    for part in family.parts:
-        narrow = {"ngf": width, "ndf": width, "n_blocks": 1, "img_size": side}
-        kwargs[part.name] = {**part.kwargs, **{key: narrow[key] for key in narrow if key in part.kwargs}}
-        plan = build_plan(part, kwargs[part.name])
-        layout = {row.torch: row.spec.shape for row in plan.rows}
-        weights[part.name] = formula_state(f"train{seed}/{part.name}", layout)
+    for name in training.parts:
+        part = part_named(family, name)
+        changes = {key: value for key, value in training.narrow.items() if key in part.kwargs}
+        kwargs[name] = {**part.kwargs, **changes}
+        weights[name] = _seeded(f"train{seed}/{name}", part, kwargs[name])
     batches = [
-        (image(f"train{seed}/A/{step}", 1, side, side), image(f"train{seed}/B/{step}", 1, side, side))
+        (
+            image(f"train{seed}/A/{step}", 1, training.side, training.side),
+            image(f"train{seed}/B/{step}", 1, training.side, training.side),
+        )
         for step in range(steps)
     ]
-    return TrainingSetup(family, kwargs, weights, {"total_steps": 2 * steps + 2}, batches, first_step=1, face=face)
+    known = {one.name for one in fields(resolve("torch_ref", training.settings))}
+    settings = {"total_steps": 2 * steps + 2} if "total_steps" in known else {}
+    frozen = frozen_network(training.frozen, seed) if training.frozen else None
+    return TrainingSetup(family, kwargs, weights, settings, batches, first_step=1, frozen=frozen)
+
+
+def _seeded(tag: str, part: Part, kwargs: Mapping[str, Any]) -> Mapping[str, Array]:
+    return formula_state(tag, {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows})
 
 
 MakePort = Callable[[Mapping[str, Any], Any, Any], Any]
@@ -85,7 +108,7 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
 
     Args:
         setup: networks, settings and batches.
-        make_port: (networks, settings, face network) -> MindSpore step; default: ms_models.steps.UgatitStep.
+        make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
     """
     truth = _TorchRun(setup, "float64", 0)
     controls = [_TorchRun(setup, "float32", seed) for seed in range(CONTROLS)]
@@ -95,7 +118,7 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
         wanted = truth.step(first, second)
         references = [one.step(first, second) for one in controls]
         found = port.step(first, second)
-        for phase in PHASES:
+        for phase in setup.training.phases:
             for key, value in wanted.items():
                 if key[0] == phase:
                     yield _measurement(number, key, order, value, [one[key] for one in references], found.get(key))
@@ -110,7 +133,7 @@ def _measurement(
     number: int, key: Key, order: int, truth: Array, references: Sequence[Array], port: Array | None
 ) -> Measurement:
     phase, kind, layer, tensor = key
-    head = Measurement("training", f"step {number}", layer, f"{PHASES[phase]} {kind}", tensor, order)
+    head = Measurement("training", f"step {number}", layer, f"{PHASES.get(phase, phase)} {kind}", tensor, order)
     return measure(head, truth, references, port, rms(truth))
 
 
@@ -124,14 +147,14 @@ class _Run(ABC):
     def step(self, first: Array, second: Array) -> Results:
         """Train one batch and return everything that is compared, losses before updates within each phase."""
         results: Results = {}
+        training = self.setup.training
         for name, term in self.train(first, second).items():
-            part = f"dis{name.split('.')[1]}" if name.count(".") == 2 and name.split(".")[1][0] in "GL" else ""
-            results[name[0], "loss", part, name] = np.array(term)
-        for phase in PHASES:
+            results[name[0], "loss", self._judge_of(name), name] = np.array(term)
+        for phase in training.phases:
             results[phase, "learning rate", "", "learning rate"] = np.array(self.rate(phase))
         moments = self.moments()
-        for part in self.setup.kwargs:
-            phase = "D" if part.startswith("dis") else "G"
+        for part in training.parts:
+            phase = training.phase_of(part)
             for name, value in self.weights(part).items():
                 layer, _, leaf = f"{part}.{name}".rpartition(".")
                 change = np.asarray(value, np.float64) - self.start[part, name]
@@ -140,6 +163,12 @@ class _Run(ABC):
                     for kind, moment in zip(("mean", "square"), moments[part, name], strict=True):
                         results[phase, "moments", layer, f"{kind} of {leaf}"] = moment
         return results
+
+    def _judge_of(self, loss: str) -> str:
+        """The discriminator that a loss term such as "G.LA.adv" comes from, empty for other terms."""
+        named = loss.split(".")[1] if loss.count(".") == 2 else ""
+        judges = self.setup.training.phases.get("D", ())
+        return next((part for part in judges if named and part.endswith(named)), "")
 
     def remember_start(self) -> None:
         for part in self.setup.kwargs:
@@ -168,15 +197,14 @@ class _TorchRun(_Run):
         super().__init__(setup)
         import torch
 
-        from torch_ref.steps import StepSettings, UgatitStep
-
         self._torch, self._dtype = torch, getattr(torch, dtype)
         networks = {}
-        for part in setup.family.parts:
-            state = {name: ulp_neighbour(value, seed) for name, value in setup.weights[part.name].items()}
-            networks[part.name] = build_torch(part, setup.kwargs[part.name], state).to(self._dtype)
-        face = _face(setup, build_torch, lambda row: row.torch)
-        self._step = UgatitStep(networks, StepSettings(**setup.settings), face.to(self._dtype) if face else None)
+        for name in setup.training.parts:
+            state = {key: ulp_neighbour(value, seed) for key, value in setup.weights[name].items()}
+            part = part_named(setup.family, name)
+            networks[name] = build_torch(part, setup.kwargs[name], state).to(self._dtype)
+        frozen = build_torch(*setup.frozen).to(self._dtype) if setup.frozen else None
+        self._step = resolve("torch_ref", setup.training.step)(networks, _settings(setup, "torch_ref"), frozen)
         self._step.step_number = setup.first_step
         self.remember_start()
 
@@ -189,7 +217,7 @@ class _TorchRun(_Run):
     def moments(self) -> Mapping[tuple[str, str], tuple[Array, Array]]:
         found = {}
         for part, network in self._step.networks.items():
-            state = self._step.optimizers["D" if part.startswith("dis") else "G"].state
+            state = self._step.optimizers[self.setup.training.phase_of(part)].state
             for name, value in network.named_parameters():
                 if value in state:
                     found[part, name] = (state[value]["exp_avg"].numpy(), state[value]["exp_avg_sq"].numpy())
@@ -204,19 +232,18 @@ class _MindSporeRun(_Run):
         super().__init__(setup)
         import mindspore
 
-        from ms_models.steps import StepSettings, UgatitStep
-
         self._ms = mindspore
         self._names = {
             part: {row.mindspore: row.torch for row in setup.plan(part).rows if not row.carried}
             for part in setup.kwargs
         }
         networks = {}
-        for part in setup.family.parts:
-            arrays = {row.mindspore: setup.weights[part.name][row.torch] for row in setup.plan(part.name).rows}
-            networks[part.name] = build_mindspore(part, setup.kwargs[part.name], arrays)
-        face = _face(setup, build_mindspore, lambda row: row.mindspore)
-        self._step = (make_port or UgatitStep)(networks, StepSettings(**setup.settings), face)
+        for name in setup.training.parts:
+            rows = [row for row in setup.plan(name).rows if not row.carried]
+            arrays = {row.mindspore: setup.weights[name][row.torch] for row in rows}
+            networks[name] = build_mindspore(part_named(setup.family, name), setup.kwargs[name], arrays)
+        make = make_port or resolve("ms_models", setup.training.step)
+        self._step = make(networks, _settings(setup, "ms_models"), _port_frozen(setup.frozen))
         self._step.step_number = setup.first_step
         self.remember_start()
 
@@ -240,13 +267,13 @@ class _MindSporeRun(_Run):
         return float(self._step.optimizers[phase].lr)
 
 
-def _face(setup: TrainingSetup, build: Callable[..., Any], name_of: Callable[[Any], str]) -> Any:
-    if setup.face is None:
-        return None
-    from convert.registry import family_named
+def _settings(setup: TrainingSetup, package: str) -> Any:
+    return resolve(package, setup.training.settings)(**setup.settings)
 
-    part = family_named("mobilefacenet").parts[0]
-    kwargs, weights = setup.face
-    rows = build_plan(part, kwargs).rows
-    keep_carried = build is build_torch
-    return build(part, kwargs, {name_of(row): weights[row.torch] for row in rows if keep_carried or not row.carried})
+
+def _port_frozen(frozen: Frozen | None) -> Any:
+    if frozen is None:
+        return None
+    part, kwargs, weights = frozen
+    rows = [row for row in build_plan(part, kwargs).rows if not row.carried]
+    return build_mindspore(part, kwargs, {row.mindspore: weights[row.torch] for row in rows})
