@@ -113,3 +113,44 @@ def write() -> Callable[..., Path]:
         return path
 
     return writer
+
+
+OWN_INPUTS = np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)
+
+
+def own_pair(bug: str | None = None) -> tuple[Any, Any]:
+    """A user's own two networks of three layers, outside the registry; `bug` is "slope", "pooling" or "weight"."""
+    import mindspore
+    import torch
+    from mindspore import nn as mnn
+    from torch import nn
+
+    torch.manual_seed(0)
+
+    class Reference(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, padding=1)
+            self.act = nn.LeakyReLU(0.2)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.head(self.act(self.conv(x)).mean((2, 3)))
+
+    class Port(mnn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.conv = mnn.Conv2d(3, 8, 3, pad_mode="pad", padding=1, has_bias=True)
+            self.act = mnn.LeakyReLU(0.1 if bug == "slope" else 0.2)
+            self.head = mnn.Dense(8, 4)
+
+        def construct(self, x):
+            y = self.act(self.conv(x))
+            return self.head(y.max((2, 3)) if bug == "pooling" else y.mean((2, 3)))
+
+    module, cell = Reference(), Port()
+    for name, parameter in cell.parameters_and_names():
+        parameter.set_data(mindspore.Tensor(module.state_dict()[name].numpy()))
+    if bug == "weight":
+        cell.head.weight[0, 0] = cell.head.weight[0, 0] + 1e-4
+    return module, cell

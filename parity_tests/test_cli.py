@@ -138,7 +138,7 @@ def test_compare_is_0_when_equal_and_1_after_a_weight_changed_by_a_thousandth(tm
 
 def test_compare_prints_every_named_layer(tmp_path, capsys):
     weights = save_torch(tmp_path / "a.pt", {"disLA": seeded_state("photo2cartoon", "disLA")})
-    argv = ["compare", "photo2cartoon", "--weights", str(weights), "--size", "32", "--mode", "isolated"]
+    argv = ["compare", "photo2cartoon", "--weights", str(weights), "--size", "32", "--mode", "isolated", "--rows"]
     assert main(argv) == 0
     lines = capsys.readouterr().out.splitlines()
     for layer in ("model.0", "model.10", "gap_fc", "conv1x1", "leaky_relu", "pad", "conv", "(network)"):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from parity_tests.conftest import OWN_INPUTS, own_pair
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
 from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.report import report_data, summary_lines, write_json
@@ -101,62 +102,21 @@ def test_every_tolerance_has_a_reason():
         assert len(row.reason) > 20, mode
 
 
-def _own_pair(bug=None):
-    """Three layers of a user, outside the registry."""
-    import mindspore
-    import torch
-    from mindspore import nn as mnn
-    from torch import nn
-
-    torch.manual_seed(0)
-
-    class Reference(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3, padding=1)
-            self.act = nn.LeakyReLU(0.2)
-            self.head = nn.Linear(8, 4)
-
-        def forward(self, x):
-            return self.head(self.act(self.conv(x)).mean((2, 3)))
-
-    class Port(mnn.Cell):
-        def __init__(self):
-            super().__init__()
-            self.conv = mnn.Conv2d(3, 8, 3, pad_mode="pad", padding=1, has_bias=True)
-            self.act = mnn.LeakyReLU(0.1 if bug == "slope" else 0.2)
-            self.head = mnn.Dense(8, 4)
-
-        def construct(self, x):
-            y = self.act(self.conv(x))
-            return self.head(y.max((2, 3)) if bug == "pooling" else y.mean((2, 3)))
-
-    module, cell = Reference(), Port()
-    for name, parameter in cell.parameters_and_names():
-        parameter.set_data(mindspore.Tensor(module.state_dict()[name].numpy()))
-    if bug == "weight":
-        cell.head.weight[0, 0] = cell.head.weight[0, 0] + 1e-4
-    return module, cell
-
-
-INPUTS = np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)
-
-
 def test_a_users_own_pair_is_equal():
-    result = compare(*_own_pair(), INPUTS)
+    result = compare(*own_pair(), OWN_INPUTS)
     assert result.equal
     assert result.blamed == []
 
 
 @pytest.mark.parametrize(("bug", "layer"), [("slope", "act"), ("weight", "head"), ("pooling", "")])
 def test_a_bug_in_a_users_own_pair_is_named(bug, layer):
-    result = compare(*_own_pair(bug), INPUTS)
+    result = compare(*own_pair(bug), OWN_INPUTS)
     assert not result.equal
     assert result.blamed[0].measurement.layer == layer
 
 
 def test_amplification_tells_who_makes_an_error_from_who_passes_it_on():
-    result = compare(*_own_pair("slope"), INPUTS)
+    result = compare(*own_pair("slope"), OWN_INPUTS)
     along = {one.measurement.layer: one.measurement for one in result.verdicts if one.measurement.mode == "accumulated"}
     assert along["act"].input_error < 5
     assert along["act"].error > 1000 * along["act"].noise
@@ -165,7 +125,7 @@ def test_amplification_tells_who_makes_an_error_from_who_passes_it_on():
 
 
 def test_reports_say_where_and_survive_json_and_html(tmp_path):
-    result = compare(*_own_pair("slope"), INPUTS, name="own <net>")
+    result = compare(*own_pair("slope"), OWN_INPUTS, name="own <net>")
     data = report_data([result], "cpu", ["gpu: absent"])
     write_json(tmp_path / "r.json", data)
     loaded = json.loads((tmp_path / "r.json").read_text())

@@ -4,8 +4,9 @@ A tensor of the port is equal to the reference when
 
     error of the port <= factor * noise + floor * ulp * scale
 
-where error and noise are root-mean-square distances from float64 PyTorch, noise being that of float32
-PyTorch itself, ulp = 2**-23, and scale the size of the numbers that were added up.
+where error and noise are root-mean-square distances from float64 PyTorch, noise being that of PyTorch itself in
+the compared precision, ulp that precision's unit in the last place (2**-23 for float32), and scale the size of
+the numbers that were added up.
 """
 
 from __future__ import annotations
@@ -20,14 +21,23 @@ __all__ = [
     "BLIND_SHARE",
     "BUDGETS",
     "FLOAT64_RELATIVE",
+    "FLOOR_UNITS",
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
     "LOSS_SCALE_FLOOR",
     "ULP",
+    "ULPS",
     "Budget",
 ]
 
-ULP = 2.0**-23
+# Unit in the last place of numbers near 1, by precision; ULP is that of float32.
+ULPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+ULP = ULPS["float32"]
+
+# The unit that floors are counted in. MindSpore's kernels hold their constants (slopes, epsilons) in float32 whatever
+# the precision of the tensors (LeakyReLU(0.2) in float64 is off by 2.9e-9 of its value), so float64 gets half an
+# ulp of float32.
+FLOOR_UNITS: Mapping[str, float] = ULPS | {"float64": 2.0**-24}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ EPILOG = """examples:
   toonport compare report.json                      judge it again under the present tolerances
 Without --weights, seeded weights in the released configuration are used."""
 BRIEF_ROWS = 12
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,11 +44,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
     parser.add_argument("--size", type=int, help="side of the picture for the whole run (default: as released)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the picture and of seeded weights")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="fp32", help="precision of both sides (fp64: where the port has kernels)"
+    )
     parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the port")
+    parser.add_argument(
+        "--captures", metavar="DIR", help="save every tensor of both sides; the reference's are used again"
+    )
+    parser.add_argument("--replay", action="store_true", help="use the port's captures again too")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
+    parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
     parser.set_defaults(run=run)
 
 
@@ -60,16 +70,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fresh(args: argparse.Namespace) -> int:
+    if args.replay and not args.captures:
+        raise InputError("--replay needs --captures: the folder with what was captured before")
     modes, family = choose_modes(args.mode), family_named(args.family)
-    picture = Path(args.input) if args.input else None
+    picture, dtype = Path(args.input) if args.input else None, DTYPES[args.dtype]
     comparisons = []
     if set(modes) - {"train"}:
         comparisons += compare_family(
-            family.name, args.part, args.weights, args.ported, modes, args.size, args.seed, args.device, picture
+            family.name,
+            args.part,
+            args.weights,
+            args.ported,
+            modes,
+            args.size,
+            args.seed,
+            args.device,
+            picture,
+            dtype,
+            Path(args.captures) if args.captures else None,
+            args.replay,
         )
+    not_run = [f"{name}: not asked for" for name in _left_out(args.device, modes)]
     if "train" in modes and family.training and args.part == "all":
-        comparisons.append(compare_training(family, args.steps, args.seed))
-    return _report(args, comparisons, [f"{name}: not asked for" for name in _left_out(args.device, modes)])
+        if dtype == "float32":
+            comparisons.append(compare_training(family, args.steps, args.seed))
+        else:
+            not_run.append(f"training steps: compared in float32 only, not in {dtype}")
+    return _report(args, comparisons, not_run)
 
 
 def _saved(args: argparse.Namespace) -> int:
@@ -87,16 +114,14 @@ def _saved(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]) -> int:
-    from parity_tests.harness.report import HEADING, line, report_data, summary_lines, write_json
+    from parity_tests.harness.report import report_data, summary_lines, write_json
+    from parity_tests.harness.report_tree import tree_lines
 
     for comparison in comparisons:
-        first = next(iter(comparison.blamed), None)
-        shown = comparison.blamed[:BRIEF_ROWS] if args.brief else comparison.verdicts
-        if shown:
-            out.print(HEADING)
-        for verdict in shown:
-            mark = "  <-- look here first" if verdict is first else ""
-            out.print(line(verdict) + mark, style=None if verdict.equal else "bold red", markup=False)
+        if not args.brief:
+            for row in tree_lines(comparison):
+                out.print(row.text, style="bold red" if row.bad else None, markup=False)
+        _print_rows(comparison.verdicts if args.rows else comparison.blamed[:BRIEF_ROWS])
         out.print("\n".join(summary_lines(comparison)), markup=False)
     data = report_data(comparisons, args.device, not_run)
     if args.json:
@@ -111,6 +136,16 @@ def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]
         pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}
         write_html(Path(args.html), data, pictures)
     return 0 if data["verdict"] == "equal" else 1
+
+
+def _print_rows(verdicts: Sequence[Any]) -> None:
+    """Print tensors with all their numbers."""
+    from parity_tests.harness.report import HEADING, line
+
+    if verdicts:
+        out.print(HEADING)
+    for verdict in verdicts:
+        out.print(line(verdict), style=None if verdict.equal else "bold red", markup=False)
 
 
 def _left_out(device: str, modes: tuple[str, ...]) -> list[str]:

@@ -82,6 +82,9 @@ def compare_family(
     seed: int = 0,
     device: str = "cpu",
     picture: Path | None = None,
+    dtype: str = "float32",
+    captures: Path | None = None,
+    replay: bool = False,
 ) -> list[Any]:
     """Compare the networks of a family; returns one `Comparison` each. The arguments are the options'.
 
@@ -92,7 +95,7 @@ def compare_family(
     wanted = None if part == "all" else part_named(family, part).name
     _choose_device(device)
     sources = _from_file(family, wanted, weights, ported) if weights else _seeded(family, wanted, ported, seed)
-    return [_compare_one(family, *source, modes, size, seed, picture) for source in sources]
+    return [_compare_one(family, *source, modes, size, seed, picture, dtype, captures, replay) for source in sources]
 
 
 def _choose_device(device: str) -> None:
@@ -163,14 +166,20 @@ def _compare_one(
     size: int | None,
     seed: int,
     picture: Path | None,
+    dtype: str,
+    captures: Path | None,
+    replay: bool,
 ) -> Any:
     from parity_tests.harness.pair import build_pair, build_torch
+    from parity_tests.harness.recorded import recorded
     from parity_tests.harness.run import compare_pair, part_inputs
 
     name = f"{family.name} {part.name}"
     own = [mode for mode in modes if mode in NETWORK_MODES]
     with spinner(f"{name}: building") as say:
-        pair = build_pair(part, kwargs, reference, port)
+        pair = build_pair(part, kwargs, reference, port, dtype)
+        if captures:
+            pair = recorded(pair, captures, replay)
         probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
         inputs = part_inputs(part, kwargs, seed, size)
         if picture:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Gradients", "LayerCall", "MindSporeSide", "Side", "TorchSide"]
+__all__ = ["Array", "Gradients", "LayerCall", "MindSporeSide", "Side", "TorchSide", "lacks_kernel"]
 
 Array = NDArray[Any]
 
@@ -47,9 +47,15 @@ class Side(ABC):
 
     name: str
 
-    @abstractmethod
+    _layers: Mapping[str, Any]
+
     def layer_types(self) -> dict[str, str]:
         """Dotted path -> class name of every layer, the network itself under ""."""
+        return {path: type(layer).__name__ for path, layer in self._layers.items()}
+
+    def layer_classes(self) -> set[type]:
+        """Classes of all layers."""
+        return {type(layer) for layer in self._layers.values()}
 
     @abstractmethod
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -62,6 +68,13 @@ class Side(ABC):
     @abstractmethod
     def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
         """Vector-Jacobian products of one layer for the given output cotangents."""
+
+    def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
+        """Run forward and backward; return every layer's call with the gradients at its outputs (references only).
+
+        The loss is the sum of all outputs times seeded numbers; outputs that it does not reach get zeros.
+        """
+        raise NotImplementedError(f"{self.name} is not a reference")
 
     @abstractmethod
     def state(self, layer: str = "") -> dict[str, Array]:
@@ -91,7 +104,7 @@ def _tuple(outputs: Any) -> tuple[Any, ...]:
 
 
 class TorchSide(Side):
-    """A PyTorch module on the CPU, in float32 or float64."""
+    """A PyTorch module on the CPU, in float16, bfloat16, float32 or float64."""
 
     def __init__(self, module: Any, dtype: str = "float32") -> None:
         import torch
@@ -104,22 +117,18 @@ class TorchSide(Side):
         buffers = dict(module.named_buffers())
         self._buffers = {name: value for name, value in buffers.items() if value.is_floating_point()}
 
-    def layer_types(self) -> dict[str, str]:
-        """See `Side.layer_types`."""
-        return {path: type(layer).__name__ for path, layer in self._layers.items()}
-
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `Side.call`."""
         with self._torch.no_grad():
             outputs = self._layers[layer](*self._tensors(inputs))
-        return tuple(tensor.numpy() for tensor in _tuple(outputs))
+        return tuple(_array(tensor) for tensor in _tuple(outputs))
 
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
 
         def hook(layer: str) -> Callable[[Any, Any, Any], None]:
             def record(_: Any, args: Any, outputs: Any) -> None:
-                arrays = tuple(tuple(tensor.numpy() for tensor in _tuple(group)) for group in (args, outputs))
+                arrays = tuple(tuple(_array(tensor) for tensor in _tuple(group)) for group in (args, outputs))
                 visit(LayerCall(layer, *arrays))
 
             return record
@@ -141,16 +150,13 @@ class TorchSide(Side):
             outputs, [*tensors, *parameters.values()], self._tensors(cotangents), allow_unused=True
         )
         arrays = [
-            np.zeros(source.shape, source.detach().numpy().dtype) if gradient is None else gradient.numpy()
+            np.zeros(source.shape, np.float32) if gradient is None else _array(gradient)
             for gradient, source in zip(found, [*tensors, *parameters.values()], strict=True)
         ]
         return Gradients(tuple(arrays[: len(tensors)]), dict(zip(parameters, arrays[len(tensors) :], strict=True)))
 
     def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
-        """Run forward and backward; return every layer's call with the gradients at its outputs.
-
-        The loss is the sum of all outputs times seeded numbers; outputs that it does not reach get zeros.
-        """
+        """See `Side.trace_with_cotangents`."""
         calls: list[tuple[str, Any, Any]] = []
         handles = [
             layer.register_forward_hook(lambda _, args, out, path=path: calls.append((path, _tuple(args), _tuple(out))))
@@ -169,14 +175,14 @@ class TorchSide(Side):
         traced = []
         for path, args, out in calls:
             gradients = [(gradient, tensor) for tensor, gradient in zip(out, found, strict=False)]
-            arrays = tuple(np.zeros(t.shape, np.float32) if g is None else g.numpy() for g, t in gradients)
-            call = LayerCall(path, *(tuple(one.detach().numpy() for one in group) for group in (args, out)))
+            arrays = tuple(np.zeros(t.shape, np.float32) if g is None else _array(g) for g, t in gradients)
+            call = LayerCall(path, *(tuple(_array(one) for one in group) for group in (args, out)))
             traced.append((call, arrays))
         return traced
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
-        return {name: value.numpy().copy() for name, value in self._buffers.items() if _inside(name, layer)}
+        return {name: _array(value).copy() for name, value in self._buffers.items() if _inside(name, layer)}
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """See `Side.set_state`."""
@@ -191,6 +197,12 @@ class TorchSide(Side):
         return [self._torch.from_numpy(np.array(array)).to(self._dtype) for array in arrays]
 
 
+def _array(tensor: Any) -> Array:
+    """Values of a PyTorch tensor; bfloat16, which numpy lacks, as float32."""
+    tensor = tensor.detach()
+    return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
+
+
 class MindSporeSide(Side):
     """A MindSpore cell in PyNative mode, on the device that the process has chosen.
 
@@ -198,33 +210,34 @@ class MindSporeSide(Side):
         cell: the network.
         torch_names: MindSpore parameter name -> PyTorch name, so that both sides speak of the same
             tensor; names that are absent stay as they are.
+        dtype: "float16", "bfloat16", "float32" or "float64"; the parameters are cast to it.
     """
 
-    def __init__(self, cell: Any, torch_names: Mapping[str, str] | None = None) -> None:
+    def __init__(self, cell: Any, torch_names: Mapping[str, str] | None = None, dtype: str = "float32") -> None:
         import mindspore
 
         self._ms = mindspore
-        self.name = "mindspore float32"
+        self._dtype = getattr(mindspore, dtype)
+        self.name = f"mindspore {dtype}"
+        if dtype != "float32":
+            for value in cell.get_parameters():
+                value.set_dtype(self._dtype)
         self.cell = cell
         self._layers = dict(cell.cells_and_names())
         names = torch_names or {}
         self._parameters = {names.get(name, name): value for name, value in cell.parameters_and_names()}
         self._buffers = {name: value for name, value in self._parameters.items() if not value.requires_grad}
 
-    def layer_types(self) -> dict[str, str]:
-        """See `Side.layer_types`."""
-        return {path: type(layer).__name__ for path, layer in self._layers.items()}
-
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `Side.call`."""
-        return tuple(tensor.asnumpy() for tensor in _tuple(self._layers[layer](*self._tensors(inputs))))
+        return tuple(self._array(tensor) for tensor in _tuple(self._layers[layer](*self._tensors(inputs))))
 
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
 
         def hook(layer: str) -> Callable[[Any, Any, Any], None]:
             def record(_: Any, args: Any, outputs: Any) -> None:
-                arrays = tuple(tuple(tensor.asnumpy() for tensor in _tuple(group)) for group in (args, outputs))
+                arrays = tuple(tuple(self._array(tensor) for tensor in _tuple(group)) for group in (args, outputs))
                 visit(LayerCall(layer, *arrays))
 
             return record
@@ -252,26 +265,37 @@ class MindSporeSide(Side):
         found = transform(*self._tensors(inputs), seeds[0] if len(seeds) == 1 else tuple(seeds))
         by_input, by_weight = found if own else (found, ())
         return Gradients(
-            tuple(tensor.asnumpy() for tensor in by_input),
-            {name: tensor.asnumpy() for name, tensor in zip(own, by_weight, strict=True)},
+            tuple(self._array(tensor) for tensor in by_input),
+            {name: self._array(tensor) for name, tensor in zip(own, by_weight, strict=True)},
         )
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
-        return {name: value.asnumpy().copy() for name, value in self._buffers.items() if _inside(name, layer)}
+        return {name: self._array(value).copy() for name, value in self._buffers.items() if _inside(name, layer)}
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """See `Side.set_state`."""
         for name, value in state.items():
             if name in self._buffers:
-                self._buffers[name].set_data(self._ms.Tensor(np.asarray(value, np.float32)))
+                self._buffers[name].set_data(self._tensors([value])[0])
 
     def set_training(self, training: bool) -> None:
         """See `Side.set_training`."""
         self.cell.set_train(training)
 
     def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
-        return [self._ms.Tensor(np.asarray(array, np.float32)) for array in arrays]
+        wide = np.float64 if self._dtype == self._ms.float64 else np.float32
+        tensors = [self._ms.Tensor(np.asarray(array, wide)) for array in arrays]
+        return [tensor if tensor.dtype == self._dtype else tensor.astype(self._dtype) for tensor in tensors]
+
+    def _array(self, tensor: Any) -> Array:
+        """Values of a MindSpore tensor; bfloat16, which numpy lacks, as float32."""
+        return np.asarray((tensor.astype(self._ms.float32) if tensor.dtype == self._ms.bfloat16 else tensor).asnumpy())
+
+
+def lacks_kernel(error: Exception) -> bool:
+    """Whether an error says that MindSpore has no kernel for the precision on this device."""
+    return any(words in str(error) for words in ("must be a type of", "Unsupported data type", "nsupported type"))
 
 
 def _inside(name: str, layer: str) -> bool:

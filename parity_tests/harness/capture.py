@@ -7,15 +7,15 @@ arithmetic itself makes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array, LayerCall, Side
+from parity_tests.harness.backends import Array, LayerCall, Side, lacks_kernel
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
 from parity_tests.harness.sensitivity import bug_effects
 
-__all__ = ["Pair", "measure_accumulated", "measure_isolated", "measure_weights"]
+__all__ = ["Pair", "measure_accumulated", "measure_isolated", "measure_weights", "refused"]
 
 NOISE_RUNS = 3
 LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
@@ -27,8 +27,8 @@ class Pair:
 
     Attributes:
         truth: PyTorch in float64.
-        reference: PyTorch in float32.
-        port: MindSpore.
+        reference: PyTorch in the compared precision.
+        port: MindSpore in the compared precision.
         reference_weights, port_weights: PyTorch name -> values as loaded on either side.
         term_scales: layer -> factor that turns the size of its input into the size of the terms it sums.
     """
@@ -39,6 +39,11 @@ class Pair:
     reference_weights: dict[str, Array]
     port_weights: dict[str, Array]
     term_scales: dict[str, float]
+    dtype: str = "float32"
+
+    def moved(self, arrays: Sequence[Array], seed: int) -> list[Array]:
+        """The inputs of one noise run: moved by about one unit in the last place, not at all for seed 0."""
+        return [ulp_neighbour(array, seed, self.dtype) for array in arrays]
 
     def set_training(self, training: bool) -> None:
         """Switch all three networks between train and eval mode."""
@@ -91,7 +96,7 @@ def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tu
 
 
 def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    spread = float(np.std(inputs[0]))
+    spread = float(np.std(inputs[0], dtype=np.float64))
     return ((inputs[0] * np.float32(LOW_SPREAD / spread) if spread else inputs[0]), *inputs[1:])
 
 
@@ -108,19 +113,32 @@ def _measure_call(
         problem = "the port has no layer of this name"
         yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
         return
-    moved = [[ulp_neighbour(array, seed) for array in inputs] for seed in range(NOISE_RUNS)]
+    moved = [pair.moved(inputs, seed) for seed in range(NOISE_RUNS)]
     truth = _run(pair.truth, layer, inputs)
     references = [_run(pair.reference, layer, variant) for variant in moved]
     try:
         port = _run(pair.port, layer, inputs)
     except (RuntimeError, TypeError, ValueError) as error:
-        problem = f"the port cannot run it: {str(error).strip().splitlines()[0][:160]}"
-        yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
+        yield refused(Measurement("isolated", probe, layer, kind, "output", order, dtype=pair.dtype), "run", error)
         return
     for name, wanted in truth.items():
         effects = bug_effects(kind, inputs, wanted) if name == "output" else {}
-        head = Measurement("isolated", probe, layer, kind, name, order, hints={"effects": effects} if effects else {})
+        hints = {"effects": effects} if effects else {}
+        head = Measurement("isolated", probe, layer, kind, name, order, dtype=pair.dtype, hints=hints)
         yield measure(head, wanted, [one[name] for one in references], port.get(name), terms.get(wanted.shape, 0.0))
+
+
+def refused(head: Measurement, what: str, error: Exception) -> Measurement:
+    """Say that the port raised an error: a fault of the port, unless the framework lacks the precision."""
+    reason = f"the port cannot {what} it: {_first_line(error)}"
+    if head.dtype != "float32" and lacks_kernel(error):
+        return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {_first_line(error)}")
+    return replace(head, problem=reason)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip("-= ")]
+    return lines[0][:160] if lines else type(error).__name__
 
 
 def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[str, Array]:
@@ -141,15 +159,22 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
     there, so that a layer that makes an error stands out from one that passes it on.
     """
     truths = _calls(pair.truth, inputs)
-    references = [_calls(pair.reference, [ulp_neighbour(array, seed) for array in inputs]) for seed in range(2)]
-    ports = _calls(pair.port, inputs)
+    references = [_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(2)]
     types = pair.reference.layer_types()
+    try:
+        ports = _calls(pair.port, inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        yield refused(Measurement("accumulated", probe, "", types[""], "output", 0, dtype=pair.dtype), "run", error)
+        return
     order = 0
     for key, wanted in truths.items():
         noisy, found = [one[key] for one in references], ports.get(key)
         before = _input_error(wanted, noisy, found)
         for index, (name, truth) in enumerate(zip(_output_names(key, wanted), wanted.outputs, strict=True)):
-            head = Measurement("accumulated", probe, wanted.layer, types[wanted.layer], name, order, input_error=before)
+            kind = types[wanted.layer]
+            head = Measurement(
+                "accumulated", probe, wanted.layer, kind, name, order, input_error=before, dtype=pair.dtype
+            )
             port = found.outputs[index] if found and len(found.outputs) > index else None
             yield measure(head, truth, [one.outputs[index] for one in noisy], port)
             order += 1

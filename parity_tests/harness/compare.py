@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.backends import Array
+from parity_tests.tolerances import ULPS
 
 HINT_FACTOR = 20.0
 
@@ -28,13 +29,15 @@ class Measurement:
         order: position in the order of computation.
         count: number of elements.
         scale: root mean square of the true values, or of the terms they are summed from, if larger.
-        noise: root-mean-square error of float32 PyTorch, the largest of several runs whose input was
-            moved by at most one unit in the last place.
+        noise: root-mean-square error of PyTorch in `dtype`, the largest of several runs whose input was
+            moved by about one unit in the last place.
         error: root-mean-square error of the port.
-        difference: largest |port - float32 PyTorch|.
-        relative: ||port - float32 PyTorch|| / ||float32 PyTorch||.
+        difference: largest |port - PyTorch in `dtype`|.
+        relative: ||port - PyTorch|| / ||PyTorch||, both in `dtype`.
         input_error: the port's error at the layer's input as a multiple of the noise there, if known.
         problem: why the tensor could not be compared (shape, missing, not a number), else "".
+        dtype: precision of the port and of the reference's own run.
+        not_run: why the framework cannot run the layer in that precision on that device, else "".
         hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}.
     """
 
@@ -52,6 +55,8 @@ class Measurement:
     relative: float = 0.0
     input_error: float | None = None
     problem: str = ""
+    dtype: str = "float32"
+    not_run: str = ""
     hints: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,12 +66,19 @@ def rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(flat)))) if flat.size else 0.0
 
 
-def ulp_neighbour(values: Array, seed: int) -> Array:
-    """Move each float32 value by one unit in the last place up, down, or not at all (seed 0: none moves)."""
+def ulp_neighbour(values: Array, seed: int, dtype: str = "float32") -> Array:
+    """Move each value by a unit in the last place of `dtype` up, down, or not at all (seed 0: none moves).
+
+    In float32 only float32 values are moved, by exactly one unit; in the other precisions every float is moved by
+    one or two.
+    """
     values = np.asarray(values)
-    if seed == 0 or values.dtype != np.float32:
+    if seed == 0 or values.dtype.kind != "f" or (dtype == "float32" and values.dtype != np.float32):
         return values
     direction = np.random.default_rng(seed).integers(-1, 2, values.shape)
+    if dtype != "float32":
+        wide = np.float64 if dtype == "float64" else np.float32
+        return (values * (1 + direction * ULPS[dtype])).astype(wide)
     towards = np.where(direction > 0, np.float32(np.inf), np.float32(-np.inf))
     return np.where(direction == 0, values, np.nextafter(values, towards)).astype(np.float32)
 
@@ -79,7 +91,7 @@ def measure(
     Args:
         head: which tensor it is; its numbers are replaced.
         truth: float64 PyTorch.
-        references: float32 PyTorch on the exact input, then on inputs moved by one ulp.
+        references: PyTorch in the compared precision on the exact input, then on inputs moved by one ulp.
         port: the port's result, or None if it has none.
         term_scale: scale of the terms that the layer sums, where known (guards against cancellation).
     """

@@ -7,12 +7,13 @@ brought to a root mean square of 1, so that deep layers are judged as sharply as
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array, Gradients, LayerCall, TorchSide
-from parity_tests.harness.capture import Pair
-from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
+from parity_tests.harness.backends import Array, Gradients, LayerCall
+from parity_tests.harness.capture import Pair, refused
+from parity_tests.harness.compare import Measurement, measure, rms
 from parity_tests.harness.inputs import feature
 
 __all__ = ["measure_gradients"]
@@ -25,8 +26,6 @@ def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterat
 
     Containers that only chain their layers are left out: they have no computation of their own.
     """
-    if not isinstance(pair.reference, TorchSide):
-        return
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
     types, known = pair.reference.layer_types(), pair.port.layer_types()
@@ -34,7 +33,7 @@ def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterat
     for order, (call, cotangents) in enumerate(calls):
         if call.layer in known and types[call.layer] != "Sequential" and call.inputs:
             mode = "block gradients" if call.layer in parents else "gradients"
-            head = Measurement(mode, probe, call.layer, types[call.layer], "", order)
+            head = Measurement(mode, probe, call.layer, types[call.layer], "gradient", order, dtype=pair.dtype)
             yield from _measure_layer(pair, head, call, [_unit(one, index) for index, one in enumerate(cotangents)])
 
 
@@ -49,7 +48,7 @@ def _unit(cotangent: Array, index: int) -> Array:
 def _measure_layer(
     pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array]
 ) -> Iterator[Measurement]:
-    moved = [[ulp_neighbour(array, seed) for array in call.inputs] for seed in range(NOISE_RUNS)]
+    moved = [pair.moved(call.inputs, seed) for seed in range(NOISE_RUNS)]
     with pair.truth.preserved(call.layer), pair.reference.preserved(call.layer), pair.port.preserved(call.layer):
         truth = _named(pair.truth.gradients(call.layer, call.inputs, cotangents))
         references = []
@@ -59,13 +58,12 @@ def _measure_layer(
         try:
             port = _named(pair.port.gradients(call.layer, call.inputs, cotangents))
         except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:160]
-            yield _renamed(head, "gradient", f"the port cannot differentiate it: {reason}")
+            yield refused(head, "differentiate", error)
             return
     largest = max((rms(value) for value in truth.values()), default=0.0)
     for name, wanted in truth.items():
         scale = largest if head.mode == "block gradients" else _term_scale(name, wanted, call, cotangents)
-        yield measure(_renamed(head, name), wanted, [one[name] for one in references], port.get(name), scale)
+        yield measure(replace(head, tensor=name), wanted, [one[name] for one in references], port.get(name), scale)
 
 
 def _term_scale(name: str, gradient: Array, call: LayerCall, cotangents: Sequence[Array]) -> float:
@@ -79,7 +77,3 @@ def _term_scale(name: str, gradient: Array, call: LayerCall, cotangents: Sequenc
 def _named(gradients: Gradients) -> dict[str, Array]:
     by_input = {f"gradient of input {index}": value for index, value in enumerate(gradients.inputs)}
     return by_input | {f"gradient of {name}": value for name, value in gradients.parameters.items()}
-
-
-def _renamed(head: Measurement, tensor: str, problem: str = "") -> Measurement:
-    return Measurement(head.mode, head.probe, head.layer, head.layer_type, tensor, head.order, problem=problem)

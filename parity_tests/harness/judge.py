@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity_tests.harness.compare import Measurement
-from parity_tests.tolerances import BLIND_SHARE, BUDGETS, ULP, Budget
+from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, Budget
 
 ALONE = {"isolated", "gradients", "block gradients"}
 
@@ -20,7 +20,7 @@ class Verdict:
     Attributes:
         measurement: the numbers.
         budget: largest error that counts as equal.
-        equal: whether the port is within it.
+        equal: whether the port is within it; also true of what was not run, see `measurement.not_run`.
         blind: True when the budget is so wide that a wrong port could be within it too.
     """
 
@@ -43,7 +43,7 @@ def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS, pix
     """Judge one measurement by the budget of its mode; `pixels` of the input widen it where the row says so."""
     row = budgets[measurement.mode]
     floor = row.floor + row.floor_per_pixel * pixels
-    budget = row.factor * measurement.noise + floor * ULP * measurement.scale
+    budget = row.factor * measurement.noise + floor * FLOOR_UNITS[measurement.dtype] * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
     blind = equal and measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
     return Verdict(measurement, budget, equal, blind)

@@ -66,7 +66,11 @@ def small_kwargs(subject: Subject) -> tuple[Any, dict[str, Any]]:
 
 
 def compare_subject(
-    subject: Subject, seed: int = 0, mutation: Mutation | None = None, modes: Sequence[str] = MODES
+    subject: Subject,
+    seed: int = 0,
+    mutation: Mutation | None = None,
+    modes: Sequence[str] = MODES,
+    dtype: str = "float32",
 ) -> tuple[list[Verdict], dict[str, bool]]:
     """Compare one seeded narrow network, with a bug planted or without.
 
@@ -77,11 +81,11 @@ def compare_subject(
     plan = build_plan(part, kwargs)
     state = formula_state(f"mutants{seed}/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
     port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
-    pair = build_pair(part, kwargs, state, port)
+    pair = build_pair(part, kwargs, state, port, dtype)
     probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
     planted = (mutation or Mutation("none", "", subject, ())).planted
     with planted(pair.port.cell):  # type: ignore[attr-defined]
-        pair = replace(pair, port=type(pair.port)(pair.port.cell, _names(plan)))  # type: ignore[attr-defined,call-arg]
+        pair = replace(pair, port=type(pair.port)(pair.port.cell, _names(plan), dtype))  # type: ignore[attr-defined,call-arg]
         comparison = compare_pair(part.name, pair, [probe], [probe], modes)
         outputs: list[Array] = []
         for side in (pair.truth, pair.reference, pair.port):

@@ -69,32 +69,39 @@ def build_pair(
     kwargs: Mapping[str, Any],
     torch_arrays: Mapping[str, Array],
     mindspore_arrays: Mapping[str, Array],
+    dtype: str = "float32",
 ) -> Pair:
-    """Return the pair of a registry part, both sides in eval mode."""
-    return pair_networks(build_torch(part, kwargs, torch_arrays), build_mindspore(part, kwargs, mindspore_arrays))
+    """Return the pair of a registry part, both sides in eval mode and in the precision `dtype`."""
+    module, cell = build_torch(part, kwargs, torch_arrays), build_mindspore(part, kwargs, mindspore_arrays)
+    return pair_networks(module, cell, dtype=dtype)
 
 
-def pair_networks(module: Any, cell: Any, plan: Plan | None = None) -> Pair:
+def pair_networks(module: Any, cell: Any, plan: Plan | None = None, dtype: str = "float32") -> Pair:
     """Return the pair of two networks that exist already.
 
     Args:
-        module: PyTorch network; a float64 copy of it becomes the truth.
+        module: PyTorch network; a float64 copy of it, with its weights rounded to `dtype`, becomes the truth.
         cell: MindSpore network with the same layer names.
         plan: naming plan, or None to derive it from the PyTorch network's layer types.
+        dtype: precision that is compared; both networks are cast to it.
     """
+    import torch
+
     plan = plan or plan_of(module)
     names = {row.mindspore: row.torch for row in plan.rows if not row.carried}
     carried = {row.torch for row in plan.rows if row.carried}
-    state = {name: value.detach().numpy() for name, value in module.state_dict().items()}
-    port = {names.get(name, name): value.asnumpy() for name, value in cell.parameters_and_names()}
-    truth = copy.deepcopy(module).double()
+    state = {name: value.detach().numpy().copy() for name, value in module.state_dict().items()}
+    port = {names.get(name, name): value.asnumpy().copy() for name, value in cell.parameters_and_names()}
+    scales = _term_scales(module)
+    truth = copy.deepcopy(module).to(getattr(torch, dtype)).double()
     return Pair(
         truth=TorchSide(truth, "float64"),
-        reference=TorchSide(module, "float32"),
-        port=MindSporeSide(cell, names),
+        reference=TorchSide(module, dtype),
+        port=MindSporeSide(cell, names, dtype),
         reference_weights={name: value.copy() for name, value in state.items() if name not in carried},
         port_weights=port,
-        term_scales=_term_scales(module),
+        term_scales=scales,
+        dtype=dtype,
     )
 
 

@@ -17,7 +17,17 @@ from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.run import Comparison
 
-__all__ = ["HEADING", "SCHEMA", "line", "report_data", "summary_lines", "versions", "write_json"]
+__all__ = [
+    "HEADING",
+    "SCHEMA",
+    "line",
+    "report_data",
+    "short",
+    "summary_lines",
+    "verdict_word",
+    "versions",
+    "write_json",
+]
 
 SCHEMA = "toonport-report/1"
 PACKAGES = ("mindspore", "torch", "numpy", "onnx", "onnxruntime")
@@ -65,6 +75,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "causes": likely_causes(comparison.verdicts),
         "cannot_tell": sum(one.blind for one in comparison.verdicts),
         "cannot_detect": blind_spots(comparison.verdicts),
+        "not_run": comparison.not_run,
         "rows": [_row(one) for one in comparison.verdicts],
     }
 
@@ -96,15 +107,23 @@ def line(verdict: Verdict) -> str:
     """Return one measured tensor as a line of text, in the columns of `HEADING`."""
     one = verdict.measurement
     where = one.layer or "(network)"
-    word = "cannot tell" if verdict.blind else "equal" if verdict.equal else "DIFFERENT"
+    word = verdict_word(verdict)
     head = f"{where:<52} {one.tensor:<22} {one.mode:<15} {one.probe:<24}"
-    if one.problem:
-        return f"{head} {one.problem}  {word}"
+    if one.problem or one.not_run:
+        return f"{head} {one.problem or one.not_run}  {word}"
     numbers = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
-    return f"{head} {numbers} {_short(verdict.multiple):>8}  {word}"
+    return f"{head} {numbers} {short(verdict.multiple):>8}  {word}"
 
 
-def _short(multiple: float) -> str:
+def verdict_word(verdict: Verdict) -> str:
+    """Return the verdict in words."""
+    if verdict.measurement.not_run:
+        return "not run"
+    return "cannot tell" if verdict.blind else "equal" if verdict.equal else "DIFFERENT"
+
+
+def short(multiple: float) -> str:
+    """Return a multiple of a budget as a short text."""
     return "inf" if math.isinf(multiple) else f"{multiple:.2f}" if multiple < 1000 else f"{multiple:.1e}"
 
 
@@ -112,11 +131,12 @@ def summary_lines(comparison: Comparison) -> list[str]:
     """Return the outcome in a few lines: the verdict per mode, the first layer out of budget and why."""
     out = []
     for mode in dict.fromkeys(one.measurement.mode for one in comparison.verdicts):
-        own = [one for one in comparison.verdicts if one.measurement.mode == mode]
+        own = [one for one in comparison.verdicts if one.measurement.mode == mode and not one.measurement.not_run]
         failing = sum(not one.equal for one in own)
         worst = max((one.multiple for one in own), default=0.0)
         state = "equal" if not failing else f"{failing} out of budget"
-        out.append(f"  {mode:<15} {len(own):>5} tensors, {state}, worst {_short(worst)} × budget")
+        out.append(f"  {mode:<15} {len(own):>5} tensors, {state}, worst {short(worst)} × budget")
+    out += [f"  not run: {count} tensors: {reason}" for reason, count in comparison.not_run.items()]
     blind = [one for one in comparison.verdicts if one.blind]
     if blind:
         out.append(f"  cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}")
@@ -145,4 +165,4 @@ def _amplification(verdict: Verdict) -> str:
 def _describe(verdict: Verdict) -> str:
     one = verdict.measurement
     where = f"{one.layer or '(network)'} ({one.layer_type or 'unknown type'}), {one.tensor}, {one.mode}"
-    return f"{where}: {one.problem or f'{_short(verdict.multiple)} × budget, max|Δ| {one.difference:.1e}'}"
+    return f"{where}: {one.problem or f'{short(verdict.multiple)} × budget, max|Δ| {one.difference:.1e}'}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.pair import pair_networks
+from parity_tests.harness.recorded import recorded
 
 __all__ = ["MODES", "Comparison", "compare", "compare_pair", "part_inputs"]
 
@@ -51,6 +54,11 @@ class Comparison:
     def blamed(self) -> list[Verdict]:
         """The tensors to look at first; empty when equal."""
         return blamed(self.verdicts)
+
+    @property
+    def not_run(self) -> dict[str, int]:
+        """Why layers were not run in the compared precision -> how many tensors that concerns."""
+        return dict(Counter(one.measurement.not_run for one in self.verdicts if one.measurement.not_run))
 
     @property
     def first_accumulated(self) -> Verdict | None:
@@ -88,7 +96,7 @@ def compare_pair(
         progress: called with (stage in words, tensors measured in it so far).
 
     Raises:
-        InputError: an unknown mode.
+        InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
     modes = tuple(modes)
     unknown = set(modes) - set(MODES)
@@ -100,7 +108,12 @@ def compare_pair(
             verdicts.append(judge(measurement))
             if progress:
                 progress(stage, done)
-    pictures = _pictures(pair, inputs) if "accumulated" in modes else ()
+    ran = [one for one in verdicts if not one.measurement.not_run]
+    if not any(one.measurement.mode != "weights" for one in ran) and set(modes) != {"weights"}:
+        reason = next(one.measurement.not_run for one in verdicts if one.measurement.not_run)
+        raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
+    whole = any(one.measurement.mode == "accumulated" for one in ran)
+    pictures = _pictures(pair, inputs) if whole else ()
     return Comparison(name, tuple(verdicts), modes, facts or {}, pictures)
 
 
@@ -141,6 +154,8 @@ def compare(
     modes: Iterable[str] = MODES,
     probe: Sequence[Array] | Array | None = None,
     name: str = "network",
+    dtype: str = "float32",
+    captures: Path | None = None,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell that uses the same layer names.
 
@@ -151,10 +166,14 @@ def compare(
         modes: from MODES.
         probe: smaller inputs for the layer-isolated runs; default: `inputs`.
         name: what to call the network in the report.
+        dtype: "float32", "float16", "bfloat16" or "float64": both networks are cast to it and judged by the
+            noise that PyTorch makes in it.
+        captures: folder that keeps every tensor of both sides; the reference's are used again in later runs.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
     """
     arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
     small = arrays if probe is None else ([probe] if isinstance(probe, np.ndarray) else list(probe))
-    return compare_pair(name, pair_networks(torch_module, ms_cell), arrays, small, modes)
+    pair = pair_networks(torch_module, ms_cell, dtype=dtype)
+    return compare_pair(name, recorded(pair, captures) if captures else pair, arrays, small, modes)

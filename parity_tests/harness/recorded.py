@@ -1,0 +1,218 @@
+"""Captures on disk: what a side computed, kept by what it was computed from, and replayed instead of run.
+
+A capture's key is the hash of the network's weights and state, the inputs, the mode, the layer, and the code: the
+versions of the frameworks and the source of every package that a layer's class comes from. Whatever changes
+gives another key, so a capture is never replayed for another network, input or program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.files import atomic_path
+from parity_tests.harness.backends import Array, Gradients, LayerCall, Side
+from parity_tests.harness.capture import Pair
+
+__all__ = ["RecordedSide", "code_version", "recorded"]
+
+FRAMEWORKS = ("torch", "mindspore", "numpy")
+
+
+def recorded(pair: Pair, folder: Path, replay_port: bool = False) -> Pair:
+    """Return the pair with its captures kept in a folder.
+
+    Args:
+        pair: reference and port.
+        folder: made if absent. The reference's captures found there are replayed; everything run is saved.
+        replay_port: replay the port's captures too, so that nothing that was captured before is run.
+    """
+    return replace(
+        pair,
+        truth=RecordedSide(pair.truth, folder, pair.reference_weights, True),
+        reference=RecordedSide(pair.reference, folder, pair.reference_weights, True),
+        port=RecordedSide(pair.port, folder, pair.port_weights, replay_port),
+    )
+
+
+class RecordedSide(Side):
+    """A side whose results are saved, and replayed when they are already there.
+
+    Args:
+        side: runs what is not there.
+        folder: holds one safetensors file per call, `<first two digits of the key>/<key>.safetensors`.
+        weights: everything the network holds, by name.
+        replay: whether saved results are used.
+    """
+
+    def __init__(self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool) -> None:
+        self.side, self.folder, self.replay = side, folder, replay
+        self.name = side.name
+        self.runs = 0
+        self._training = False
+        self._identity = _digest(side.name, code_version(side), dict(weights))
+
+    def layer_types(self) -> dict[str, str]:
+        """See `Side.layer_types`."""
+        return self.side.layer_types()
+
+    def layer_classes(self) -> set[type]:
+        """See `Side.layer_classes`."""
+        return self.side.layer_classes()
+
+    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """See `Side.call`."""
+        calls = self._kept("call", layer, inputs, (), lambda: [(layer, (), self.side.call(layer, inputs))])
+        return calls[0][2]
+
+    def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
+        """See `Side.trace`."""
+
+        def run() -> list[_Call]:
+            found: list[_Call] = []
+            self.side.trace(inputs, lambda one: found.append((one.layer, one.inputs, one.outputs)))
+            return found
+
+        for one in self._kept("trace", "", inputs, (), run):
+            visit(LayerCall(*one))
+
+    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        """See `Side.gradients`."""
+
+        def run() -> list[_Call]:
+            found = self.side.gradients(layer, inputs, cotangents)
+            own = [(name, (), (value,)) for name, value in found.parameters.items()]
+            return [("", (), found.inputs), *own]
+
+        first, *own = self._kept("gradients", layer, inputs, cotangents, run)
+        return Gradients(first[2], {name: values[0] for name, _, values in own})
+
+    def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
+        """See `Side.trace_with_cotangents`."""
+
+        def run() -> list[_Call]:
+            found = self.side.trace_with_cotangents(inputs)
+            return [
+                pair
+                for call, cotangents in found
+                for pair in ((call.layer, call.inputs, call.outputs), (call.layer, (), cotangents))
+            ]
+
+        flat = self._kept("cotangents", "", inputs, (), run)
+        return [(LayerCall(*call), more[2]) for call, more in zip(flat[::2], flat[1::2], strict=True)]
+
+    def state(self, layer: str = "") -> dict[str, Array]:
+        """See `Side.state`."""
+        return self.side.state(layer)
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """See `Side.set_state`."""
+        self.side.set_state(state)
+
+    def set_training(self, training: bool) -> None:
+        """See `Side.set_training`."""
+        self._training = training
+        self.side.set_training(training)
+
+    def _kept(
+        self,
+        what: str,
+        layer: str,
+        inputs: Sequence[Array],
+        cotangents: Sequence[Array],
+        run: Callable[[], list[_Call]],
+    ) -> list[_Call]:
+        """Replay a capture together with what it left in the network's state, or run and save it."""
+        asked = {"what": what, "layer": layer, "training": self._training}
+        key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state())
+        path = self.folder / key[:2] / f"{key}.safetensors"
+        if self.replay and path.is_file():
+            calls, state = _load(path)
+            self.side.set_state(state)
+            return calls
+        self.runs += 1
+        calls = run()
+        _save(path, calls, self.side.state(layer), asked | {"side": self.name})
+        return calls
+
+
+_Call = tuple[str, tuple[Array, ...], tuple[Array, ...]]  # name, inputs, outputs
+
+
+def _save(path: Path, calls: Sequence[_Call], state: Mapping[str, Array], asked: Mapping[str, Any]) -> None:
+    """Write a capture; arrays that occur more than once (one layer's output is the next one's input) only once."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, Array] = {}
+    known: dict[str, str] = {}
+
+    def reference(value: Array) -> str:
+        digest = _digest(value)
+        if digest not in known:
+            known[digest] = str(len(arrays))
+            arrays[known[digest]] = np.ascontiguousarray(value)
+        return known[digest]
+
+    index = {
+        "calls": [[name, *([reference(one) for one in group] for group in groups)] for name, *groups in calls],
+        "state": {name: reference(value) for name, value in state.items()},
+        **asked,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, {"capture": json.dumps(index)})
+
+
+def _load(path: Path) -> tuple[list[_Call], dict[str, Array]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        index = json.loads(file.metadata()["capture"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    calls: list[_Call] = []
+    for name, inputs, outputs in index["calls"]:
+        calls.append((name, tuple(arrays[one] for one in inputs), tuple(arrays[one] for one in outputs)))
+    return calls, {name: arrays[one] for name, one in index["state"].items()}
+
+
+def code_version(side: Side) -> str:
+    """Hash of the frameworks' versions and of the source of every package that a layer's class comes from."""
+    classes = {kind for layer in side.layer_classes() for kind in layer.__mro__}
+    own = {kind.__module__ for kind in classes} | {Side.__module__}
+    roots = {name.partition(".")[0] for name in own} - {"builtins", "abc", *FRAMEWORKS}
+    sources = sorted(path for root in roots for path in _sources(root))
+    installed = [f"{name} {metadata.version(name)}" for name in FRAMEWORKS]
+    return _digest(*installed, *(path.read_bytes() for path in sources))
+
+
+def _sources(root: str) -> list[Path]:
+    module: Any = sys.modules.get(root)
+    if hasattr(module, "__path__"):
+        return [path for folder in module.__path__ for path in Path(folder).rglob("*.py")]
+    file = getattr(module, "__file__", None)  # built-in modules have none
+    return [Path(file)] if file else []
+
+
+def _digest(*parts: Any) -> str:
+    """SHA-256 over texts, bytes, arrays (with type and shape) and lists or mappings of them, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Mapping):
+            part = [item for name in sorted(part) for item in (name, part[name])]
+        if isinstance(part, list):
+            digest.update(f"list {len(part)} {_digest(*part)}".encode())
+        elif isinstance(part, np.ndarray):
+            digest.update(f"array {part.dtype} {part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            digest.update(f"{type(part).__name__} {len(data)} ".encode() + data)
+    return digest.hexdigest()
