@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.dir) if args.dir else weights_folder()
     if not args.name:
         rows = [
-            [one.name, one.family, one.part, "direct" if one.url else "browser",
+            [one.name, one.family, one.part, one.how,
              "here" if (folder / one.file).is_file() else "-", one.licence, one.source]
             for one in releases.values()
         ]  # fmt: skip

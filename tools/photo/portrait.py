@@ -1,0 +1,103 @@
+"""The whole way from a photo to cut-out portraits: find, turn upright, crop, cut out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convert.errors import InputError
+from toonport.photo.align import crop_face, eye_angle, turn_upright
+from toonport.photo.compose import on_white
+from toonport.photo.detect import find_faces, find_faces_as_reference
+from toonport.photo.faces import Face, largest, open_landmarks
+from toonport.photo.matte import open_matte
+from toonport.photo.picture import Picture
+
+__all__ = ["NO_FACE", "SMALL_CROP", "Portrait", "PortraitOptions", "Portraits"]
+
+NO_FACE = "no face found"
+SMALL_CROP = 128  # half the side at which the portrait networks draw
+
+
+@dataclass(frozen=True)
+class PortraitOptions:
+    """How photos become portraits.
+
+    Attributes:
+        landmarks: backend that sets the landmarks, "dlib" or "face-alignment".
+        matte: backend that cuts the person out, "selfie" or "head"; "" keeps the background.
+        every: every face of a photo; else only the largest.
+        as_reference: keep what the reference does with turned faces and with the filled-in corners.
+        device: "cpu" or "gpu", for the backends that can use one.
+        threads: threads of the matte network.
+    """
+
+    landmarks: str = "dlib"
+    matte: str = "selfie"
+    every: bool = False
+    as_reference: bool = False
+    device: str = "cpu"
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One face, cut out.
+
+    Attributes:
+        rgba: uint8 [S, S, 4] at the photo's own resolution; white and transparent outside the photo.
+        angle: by how many degrees the photo was turned; clockwise tilt of the face is positive.
+        warnings: what the user should know about this one.
+    """
+
+    rgba: Picture
+    angle: float
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def side(self) -> int:
+        """Side of the crop in pixels."""
+        return int(self.rgba.shape[0])
+
+    @property
+    def white(self) -> Picture:
+        """The portrait on white, RGB uint8 [S, S, 3]."""
+        return on_white(self.rgba)
+
+
+class Portraits:
+    """Makes portraits of photos; holds the loaded backends."""
+
+    def __init__(self, options: PortraitOptions) -> None:
+        self.options = options
+        self._landmarks = open_landmarks(options.landmarks, options.device)
+        self._matte = open_matte(options.matte, options.threads) if options.matte else None
+
+    def __call__(self, picture: Picture) -> list[Portrait]:
+        """Return the portraits of a photo, RGB uint8 [H, W, 3], from left to right.
+
+        Raises:
+            InputError: there is no face.
+        """
+        find = find_faces_as_reference if self.options.as_reference else self._find
+        faces = find(picture, self._landmarks)
+        if not faces:
+            raise InputError(NO_FACE)
+        chosen = sorted(faces, key=lambda face: face.points[:, 0].min()) if self.options.every else [largest(faces)]
+        return [self._portrait(picture, face) for face in chosen]
+
+    def _find(self, picture: Picture, landmarks: object) -> list[Face]:
+        return find_faces(picture, self._landmarks, self.options.every)
+
+    def _portrait(self, picture: Picture, face: Face) -> Portrait:
+        angle = eye_angle(face.points, self.options.as_reference)
+        turned, points, inside = turn_upright(picture, face.points, angle)
+        crop = crop_face(turned, points, inside)
+        matte = self._matte(crop.pixels) if self._matte else np.full(crop.inside.shape, 255, np.uint8)
+        if not self.options.as_reference:
+            matte = np.where(crop.inside, matte, 0).astype(np.uint8)
+        warnings = []
+        if len(crop.pixels) < SMALL_CROP:
+            warnings.append(f"the face is small ({len(crop.pixels)} px with its surroundings): expect little detail")
+        return Portrait(np.dstack([crop.pixels, matte]), float(np.degrees(angle)), tuple(warnings))
