@@ -27,6 +27,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/toonport fetch selfie_segmentation || echo "note: photos cannot be cut out until 'toonport fetch selfie_segmentation' has run online"
 	touch $@
 
 clean:

@@ -11,6 +11,7 @@ from convert.errors import InputError
 
 __all__ = [
     "Alias",
+    "Cartoonize",
     "Family",
     "FrozenNetwork",
     "Part",
@@ -116,6 +117,39 @@ class Training:
         return next(phase for phase, parts in self.phases.items() if part in parts)
 
 
+def _any_side(kwargs: Mapping[str, Any]) -> int | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Cartoonize:
+    """How a family's generator is fed with a photo, and what becomes of its output.
+
+    Pictures are [N, 3, H, W] in [-1, 1] on both ends.
+
+    Attributes:
+        part: the generator that draws cartoons.
+        frame: what of a photo the network was trained on: "portrait", the face turned upright, cropped and cut out
+            on white; "face", the same with its background; "whole", the photo.
+        side: side of the square picture that the network is given, in pixels; None: the photo's own size.
+        multiple: both sides of a picture must be multiples of this.
+        shorter_limit: with `side` None, a photo whose shorter side is longer than this is made smaller.
+        fixed_side: constructor arguments -> the one side that such a network takes, None where it takes others.
+        channels: order in which the network was trained, "RGB" or "BGR".
+        after: "file.function" in `torch_ref` that is called with input and output, both float32 tensors
+            [N, 3, H, W], and returns the finished output; None: the output is finished.
+    """
+
+    part: str
+    frame: str = "whole"
+    side: int | None = 256
+    multiple: int = 4
+    shorter_limit: int | None = None
+    fixed_side: Callable[[Mapping[str, Any]], int | None] = _any_side
+    channels: str = "RGB"
+    after: str | None = None
+
+
 @dataclass(frozen=True)
 class Family:
     """A system of networks that are trained and shipped together.
@@ -126,6 +160,7 @@ class Family:
         parts: its networks, in the order of the released file.
         notes: what a user should know, e.g. bugs of the source that are kept or mended.
         training: how it is trained, None where it is not.
+        cartoonize: how its generator is fed with photos, None where it has none.
     """
 
     name: str
@@ -136,6 +171,7 @@ class Family:
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = field(default=())
     training: Training | None = None
+    cartoonize: Cartoonize | None = None
 
 
 def families() -> tuple[Family, ...]:

@@ -17,7 +17,19 @@ from toonport import __version__
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("convert", "inspect", "compare", "mutants", "export", "fetch", "list", "doctor", "demo")
+COMMANDS = (
+    "convert",
+    "inspect",
+    "compare",
+    "mutants",
+    "export",
+    "preprocess",
+    "cartoonize",
+    "fetch",
+    "list",
+    "doctor",
+    "demo",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

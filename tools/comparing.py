@@ -17,7 +17,7 @@ from convert.plan import build_plan
 from convert.registry import Family, Part, family_named, part_named
 from toonport.ui import spinner
 
-__all__ = ["NETWORK_MODES", "choose_modes", "compare_family", "compare_training", "load_picture"]
+__all__ = ["NETWORK_MODES", "choose_device", "choose_modes", "compare_family", "compare_training", "load_picture"]
 
 NETWORK_MODES = ("weights", "isolated", "gradients", "accumulated")
 OTHER_MODES = ("train", "onnx")
@@ -93,12 +93,17 @@ def compare_family(
     """
     family = family_named(family_name)
     wanted = None if part == "all" else part_named(family, part).name
-    _choose_device(device)
+    choose_device(device)
     sources = _from_file(family, wanted, weights, ported) if weights else _seeded(family, wanted, ported, seed)
     return [_compare_one(family, *source, modes, size, seed, picture, dtype, captures, replay) for source in sources]
 
 
-def _choose_device(device: str) -> None:
+def choose_device(device: str) -> None:
+    """Make MindSpore use a device: "cpu", "gpu" or "ascend".
+
+    Raises:
+        InputError: it is not usable here.
+    """
     if device == "cpu":
         return
     import mindspore

@@ -16,9 +16,6 @@ __all__ = ["Finding", "examine", "shadowed_packages"]
 
 CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
 OPTIONAL = {
-    "dlib-bin": "pip install 'toonport[face]'",
-    "face_recognition_models": "pip install 'toonport[face]'",
-    "face-alignment": "pip install 'toonport[face]'",
     "pytest": "pip install 'toonport[dev]'",
 }
 OWN = ("convert", "ms_models", "torch_ref", "parity_tests", "toonport")
@@ -35,7 +32,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Return all findings."""
-    return [*_packages(), *_devices(), *_environment(), *shadowed_packages()]
+    return [*_packages(), *_devices(), *_environment(), *_photo_backends(), *shadowed_packages()]
 
 
 def _packages() -> Iterator[Finding]:
@@ -92,6 +89,19 @@ def _environment() -> Iterator[Finding]:
         actual = os.environ.get(name)
         state = "ok" if actual == value else "problem"
         yield Finding(f"${name}", state, f"{actual} (this MindSpore needs {value})")
+
+
+def _photo_backends() -> Iterator[Finding]:
+    """What finds faces and cuts them out, for preprocess and cartoonize."""
+    from toonport.photo import faces, matte
+
+    for kind, names, examine_one in (
+        ("landmarks", faces.LANDMARKS, faces.usable),
+        ("matte", matte.MATTES, matte.usable),
+    ):
+        for name in names:
+            state = examine_one(name)
+            yield Finding(f"{kind} {name}", "ok" if state.usable else "optional", state.detail)
 
 
 def shadowed_packages() -> Iterator[Finding]:

@@ -6,11 +6,13 @@ Sources: minivision-ai/photo2cartoon (MIT); file spelling of yifu-ding/photo2car
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from convert.registry import Alias, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.registry import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
 
-__all__ = ["PHOTO2CARTOON", "discriminator_kwargs", "gan_parts", "gan_training", "style_network"]
+__all__ = ["PHOTO2CARTOON", "discriminator_kwargs", "gan_parts", "gan_training", "side_of_full_model", "style_network"]
 
 # The MindSpore port took the up-sampling out of UpBlock1 and UpBlock2, so its indices are one lower
 # there, and put batch norm where the reference has instance norm.
@@ -52,6 +54,11 @@ def style_network(shapes: Shapes, dim: int) -> Kwargs:
     if columns == dim:
         return {"light": True, "img_size": 256}
     return {"light": False, "img_size": 4 * math.isqrt(columns // dim)}
+
+
+def side_of_full_model(kwargs: Mapping[str, Any]) -> int | None:
+    """The full model's style network takes one image size; the light one takes any, None."""
+    return None if kwargs["light"] else int(kwargs["img_size"])
 
 
 def generator_kwargs(shapes: Shapes) -> Kwargs | None:
@@ -129,4 +136,5 @@ PHOTO2CARTOON = Family(
         "The discriminators' attention multiplies by weight_orig, not by the normalised weight.",
     ),
     training=gan_training(FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})),
+    cartoonize=Cartoonize(part="genA2B", frame="portrait", multiple=16, fixed_side=side_of_full_model),
 )

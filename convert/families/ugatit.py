@@ -5,8 +5,8 @@ Source: znxlwm/UGATIT-pytorch (MIT).
 
 from __future__ import annotations
 
-from convert.families.photo2cartoon import gan_parts, gan_training, style_network
-from convert.registry import Family, Kwargs, Part, Shapes
+from convert.families.photo2cartoon import gan_parts, gan_training, side_of_full_model, style_network
+from convert.registry import Cartoonize, Family, Kwargs, Part, Shapes
 
 __all__ = ["UGATIT"]
 
@@ -50,4 +50,5 @@ UGATIT = Family(
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),
     training=gan_training(),
+    cartoonize=Cartoonize(part="genA2B", fixed_side=side_of_full_model),
 )

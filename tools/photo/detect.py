@@ -68,6 +68,5 @@ def _with_points(picture: Picture, found: Found, turns: int, landmarks: Landmark
     height, width = picture.shape[:2]
     points = landmarks(np.rot90(picture, turns), [box for box, _ in found])
     return [
-        Face(turn_back(one, turns, height, width), score, turns)
-        for one, (_, score) in zip(points, found, strict=True)
+        Face(turn_back(one, turns, height, width), score, turns) for one, (_, score) in zip(points, found, strict=True)
     ]

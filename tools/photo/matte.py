@@ -141,8 +141,9 @@ def refine(pixels: Picture, probability: Probability) -> Probability:
     if not ((labels == cv2.GC_BGD).any() and (labels == cv2.GC_FGD).any()):
         return np.asarray(guess, np.float32)  # no certain colours to go by
     cv2.setRNGSeed(0)  # the colour models start from random centres: the same photo gives the same matte
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(np.ascontiguousarray(small), labels, None, *models, REFINE_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    no_box, mode = (0, 0, 1, 1), cv2.GC_INIT_WITH_MASK  # the labels stand, the box is not looked at
+    cv2.grabCut(np.ascontiguousarray(small), labels, no_box, background, foreground, REFINE_ROUNDS, mode)
     person = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(person, (0, 0), SOFTENING), np.float32)
 

@@ -1,0 +1,240 @@
+"""A generator of the registry behind one interface, run by MindSpore, ONNX Runtime or PyTorch.
+
+Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made of them agree to one grey level.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.apply import mindspore_arrays, require_finite, torch_arrays
+from convert.errors import InputError
+from convert.files import Array
+from convert.identify import Network, identify, open_source
+from convert.ledger import verify_ledger
+from convert.registry import Cartoonize, Family, families, family_named, part_named
+
+__all__ = ["BACKENDS", "DEVICES", "Generator", "family_of_onnx", "open_generator"]
+
+BACKENDS = ("mindspore", "onnxruntime", "torch")
+DEVICES = ("cpu", "gpu", "ascend")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+# A third-party ONNX file names no family; the published ones with a picture in and out are photo2cartoon's.
+ONNX_DEFAULT = "photo2cartoon"
+
+Run = Callable[[Array], list[Array]]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A loaded generator.
+
+    Attributes:
+        family: the family it belongs to.
+        how: how the family feeds it with photos.
+        backend: what runs it.
+        outputs: names of what it returns; the first is the picture.
+        fixed_side: the only side of a picture it takes, None when it takes several.
+        smallest: the smallest side it takes.
+        run: [N, 3, H, W] -> the outputs, in the order of their names.
+    """
+
+    family: Family
+    how: Cartoonize
+    backend: str
+    outputs: tuple[str, ...]
+    fixed_side: int | None
+    smallest: int
+    run: Run
+
+    def __call__(self, batch: Array) -> dict[str, Array]:
+        """Return the outputs by name for pictures [N, 3, H, W] in [-1, 1], as float32.
+
+        Raises:
+            InputError: the network returns numbers that are not finite.
+        """
+        found = dict(zip(self.outputs, self.run(np.asarray(batch, np.float32)), strict=True))
+        picture = np.asarray(found[self.outputs[0]], np.float32)
+        if not np.isfinite(picture).all():
+            raise InputError(f"{self.family.name}: the network returns numbers that are not finite; check its weights")
+        return {**found, "image": self._after(batch, picture)}
+
+    def _after(self, batch: Array, picture: Array) -> Array:
+        if not self.how.after:
+            return picture
+        import torch
+
+        from convert.registry import resolve
+
+        with torch.no_grad():
+            finished = resolve("torch_ref", self.how.after)(torch.from_numpy(batch), torch.from_numpy(picture))
+        return np.asarray(finished.numpy(), np.float32)
+
+
+def open_generator(
+    weights: str | Path,
+    family: str | None = None,
+    part: str | None = None,
+    backend: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Generator:
+    """Load a generator.
+
+    Args:
+        weights: .onnx file, or a checkpoint of any format that `convert` reads.
+        family: its family; default: by the tensors, for ONNX by what the file says of itself.
+        part: which network of the file; default: the one that draws cartoons.
+        backend: one of BACKENDS; default: the format's own (.ckpt MindSpore, .onnx ONNX Runtime, else PyTorch).
+        device: "cpu", "gpu" or "ascend".
+        threads: threads of ONNX Runtime and PyTorch; default: all.
+
+    Raises:
+        InputError: a file, backend or device that cannot be used; says what to do.
+    """
+    path = Path(weights)
+    if path.suffix == ".onnx":
+        if backend not in (None, "onnxruntime"):
+            raise InputError(f"{path}: an ONNX file is run by onnxruntime, not {backend}; give a checkpoint instead")
+        return _from_onnx(path, family, part, device, threads)
+    network = _network(path, family, part)
+    chosen = backend or ("mindspore" if path.suffix == ".ckpt" else "torch")
+    if chosen not in BACKENDS:
+        raise InputError(f"unknown backend '{chosen}'; backends: {', '.join(BACKENDS)}")
+    how = _how(network.family)
+    openers = {"mindspore": _mindspore, "onnxruntime": _exported, "torch": _torch}
+    return Generator(
+        network.family,
+        how,
+        chosen,
+        network.part.outputs,
+        how.fixed_side(network.kwargs),
+        network.part.smallest(network.kwargs),
+        openers[chosen](network, device, threads),
+    )
+
+
+def _how(family: Family) -> Cartoonize:
+    if family.cartoonize is None:
+        known = ", ".join(one.name for one in families() if one.cartoonize)
+        raise InputError(f"{family.name} draws no pictures; families that do: {known}")
+    return family.cartoonize
+
+
+def _network(path: Path, family: str | None, part: str | None) -> Network:
+    """Return the network of a checkpoint that draws, checked."""
+    checkpoint = open_source(path)
+    verify_ledger(checkpoint)
+    networks = identify(checkpoint, family, part)
+    wanted = part or _how(networks[0].family).part
+    network = next((one for one in networks if one.part.name == wanted), networks[0])
+    if network.part.outputs[0] != "image":
+        raise InputError(f"{path}: {network.part.name} draws no pictures; the file has no {wanted}")
+    require_finite(network)
+    return network
+
+
+def _torch(network: Network, device: str, threads: int | None) -> Run:
+    import torch
+
+    from parity_tests.harness.pair import build_torch
+
+    if device == "ascend" or (device == "gpu" and not torch.cuda.is_available()):
+        raise InputError(f"device {device} is not usable by PyTorch here")
+    if threads:
+        torch.set_num_threads(threads)
+    place = "cuda" if device == "gpu" else "cpu"
+    module = build_torch(network.part, network.kwargs, torch_arrays(network)).to(place)
+
+    def run(batch: Array) -> list[Array]:
+        with torch.no_grad():
+            found = module(torch.from_numpy(batch).to(place))
+        return [tensor.cpu().numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+
+    return run
+
+
+def _mindspore(network: Network, device: str, threads: int | None) -> Run:
+    import mindspore
+
+    from parity_tests.harness.pair import build_mindspore
+    from toonport.comparing import choose_device
+
+    choose_device(device)
+    cell = build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
+
+    def run(batch: Array) -> list[Array]:
+        found = cell(mindspore.Tensor(batch))
+        return [tensor.asnumpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+
+    return run
+
+
+def _exported(network: Network, device: str, threads: int | None) -> Run:
+    """Export a checkpoint to a passing ONNX file for each size of picture, and run that."""
+    from parity_tests.harness.pair import build_torch
+    from toonport.onnx_export import export_onnx
+
+    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    sessions: dict[tuple[int, ...], Any] = {}
+
+    def run(batch: Array) -> list[Array]:
+        if batch.shape[2:] not in sessions:
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(folder) / "network.onnx"
+                export_onnx(module, batch[:1], network.part.outputs, target)
+                sessions[batch.shape[2:]] = _session(target, device, threads)
+        return list(sessions[batch.shape[2:]].run(None, {"input": batch}))
+
+    return run
+
+
+def _session(path: Path, device: str, threads: int | None) -> Any:
+    import onnxruntime
+
+    provider = PROVIDERS.get(device)
+    if provider not in onnxruntime.get_available_providers():
+        raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: every core
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
+        text = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({text})") from error
+    if provider not in session.get_providers():
+        raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
+    return session
+
+
+def _from_onnx(path: Path, family: str | None, part: str | None, device: str, threads: int | None) -> Generator:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    session = _session(path, device, threads)
+    owner = family_named(family or family_of_onnx(session))
+    how = _how(owner)
+    known = part_named(owner, part or how.part)
+    inputs, names = session.get_inputs(), tuple(output.name for output in session.get_outputs())
+    sides = inputs[0].shape[2:]
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, "3") or not names:
+        raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
+    numbers = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+    fixed = sides[0] if all(isinstance(side, int) for side in sides) and sides[0] == sides[1] else None
+
+    def run(batch: Array) -> list[Array]:
+        return [np.asarray(one) for one in session.run(None, {inputs[0].name: batch.astype(numbers)})]
+
+    return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), run)
+
+
+def family_of_onnx(session: Any) -> str:
+    """Return the family that an ONNX file names in its metadata, as `toonport export` writes it."""
+    facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+    return facts.get("toonport.family", ONNX_DEFAULT)

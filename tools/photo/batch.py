@@ -1,0 +1,225 @@
+"""Many photos: which ones, under which names, in several processes, resumable, none able to stop the others."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convert.errors import InputError
+from toonport.photo.picture import SUFFIXES
+
+__all__ = ["Maker", "Outcome", "Record", "Task", "cores", "plan_tasks", "run_tasks", "sample"]
+
+AHEAD = 2  # photos handed to each process before it asks for more
+
+
+@dataclass(frozen=True)
+class Task:
+    """One photo and what is to be written.
+
+    Attributes:
+        source: the photo; "-" when `content` holds it.
+        target: the file to write; further faces and sheets get names derived from it.
+        content: the photo itself, when it came through standard input.
+    """
+
+    source: str
+    target: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo.
+
+    Attributes:
+        source: the photo.
+        files: the files written; empty when there was a problem.
+        problem: why nothing was written, or "".
+        warnings: what the user should know.
+        facts: numbers about the portraits, for the record.
+    """
+
+    source: str
+    files: tuple[str, ...] = ()
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Maker = Callable[[Task], Outcome]  # raises InputError for a photo that cannot be used
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def plan_tasks(photos: Sequence[str], folder: Path, suffix: str = ".png") -> list[Task]:
+    """Return a task for every photo named, and for every picture in every folder named, in a stable order.
+
+    A target keeps its photo's name, and its place below the folder that was named. Where two photos would be
+    written to one name ("a.jpg" and "a.png"), all of them keep their suffix too ("a.jpg.png" and "a.png.png").
+
+    Raises:
+        InputError: a path that is neither a file nor a folder, or no picture at all.
+    """
+    found: dict[Path, Path] = {}  # photo -> its name below the target folder
+    for argument in photos:
+        path = Path(argument)
+        if path.is_dir():
+            inside = [one for one in sorted(path.rglob("*")) if _is_photo(one, path, folder)]
+            found.update((one, one.relative_to(path)) for one in inside)
+        elif path.is_file():
+            found[path] = Path(path.name)
+        else:
+            raise InputError(f"{path}: no such file or folder")
+    if not found:
+        raise InputError(f"{', '.join(photos)}: no pictures there ({' '.join(SUFFIXES)})")
+    counts = Counter(_stem(name).lower() for name in found.values())
+    return [
+        Task(str(photo), str(folder / f"{_stem(name) if counts[_stem(name).lower()] == 1 else name}{suffix}"))
+        for photo, name in found.items()
+    ]
+
+
+def _stem(name: Path) -> str:
+    return str(name.with_suffix(""))
+
+
+def _is_photo(path: Path, root: Path, target: Path) -> bool:
+    """Whether a file of a folder is a picture, neither hidden nor one of our own results."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    own = target.resolve() in path.resolve().parents and root.resolve() != target.resolve()
+    return path.suffix.lower() in SUFFIXES and not hidden and not own and path.is_file()
+
+
+def sample(tasks: list[Task], count: int) -> list[Task]:
+    """Return `count` tasks at equal intervals, beginning with the first; all of them when there are no more."""
+    if count >= len(tasks):
+        return tasks
+    return [tasks[index * len(tasks) // count] for index in range(count)]
+
+
+class Record:
+    """What became of every photo, one JSON line each, so that a second run goes on where the first ended.
+
+    A line counts only for the same photo (by size and time), the same settings, and while its files are there.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self._path = path
+        self._settings = json.dumps(settings, sort_keys=True)
+        self._lines: dict[str, dict[str, Any]] = {}
+        for text in path.read_text().splitlines() if path.is_file() else ():
+            try:
+                line = json.loads(text)
+                self._lines[line["source"]] = line
+            except (ValueError, KeyError, TypeError):
+                continue  # a line cut short when the program was stopped
+
+    def known(self, task: Task) -> Outcome | None:
+        """Return what became of a photo in an earlier run, or None when it is to be done (again)."""
+        line = self._lines.get(task.source)
+        if not line or line.get("settings") != self._settings or line.get("state") != _state(task.source):
+            return None
+        files = tuple(line["files"])
+        if not all((self._path.parent / name).is_file() for name in files):
+            return None
+        names = tuple(str(self._path.parent / name) for name in files)
+        return Outcome(task.source, names, line["problem"], tuple(line["warnings"]), line["facts"])
+
+    def add(self, outcome: Outcome) -> None:
+        """Append what became of a photo."""
+        files = [os.path.relpath(name, self._path.parent) for name in outcome.files]
+        line = {**asdict(outcome), "files": files, "settings": self._settings, "state": _state(outcome.source)}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _state(source: str) -> list[int]:
+    try:
+        about = os.stat(source)
+    except OSError:
+        return []
+    return [about.st_size, about.st_mtime_ns]
+
+
+def run_tasks(make: Callable[[], Maker], tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+    """Yield what becomes of every photo, as it is done.
+
+    Args:
+        make: loads what the work needs and returns the function that does it; called once per process, and
+            must be picklable (a partial of a module's class).
+        tasks: the photos.
+        jobs: processes; 1 works in this one.
+
+    Raises:
+        InputError: what the work needs cannot be loaded.
+    """
+    if jobs == 1:
+        work = make()
+        yield from (_guarded(work, task) for task in tasks)
+        return
+    waiting, suspects = list(tasks), list[Task]()
+    while waiting or suspects:
+        if waiting:
+            suspects += yield from _run_pool(make, waiting, jobs)
+        else:  # each of those that were under way when a process died, alone
+            task = suspects.pop(0)
+            if (yield from _run_pool(make, [task], 1)):
+                yield Outcome(task.source, problem="the program that reads it was killed by this photo")
+
+
+def _run_pool(make: Callable[[], Maker], waiting: list[Task], jobs: int) -> Generator[Outcome, None, list[Task]]:
+    """Work through `waiting`, emptying it; returns the tasks under way when a process died."""
+    context = multiprocessing.get_context("spawn")  # threads of OpenCV and the frameworks do not survive a fork
+    running: dict[Future[Outcome], Task] = {}
+    pool = ProcessPoolExecutor(jobs, context)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs * AHEAD:
+                task = waiting.pop(0)
+                running[pool.submit(_work, make, task)] = task
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcome = future.result()
+                del running[future]
+                yield outcome
+        return []
+    except BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_maker: Maker | None = None  # what this process has loaded
+
+
+def _work(make: Callable[[], Maker], task: Task) -> Outcome:
+    global _maker
+    if _maker is None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        _maker = make()
+    return _guarded(_maker, task)
+
+
+def _guarded(work: Maker, task: Task) -> Outcome:
+    """Do one photo; whatever goes wrong with it is its own outcome."""
+    try:
+        return work(task)
+    except InputError as error:
+        return Outcome(task.source, problem=str(error).removeprefix(f"{task.source}: "))
+    except Exception as error:  # one bad photo must not stop the others
+        return Outcome(task.source, problem=f"failed inside: {type(error).__name__}: {error}")

@@ -1,0 +1,77 @@
+"""What `toonport preprocess` does with one photo: portraits for training, as the source systems prepare them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.errors import InputError
+from toonport.photo.batch import Outcome, Task
+from toonport.photo.picture import Picture, read_picture, read_picture_as_reference, resize, write_picture
+from toonport.photo.portrait import PortraitOptions, Portraits
+
+__all__ = ["PreprocessSettings", "Preprocessor", "load_photo", "numbered"]
+
+
+@dataclass(frozen=True)
+class PreprocessSettings:
+    """What the portraits shall be.
+
+    Attributes:
+        portrait: how they are made.
+        size: side in pixels, or None for the photo's own resolution.
+    """
+
+    portrait: PortraitOptions
+    size: int | None = None
+
+
+class Preprocessor:
+    """Writes the portraits of a photo; holds the loaded backends."""
+
+    def __init__(self, settings: PreprocessSettings) -> None:
+        self._settings = settings
+        self._portraits = Portraits(settings.portrait)
+
+    def __call__(self, task: Task) -> Outcome:
+        """Write the portraits of one photo.
+
+        Raises:
+            InputError: not a picture, or no face in it; nothing is written then.
+        """
+        portraits = self._portraits(load_photo(task, self._settings.portrait.as_reference))
+        size = self._settings.size
+        files = numbered(task.target, len(portraits))
+        for portrait, name in zip(portraits, files, strict=True):
+            write_picture(Path(name), resize(portrait.white, size, size) if size else portrait.white)
+        facts = {
+            "sides": [portrait.side for portrait in portraits],
+            "angles": [round(portrait.angle, 1) for portrait in portraits],
+        }
+        warnings = tuple(dict.fromkeys(text for portrait in portraits for text in portrait.warnings))
+        return Outcome(task.source, files, warnings=warnings, facts=facts)
+
+
+def load_photo(task: Task, as_reference: bool = False) -> Picture:
+    """Return the photo of a task, RGB uint8 [H, W, 3].
+
+    Raises:
+        InputError: not a picture that can be read, or a smaller one than any face.
+    """
+    if task.content is not None:
+        picture = read_picture(task.content, task.source)
+    elif as_reference:
+        picture = read_picture_as_reference(Path(task.source))
+    else:
+        picture = read_picture(Path(task.source))
+    if min(picture.shape[:2]) < 2:
+        raise InputError(f"{task.source}: {picture.shape[1]}x{picture.shape[0]} pixels are no photo")
+    return picture
+
+
+def numbered(target: str, count: int) -> tuple[str, ...]:
+    """Return the target itself for one file, else "name_1.png", "name_2.png" and so on."""
+    if count == 1:
+        return (target,)
+    path = Path(target)
+    return tuple(str(path.with_name(f"{path.stem}_{number}{path.suffix}")) for number in range(1, count + 1))
