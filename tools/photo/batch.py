@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -117,7 +118,7 @@ class Record:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
-        self._settings = json.dumps(settings, sort_keys=True)
+        self._settings = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._lines: dict[str, dict[str, Any]] = {}
         for text in path.read_text().splitlines() if path.is_file() else ():
             try:

@@ -1,7 +1,8 @@
 """Between a portrait and a network: white background, value range, the finished picture, heat maps, sheets.
 
 Source of the arithmetic: minivision-ai/photo2cartoon (MIT). Grey levels are cut to whole numbers, not rounded,
-because the reference does so.
+because the reference does so; a level that lacks less than a thousandth counts as reached, so that the last bit
+of a float does not decide between 254 and white.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from toonport.photo.picture import Picture, resize
 
 __all__ = ["finish", "heat_picture", "mask_of", "on_white", "sheet", "to_input"]
 
+REACHED = 1e-3
 GAP = 8  # white pixels between the pictures of a sheet
 
 
@@ -29,7 +31,7 @@ def mask_of(rgba: Picture) -> NDArray[np.float64]:
 def on_white(rgba: Picture) -> Picture:
     """Return a cut-out [H, W, 4] on white, uint8 [H, W, 3]."""
     mask = mask_of(rgba)
-    return (rgba[:, :, :3] * mask + 255 * (1 - mask)).astype(np.uint8)
+    return np.floor(rgba[:, :, :3] * mask + 255 * (1 - mask) + REACHED).astype(np.uint8)
 
 
 def to_input(rgba: Picture, channels: str = "RGB") -> NDArray[np.float32]:
@@ -61,7 +63,8 @@ def finish(output: NDArray[Any], rgba: Picture, channels: str = "RGB") -> Pictur
     if channels == "BGR":
         values = values[:, :, ::-1]
     mask = mask_of(rgba)
-    return np.ascontiguousarray(((values + 1) * 127.5 * mask + 255 * (1 - mask)).astype(np.uint8))
+    levels = (values.astype(np.float64) + 1) * 127.5 * mask + 255 * (1 - mask)
+    return np.ascontiguousarray(np.floor(levels + REACHED).astype(np.uint8))
 
 
 def heat_picture(heat: NDArray[Any], height: int, width: int) -> Picture:

@@ -8,6 +8,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,8 +94,9 @@ class SelfieMatte:
     def __init__(self, path: Path, threads: int = 2) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._network = Interpreter(model_path=str(path), num_threads=threads)
-        self._network.allocate_tensors()
+        with _silent():
+            self._network = Interpreter(model_path=str(path), num_threads=threads)
+            self._network.allocate_tensors()
         self._input = self._network.get_input_details()[0]["index"]
         self._output = self._network.get_output_details()[0]["index"]
 
@@ -115,6 +120,20 @@ class HeadMatte:
         small = resize(pixels, HEAD_SIDE, HEAD_SIDE)
         probability = self._run(small[None].astype(np.float32) / 255)  # [1, 384, 384, 3] -> [384, 384]
         return to_matte(probability, pixels.shape[0])
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep LiteRT from announcing its CPU kernels on the terminal, which no setting of it does."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def to_matte(probability: Probability, side: int) -> Picture:
