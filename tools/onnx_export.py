@@ -19,6 +19,7 @@ from convert.files import atomic_path
 from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
+from toonport.onnx_precise import rewrite_sums
 
 __all__ = ["Export", "export_onnx", "verify_onnx", "write_onnx"]
 
@@ -84,7 +85,9 @@ def write_onnx(network: Any, inputs: Array, names: Sequence[str], path: Path) ->
         assert program is not None  # only the retired exporter returns nothing
         program.save(str(path), external_data=False)
     model = onnx.load(str(path))
+    rewrite_sums(model)
     onnx.checker.check_model(model)
+    onnx.save(model, str(path))
     return len(model.graph.node)
 
 
