@@ -154,3 +154,15 @@ def own_pair(bug: str | None = None) -> tuple[Any, Any]:
     if bug == "weight":
         cell.head.weight[0, 0] = cell.head.weight[0, 0] + 1e-4
     return module, cell
+
+
+@pytest.fixture(scope="session")
+def matte_network() -> Path:
+    """The default matte network's file; fetched where it is missing, skips offline."""
+    from convert.errors import InputError
+    from toonport.fetch import fetch, load_manifest, weights_folder
+
+    try:
+        return fetch(load_manifest()["selfie_segmentation"], weights_folder())
+    except InputError as error:
+        pytest.skip(f"no matte network: {error}")

@@ -1,0 +1,410 @@
+"""From a photo to a portrait: recorded numbers of the reference, every kind of picture file, every way up."""
+
+import io
+import json
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from convert.errors import InputError
+from parity_tests.conftest import recorded
+from parity_tests.harness.inputs import feature, image, noise
+from parity_tests.tolerances import RECORDED_LEVELS
+from toonport.photo import matte as matte_module
+from toonport.photo.align import crop_face, crop_window, eye_angle, turn_upright
+from toonport.photo.compose import finish, heat_picture, mask_of, on_white, sheet, to_input
+from toonport.photo.detect import find_faces
+from toonport.photo.example import drawn_face
+from toonport.photo.faces import open_landmarks, turn_back
+from toonport.photo.faces import usable as landmarks_usable
+from toonport.photo.matte import HEAD_SIDE, HeadMatte, open_matte, refine, to_matte
+from toonport.photo.picture import encode, read_picture, read_picture_as_reference, resize, write_picture
+from toonport.photo.portrait import PortraitOptions, Portraits
+
+RECORDED = ("0:400x300", "1:240x320", "2:200x200")
+
+
+def _picture(tag, height, width):
+    values = (image(tag, 1, height, width)[0].astype(np.float64) + 1) * 127.5 + 0.5
+    return np.ascontiguousarray(np.floor(values).astype(np.uint8).transpose(1, 2, 0))
+
+
+def _recorded_case(record, key):
+    number, _, size = key.partition(":")
+    height, width = (int(side) for side in size.split("x"))
+    y0, y1, x0, x1 = record["crop"][key]["box_frac"]
+    u = noise(f"open/pre/lm{number}", 136).reshape(68, 2)
+    points = np.stack([(x0 + (x1 - x0) * u[:, 0]) * width, (y0 + (y1 - y0) * u[:, 1]) * height], axis=1).round(3)
+    return _picture(f"open/pre/img{number}", height, width), points
+
+
+def _rgba(side):
+    y, x = np.ogrid[:side, :side]
+    radius = np.hypot((y - side / 2) / (side / 2), (x - side / 2) / (side / 2))
+    alpha = np.floor(np.clip((1.1 - radius) * 2, 0, 1) * 255 + 0.5)
+    return np.dstack([_picture(f"open/pre/rgba{side}", side, side), alpha.astype(np.uint8)])
+
+
+def _close(record, picture, levels=RECORDED_LEVELS):
+    wanted, found = recorded(record, picture)
+    assert list(picture.shape) == record["shape"]
+    assert np.abs(wanted - found).max() <= levels
+    assert abs(picture.astype(np.float64).sum() - record["sum"]) <= levels * 0.01 * picture.size
+
+
+@pytest.fixture
+def record(shared):
+    return json.loads((shared / "golden" / "ugatit" / "preprocess.json").read_text())
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("key", RECORDED)
+def test_crop_is_the_reference_s_crop(record, key):
+    picture, points = _recorded_case(record, key)
+    _close(record["crop"][key]["out"], crop_face(picture, points).pixels, levels=0)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("key", RECORDED)
+def test_turning_upright_is_the_reference_s(record, key):
+    case = record["rotate"][key]
+    picture, points = _recorded_case(record, key)
+    points[36], points[45] = case["eye36"], case["eye45"]
+    turned, moved, _ = turn_upright(picture, points, eye_angle(points, as_reference=True))
+    wanted, found = recorded(case["landmarks_out"], moved)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    _close(case["out"], turned)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("side", [256, 300])
+def test_network_input_and_finished_picture_are_the_reference_s(record, side):
+    case = record["infer_io"][f"rgba{side}"]
+    _close(case["rgba"], _rgba(side), levels=0)
+    sized = resize(_rgba(side), 256, 256)
+    wanted, found = recorded(case["net_input"], to_input(sized))
+    np.testing.assert_allclose(found, wanted, atol=RECORDED_LEVELS / 127.5 if side != 256 else 1e-6)
+    finished = finish(np.sin(3 * to_input(sized)), sized)
+    _close(case["output_bgr_uint8"], finished[..., ::-1], levels=1 if side == 256 else 3 * RECORDED_LEVELS)
+
+
+@pytest.mark.shared
+def test_head_network_is_fed_and_read_as_in_the_reference(record):
+    case, seen = record["seg_io"], []
+    network = HeadMatte.__new__(HeadMatte)
+    network._run = lambda batch: seen.append(batch) or feature("open/pre/segmask", (384, 384, 1), 0.5, 0.5)[..., 0]
+    picture = _picture("open/pre/seg", 300, 260)
+    network(picture)
+    wanted, found = recorded(case["input_300x260"], seen[0])
+    np.testing.assert_allclose(found, wanted, atol=RECORDED_LEVELS / 255)
+    mask = (255 * cv2.resize(feature("open/pre/segmask", (384, 384, 1), 0.5, 0.5), (260, 300))).astype(np.uint8)
+    _close(case["mask_to_300x260"], mask)
+
+
+@pytest.mark.shared
+def test_heat_colours_are_the_reference_s(record):
+    case = record["cam"]
+    heat = feature("open/pre/heat", tuple(case["heat_shape"]), 3, 2)[..., 0]
+    found = heat_picture(heat, case["size"], case["size"])[..., ::-1] / 255  # recorded as BGR in 0..1
+    wanted, sampled = recorded(case["out"], found)
+    np.testing.assert_allclose(sampled, wanted, atol=4 * RECORDED_LEVELS / 255)  # JET moves 4 levels per level
+
+
+def test_flat_heat_map_is_all_blue_and_not_a_number_nowhere():
+    found = heat_picture(np.full((4, 4), 7.0), 8, 8)
+    assert (found == found[0, 0]).all()
+    assert found[0, 0, 2] > 100 > found[0, 0, 0]
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135, 180, -90, -170])
+def test_turning_brings_the_eyes_level_and_the_right_way_up(degrees):
+    points = np.random.default_rng(0).uniform(80, 120, (68, 2))
+    points[36], points[45] = (80, 90), (120, 90)
+    radians = np.radians(degrees)
+    matrix = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
+    tilted = (points - 100) @ matrix + 100
+    _, upright, _ = turn_upright(np.zeros((200, 200, 3), np.uint8), tilted, eye_angle(tilted))
+    assert upright[45, 1] == pytest.approx(upright[36, 1])
+    assert upright[45, 0] - upright[36, 0] == pytest.approx(40)
+
+
+def test_the_reference_s_half_circle_leaves_such_a_face_upside_down():
+    points = np.zeros((68, 2))
+    points[36], points[45] = (120, 100), (80, 100)
+    assert eye_angle(points) == pytest.approx(np.pi)
+    assert eye_angle(points, as_reference=True) == pytest.approx(0)
+    points[45] = (120, 140)
+    assert eye_angle(points, as_reference=True) == pytest.approx(np.pi / 2)
+    points[45] = points[36]
+    with pytest.raises(InputError, match="same point"):
+        eye_angle(points)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_points_of_a_turned_picture_come_back(turns):
+    picture = np.zeros((7, 11), int)
+    picture[2, 8] = 1
+    y, x = np.argwhere(np.rot90(picture, turns) == 1)[0]
+    np.testing.assert_array_equal(turn_back(np.array([[x, y]], float), turns, 7, 11), [[8, 2]])
+
+
+def test_crop_reaching_outside_is_white_there_and_says_so():
+    picture = np.full((100, 100, 3), 50, np.uint8)
+    points = np.random.default_rng(1).uniform((5, 60), (60, 95), (68, 2))
+    crop = crop_face(picture, points)
+    top, left, side = crop_window(points)
+    assert crop.pixels.shape == (side, side, 3)
+    assert (crop.pixels[~crop.inside] == 255).all()
+    assert (crop.pixels[crop.inside] == 50).all()
+    assert crop.inside.sum() == (100 - max(0, top)) * (min(100, left + side) - max(0, left))
+    with pytest.raises(InputError, match="outside the photo"):
+        crop_face(picture, points + 1000)
+
+
+def _saved(picture, kind="PNG", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_every_kind_of_picture_becomes_eight_bit_rgb():
+    rgb = Image.fromarray(_picture("kinds", 20, 30))
+    grey16 = Image.fromarray(np.full((20, 30), 40000, np.uint16))
+    palette = rgb.convert("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    kinds = [rgb, rgb.convert("L"), rgb.convert("1"), rgb.convert("LA"), grey16, palette]
+    for one in kinds:
+        found = read_picture(_saved(one))
+        assert found.shape == (20, 30, 3)
+        assert found.dtype == np.uint8
+    assert read_picture(_saved(rgb.convert("CMYK"), "JPEG")).shape == (20, 30, 3)
+    assert (read_picture(_saved(grey16)) == 156).all()  # 40000 / 65535 * 255
+    assert (read_picture(_saved(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")) == 128).all()
+
+
+def test_transparency_lies_on_white_but_the_reference_sees_the_hidden_colour(tmp_path):
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:, :2] = (200, 0, 0, 255)
+    path = tmp_path / "a.png"
+    write_picture(path, pixels)
+    found = read_picture(path)
+    assert (found[:, :2] == (200, 0, 0)).all()
+    assert (found[:, 2:] == 255).all()
+    assert (read_picture_as_reference(path)[:, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_obeyed(orientation):
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8, :8] = 255
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transpositions that store it turned
+    stored = Image.fromarray(upright)
+    if orientation in undo:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = read_picture(_saved(stored, "PNG", exif=exif))
+    np.testing.assert_array_equal(found, upright)
+
+
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
+    good = _saved(Image.fromarray(_picture("bad", 40, 40)), "PNG")
+    for content in (b"", b"not a picture", good[: len(good) // 2], good[:40]):
+        with pytest.raises(InputError, match="not a picture"):
+            read_picture(content, "x.png")
+    with pytest.raises(InputError, match="no such file"):
+        read_picture(tmp_path / "none.png")
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    with pytest.raises(InputError, match=r"too many pixels|not a picture"):
+        read_picture(good[:16] + header + good[29:], "bomb.png")
+    with pytest.raises(InputError, match=r"\.png"):
+        encode(np.zeros((2, 2, 3), np.uint8), ".gif")
+
+
+def test_white_stays_white_through_network_input_and_back():
+    rgba = np.dstack([_picture("white", 8, 8), np.zeros((8, 8), np.uint8)])
+    assert (on_white(rgba) == 255).all()
+    assert (to_input(rgba) == 1).all()
+    assert (finish(np.full((1, 3, 8, 8), -1.0), rgba) == 255).all()
+    opaque = rgba[..., :3]
+    assert (mask_of(opaque) == 1).all()
+    np.testing.assert_array_equal(finish(to_input(opaque).astype(np.float64), opaque), opaque)
+    np.testing.assert_array_equal(finish(to_input(opaque, "BGR"), opaque, "BGR"), opaque)
+    assert (to_input(opaque, "BGR") == to_input(opaque)[:, ::-1]).all()
+    assert (finish(np.full((1, 3, 8, 8), 9.0), opaque) == 255).all()
+
+
+def test_sheet_keeps_each_picture_s_shape():
+    found = sheet([np.zeros((100, 50, 3), np.uint8), np.zeros((40, 40, 3), np.uint8)], 40)
+    assert found.shape == (40, 20 + 8 + 40, 3)
+
+
+def test_refinement_decides_by_colour_and_repeats_itself():
+    pixels = np.full((256, 256, 3), (20, 90, 200), np.uint8)
+    pixels[:, 140:] = (210, 160, 120)
+    guess = np.tile(np.clip((np.arange(256) - 78) / 100, 0, 1).astype(np.float32), (256, 1))  # uncertain 78..178
+    found = refine(pixels, guess)
+    assert (found[:, :135] < 0.1).all()
+    assert (found[:, 145:] > 0.9).all()
+    np.testing.assert_array_equal(found, refine(pixels, guess))
+    everyone = np.ones((256, 256), np.float32)
+    np.testing.assert_array_equal(refine(pixels, everyone), everyone)
+    assert (to_matte(everyone, 10) == 255).all()
+
+
+def _field(number, value):
+    """One protobuf field: bytes and text as length-delimited, numbers as varints."""
+    def varint(whole):
+        found = b""
+        while whole > 127:
+            found, whole = found + bytes([whole & 127 | 128]), whole >> 7
+        return found + bytes([whole])
+
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def _node(name, kind, inputs=(), **attributes):
+    body = _field(1, name) + _field(2, kind) + b"".join(_field(3, one) for one in inputs)
+    for key, value in {"T": _field(6, 1), **attributes}.items():
+        body += _field(5, _field(1, key) + _field(2, value))
+    return _field(1, body)
+
+
+def _frozen_graph():
+    """A TensorFlow graph with the reference's input and output names: sigmoid(red - green), made by hand."""
+    shape = b"".join(_field(2, _field(1, size)) for size in (1, 1, 3, 1))
+    weights = struct.pack("<3f", 40, -40, 0)
+    tensor = _field(1, 1) + _field(2, shape) + _field(4, weights)
+    ones = b"".join(bytes([1]) for _ in range(4))
+    return b"".join(
+        [
+            _node("input_1", "Placeholder", dtype=_field(6, 1)),
+            _node("kernel", "Const", dtype=_field(6, 1), value=_field(8, tensor)),
+            _node("conv", "Conv2D", ["input_1", "kernel"], strides=_field(1, _field(3, ones)),
+                  padding=_field(2, "SAME"), data_format=_field(2, "NHWC")),
+            _node("sigmoid/Sigmoid", "Sigmoid", ["conv"]),
+        ]
+    )  # fmt: skip
+
+
+def test_a_frozen_tensorflow_graph_is_run_without_tensorflow(tmp_path):
+    path = tmp_path / "seg_model_384.pb"
+    path.write_bytes(_frozen_graph())
+    pixels = np.full((50, 50, 3), (0, 200, 0), np.uint8)
+    pixels[:, 25:] = (200, 0, 0)
+    found = HeadMatte(path)(pixels)
+    assert found.shape == (50, 50)
+    assert (found[:, :23] == 0).all()
+    assert (found[:, 27:] >= 254).all()
+    path.write_bytes(b"\x0a\x05nonsense")
+    with pytest.raises(InputError, match="cannot read this graph"):
+        HeadMatte(path)
+
+
+def test_an_onnx_conversion_of_the_graph_is_used_first(tmp_path, monkeypatch):
+    import onnx
+    from onnx import TensorProto, helper
+
+    monkeypatch.setenv("TOONPORT_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match="toonport fetch head-segmentation"):
+        open_matte("head")
+    size = [1, HEAD_SIDE, HEAD_SIDE]
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMax", ["input_1:0", "axes"], ["sigmoid/Sigmoid:0"], keepdims=1)],
+        "head",
+        [helper.make_tensor_value_info("input_1:0", TensorProto.FLOAT, [*size, 3])],
+        [helper.make_tensor_value_info("sigmoid/Sigmoid:0", TensorProto.FLOAT, [*size, 1])],
+        [helper.make_tensor("axes", TensorProto.INT64, [1], [3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, str(tmp_path / "seg_model_384.onnx"))
+    assert (open_matte("head")(np.full((30, 30, 3), (0, 128, 64), np.uint8)) == 128).all()
+
+
+def test_missing_backends_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOONPORT_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match="toonport fetch selfie_segmentation"):
+        open_matte("selfie")
+    monkeypatch.setattr(matte_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install ai-edge-litert"):
+        open_matte("selfie")
+    with pytest.raises(InputError, match="pip install dlib-bin"):
+        open_landmarks("dlib")
+    with pytest.raises(InputError, match="toonport\\[face\\]"):
+        open_landmarks("face-alignment")
+    assert not landmarks_usable("face-alignment").usable
+    for opener in (open_matte, open_landmarks):
+        with pytest.raises(InputError, match="known"):
+            opener("haar")
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_face_is_found_whichever_way_up(turns):
+    upright = drawn_face(300)
+    faces = find_faces(np.ascontiguousarray(np.rot90(upright, turns)), open_landmarks())
+    assert len(faces) == 1
+    (straight,) = find_faces(upright, open_landmarks())
+    assert np.abs(turn_back(faces[0].points, turns, 300, 300) - straight.points).max() < 6
+
+
+@pytest.fixture(scope="module")
+def portraits(matte_network):
+    return Portraits(PortraitOptions())
+
+
+def test_portrait_of_a_drawn_face(portraits):
+    (portrait,) = portraits(drawn_face(400))
+    assert portrait.side == pytest.approx(383, rel=0.05)
+    assert abs(portrait.angle) < 3
+    alpha = portrait.rgba[..., 3]
+    middle = portrait.side // 2
+    assert alpha[middle, middle] == 255
+    assert alpha[3, 3] == 0
+    assert (portrait.white[3, 3] == 255).all()
+    assert portrait.warnings == ()
+
+
+def test_matte_never_covers_what_lies_outside_the_photo(portraits):
+    close = drawn_face(400)[120:360, 100:300]
+    (portrait,) = portraits(close)
+    outside = (portrait.rgba[..., :3] == 255).all(axis=2)
+    assert outside.any()
+    assert (portrait.rgba[..., 3][outside] == 0).all()
+
+
+def test_largest_face_by_default_every_face_on_demand(portraits, matte_network):
+    scene = np.full((400, 1000, 3), (120, 160, 200), np.uint8)
+    scene[100:400, :300] = drawn_face(300)
+    scene[:, 500:900] = drawn_face(400)
+    (largest,) = portraits(scene)
+    assert largest.side > 340
+    both = Portraits(PortraitOptions(every=True))(scene)
+    assert [one.side > 340 for one in both] == [False, True]  # from left to right
+
+
+def test_small_faces_are_warned_about_and_no_face_is_an_error(portraits):
+    scene = np.full((700, 700, 3), (120, 160, 200), np.uint8)
+    scene[300:420, 300:420] = drawn_face(120)
+    (portrait,) = portraits(scene)
+    assert "small" in portrait.warnings[0]
+    with pytest.raises(InputError, match="no face found"):
+        portraits(_picture("noise", 300, 300))
+
+
+def test_reference_exact_finds_upright_faces_only(matte_network):
+    exact = Portraits(PortraitOptions(as_reference=True, matte=""))
+    assert len(exact(drawn_face(400))) == 1
+    with pytest.raises(InputError, match="no face found"):
+        exact(np.ascontiguousarray(drawn_face(400)[::-1]))
+
+
+def test_crop_without_matte_keeps_its_background():
+    (portrait,) = Portraits(PortraitOptions(matte=""))(drawn_face(400))
+    assert (portrait.white[portrait.rgba[..., 3] == 255] == portrait.rgba[..., :3][portrait.rgba[..., 3] == 255]).all()
+    assert portrait.white[20, portrait.side // 2, 2] > 150  # the drawing's blue wall above the hair
