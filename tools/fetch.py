@@ -137,8 +137,8 @@ def _download_wheel(release: Release, folder: Path) -> Path:
     )
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode or not wheels:
-        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel came"]
-        raise InputError(f"{release.name}: pip could not download {release.package}: {lines[-1]}; try again online")
+        said = [line for line in result.stderr.splitlines() if not line.startswith("WARNING")] or ["no wheel came"]
+        raise InputError(f"{release.name}: pip could not download {release.package}: {said[-1]}; try again online")
     return wheels[0]
 
 

@@ -52,8 +52,9 @@ class _Writer:
             yield from self._reduction(node)
 
     def _axes(self, node: Any) -> list[int]:
-        axes = self._constants.get(node.input[1], []) if len(node.input) > 1 else []
-        return sorted((int(axis) % RANK for axis in axes), reverse=True)
+        """Axes of a reduction, the last first; none when they are not constant."""
+        axes = self._constants.get(node.input[1]) if len(node.input) > 1 else None
+        return [] if axes is None else sorted((int(axis) % RANK for axis in axes), reverse=True)
 
     def _constant(self, name: str, value: Any) -> str:
         from onnx import numpy_helper
