@@ -27,7 +27,16 @@ def rewrite_sums(model: Any) -> int:
         nodes.extend(new or [node])
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    if replaced:
+        _drop_unused(model.graph)
     return replaced
+
+
+def _drop_unused(graph: Any) -> None:
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 class _Writer:
