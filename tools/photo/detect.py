@@ -1,7 +1,7 @@
 """Finds the faces of a photo whichever way it is turned.
 
 The detector sees faces of 80 px and more that are within some 30 degrees of upright. A photo is first looked
-at small, where the usual portrait is found at once; then in all four quarter turns at more detail. A score below
+at small, where the usual portrait is found at once; then at more detail, and in all four quarter turns. A score below
 `SURE` is taken only where no turn offers a better one.
 """
 
@@ -43,7 +43,10 @@ def find_faces(picture: Picture, landmarks: Landmarks, every: bool = False) -> l
     for side in SIDES[::-1] if every else SIDES:
         if side > SIDES[0] and side > 2 * max(picture.shape[:2]):
             continue
-        turned = [_at_side(picture, side, turns) for turns in range(4)]
+        upright = _at_side(picture, side, 0)
+        if upright and upright[0][1] >= SURE:
+            return _with_points(picture, upright, 0, landmarks)
+        turned = [upright, *(_at_side(picture, side, turns) for turns in range(1, 4))]
         best = max(range(4), key=lambda turns: turned[turns][0][1] if turned[turns] else -np.inf)
         if turned[best]:
             return _with_points(picture, turned[best], best, landmarks)
