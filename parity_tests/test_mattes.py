@@ -20,6 +20,10 @@ def test_refinement_decides_by_colour_and_repeats_itself():
     assert (found[:, :135] < 0.1).all()
     assert (found[:, 145:] > 0.9).all()
     np.testing.assert_array_equal(found, refine(pixels, guess))
+    speck = guess.copy()
+    speck[100:110, 5:15] = 1  # an island of ten by ten pixels
+    pixels[100:110, 5:15] = (210, 160, 120)
+    assert (refine(pixels, speck)[:, :135] < 0.1).all()
     everyone = np.ones((256, 256), np.float32)
     np.testing.assert_array_equal(refine(pixels, everyone), everyone)
     assert (to_matte(everyone, 10) == 255).all()

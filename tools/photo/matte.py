@@ -37,6 +37,7 @@ HEAD_INPUT, HEAD_OUTPUT = "input_1", "sigmoid/Sigmoid"
 REFINE_SIDE = 256
 REFINE_ROUNDS = 1
 CERTAIN_BACKGROUND, CERTAIN_PERSON = 0.1, 0.9
+SPECK = 0.02  # share of the largest piece below which an island is somebody else, or nothing
 SOFTENING = 1.0  # standard deviation of the blur of GrabCut's hard border, in pixels of the small copy
 
 Probability = NDArray[np.float32]
@@ -163,8 +164,15 @@ def refine(pixels: Picture, probability: Probability) -> Probability:
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     no_box, mode = (0, 0, 1, 1), cv2.GC_INIT_WITH_MASK  # the labels stand, the box is not looked at
     cv2.grabCut(np.ascontiguousarray(small), labels, no_box, background, foreground, REFINE_ROUNDS, mode)
-    person = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float32)
-    return np.asarray(cv2.GaussianBlur(person, (0, 0), SOFTENING), np.float32)
+    person = _without_specks(((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8))
+    return np.asarray(cv2.GaussianBlur(person.astype(np.float32), (0, 0), SOFTENING), np.float32)
+
+
+def _without_specks(person: Picture) -> Picture:
+    """Return the mask without the islands that are tiny beside its largest piece."""
+    _, pieces, facts, _ = cv2.connectedComponentsWithStats(person)
+    areas = facts[:, cv2.CC_STAT_AREA] * (np.arange(len(facts)) > 0)  # piece 0 is the background
+    return np.asarray((areas >= SPECK * areas.max())[pieces] & (person > 0), np.uint8)
 
 
 def _open_graph(path: Path) -> Any:
