@@ -33,6 +33,12 @@ class LayerRule:
 
 _SAME = {"weight": "weight", "bias": "bias"}
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_PARAMETRIZED = {
+    "bias": "bias",
+    "parametrizations.weight.original": "weight_orig",
+    "parametrizations.weight.0._u": "weight_u",
+    "parametrizations.weight.0._v": "weight_v",
+}
 _SPECTRAL = {name: name for name in ("bias", "weight_orig", "weight_u", "weight_v")}
 
 LAYER_RULES: tuple[LayerRule, ...] = (
@@ -42,6 +48,7 @@ LAYER_RULES: tuple[LayerRule, ...] = (
     LayerRule("BatchNorm2d", "BatchNorm2d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
     LayerRule("PReLU", "PReLU", {"weight": "w"}),
     LayerRule("Conv2d" + SPECTRAL_NORM, "SpectralNormConv2d", _SPECTRAL),
+    LayerRule("ParametrizedConv2d", "ParametrizedConv2d", _PARAMETRIZED),
     LayerRule("Linear" + SPECTRAL_NORM, "SpectralNormLinear", _SPECTRAL),
     LayerRule("AdaLIN", "AdaLIN", {"rho": "rho"}),
     LayerRule("LIN", "LIN", {"rho": "rho", "gamma": "gamma", "beta": "beta"}),

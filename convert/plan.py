@@ -15,6 +15,8 @@ from convert.errors import InputError
 from convert.layers import SPECTRAL_NORM, rule_for
 from convert.registry import Part, resolve
 
+PARAMETRIZATIONS = ".parametrizations."  # where PyTorch keeps what a weight is computed from
+
 __all__ = ["Plan", "Problems", "Row", "TensorSpec", "build_plan", "plan_of"]
 
 
@@ -144,7 +146,9 @@ def plan_of(network: Any) -> Plan:
     Raises:
         KeyError: a layer type with tensors has no naming rule.
     """
-    layer_types = {path: _layer_type(module) for path, module in network.named_modules()}
+    layer_types = {
+        path: _layer_type(module) for path, module in network.named_modules() if PARAMETRIZATIONS not in f".{path}."
+    }
     rows = tuple(
         _row(name, tensor, *_split(name), layer_types[_split(name)[0]])
         for name, tensor in network.state_dict(keep_vars=True).items()
@@ -153,6 +157,10 @@ def plan_of(network: Any) -> Plan:
 
 
 def _split(name: str) -> tuple[str, str]:
+    """The layer that owns a tensor, and the tensor's name in it; what parametrizes a weight belongs to its layer."""
+    owner, found, rest = f".{name}".partition(PARAMETRIZATIONS)
+    if found:
+        return owner.removeprefix("."), found.removeprefix(".") + rest
     layer, _, leaf = name.rpartition(".")
     return layer, leaf
 

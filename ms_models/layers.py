@@ -22,6 +22,7 @@ __all__ = [
     "LIN",
     "AdaLIN",
     "InstanceNorm2d",
+    "ParametrizedConv2d",
     "ResnetAdaLINBlock",
     "ResnetBlock",
     "SoftAdaLIN",
@@ -252,13 +253,16 @@ class SpectralNorm(nn.Cell):
         matrix = self.weight_orig.reshape(self.weight_orig.shape[0], -1)  # [dim_out, rest]
         u, v = self.weight_u, self.weight_v
         if self.training:
-            fixed = ops.stop_gradient(matrix)
-            v = self._unit(ops.matmul(fixed.T, u))
-            u = self._unit(ops.matmul(fixed, v))
+            u, v = self.power_iteration(ops.stop_gradient(matrix), u, v)
             ops.assign(self.weight_v, v)
             ops.assign(self.weight_u, u)
         sigma = ops.matmul(ops.stop_gradient(u), ops.matmul(matrix, ops.stop_gradient(v)))
         return self.weight_orig / sigma
+
+    def power_iteration(self, matrix: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """One step towards the largest singular vectors: v from u, then u from v."""
+        v = self._unit(ops.matmul(matrix.T, u))
+        return self._unit(ops.matmul(matrix, v)), v
 
     def _unit(self, vector: Tensor) -> Tensor:
         norm = ops.sqrt((vector * vector).sum())
@@ -271,16 +275,30 @@ def _random_unit(size: int) -> np.ndarray:
 
 
 class SpectralNormConv2d(SpectralNorm):
-    """Spectrally normalised convolution without padding."""
+    """Spectrally normalised convolution, zero-padded on all sides."""
 
-    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, bias: bool = True, padding: int = 0
+    ) -> None:
         super().__init__((dim_out, dim_in, kernel, kernel), bias)
-        self.stride = stride
+        self.stride, self.padding = stride, padding
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
-        out = ops.conv2d(x, self.normalized_weight(), None, self.stride, "valid")
+        out = ops.conv2d(x, self.normalized_weight(), None, self.stride, "pad", self.padding)
         return out if self.bias is None else out + self.bias.reshape(1, -1, 1, 1)
+
+
+class ParametrizedConv2d(SpectralNormConv2d):
+    """Convolution with torch.nn.utils.parametrizations.spectral_norm, which moves u first.
+
+    PyTorch's two forms of spectral norm differ: this one takes u from the stored v and then v from the new u.
+    """
+
+    def power_iteration(self, matrix: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """One step towards the largest singular vectors: u from v, then v from u."""
+        u = self._unit(ops.matmul(matrix, v))
+        return u, self._unit(ops.matmul(matrix.T, u))
 
 
 class SpectralNormLinear(SpectralNorm):

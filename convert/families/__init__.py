@@ -5,7 +5,8 @@ from __future__ import annotations
 from convert.families.mobilefacenet import MOBILEFACENET
 from convert.families.photo2cartoon import PHOTO2CARTOON
 from convert.families.ugatit import UGATIT
+from convert.families.whitebox import FACIALCARTOONIZATION, VGG19, WHITEBOX
 
 __all__ = ["FAMILIES"]
 
-FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET)
+FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, WHITEBOX, FACIALCARTOONIZATION, VGG19)

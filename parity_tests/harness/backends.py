@@ -113,7 +113,7 @@ class TorchSide(Side):
         self.name = f"torch {dtype}"
         self._dtype = getattr(torch, dtype)
         self.module = module.to(self._dtype)
-        self._layers = dict(module.named_modules())
+        self._layers = {path: one for path, one in module.named_modules() if ".parametrizations." not in f".{path}."}
         buffers = dict(module.named_buffers())
         self._buffers = {name: value for name, value in buffers.items() if value.is_floating_point()}
 

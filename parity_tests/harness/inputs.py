@@ -17,6 +17,12 @@ __all__ = ["feature", "formula_state", "image", "noise", "sample", "sample_posit
 
 Float32 = NDArray[np.float32]
 
+# u, v and the weight of both forms of spectral norm in PyTorch.
+SPECTRAL_NAMES = (
+    ("weight_u", "weight_v", "weight_orig"),
+    ("parametrizations.weight.0._u", "parametrizations.weight.0._v", "parametrizations.weight.original"),
+)
+
 
 def noise(tag: str, count: int) -> NDArray[np.float64]:
     """Return `count` numbers in (0, 1) that depend only on `tag` and their position."""
@@ -52,14 +58,13 @@ def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, 
     """
     state: dict[str, NDArray[np.generic]] = {}
     for key, shape in layout.items():
-        if key.endswith((".weight_u", ".weight_v")) or key in {"weight_u", "weight_v"}:
-            continue
-        state[key] = _value(tag, key, tuple(shape))
+        if not any(key.endswith(names[:2]) for names in SPECTRAL_NAMES):
+            state[key] = _value(tag, key, tuple(shape))
     for key in layout:
-        if key.rsplit(".", 1)[-1] == "weight_u":
-            prefix = key[: -len("weight_u")]
-            u, v = _singular_vectors(f"{tag}:{key}", state[prefix + "weight_orig"])
-            state[key], state[prefix + "weight_v"] = u, v
+        for u_name, v_name, weight_name in SPECTRAL_NAMES:
+            if key.endswith(u_name):
+                prefix = key.removesuffix(u_name)
+                state[key], state[prefix + v_name] = _singular_vectors(f"{tag}:{key}", state[prefix + weight_name])
     return {key: state[key] for key in layout}
 
 
