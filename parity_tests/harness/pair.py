@@ -114,7 +114,7 @@ def _term_scales(module: Any) -> dict[str, float]:
     scales = {}
     for path, layer in module.named_modules():
         weight = getattr(layer, "weight", None)
-        if weight is not None and weight.dim() >= 2:
+        if getattr(weight, "ndim", 0) >= 2:
             rows = weight.detach().double().flatten(1)
             one_by_one = max(1.0, rows.shape[1] ** 0.5 / 4)
             scales[path] = float((rows**2).sum(1).mean().sqrt()) * one_by_one
