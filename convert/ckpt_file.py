@@ -21,13 +21,14 @@ import numpy as np
 from convert.errors import InputError
 from convert.files import Array, Checkpoint, Entry
 from convert.plan import TensorSpec
+from convert.wire import fields
 
 __all__ = ["read", "write"]
 
 SLICE_BYTES = 512 * 1024 * 1024
 CRC_MARK = b"crc_num"
 CRC_TAIL = len(CRC_MARK) + 10
-LENGTH_DELIMITED, VARINT = 2, 0
+LENGTH_DELIMITED = 2
 
 DTYPES: Mapping[str, np.dtype] = {  # type: ignore[type-arg]
     **{
@@ -89,39 +90,8 @@ def _check_crc(path: Path, data: mmap.mmap) -> int:
     return end
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (field number, start, end) of each length-delimited field; varints as (number, value, -1)."""
-    position = start
-    while position < end:
-        key, position = _varint(data, position, end)
-        if key & 7 == LENGTH_DELIMITED:
-            length, position = _varint(data, position, end)
-            if position + length > end:
-                raise ValueError(f"a field of {length} bytes runs past the end")
-            yield key >> 3, position, position + length
-            position += length
-        elif key & 7 == VARINT:
-            value, position = _varint(data, position, end)
-            yield key >> 3, value, -1
-        else:
-            raise ValueError(f"unknown wire type {key & 7} at byte {position}")
-
-
-def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= end:
-            raise ValueError("the file ends inside a number")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError(f"a number is too long at byte {position}")
-
-
 def _values(data: mmap.mmap, end: int) -> Iterator[_Value]:
-    for number, start, stop in _fields(data, 0, end):
+    for number, start, stop in fields(data, 0, end):
         if number != 1 or stop < 0:
             raise ValueError("a field that is not a parameter")
         yield _value(data, start, stop)
@@ -129,7 +99,7 @@ def _values(data: mmap.mmap, end: int) -> Iterator[_Value]:
 
 def _value(data: mmap.mmap, start: int, stop: int) -> _Value:
     tag, tensor = None, None
-    for number, first, last in _fields(data, start, stop):
+    for number, first, last in fields(data, start, stop):
         if number == 1 and last >= 0:
             tag = data[first:last].decode()
         elif number == 2 and last >= 0:
@@ -139,7 +109,7 @@ def _value(data: mmap.mmap, start: int, stop: int) -> _Value:
     if tag is None or tensor is None:
         raise ValueError("a parameter without name or values")
     dims, tensor_type, content = [], "", (0, 0)
-    for number, first, last in _fields(data, *tensor):
+    for number, first, last in fields(data, *tensor):
         if number == 1 and last < 0:
             dims.append(first)
         elif number == 2 and last >= 0:

@@ -1,6 +1,7 @@
 """Checkpoint files: one reading interface for every format, and writing that never leaves half a file.
 
-Formats by suffix: .pt and .pth (PyTorch), .ckpt (MindSpore), .safetensors (either).
+Formats by suffix: .pt and .pth (PyTorch), .ckpt (MindSpore), .safetensors (either). Read only: .index (TensorFlow),
+.tflite, .params and .zip (MXNet), .npy and .npz (numpy).
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ __all__ = [
 Array = NDArray[Any]
 
 FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
+READ_ONLY: Mapping[str, str] = {
+    ".index": "tensorflow",
+    ".tflite": "tflite",
+    ".params": "mxnet",
+    ".zip": "mxnet",
+    ".npy": "numpy",
+    ".npz": "numpy",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        format: "torch", "ckpt" or "safetensors".
+        format: "torch", "ckpt", "safetensors" or one of READ_ONLY's.
         tensors: flat dotted name -> entry, in file order; nested dictionaries are joined with dots.
         extras: things in the file that are not tensors, as name -> short text.
     """
@@ -74,16 +83,17 @@ class Checkpoint:
         return {name: entry.spec for name, entry in self.tensors.items()}
 
 
-def file_format(path: Path) -> str:
-    """Return the format that a path's suffix means.
+def file_format(path: Path, read: bool = False) -> str:
+    """Return the format that a path's suffix means, among those that are written or, with `read`, read.
 
     Raises:
         InputError: lists the suffixes there are.
     """
+    known = {**FORMATS, **READ_ONLY} if read else FORMATS
     try:
-        return FORMATS[path.suffix.lower()]
+        return known[path.suffix.lower()]
     except KeyError:
-        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {', '.join(FORMATS)}") from None
+        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {', '.join(known)}") from None
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -92,15 +102,14 @@ def open_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: the file is missing, empty, damaged, unsafe, or of another format than its suffix.
     """
-    from convert import ckpt_file, safetensors_file, torch_file
+    from importlib import import_module
 
-    readers = {"torch": torch_file.read, "ckpt": ckpt_file.read, "safetensors": safetensors_file.read}
-    reader = readers[file_format(path)]
+    reader = import_module(f"convert.{file_format(path, read=True)}_file").read
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
-    checkpoint = reader(path)
+    checkpoint: Checkpoint = reader(path)
     if not checkpoint.tensors:
         raise InputError(f"{path}: the file holds no tensors")
     return checkpoint

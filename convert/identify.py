@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,9 @@ class Network:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A group of tensors read as one part in one spelling."""
+    """A group of tensors read as one part in one spelling; `source` holds them as that spelling's alias gives them."""
 
+    source: Checkpoint
     family: Family
     part: Part
     kwargs: Mapping[str, Any]
@@ -116,7 +117,7 @@ def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None
     best = min(readings, key=lambda attempts: attempts.preference, default=None)
     if best is None or None in best.attempts:
         raise InputError(_foreign(checkpoint, candidates))
-    networks = [_network(checkpoint, attempt) for attempt in best.attempts if attempt]
+    networks = [_network(attempt) for attempt in best.attempts if attempt]
     return sorted(networks, key=lambda network: network.family.parts.index(network.part))
 
 
@@ -179,7 +180,8 @@ def _narrow(groups: Mapping[str | None, object], candidates: tuple[Family, ...])
     return tuple(family for family in candidates if named <= {part.name for part in family.parts})
 
 
-def _network(checkpoint: Checkpoint, best: _Attempt) -> Network:
+def _network(best: _Attempt) -> Network:
+    checkpoint = best.source
     if best.problems:
         raise InputError(_refusal(checkpoint.path, best))
     entries = {
@@ -225,20 +227,38 @@ def _attempts(checkpoint: Checkpoint, family: Family, name: str | None, names: M
         if name is not None and part.name != name:
             continue
         for alias in (Alias("PyTorch"), PARAMETRIZATIONS, *part.aliases):
-            renamed = _rename(alias, names)
-            if alias.renames and list(renamed) == list(names):
+            source = _prepared(checkpoint, alias)
+            used = {name: original for name, original in names.items() if source and original in source.tensors}
+            renamed = _rename(alias, used)
+            if source is None or (alias.renames and list(renamed) == list(names)):
                 continue
-            shapes = {key: checkpoint.tensors[original].spec.shape for key, original in renamed.items()}
+            shapes = {key: source.tensors[original].spec.shape for key, original in renamed.items()}
             kwargs = part.infer(shapes)
             if kwargs is None:
                 continue
             plan = build_plan(part, kwargs)
-            yield _attempt(checkpoint, family, part, kwargs, plan, renamed, alias)
+            yield _attempt(source, family, part, kwargs, plan, renamed, alias, sum(_unused(alias, one) for one in names))
             by_mindspore = {row.mindspore: row.torch for row in plan.rows}
             if any(by_mindspore.get(key, key) != key for key in renamed):
                 pairs = ((by_mindspore.get(key, key), original) for key, original in renamed.items())
                 translated = _all_kept(pairs)
-                yield _attempt(checkpoint, family, part, kwargs, plan, translated, Alias("MindSpore"))
+                yield _attempt(source, family, part, kwargs, plan, translated, Alias("MindSpore"))
+
+
+def _unused(alias: Alias, name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in alias.unused)
+
+
+def _prepared(checkpoint: Checkpoint, alias: Alias) -> Checkpoint | None:
+    """The checkpoint as an alias gives it: without what the network does not need, and with the values it needs."""
+    tensors: Mapping[str, Entry] | None = {
+        name: entry
+        for name, entry in checkpoint.tensors.items()
+        if not _unused(alias, name)
+    }
+    if tensors and alias.prepare:
+        tensors = alias.prepare(tensors)
+    return replace(checkpoint, tensors=tensors) if tensors else None
 
 
 def _rename(alias: Alias, names: Mapping[str, str]) -> dict[str, str]:
@@ -267,12 +287,17 @@ def _attempt(
     plan: Plan,
     names: Mapping[str, str],
     alias: Alias,
+    unused: int = 0,
 ) -> _Attempt:
     neutral = _neutral_names(checkpoint, plan, names, alias)
     kept = {key: original for key, original in names.items() if key not in neutral}
     problems = plan.check({key: checkpoint.tensors[original].spec for key, original in kept.items()})
-    notes = (f"left out {len(neutral)} {alias.name} tensors that have no effect",) if neutral else ()
-    return _Attempt(family, part, kwargs, plan, kept, alias.name, problems, notes)
+    notes = (alias.note,) if alias.note else ()
+    if unused:
+        notes += (f"left out {unused} tensors that the network does not use",)
+    if neutral:
+        notes += (f"left out {len(neutral)} {alias.name} tensors that have no effect",)
+    return _Attempt(checkpoint, family, part, kwargs, plan, kept, alias.name, problems, notes)
 
 
 def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str], alias: Alias) -> set[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convert.errors import InputError
+
+if TYPE_CHECKING:
+    from convert.files import Entry
 
 __all__ = [
     "Alias",
@@ -38,12 +41,19 @@ class Alias:
             place, name -> value with which the tensor has no effect). Files whose tensors hold exactly
             these values lose nothing when they are left out; any other value is refused.
         refusals: (pattern of an unexpected name, reason) pairs that explain a refusal.
+        prepare: tensors of the file -> the same under the same names with the values that the reference needs, e.g.
+            kernels in PyTorch's order of axes; None when the file is not of this system.
+        unused: patterns of names in the file that the network has no place for and does not need.
+        note: what `prepare` did, for the ledger and the user.
     """
 
     name: str
     renames: tuple[tuple[str, str], ...] = ()
     neutral: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
     refusals: tuple[tuple[str, str], ...] = ()
+    prepare: Callable[[Mapping[str, Entry]], Mapping[str, Entry] | None] | None = None
+    unused: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ Bugs of the sources, and what is done here:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+from convert.files import Entry
+from convert.layouts import as_float32, transposed
 from convert.registry import Alias, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
 
 __all__ = ["FACIALCARTOONIZATION", "VGG19", "WHITEBOX"]
@@ -56,6 +59,65 @@ OLD_SPECTRAL_NORM = Alias(
 )
 
 
+Tensors = Mapping[str, Entry]
+HWIO_TO_OIHW, OHWI_TO_OIHW = (3, 2, 0, 1), (0, 3, 1, 2)
+FIRST = "generator/Conv/"
+SCOPES = (
+    (r"^generator/Conv/", "FirstConv.0."),
+    (r"^generator/Conv_1/", "DownSample1.ConvReLU_2.1."),
+    (r"^generator/Conv_2/", "DownSample1.ConvReLU_2.3."),
+    (r"^generator/Conv_3/", "DownSample2.ConvReLU_2.1."),
+    (r"^generator/Conv_4/", "DownSample2.ConvReLU_2.3."),
+    (r"^generator/block_(\d+)/conv1/", r"ResBlock.ResBlock_\1.Conv.0."),
+    (r"^generator/block_(\d+)/conv2/", r"ResBlock.ResBlock_\1.Conv.2."),
+    (r"^generator/Conv_5/", "UpSample1.FirstConv.0."),
+    (r"^generator/Conv_6/", "UpSample1.ConvReLU.0."),
+    (r"^generator/Conv_7/", "UpSample2.FirstConv.0."),
+    (r"^generator/Conv_8/", "UpSample2.ConvReLU.0."),
+    (r"^generator/Conv_9/", "LastConv.0."),
+    (r"\.weights$", ".weight"),
+    (r"\.biases$", ".bias"),
+)
+
+
+def from_tensorflow(tensors: Tensors) -> Tensors | None:
+    """Kernels in PyTorch's order of axes; None when it is not White-box's generator."""
+    if f"{FIRST}weights" not in tensors:
+        return None
+    return {
+        name: transposed(entry, HWIO_TO_OIHW) if len(entry.spec.shape) == 4 else entry
+        for name, entry in tensors.items()
+    }
+
+
+def from_tflite(tensors: Tensors) -> Tensors | None:
+    """Kernels in PyTorch's order of axes and everything in float32; None when it is not White-box's generator."""
+    if f"{FIRST}Conv2D" not in tensors:
+        return None
+    found = {name: as_float32(entry) for name, entry in tensors.items()}
+    return {
+        name: transposed(entry, OHWI_TO_OIHW) if len(entry.spec.shape) == 4 else entry for name, entry in found.items()
+    }
+
+
+TENSORFLOW = Alias(
+    name="TensorFlow",
+    renames=SCOPES,
+    prepare=from_tensorflow,
+    unused=(r"/Adam(_1)?$", r"^beta[12]_power", r"^global_step$", r"^disc_(blur|gray)/"),
+    note="kernels turned from HWIO to OIHW",
+)
+# Biases carry the names of all operations that were joined into one; their own is the last. The constants outside
+# the generator belong to the guided filter and to the sizes of the bilinear resizing.
+TFLITE = Alias(
+    name="TensorFlow Lite",
+    renames=((r"^.*;(generator/[^;]*/biases)$", r"\1"), (r"/Conv2D$", "/weights"), *SCOPES),
+    prepare=from_tflite,
+    unused=(r"^(add/y|ones|depthwise\w*)$", r"ResizeBilinear(_\d+)?/size$"),
+    note="float16 widened to float32, kernels turned from OHWI to OIHW; the guided filter in the file is left out",
+)
+
+
 def networks(form: str) -> tuple[Part, ...]:
     """Return the generator and the discriminators of texture and surface in one form."""
     discriminator = partial(
@@ -75,6 +137,7 @@ def networks(form: str) -> tuple[Part, ...]:
             input_shape=(1, 3, 256, 256),
             smallest=lambda kwargs: 16,
             outputs=("image",),
+            aliases=(TENSORFLOW, TFLITE) if form == "whitebox" else (),
         ),
         discriminator(
             name="disc_gray", kwargs={"in_channel": 1, "channel": 32, "form": form}, input_shape=(1, 1, 256, 256)
@@ -133,6 +196,52 @@ def vgg_kwargs(shapes: Shapes) -> Kwargs | None:
     return {"width": shapes["conv.0.0.weight"][0]}
 
 
+# Place in the network, name in the .npy file, index in torchvision's `features`.
+VGG_LAYERS = (
+    ("0.0", "conv1_1", 0),
+    ("1.0", "conv1_2", 2),
+    ("3.0", "conv2_1", 5),
+    ("4.0", "conv2_2", 7),
+    ("6.0", "conv3_1", 10),
+    ("7.0", "conv3_2", 12),
+    ("8.0", "conv3_3", 14),
+    ("9.0", "conv3_4", 16),
+    ("11.0", "conv4_1", 19),
+    ("12.0", "conv4_2", 21),
+    ("13.0", "conv4_3", 23),
+    ("14", "conv4_4", 25),
+)
+
+
+def from_numpy(tensors: Tensors) -> Tensors | None:
+    """Kernels in PyTorch's order of axes; None when it is not a dictionary of VGG19's layers."""
+    if "conv1_1.0" not in tensors:
+        return None
+    return {
+        name: transposed(entry, HWIO_TO_OIHW) if len(entry.spec.shape) == 4 else entry
+        for name, entry in tensors.items()
+    }
+
+
+VGG_NUMPY = Alias(
+    name="vgg19.npy",
+    renames=tuple(
+        (rf"^{name}\.{index}$", f"conv.{place}.{leaf}")
+        for place, name, _ in VGG_LAYERS
+        for index, leaf in enumerate(("weight", "bias"))
+    ),
+    prepare=from_numpy,
+    unused=(r"^conv5_[1-4]\.", r"^fc[678]\."),
+    note="kernels turned from HWIO to OIHW; layers after conv4_4 are left out",
+)
+VGG_CAFFE = Alias(
+    name="torchvision",
+    renames=tuple((rf"^features\.{index}\.", f"conv.{place}.") for place, _, index in VGG_LAYERS),
+    unused=(r"^features\.(28|30|32|34)\.", r"^classifier\."),
+    note="layers after conv4_4 are left out; right for weights made for BGR pixels of 0 to 255 less the mean",
+)
+VGG_FACIAL = Alias(name="FacialCartoonization", renames=((r"^(\d+\.)", r"conv.\1"),))
+
 VGG19 = Family(
     name="vgg19",
     title="VGG19 up to conv4_4: features for the content and structure losses",
@@ -148,6 +257,7 @@ VGG19 = Family(
             input_shape=(1, 3, 256, 256),
             smallest=lambda kwargs: 16,
             outputs=("features",),
+            aliases=(VGG_NUMPY, VGG_CAFFE, VGG_FACIAL),
         ),
     ),
 )

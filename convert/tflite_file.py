@@ -1,0 +1,110 @@
+"""TensorFlow Lite models (.tflite): the constant tensors, read through the flatbuffers package.
+
+Tables by field number: Model {2: subgraphs, 4: buffers}, SubGraph {0: tensors}, Tensor {0: shape, 1: type,
+2: buffer, 3: name}, Buffer {0: data}.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, Checkpoint, Entry
+from convert.plan import TensorSpec
+
+__all__ = ["read"]
+
+DTYPES: Mapping[int, np.dtype] = {  # type: ignore[type-arg]
+    0: np.dtype("<f4"),
+    1: np.dtype("<f2"),
+    2: np.dtype("<i4"),
+    3: np.dtype("u1"),
+    4: np.dtype("<i8"),
+    6: np.dtype("?"),
+    7: np.dtype("<i2"),
+    9: np.dtype("i1"),
+    10: np.dtype("<f8"),
+}
+DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a TensorFlow Lite model; names and the order of axes are TensorFlow Lite's.
+
+    Raises:
+        InputError: damaged or foreign file, several graphs, two tensors of one name.
+    """
+    data = path.read_bytes()
+    if data[4:8] != b"TFL3":
+        raise InputError(f"{path}: not a TensorFlow Lite model (its mark TFL3 is missing)")
+    try:
+        return Checkpoint(path, "tflite", _tensors(path, data))
+    except DAMAGE as error:
+        raise InputError(f"{path}: not a TensorFlow Lite model, or cut off ({error})") from error
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Entry]:
+    from flatbuffers.table import Table
+
+    model = Table(bytearray(data), struct.unpack_from("<I", data)[0])
+    graphs, buffers = _tables(model, 2), _tables(model, 4)
+    if len(graphs) != 1:
+        raise InputError(f"{path}: holds {len(graphs)} graphs where one is expected")
+    found: dict[str, Entry] = {}
+    for tensor in _tables(graphs[0], 0):
+        content = _bytes(buffers[_number(tensor, 2, "<I")], 0)
+        if content:
+            name = _bytes(tensor, 3).decode()
+            if name in found:
+                raise InputError(f"{path}: tensor {name} occurs twice")
+            found[name] = _entry(path, name, tensor, content)
+    return found
+
+
+def _entry(path: Path, name: str, tensor: Any, content: bytes) -> Entry:
+    kind = _number(tensor, 1, "<b")
+    if kind not in DTYPES:
+        raise InputError(f"{path}: {name} has TensorFlow Lite's type {kind}, which cannot be converted")
+    dtype = DTYPES[kind]
+    shape = tuple(int(side) for side in np.frombuffer(_bytes(tensor, 0, 4), "<i4"))
+    if math.prod(shape) * dtype.itemsize != len(content):
+        raise InputError(f"{path}: {name} holds {len(content)} bytes where its shape {list(shape)} needs another number")
+
+    def values() -> Array:
+        return np.frombuffer(content, dtype).reshape(shape)
+
+    return Entry(TensorSpec(shape, dtype.name), values)
+
+
+def _tables(table: Any, field: int) -> list[Any]:
+    """A field that holds a vector of tables."""
+    from flatbuffers.table import Table
+
+    place = table.Offset(4 + 2 * field)
+    if not place:
+        return []
+    start = table.Vector(place)
+    return [Table(table.Bytes, table.Indirect(start + 4 * index)) for index in range(table.VectorLen(place))]
+
+
+def _bytes(table: Any, field: int, itemsize: int = 1) -> bytes:
+    """A field that holds text or a vector of plain numbers, as bytes; empty when absent."""
+    place = table.Offset(4 + 2 * field)
+    if not place:
+        return b""
+    start, length = table.Vector(place), table.VectorLen(place) * itemsize
+    if start + length > len(table.Bytes):
+        raise ValueError("a vector runs past the end")
+    return bytes(table.Bytes[start : start + length])
+
+
+def _number(table: Any, field: int, kind: str) -> int:
+    """A field that holds one number; 0 when absent."""
+    place = table.Offset(4 + 2 * field)
+    return int(struct.unpack_from(kind, table.Bytes, table.Pos + place)[0]) if place else 0
