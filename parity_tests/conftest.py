@@ -20,12 +20,27 @@ from parity_tests.harness.inputs import formula_state, sample_positions
 os.environ.setdefault("GLOG_v", "3")
 ROOT = Path(__file__).resolve().parent.parent
 
+WHITEBOX_FORMS = (("whitebox", "whitebox"), ("facialcartoonization", "published"))
+
+
+def whitebox_parts(form: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Small configurations of the White-box networks in one form."""
+    generator = {"channel": 8, "num_blocks": 2, "in_channels": 3, "out_channels": 3, "form": form}
+    return (
+        ("generator", generator),
+        ("disc_gray", {"in_channel": 1, "channel": 8, "form": form}),
+        ("disc_blur", {"in_channel": 3, "channel": 8, "form": form}),
+    )
+
+
 SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
     ("photo2cartoon", "genA2B"): {"ngf": 8, "img_size": 256, "light": True},
     ("photo2cartoon", "disGA"): {"input_nc": 3, "ndf": 4, "n_layers": 7},
     ("photo2cartoon", "disLA"): {"input_nc": 3, "ndf": 8, "n_layers": 5},
     ("ugatit", "genA2B"): {"input_nc": 3, "output_nc": 3, "ngf": 8, "n_blocks": 2, "img_size": 256, "light": True},
     ("mobilefacenet", "mobilefacenet"): {"embedding_size": 64},
+    **{(family, part): kwargs for family, form in WHITEBOX_FORMS for part, kwargs in whitebox_parts(form)},
+    ("vgg19", "vgg19"): {"width": 8},
 }
 
 

@@ -34,6 +34,18 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "shape": [2, 16, 24],
     },
     "mobilefacenet/mobilefacenet/eval": {"kwargs": {"embedding_size": 64}, "shape": [2, 112, 112]},
+    **{
+        f"{family}/generator/{form}": {
+            "kwargs": {"channel": 8, "num_blocks": 2, "in_channels": 3, "out_channels": 3, "form": form},
+            "shape": [2, 16, 24],
+        }
+        for family, form in (("whitebox", "whitebox"), ("facialcartoonization", "published"))
+    },
+    **{
+        f"{family}/disc_blur/train": {"kwargs": {"in_channel": 3, "channel": 8, "form": form}, "shape": [2, 16, 24]}
+        for family, form in (("whitebox", "whitebox"), ("facialcartoonization", "published"))
+    },
+    "vgg19/vgg19/eval": {"kwargs": {"width": 8}, "shape": [2, 16, 24]},
 }
 
 

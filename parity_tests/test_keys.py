@@ -31,6 +31,21 @@ SHARED_KEYS = [
         for light, name in ((True, "light"), (False, "full"))
     ),
     ("mobilefacenet", "mobilefacenet", {"embedding_size": 512}, "mobilefacenet_512"),
+    (
+        "facialcartoonization",
+        "generator",
+        {"channel": 32, "num_blocks": 4, "in_channels": 3, "out_channels": 3, "form": "published"},
+        "fc_unet_generator",
+    ),
+    *(
+        (
+            "facialcartoonization",
+            f"disc_{name}",
+            {"in_channel": channels, "channel": 32, "form": "published"},
+            f"fc_discriminator_{kind}_{channels}ch",
+        )
+        for name, kind, channels in (("gray", "textural", 1), ("blur", "surface", 3))
+    ),
 ]
 
 
@@ -42,6 +57,14 @@ def test_names_order_and_shapes_equal_the_original(family_name, part, kwargs, fi
     assert [(row.torch, list(row.spec.shape)) for row in plan.rows] == list(wanted.items())
     assert {row.spec.dtype for row in plan.rows if row.torch.endswith("num_batches_tracked")} <= {"int64"}
     assert {row.spec.dtype for row in plan.rows if not row.torch.endswith("num_batches_tracked")} == {"float32"}
+
+
+@pytest.mark.shared
+def test_names_order_and_shapes_of_vgg19_equal_the_original_but_for_the_prefix(shared):
+    wanted = json.loads((shared / "keys" / "fc_vgg19_conv_sequential.json").read_text())
+    part = family("vgg19").parts[0]
+    rows = build_plan(part, part.kwargs).rows
+    assert [(row.torch.removeprefix("conv."), list(row.spec.shape)) for row in rows] == list(wanted.items())
 
 
 def test_names_and_shapes_equal_the_projects_own_record(golden):

@@ -25,8 +25,11 @@ __all__ = [
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
     "LOSS_SCALE_FLOOR",
+    "TENSORFLOW_ABSOLUTE",
     "ULP",
     "ULPS",
+    "WHITEBOX_FILTERED",
+    "WHITEBOX_RAW",
     "Budget",
 ]
 
@@ -117,3 +120,12 @@ RECORDED_LEVELS = 2
 # to 3.3 %, another matte network keeps or drops veils and collars (mean overlap 0.93).
 CROP_SIDE_SHARE = 0.05
 MATTE_OVERLAP = 0.9
+
+# Float64 PyTorch against TensorFlow 1's recorded numbers, which exist in float32 only: 3.2e-6 seen.
+TENSORFLOW_ABSOLUTE = 1e-5
+
+# White-box weights in MindSpore float32 against pictures that TensorFlow Lite made in float32, before and after the
+# guided filter, whose division by a small variance enlarges the difference: 8.8e-6 and 4.4e-5 seen, of which the
+# recording's own rounding is 7.7e-6 and 4.3e-5.
+WHITEBOX_RAW = 2e-5
+WHITEBOX_FILTERED = 1e-4

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["box_mean", "colour_shift", "guided_filter"]
+__all__ = ["box_mean", "colour_shift", "finish_facial", "finish_whitebox", "guided_filter"]
 
 
 def box_mean(x: Tensor, radius: int) -> Tensor:
@@ -48,5 +48,15 @@ def colour_shift(x: Tensor, weights: tuple[Tensor, Tensor, Tensor], order: str) 
         [N, 1, H, W].
     """
     weight = dict(zip("bgr", weights, strict=True))
-    weighted = sum(x[:, index : index + 1] * weight[colour] for index, colour in enumerate(order))
-    return weighted / (weights[0] + weights[1] + weights[2])
+    first, second, third = (x[:, index : index + 1] * weight[colour] for index, colour in enumerate(order))
+    return (first + second + third) / (weights[0] + weights[1] + weights[2])
+
+
+def finish_whitebox(photo: Tensor, output: Tensor) -> Tensor:
+    """The last step of White-box inference: both [N, 3, H, W] in [-1, 1] -> the same shape."""
+    return guided_filter(photo, output, 1, 5e-3)
+
+
+def finish_facial(photo: Tensor, output: Tensor) -> Tensor:
+    """The last step of FacialCartoonization inference: both [N, 3, H, W] in [-1, 1] -> the same shape."""
+    return guided_filter(photo, output, 1, 0.1)
