@@ -237,7 +237,8 @@ def _attempts(checkpoint: Checkpoint, family: Family, name: str | None, names: M
             if kwargs is None:
                 continue
             plan = build_plan(part, kwargs)
-            yield _attempt(source, family, part, kwargs, plan, renamed, alias, sum(_unused(alias, one) for one in names))
+            unused = sum(_unused(alias, original) for original in names.values())
+            yield _attempt(source, family, part, kwargs, plan, renamed, alias, unused)
             by_mindspore = {row.mindspore: row.torch for row in plan.rows}
             if any(by_mindspore.get(key, key) != key for key in renamed):
                 pairs = ((by_mindspore.get(key, key), original) for key, original in renamed.items())
@@ -252,9 +253,7 @@ def _unused(alias: Alias, name: str) -> bool:
 def _prepared(checkpoint: Checkpoint, alias: Alias) -> Checkpoint | None:
     """The checkpoint as an alias gives it: without what the network does not need, and with the values it needs."""
     tensors: Mapping[str, Entry] | None = {
-        name: entry
-        for name, entry in checkpoint.tensors.items()
-        if not _unused(alias, name)
+        name: entry for name, entry in checkpoint.tensors.items() if not _unused(alias, name)
     }
     if tensors and alias.prepare:
         tensors = alias.prepare(tensors)
@@ -292,7 +291,7 @@ def _attempt(
     neutral = _neutral_names(checkpoint, plan, names, alias)
     kept = {key: original for key, original in names.items() if key not in neutral}
     problems = plan.check({key: checkpoint.tensors[original].spec for key, original in kept.items()})
-    notes = (alias.note,) if alias.note else ()
+    notes: tuple[str, ...] = (alias.note,) if alias.note else ()
     if unused:
         notes += (f"left out {unused} tensors that the network does not use",)
     if neutral:

@@ -9,6 +9,7 @@ they mean what a PyTorch batch norm with eps 1e-5 takes them to mean.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from convert.plan import TensorSpec
 __all__ = ["read"]
 
 LIST_MARK = 0x112
+MOST_AXES = 8
 ARRAY_MARKS = {0xF993FAC9: True, 0xF993FAC8: False}  # mark -> whether a storage type follows
 DTYPES = tuple(np.dtype(name) for name in ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8"))
 TORCH_EPS, MXNET_EPS = 1e-5, 1e-3  # defaults of the batch norms
@@ -114,10 +116,12 @@ def _array(reader: _Reader) -> Array:
     if ARRAY_MARKS[mark] and reader.numbers("i")[0] != 0:
         raise ValueError("a sparse array")
     (axes,) = reader.numbers("I")
-    shape = reader.numbers(f"{axes}q") if axes <= 8 else reader.take(-1)
+    if axes > MOST_AXES:
+        raise ValueError(f"an array of {axes} axes")
+    shape = reader.numbers(f"{axes}q")
     _, _, kind = reader.numbers("iii")
     dtype = DTYPES[kind]
-    return np.frombuffer(reader.take(int(np.prod(shape, dtype=object)) * dtype.itemsize), dtype).reshape(shape)
+    return np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
 
 def _batch_norms(path: Path, symbol: bytes) -> dict[str, _BatchNorm]:

@@ -126,7 +126,7 @@ def _entry(path: Path, name: str, known: Mapping[int, int | bytes], shards: int)
         raise InputError(f"{path}: {name} is stored in slices; save it unpartitioned")
     shape, dtype = _shape(known.get(2, b"")), DTYPES[kind]
     if math.prod(shape) * dtype.itemsize != size:
-        raise InputError(f"{path}: {name} holds {size} bytes where its shape {list(shape)} needs another number")
+        raise InputError(f"{path}: {name} holds {size} bytes, which its shape {list(shape)} does not need")
     file = path.with_name(f"{path.stem}.data-{int(known.get(3, 0)):05d}-of-{shards:05d}")
     if not file.is_file():
         raise InputError(f"{file}: no such file; the values of {path.name} are in it, put it beside the index")

@@ -74,7 +74,7 @@ def _entry(path: Path, name: str, tensor: Any, content: bytes) -> Entry:
     dtype = DTYPES[kind]
     shape = tuple(int(side) for side in np.frombuffer(_bytes(tensor, 0, 4), "<i4"))
     if math.prod(shape) * dtype.itemsize != len(content):
-        raise InputError(f"{path}: {name} holds {len(content)} bytes where its shape {list(shape)} needs another number")
+        raise InputError(f"{path}: {name} holds {len(content)} bytes, which its shape {list(shape)} does not need")
 
     def values() -> Array:
         return np.frombuffer(content, dtype).reshape(shape)

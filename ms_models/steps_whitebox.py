@@ -268,9 +268,7 @@ class WhiteboxStep:
         pixels, offsets, weights = self.landmarks(self._rgb(photo).asnumpy())
         return Tensor(pixels, ms.int64), Tensor(offsets, photo.dtype), Tensor(weights, photo.dtype)
 
-    def _descend(
-        self, phase: str, objective: Callable[[], tuple[Tensor, dict[str, Tensor]]]
-    ) -> dict[str, Tensor]:
+    def _descend(self, phase: str, objective: Callable[[], tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
         """Move the parameters of a phase down the gradient of `objective`; return its terms and their total."""
         names: list[str] = []
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -41,7 +42,7 @@ def _block(pairs):
     """A block of a LevelDB table, with shared prefixes, and its trailer."""
     body, last = b"", b""
     for key, value in pairs:
-        shared = next((at for at, (a, b) in enumerate(zip(last, key, strict=False)) if a != b), min(len(last), len(key)))
+        shared = len(os.path.commonprefix([last, key]))
         body += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
         last = key
     body += struct.pack("<II", 0, 1)

@@ -2,11 +2,9 @@
 
 import pytest
 
+from parity_tests.harness.mutants import EVERYTHING as ALL
 from parity_tests.harness.mutants import compare_subject, false_alarms, run_mutants
-from parity_tests.harness.mutations import MUTATIONS
-from parity_tests.harness.mutations_training import TRAINING_MUTATIONS
 
-ALL = [*MUTATIONS, *TRAINING_MUTATIONS]
 QUICK = (("ugatit", "genA2B"), ("photo2cartoon", "disLA"))
 CAUSES = {
     "biased-variance": "biased variance",

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toonport.landmark_windows import LandmarkWindows, four_landmarks, windows_of
-from toonport.superpixels import adaptive_structure, colour_segments, joined_segments, slic_structure
 
 from convert.registry import family_named
 from parity_tests.golden_others import image
 from parity_tests.harness.inputs import feature
-from parity_tests.harness.training import small_setup
+from parity_tests.harness.judge import judge_all
+from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tolerances import FLOAT64_RELATIVE, ULP
+from toonport.landmark_windows import LandmarkWindows, four_landmarks, windows_of
+from toonport.superpixels import adaptive_structure, colour_segments, joined_segments, slic_structure
 
 FACE = np.array([[[24.0, 28], [40, 28], [32, 36], [32, 46]]])
 
@@ -91,8 +92,12 @@ def test_landmark_term_pulls_a_moved_landmark_back():
     before = loss(output)
     (gradient,) = torch.autograd.grad(before, output)
     assert 0 < float(gradient.abs().max()) < 1
-    assert float(loss((output - gradient / gradient.norm()).detach())) < float(before)
-    assert torch.autograd.gradcheck(lambda patch: loss(photo + patch), torch.zeros_like(photo[..., :1, :1]).requires_grad_())
+    with torch.no_grad():
+        assert float(loss(output - gradient / gradient.norm())) < float(before)
+    direction = torch.from_numpy(image("cartoon", (1, 3, 64, 64))).double()
+    with torch.no_grad():
+        numeric = float(loss(output + 1e-6 * direction) - loss(output - 1e-6 * direction)) / 2e-6
+    assert numeric == pytest.approx(float((gradient * direction).sum()), rel=1e-4)
 
 
 def test_landmark_windows_of_photos_without_a_face_weigh_nothing():
@@ -108,35 +113,31 @@ def test_landmark_windows_of_photos_without_a_face_weigh_nothing():
     assert weights[1].tolist() == [0] * 4
     middle = pixels[0, 0, 40, 40]
     assert (middle % 64, middle // 64) == (20, 24)
-    assert windows_of(FACE + [[30, 0]], 64, 64, 4, 4)[2][0].tolist() == [0, 0, 0, 0]  # beyond the right border
+    assert windows_of(FACE + np.array([30, 0]), 64, 64, 4, 4)[2][0].tolist() == [
+        1 / 16**2,
+        0,
+        0,
+        0,
+    ]  # three leave the picture
 
 
-@pytest.mark.parametrize("family", ["whitebox", "facialcartoonization"])
-def test_landmark_term_is_the_same_in_both_frameworks_and_off_by_default(family):
-    import mindspore
-    import torch
+def test_landmark_term_is_the_same_in_both_frameworks_and_off_by_default():
+    import ms_models.steps_whitebox as port
+    import torch_ref.steps_whitebox as reference
 
-    from parity_tests.harness.judge import judge_all
-    from parity_tests.harness.training import measure_training
-
-    assert "landmark" not in {one.tensor for one in measure_training(small_setup(family_named(family), steps=1))}
+    assert reference.WhiteboxSettings().landmark == port.FacialSettings().landmark == 0
     windows = windows_of(FACE / 2, 32, 32, 3, 3)
+    setup = small_setup(family_named("whitebox"), steps=1)
+    setup = replace(setup, settings={**setup.settings, "landmark": 1e3})
 
     def with_windows(cls):
         return lambda *args: cls(*args, landmarks=lambda photos: windows)
 
-    import ms_models.steps_whitebox as port
-    import torch_ref.steps_whitebox as reference
-
-    setup = small_setup(family_named(family), steps=1)
-    setup = replace(setup, settings={**setup.settings, "landmark": 1e3})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "WhiteboxStep", with_windows(reference.WhiteboxStep))
         verdicts = judge_all(measure_training(setup, with_windows(port.WhiteboxStep)))
     assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
     assert any(one.measurement.tensor == "G.landmark" for one in verdicts)
-    assert torch.__name__
-    assert mindspore.__name__
 
 
 def test_steps_say_what_they_miss():

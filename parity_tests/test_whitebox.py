@@ -131,7 +131,7 @@ def test_reference_discriminator_equals_whitebox_in_tensorflow(name, shared):
     for row in build_plan(part, part.kwargs).rows:
         layer, _, leaf = row.torch.rpartition(".")
         layers = list(dict.fromkeys(one.layer for one in build_plan(part, part.kwargs).rows))
-        theirs = f"{names[layers.index(layer)]}.{ {'weight_orig': 'kernel', 'weight_u': 'u'}.get(leaf, leaf)}"
+        theirs = f"{names[layers.index(layer)]}.{ {'weight_orig': 'kernel', 'weight_u': 'u'}.get(leaf, leaf) }"
         if leaf == "weight_v":
             weights[row.torch] = np.zeros(row.spec.shape, np.float32)  # taken from u before it is used
         elif leaf == "weight_u":

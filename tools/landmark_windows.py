@@ -83,6 +83,7 @@ def dlib_points() -> FindPoints:
         InputError: dlib or its landmark file is not installed; says what to install.
     """
     import cv2
+
     from toonport.photo.landmarks_dlib import DlibLandmarks, detect
 
     landmarks = DlibLandmarks()

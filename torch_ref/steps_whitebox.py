@@ -238,11 +238,11 @@ class WhiteboxStep:
         if self.landmarks is None:
             raise ValueError("the landmark term is switched on, and nothing is given that finds landmarks")
         pixels, offsets, weights = self.landmarks(self._rgb(photo).cpu().numpy())
-        like = {"dtype": photo.dtype, "device": photo.device}
+        device, dtype = photo.device, photo.dtype
         return (
-            torch.as_tensor(pixels, device=photo.device),
-            torch.as_tensor(offsets, **like),
-            torch.as_tensor(weights, **like),
+            torch.as_tensor(pixels, device=device),
+            torch.as_tensor(offsets, dtype=dtype, device=device),
+            torch.as_tensor(weights, dtype=dtype, device=device),
         )
 
     def _descend(self, phase: str, total: Tensor) -> None:

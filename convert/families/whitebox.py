@@ -168,7 +168,7 @@ WHITEBOX = Family(
     licence="CC BY-NC-SA 4.0, no commercial use",
     parts=networks("whitebox"),
     notes=(
-        "Pictures are in the colour order blue, green, red; a guided filter (radius 1, eps 5e-3) follows the generator.",
+        "Colours are in the order blue, green, red; a guided filter (radius 1, eps 5e-3) follows the generator.",
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
     ),
     training=training("WhiteboxSettings"),

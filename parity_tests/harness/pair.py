@@ -111,10 +111,12 @@ def _term_scales(module: Any) -> dict[str, float]:
     The norm of the weights of one output gives the size of the sum; a sum of n terms that is added up one by
     one carries the rounding of about sqrt(n) such sums, of which a quarter is allowed for.
     """
+    import torch
+
     scales = {}
     for path, layer in module.named_modules():
         weight = getattr(layer, "weight", None)
-        if getattr(weight, "ndim", 0) >= 2:
+        if isinstance(weight, torch.Tensor) and weight.dim() >= 2:
             rows = weight.detach().double().flatten(1)
             one_by_one = max(1.0, rows.shape[1] ** 0.5 / 4)
             scales[path] = float((rows**2).sum(1).mean().sqrt()) * one_by_one

@@ -22,7 +22,7 @@ def first(cell: Any, kind: str) -> Any:
     return layers(cell, kind)[0][1]
 
 
-def method(owner: str, name: str, replacement: Callable[..., Any]) -> Callable[[], Any]:
+def method(owner: str, name: str, replacement: Any) -> Callable[[], Any]:
     """Patch factory: replace `name` of an object given as "module" or "module:Class"."""
 
     def start() -> Any:
