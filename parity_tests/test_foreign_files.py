@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import pickle
 import struct
 import zipfile
@@ -42,7 +41,7 @@ def _block(pairs):
     """A block of a LevelDB table, with shared prefixes, and its trailer."""
     body, last = b"", b""
     for key, value in pairs:
-        shared = len(os.path.commonprefix([last, key]))
+        shared = sum(last.startswith(key[:count]) for count in range(1, len(key) + 1))
         body += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
         last = key
     body += struct.pack("<II", 0, 1)

@@ -19,7 +19,7 @@ from functools import partial
 
 from convert.files import Entry
 from convert.layouts import as_float32, transposed
-from convert.registry import Alias, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.registry import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
 
 __all__ = ["FACIALCARTOONIZATION", "VGG19", "WHITEBOX"]
 
@@ -172,6 +172,9 @@ WHITEBOX = Family(
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
     ),
     training=training("WhiteboxSettings"),
+    cartoonize=Cartoonize(
+        part="generator", side=None, multiple=8, shorter_limit=720, channels="BGR", after="filters.finish_whitebox"
+    ),
 )
 
 FACIALCARTOONIZATION = Family(
@@ -186,6 +189,7 @@ FACIALCARTOONIZATION = Family(
         "The landmark term that its README promises is described in docs/landmark_term.md; off by default.",
     ),
     training=training("FacialSettings"),
+    cartoonize=Cartoonize(part="generator", frame="face", side=128, after="filters.finish_facial"),
 )
 
 
