@@ -72,10 +72,10 @@ class _Attempt:
     notes: tuple[str, ...] = ()
 
     @property
-    def preference(self) -> tuple[int, int]:
-        """Fewest problems first, then the configuration closest to the released one."""
+    def preference(self) -> tuple[int, int, bool]:
+        """Fewest problems first, then the configuration closest to the released one, then PyTorch's own names."""
         differing = sum(self.kwargs.get(name) != value for name, value in self.part.kwargs.items())
-        return self.problems.count, differing
+        return self.problems.count, differing, self.spelling != "PyTorch"
 
 
 def open_source(source: str | Path) -> Checkpoint:
@@ -128,11 +128,11 @@ class _Reading:
     attempts: tuple[_Attempt | None, ...]
 
     @property
-    def preference(self) -> tuple[int, int, int]:
-        """Fewest unlike networks first, then fewest problems, then closest to the released configuration."""
+    def preference(self) -> tuple[int, ...]:
+        """Fewest unlike networks first, then fewest problems, then as the preference of one network."""
         found = [attempt.preference for attempt in self.attempts if attempt]
         unlike = len(self.attempts) - len(found)
-        return unlike, sum(problems for problems, _ in found), sum(differing for _, differing in found)
+        return unlike, *(sum(column) for column in zip(*found, strict=True))
 
 
 def _read_as(
