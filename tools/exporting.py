@@ -104,7 +104,9 @@ def _check(options: ExportOptions, target: Path) -> None:
     if target.suffix != f".{options.to}":
         raise InputError(f"{target}: the target must end in .{options.to}")
     if options.to == "mindir" and (options.dynamic or options.precision != "float32"):
-        raise InputError("--to mindir: the file has a fixed size and float32 weights; --dynamic, --fp16, --int8 are for ONNX")
+        raise InputError(
+            "--to mindir: the file has a fixed size and float32 weights; --dynamic, --fp16, --int8 are for ONNX"
+        )
     if options.calibration and options.precision != "int8":
         raise InputError("--calibration is for --int8 only")
 
@@ -160,9 +162,7 @@ def _second_input(network: Network, inputs: Array, sizes: Any) -> Array:
     return image("toonport/second", 2, height, width, network.part.input_shape[1])
 
 
-def _int8(
-    options: ExportOptions, network: Network, module: Any, inputs: Array, write: Any, target: Path
-) -> Exported:
+def _int8(options: ExportOptions, network: Network, module: Any, inputs: Array, write: Any, target: Path) -> Exported:
     """Verify the float32 file first, then quantize it and measure what that costs."""
     import tempfile
 

@@ -21,9 +21,7 @@ from toonport.onnx_export import require_equal
 __all__ = ["export_mindir", "run_mindir"]
 
 
-def export_mindir(
-    cell: Any, module: Any, inputs: Array, names: Sequence[str], path: Path
-) -> tuple[Verdict, ...]:
+def export_mindir(cell: Any, module: Any, inputs: Array, names: Sequence[str], path: Path) -> tuple[Verdict, ...]:
     """Export a MindSpore cell and keep the file only if it computes what the PyTorch network computes.
 
     Args:
@@ -44,9 +42,13 @@ def export_mindir(
 
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "network.mindir"
-        mindspore.export(_first_outputs(cell, len(names)), mindspore.Tensor(inputs), file_name=str(written), file_format="MINDIR")
+        mindspore.export(
+            _first_outputs(cell, len(names)), mindspore.Tensor(inputs), file_name=str(written), file_format="MINDIR"
+        )
         if not written.is_file():
-            raise InputError(f"{path}: MindSpore splits networks above 1 GiB into several files; they cannot be kept as one")
+            raise InputError(
+                f"{path}: MindSpore splits networks above 1 GiB into several files; they cannot be kept as one"
+            )
         verdicts = tuple(_verify(cell, module, written, inputs, names))
         require_equal(path, "the MINDIR file", verdicts)
         with atomic_path(path) as temporary:
@@ -70,7 +72,9 @@ def _verify(cell: Any, module: Any, path: Path, inputs: Array, names: Sequence[s
 
     found = run_mindir(path, inputs)
     with torch.no_grad():
-        truths = [tensor.numpy() for tensor in _tuple(copy.deepcopy(module).double()(torch.from_numpy(inputs).double()))]
+        truths = [
+            tensor.numpy() for tensor in _tuple(copy.deepcopy(module).double()(torch.from_numpy(inputs).double()))
+        ]
         moved = [torch.from_numpy(ulp_neighbour(inputs, seed)) for seed in range(2)]
         runs = [[tensor.numpy() for tensor in _tuple(module(x))] for x in moved]
     own = [tensor.asnumpy() for tensor in _tuple(cell(mindspore.Tensor(inputs)))]

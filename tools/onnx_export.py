@@ -21,7 +21,16 @@ from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
 from toonport.onnx_precise import rewrite_sums
 
-__all__ = ["Export", "NotReproducedError", "Sizes", "export_onnx", "find_sizes", "require_equal", "verify_onnx", "write_onnx"]
+__all__ = [
+    "Export",
+    "NotReproducedError",
+    "Sizes",
+    "export_onnx",
+    "find_sizes",
+    "require_equal",
+    "verify_onnx",
+    "write_onnx",
+]
 
 OPSET = 20
 FILE_LIMIT = 2**31 - 1  # bytes of one protobuf file
@@ -176,7 +185,9 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
             if shape is shapes[-1]:
                 raise
             continue
-        if program is not None and all(isinstance(program.model.graph.inputs[0].shape[axis].value, str) for axis in shape):
+        if program is not None and all(
+            isinstance(program.model.graph.inputs[0].shape[axis].value, str) for axis in shape
+        ):
             return program
     raise InputError("the exporter cannot leave this network's picture size free; use --size instead of --dynamic")
 
@@ -206,7 +217,9 @@ def _tidy(model: Any, metadata: Mapping[str, str], free_size: bool) -> None:
         part.doc_string = ""
         del part.metadata_props[:]
     dims = graph.input[0].type.tensor_type.shape.dim
-    names = {dims[axis].dim_param: name for axis, name in ((0, "batch"), (2, "height"), (3, "width"))[: 1 + 2 * free_size]}
+    names = {
+        dims[axis].dim_param: name for axis, name in ((0, "batch"), (2, "height"), (3, "width"))[: 1 + 2 * free_size]
+    }
     for value in (*graph.input, *graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_param"):

@@ -62,19 +62,42 @@ def to_float16(path: Path) -> None:
             keep_io_types=True,
             op_block_list=sorted(kept),
         )
-    _put_in_order(model.graph)
+    _mend_casts(model.graph)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
 
-def _put_in_order(graph: Any) -> None:
-    """Drop the casts that the converter adds once per use under one name, and put those it adds at the end in place."""
+def _mend_casts(graph: Any) -> None:
+    """Mend what the converter leaves: casts repeated under one name, at the end, and to float16 and back again.
+
+    A number that is cast to float16 between two operators that stay in float32 would be rounded, or overflow,
+    for nothing.
+    """
+    from onnx import TensorProto
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    kept = list({node.output[0]: node for node in graph.node}.values())
+    makers = {node.output[0]: node for node in graph.node}
+
+    def casts(name: str, to: int) -> bool:
+        node = makers.get(name)
+        return node is not None and node.op_type == "Cast" and node.attribute[0].i == to
+
+    for node in makers.values():
+        for position, name in enumerate(node.input):
+            if casts(name, TensorProto.FLOAT) and casts(makers[name].input[0], TensorProto.FLOAT16):
+                node.input[position] = makers[makers[name].input[0]].input[0]
+    nodes = list(makers.values())
+    while dead := _unused_casts(nodes, graph.output):
+        nodes = [node for node in nodes if node.output[0] not in dead]
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
     OnnxModel.graph_topological_sort(graph)
+
+
+def _unused_casts(nodes: Sequence[Any], outputs: Sequence[Any]) -> set[str]:
+    """Return the outputs of casts that nothing reads."""
+    used = {name for node in nodes for name in node.input} | {output.name for output in outputs}
+    return {node.output[0] for node in nodes if node.op_type == "Cast"} - used
 
 
 def to_int8(path: Path, pictures: Sequence[Array]) -> None:
