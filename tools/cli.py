@@ -25,6 +25,7 @@ COMMANDS = (
     "export",
     "preprocess",
     "cartoonize",
+    "serve",
     "fetch",
     "list",
     "doctor",

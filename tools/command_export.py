@@ -99,8 +99,8 @@ def _say(options: ExportOptions, done: Exported) -> None:
     if error := done.quantization:
         unit = f" {error.unit}" if error.unit else ""
         out.print(
-            f"int8: PSNR {error.psnr:.1f} dB, largest difference {error.largest:.3g}{unit}, mean {error.mean:.3g}{unit} "
-            f"against float64 on {error.pictures} pictures; measured, not judged"
+            f"int8 against float64 on {error.pictures} pictures: PSNR {error.psnr:.1f} dB, largest difference "
+            f"{error.largest:.3g}{unit}, mean {error.mean:.3g}{unit}; measured, not judged"
         )
     facts = "; ".join((f"{done.path.stat().st_size / 2**20:.1f} MiB", *done.facts))
     out.print(f"wrote {done.path} ({options.family} {done.network.part.name}; {facts})")

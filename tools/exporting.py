@@ -190,17 +190,18 @@ def _calibration(options: ExportOptions, network: Network, inputs: Array) -> Ite
         yield load_picture(path, inputs.shape[2])
     if not options.calibration:
         for index in range(CALIBRATION_PICTURES):
-            yield image(f"toonport/calibration/{index}", 1, *inputs.shape[2:], network.part.input_shape[1])
+            height, width = inputs.shape[2:]
+            yield image(f"toonport/calibration/{index}", 1, height, width, inputs.shape[1])
 
 
 def _metadata(options: ExportOptions, network: Network) -> dict[str, str]:
     source = Path(options.weights)
     return {
-        "family": network.family.name,
-        "part": network.part.name,
-        "precision": options.precision,
-        "licence": network.family.licence,
-        **({"weights_sha256": sha256_of(source)} if source.is_file() else {}),
+        "toonport.family": network.family.name,
+        "toonport.part": network.part.name,
+        "toonport.precision": options.precision,
+        "toonport.licence": network.family.licence,
+        **({"toonport.weights_sha256": sha256_of(source)} if source.is_file() else {}),
     }
 
 

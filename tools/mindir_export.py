@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convert.errors import InputError
 from convert.files import atomic_path
 from parity_tests.harness.backends import Array

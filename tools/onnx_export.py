@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,11 +185,14 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
             if shape is shapes[-1]:
                 raise
             continue
-        if program is not None and all(
-            isinstance(program.model.graph.inputs[0].shape[axis].value, str) for axis in shape
-        ):
+        if program is not None and _is_free(program, shape):
             return program
     raise InputError("the exporter cannot leave this network's picture size free; use --size instead of --dynamic")
+
+
+def _is_free(program: Any, axes: Iterable[int]) -> bool:
+    """Whether the exporter left these axes of the input free."""
+    return all(not isinstance(program.model.graph.inputs[0].shape[axis], int) for axis in axes)
 
 
 def _first_outputs(network: Any, count: int) -> Any:
