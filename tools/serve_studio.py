@@ -76,8 +76,12 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
     if not found:
         place = ", ".join(given) or str(default)
         raise InputError(f"{place}: holds no weights; give --weights FILE, or see toonport fetch --list")
+    found = list(dict.fromkeys(path.resolve() for path in found))
     names = [path.name for path in found]
-    return {path.name if names.count(path.name) == 1 else str(path): path for path in found}
+    return {
+        path.name if names.count(path.name) == 1 else f"{path.name} ({number}, in {path.parent.name})": path
+        for number, path in enumerate(found, 1)
+    }
 
 
 class Studio:
@@ -114,8 +118,7 @@ class Studio:
             start = time.perf_counter()
             cartoon = cartoonizer.draw(photo)[0]
         except InputError as error:
-            text = " ".join(str(error).split())
-            return Drawing(text[:1].upper() + text[1:], photo)
+            return Drawing(self._in_words(error), photo)
         seconds = time.perf_counter() - start
         portrait = cartoon.portrait
         generator = cartoonizer.generator
@@ -128,6 +131,13 @@ class Studio:
             cartoon.heat,
             cartoon.picture,
         )
+
+    def _in_words(self, error: InputError) -> str:
+        """Return the error in one line, with the names of weights files in place of their paths."""
+        text = " ".join(str(error).split())
+        for name, path in self.weights.items():
+            text = text.replace(str(path), name)
+        return text[:1].upper() + text[1:]
 
     def _require_listed(self, choice: tuple[str, str, str]) -> None:
         offered = (self.weights, self.families, self.backends)
@@ -146,7 +156,7 @@ class Studio:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             width = height = self.limits.pixels
         except Exception as error:  # what Pillow raises for damaged headers depends on the format
-            raise InputError("this file is not a picture that can be read") from error
+            raise InputError("this file: not a picture that can be read") from error
         if width * height > self.limits.pixels:
             raise InputError(f"the picture has more than {self.limits.pixels / 1e6:g} million pixels; make it smaller")
         return read_picture(content, "this file")
