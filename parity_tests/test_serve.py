@@ -188,7 +188,9 @@ def test_a_forged_upload_is_not_opened(address, tmp_path):
         file = {"path": str(forged), "meta": {"_type": "gradio.FileData"}}
         data = {"data": [file, "small_ugatit.pt", ANY, ANY], "fn_index": number, "session_hash": f"forged{number}"}
         fetch(f"{address}/gradio_api/queue/join", data)
-        with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=forged{number}", timeout=60) as answer:
+        with urllib.request.urlopen(
+            f"{address}/gradio_api/queue/data?session_hash=forged{number}", timeout=60
+        ) as answer:
             events = [line.decode() for line in answer if line.startswith(b"data:")]
         assert not any("Drawn by" in event for event in events)
         if number == 0:  # the upload; the others take no file from the request

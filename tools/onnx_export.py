@@ -247,24 +247,23 @@ def verify_onnx(network: Any, path: Path, inputs: Array, mode: str = "onnx") -> 
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: inputs})
-    truths, runs = _references(network, inputs, half=mode == "onnx float16")
+    dtype = "float16" if mode == "onnx float16" else "float32"
+    truths, runs = _references(network, inputs, dtype)
     probe = f"{inputs.shape[2]}x{inputs.shape[3]} px" + (f", batch {len(inputs)}" if len(inputs) > 1 else "")
     for order, output in enumerate(session.get_outputs()):
-        head = Measurement(mode, probe, "", "ONNX Runtime", output.name, order)
+        head = Measurement(mode, probe, "", "ONNX Runtime", output.name, order, dtype=dtype)
         yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]), pixels=_pixels(inputs))
 
 
-def _references(network: Any, inputs: Array, half: bool) -> tuple[list[Array], list[list[Array]]]:
-    """Run the network in float64, and in its own float32 (or float16) for the noise."""
+def _references(network: Any, inputs: Array, dtype: str) -> tuple[list[Array], list[list[Array]]]:
+    """Run the network in float64, and in the file's precision for the noise."""
     import torch
 
     with torch.no_grad():
         truths = _arrays(copy.deepcopy(network).double()(torch.from_numpy(inputs).double()))
-        moved = [torch.from_numpy(ulp_neighbour(inputs, seed)) for seed in range(2)]
-        if half:
-            network = copy.deepcopy(network).half()
-            moved = [x.half() for x in moved]
-        return truths, [_arrays(network(x)) for x in moved]
+        moved = [torch.from_numpy(ulp_neighbour(inputs, seed, dtype)) for seed in range(2)]
+        own = copy.deepcopy(network).to(getattr(torch, dtype))
+        return truths, [_arrays(own(x.to(getattr(torch, dtype)))) for x in moved]
 
 
 def _pixels(inputs: Array) -> int:
