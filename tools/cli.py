@@ -26,6 +26,7 @@ COMMANDS = (
     "preprocess",
     "cartoonize",
     "serve",
+    "bench",
     "fetch",
     "list",
     "doctor",
