@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from toonport.photo_options import number
-from toonport.ui import out, print_table, spinner
+from toonport.ui import out, spinner
 
 if TYPE_CHECKING:
     from toonport.bench.measure import Ratio
@@ -35,9 +35,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-def _row(one: Ratio) -> list[str]:
-    figures = [f"{one.value:.2f}", f"{one.low:.2f}-{one.high:.2f}", f"{one.cpu:.2f}"]
-    return [one.title, *figures, one.wanted, "met" if one.good else "missed", one.details]
+def _line(one: Ratio) -> str:
+    verdict = "met" if one.good else "missed"
+    figures = f"{one.value:.2f} (quartiles {one.low:.2f}-{one.high:.2f}, in processor time {one.cpu:.2f})"
+    return f"{one.title}: {figures}; goal {one.wanted}: {verdict}; {one.details}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,11 +50,9 @@ def run(args: argparse.Namespace) -> int:
     threads = args.threads or cores()
     load = os.getloadavg()[0]
     out.print(f"{threads} threads; load of the machine at the start {load:.1f}; contenders take turns")
-    rows = []
     with spinner("exporting the generator") as say:
         for one in run_cases(args.case or list(CASES), args.weights, args.rounds, args.photos, threads):
-            rows.append(_row(one))
-            say(f"{one.title}: {one.value:.2f}")
-    print_table(["ratio", "median", "quartiles", "cpu time", "goal", "", "measured"], rows, right=(1,))
+            out.print(_line(one))
+            say("measuring")
     out.print(f"peak memory of this process {peak_mebibytes():.0f} MiB")
     return 0
