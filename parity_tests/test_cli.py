@@ -183,21 +183,3 @@ def test_internal_errors_have_their_own_code(monkeypatch, capsys):
     monkeypatch.setattr(command_list, "families", lambda: 1 / 0)
     assert main(["list"]) == 3
     assert "internal error: ZeroDivisionError" in capsys.readouterr().err
-
-
-def test_export_writes_a_verified_file_that_takes_any_batch(tmp_path, capsys):
-    import onnxruntime
-
-    weights = save_torch(tmp_path / "a.pt", seeded_state("ugatit", "genA2B"))
-    target = tmp_path / "net.onnx"
-    argv = ["export", "ugatit", "--weights", str(weights), "--size", "32", "--out", str(target)]
-    assert main(argv) == 0
-    assert "output: max|Δ|" in capsys.readouterr().out
-    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
-    assert [one.name for one in session.get_inputs()] == ["input"]
-    assert [one.name for one in session.get_outputs()] == ["output", "cam_logit", "heatmap"]
-    assert session.run(None, {"input": np.zeros((3, 3, 32, 32), np.float32)})[0].shape == (3, 3, 32, 32)
-
-
-def test_export_refuses_another_suffix(tmp_path):
-    assert main(["export", "ugatit", "--weights", "x.pt", "--out", str(tmp_path / "x.pb")]) == 2

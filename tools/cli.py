@@ -25,6 +25,8 @@ COMMANDS = (
     "export",
     "preprocess",
     "cartoonize",
+    "serve",
+    "bench",
     "fetch",
     "list",
     "doctor",

@@ -1,0 +1,164 @@
+"""The benchmarks: generator against generator, the whole way against the generator, two processes against one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.apply import load_networks, torch_arrays
+from convert.files import write_checkpoint
+from convert.plan import build_plan
+from convert.registry import family_named
+from toonport.bench.measure import Ratio, peak_mebibytes, ratio, take_turns
+
+__all__ = ["CASES", "Bench", "folder_ratio", "prepare", "runtime_ratio", "whole_ratio"]
+
+FAMILY, PART = "photo2cartoon", "genA2B"
+RUNTIME_GOAL, WHOLE_GOAL, FOLDER_GOAL = 1.6, 1.15, 1.8
+PHOTO_SIDE = 1000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the benchmarks work with.
+
+    Attributes:
+        folder: for files of this run.
+        weights: checkpoint of a photo2cartoon generator.
+        exported: the same as ONNX.
+        rounds: runs of each contender.
+        photos: photos in the folder benchmark.
+        threads: threads of both runtimes.
+    """
+
+    folder: Path
+    weights: Path
+    exported: Path
+    rounds: int
+    photos: int
+    threads: int
+
+
+def prepare(folder: Path, weights: str | None, rounds: int, photos: int, threads: int) -> Bench:
+    """Export the generator once; without weights, seeded ones of the released size: speed does not depend on them."""
+    from toonport.exporting import ExportOptions, export_network
+
+    source = Path(weights) if weights else _seeded(folder / "seeded.pt")
+    exported = folder / "generator.onnx"
+    export_network(ExportOptions(FAMILY, str(source), part=PART), exported)
+    return Bench(folder, source, exported, rounds, photos, threads)
+
+
+def _seeded(path: Path) -> Path:
+    from parity_tests.harness.inputs import formula_state
+
+    part = next(one for one in family_named(FAMILY).parts if one.name == PART)
+    rows = build_plan(part, part.kwargs).rows
+    state = formula_state(f"bench/{PART}", {row.torch: row.spec.shape for row in rows})
+    write_checkpoint(path, state.items(), {row.torch: row.spec for row in rows})
+    return path
+
+
+def runtime_ratio(bench: Bench) -> Ratio:
+    """Eager PyTorch / ONNX Runtime: one picture through the generator."""
+    import torch
+
+    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.run import part_inputs
+
+    torch.set_num_threads(bench.threads)
+    network = load_networks(bench.weights, FAMILY, PART)[0]
+    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    inputs = part_inputs(network.part, network.kwargs, 0)
+    session = _session(bench)
+    tensor = torch.from_numpy(inputs)
+
+    def eager() -> None:
+        with torch.no_grad():
+            module(tensor)
+
+    times = take_turns({"torch": eager, "onnx": lambda: session.run(None, {"input": inputs})}, bench.rounds)
+    one, other = times["torch"], times["onnx"]
+    details = f"PyTorch {one.median * 1e3:.0f} ms, ONNX Runtime {other.median * 1e3:.0f} ms"
+    goal = f">= {RUNTIME_GOAL}"
+    return ratio("eager PyTorch / ONNX Runtime, generator", one, other, goal, lambda v: v >= RUNTIME_GOAL, details)
+
+
+def _session(bench: Bench) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = bench.threads
+    return onnxruntime.InferenceSession(str(bench.exported), options, providers=["CPUExecutionProvider"])
+
+
+def whole_ratio(bench: Bench) -> Ratio:
+    """Photo file to cartoon file / generator alone, both by ONNX Runtime."""
+    from toonport.cartoonizer import Cartoonizer, CartoonSettings
+    from toonport.photo.batch import Task
+    from toonport.photo.compose import to_input
+
+    (photo,) = _photos(bench.folder / "one", 1)
+    cartoonizer = Cartoonizer(CartoonSettings(str(bench.exported), threads=bench.threads))
+    task = Task(str(photo), str(bench.folder / "cartoon.png"))
+    inputs = to_input(np.full((256, 256, 3), 128, np.uint8))
+    contenders = {"whole": lambda: cartoonizer(task), "generator": lambda: cartoonizer.generator(inputs)}
+    times = take_turns(contenders, bench.rounds)
+    one, other = times["whole"], times["generator"]
+    details = f"whole {one.median * 1e3:.0f} ms, generator {other.median * 1e3:.0f} ms, {PHOTO_SIDE} px photo"
+    goal = f"<= {WHOLE_GOAL}"
+    return ratio("photo to cartoon / its generator", one, other, goal, lambda v: v <= WHOLE_GOAL, details)
+
+
+def folder_ratio(bench: Bench) -> Ratio:
+    """One process with one thread / one process per core: a folder of photos."""
+    folder = bench.folder / "photos"
+    list(_photos(folder, bench.photos))
+    runs = iter(range(10**6))
+
+    def cartoonize(jobs: int) -> None:
+        target = bench.folder / f"cartoons{next(runs)}"
+        command = [sys.executable, "-m", "toonport.bench.worker", str(bench.exported), str(folder), str(target)]
+        subprocess.run([*command, str(jobs)], check=True, capture_output=True)
+
+    contenders = {"one": lambda: cartoonize(1), "all": lambda: cartoonize(bench.threads)}
+    times = take_turns(contenders, max(1, bench.rounds // 10), warm_up=0)
+    one, other = times["one"], times["all"]
+    busy = sum(other.cpu) / (sum(other.wall) * bench.threads)
+    details = (
+        f"{bench.photos} photos: one process {one.median:.0f} s, {bench.threads} processes {other.median:.0f} s; "
+        f"cores busy {busy:.0%}; largest process {peak_mebibytes(children=True):.0f} MiB"
+    )
+    goal = f">= {FOLDER_GOAL}"
+    return ratio("one process / one per core, folder", one, other, goal, lambda v: v >= FOLDER_GOAL, details)
+
+
+def _photos(folder: Path, count: int) -> Iterator[Path]:
+    """Write photos of a drawn face, each a little different, as JPEG."""
+    from toonport.photo.example import drawn_face
+    from toonport.photo.picture import write_picture
+
+    folder.mkdir(exist_ok=True)
+    face = drawn_face(PHOTO_SIDE)
+    for index in range(count):
+        path = folder / f"photo{index:03d}.jpg"
+        write_picture(path, np.roll(face, index, axis=1))
+        yield path
+
+
+CASES = {"runtime": runtime_ratio, "whole": whole_ratio, "folder": folder_ratio}
+
+
+def run_cases(names: list[str], weights: str | None, rounds: int, photos: int, threads: int) -> Iterator[Ratio]:
+    """Yield the benchmarks asked for, as they are done."""
+    with tempfile.TemporaryDirectory(prefix="toonport_bench_") as folder:
+        bench = prepare(Path(folder), weights, rounds, photos, threads)
+        for name in names:
+            yield CASES[name](bench)
