@@ -111,9 +111,9 @@ class Descent:
     def _gradients(
         self, phase: str, objective: Objective, images: Sequence[Tensor]
     ) -> tuple[Terms, tuple[Tensor, ...]]:
+        scale = Tensor(self.scale, ms.float32)
         if not self.execution.compiled:  # the function is made anew each time: it is free, and may be exchanged
-            (_, terms), gradients = self._differentiated(phase, objective)(Tensor(self.scale, ms.float32), *images)
-            return terms, gradients
+            return _named_terms(phase, self._differentiated(phase, objective)(scale, *images))
         if phase not in self._functions:
             differentiated = self._differentiated(phase, objective)
 
@@ -121,17 +121,18 @@ class Descent:
                 return differentiated(scale, *inputs)
 
             self._functions[phase] = ms.jit(run)
-        (_, terms), gradients = self._functions[phase](Tensor(self.scale, ms.float32), *images)
-        return terms, gradients
+        return _named_terms(phase, self._functions[phase](scale, *images))
 
     def _differentiated(self, phase: str, objective: Objective) -> Callable[..., Any]:
-        parameters = ms.ParameterTuple(self.optimizers[phase].parameters)
-        name = f"{phase}.total"
+        """Return (scale, images) -> ((scaled total, (total, terms, their names)), gradients).
 
-        def scaled(scale: Tensor, *images: Tensor) -> tuple[Tensor, Terms]:
+        The terms leave the graph as tuples: with dictionaries MindSpore 2.8 compiles without end.
+        """
+        parameters = ms.ParameterTuple(self.optimizers[phase].parameters)
+
+        def scaled(scale: Tensor, *images: Tensor) -> Any:
             total, terms = objective(*images)
-            terms[name] = total
-            return total * scale, terms
+            return total * scale, (total, tuple(terms.values()), tuple(terms.keys()))
 
         gradient = ms.value_and_grad(scaled, None, parameters, has_aux=True)
         if self.execution.workers == 1:
@@ -169,6 +170,11 @@ class Descent:
         if self.good_updates == GROWTH_INTERVAL:
             self.scale, self.good_updates = min(self.scale * 2, LARGEST_SCALE), 0
         return False
+
+
+def _named_terms(phase: str, result: Any) -> tuple[Terms, tuple[Tensor, ...]]:
+    (_, (total, values, names)), gradients = result
+    return {**dict(zip(names, values, strict=True)), f"{phase}.total": total}, gradients
 
 
 def _require_finite(terms: Terms) -> None:

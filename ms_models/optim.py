@@ -52,21 +52,21 @@ class Adam:
         second = (1 - self.beta2**self.step_number) ** 0.5
         rate, root = Tensor(self.lr / first, ms.float32), Tensor(second, ms.float32)
         if self.compiled:
-            self._graph("update", self._update)(rate, root, tuple(gradients))
+            self._graph("update", self._update)(rate, root, *gradients)
         else:
-            self._update(rate, root, tuple(gradients))
+            self._update(rate, root, *gradients)
 
     def norm(self, gradients: Sequence[Tensor]) -> float:
         """Euclidean norm of all gradients together; not finite when any of them is not."""
         run = self._graph("norm", _norm) if self.compiled else _norm
-        return float(run(tuple(gradients)).asnumpy())
+        return float(run(*gradients).asnumpy())
 
     def _graph(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name not in self._graphs:
             self._graphs[name] = ms.jit(function)
         return self._graphs[name]
 
-    def _update(self, rate: Tensor, root: Tensor, gradients: tuple[Tensor, ...]) -> Tensor:
+    def _update(self, rate: Tensor, root: Tensor, *gradients: Tensor) -> Tensor:
         constants = (self.weight_decay, self.beta1, self.beta2, self.eps)
         move = ops.partial(_move, rate, root, constants)
         ops.HyperMap()(move, tuple(self.parameters), tuple(self.exp_avg), tuple(self.exp_avg_sq), gradients)
@@ -96,7 +96,7 @@ def _moment(kind: str, value: Parameter) -> Parameter:
     return Parameter(ops.zeros_like(value), name=f"{kind}.{value.name}", requires_grad=False)
 
 
-def _norm(gradients: tuple[Tensor, ...]) -> Tensor:
+def _norm(*gradients: Tensor) -> Tensor:
     return ops.sqrt(ops.stack(ops.HyperMap()(_square, gradients)).sum())
 
 
