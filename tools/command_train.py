@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,16 @@ def given_values(args: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def _pairs(texts: Sequence[str] | None) -> dict[str, str]:
-    pairs = {}
+def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"{text}: should be NAME=VALUE")
-        pairs[name] = value
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
     return pairs
 
 
@@ -204,15 +208,14 @@ def _measure(args: argparse.Namespace, config: RunConfig) -> int:
         headings = ["size", "batch", "MindSpore s/step", "PyTorch s/step", "ratio", "MindSpore first step s"]
         print_table(headings, rows, (0, 1, 2, 3, 4, 5))
         return 0
-    engine, seconds = time_steps(replace(config), 2)
+    engine, seconds = time_steps(config, 2)
     sizes = part_sizes(engine)
     rows = [[one.name, f"{one.parameters:,}", f"{one.training_bytes / 2**20:.1f}"] for one in sizes]
     print_table(["network", "parameters", "weights, gradients, moments MiB"], rows, (1, 2))
-    total = sum(one.training_bytes for one in sizes)
-    out.print(
-        f"{sum(one.parameters for one in sizes):,} parameters, {total / 2**20:.1f} MiB for them; the whole process "
-        f"reached {seconds.peak_bytes / 2**20:.0f} MiB; first step {seconds.first:.1f} s, then {seconds.median:.2f} s per "
-        f"step ({seconds.framework}, {config.size}x{config.size}, batch {config.batch}); {config.steps} steps take about "
-        f"{seconds.first + seconds.median * (config.steps - 1):.0f} s"
-    )
+    own = sum(one.training_bytes for one in sizes) / 2**20
+    whole = seconds.first + seconds.median * (config.steps - 1)
+    out.print(f"{sum(one.parameters for one in sizes):,} parameters, {own:.1f} MiB for them; ", end="")
+    out.print(f"the whole process reached {seconds.peak_bytes / 2**20:.0f} MiB")
+    out.print(f"{seconds.framework}, {config.size}x{config.size}, batch {config.batch}: first step ", end="")
+    out.print(f"{seconds.first:.1f} s, then {seconds.median:.2f} s each; {config.steps} steps take about {whole:.0f} s")
     return 0

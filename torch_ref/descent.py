@@ -96,7 +96,9 @@ class Descent:
 
     def _move(self, phase: str) -> None:
         optimizer = self.optimizers[phase]
-        gradients = [value.grad for group in optimizer.param_groups for value in group["params"] if value.grad is not None]
+        gradients = [
+            value.grad for group in optimizer.param_groups for value in group["params"] if value.grad is not None
+        ]
         if self.scale != 1:
             for gradient in gradients:
                 gradient /= self.scale

@@ -124,11 +124,11 @@ class Batches:
         return normalized(pixels[top : top + config.size, left : left + config.size])
 
     def columns(self, domain: int, count: int) -> list[Picture]:
-        """Return pictures [3, size, size] for a sample sheet: `count` of training, `count` of test where there are any."""
+        """Return pictures [3, size, size] for a sample sheet: `count` of training and, if there are any, of test."""
         name = "AB"[domain]
         test = Path(self.config.data) / f"test{name}"
         folders = [self.folders[domain], *([PictureFolder(test)] if _has_pictures(test) else [])]
-        found = []
+        found: list[Picture] = []
         for folder in folders:
             pixels = (folder.read(file, self.config.size) for file in folder.files)
             readable = (normalized(one) for one in pixels if one is not None)

@@ -69,7 +69,9 @@ def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping
     if config.width or config.network:
         raise InputError("--width and --network are for fresh weights; --init brings its own networks")
     if kwargs.get("light") is False and kwargs.get("img_size") != config.size:
-        raise InputError(f"{config.init}: {part} is the full model for pictures of {kwargs['img_size']}; use that --size")
+        raise InputError(
+            f"{config.init}: {part} is the full model for pictures of {kwargs['img_size']}; use that --size"
+        )
     return kwargs
 
 
@@ -113,13 +115,17 @@ class Engine(ABC):
         self.config, self.start = config, start
         self.family, self.training = trained_family(config.family)
         self.parts = {name: part_named(self.family, name) for name in self.training.parts}
-        self.networks = {name: self._build(self.parts[name], start.kwargs[name], start.weights[name]) for name in self.parts}
+        self.networks = {
+            name: self._build(self.parts[name], start.kwargs[name], start.weights[name]) for name in self.parts
+        }
         frozen = self._build(*start.frozen) if start.frozen else None
         settings = settings_of(self.training, start.settings, self.package)
         try:
             self.step = resolve(self.package, self.training.step)(self.networks, settings, frozen)
         except ValueError as error:
-            raise InputError(f"{self.family.name}: {error}; --frozen FILE gives the frozen network's weights") from error
+            raise InputError(
+                f"{self.family.name}: {error}; --frozen FILE gives the frozen network's weights"
+            ) from error
         self._execute()
 
     def plan(self, part: str) -> Plan:
@@ -237,9 +243,9 @@ def make_engine(config: RunConfig, start: Start) -> Engine:
         from toonport.train.engine_torch import TorchEngine
 
         return TorchEngine(config, start)
-    from toonport.train.engine_mindspore import MindSporeEngine
-
     import mindspore
+
+    from toonport.train.engine_mindspore import MindSporeEngine
 
     if config.device != "cpu":
         try:

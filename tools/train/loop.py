@@ -178,7 +178,7 @@ def _rates(engine: Engine) -> dict[str, float]:
 def _stop_signals() -> Iterator[list[str]]:
     """Note SIGTERM and Ctrl-C instead of dying in the middle of a step; the second one dies."""
     stopped: list[str] = []
-    before = {}
+    before: dict[int, Any] = {}
 
     def note(number: int, _: FrameType | None) -> None:
         stopped.append(signal.Signals(number).name)

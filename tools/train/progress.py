@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar with every loss term on a terminal, plain lines elsewhere."""
+"""What a run shows while it trains: a bar with every loss term on a terminal, lines with the totals elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def progress(given: Mapping[str, Any], quiet: bool = False) -> Iterator[Show]:
 
         def line(step: int, terms: Mapping[str, float], seconds: float) -> None:
             if step % every == 0:
-                losses = " ".join(f"{name}={value:.4g}" for name, value in terms.items())
+                totals = {name: value for name, value in terms.items() if name.endswith(".total")} or terms
+                losses = ", ".join(f"{name} {value:.4g}" for name, value in totals.items())
                 console.print(f"step {step}: {seconds:.2f} s, {losses}", markup=False)
 
         yield line

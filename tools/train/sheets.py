@@ -63,7 +63,7 @@ def cam_picture(heatmap: Array, side: int) -> Pixels:
 
     values = heatmap[0, 0] - heatmap.min()
     highest = values.max()
-    grey = np.uint8(255 * (values / highest if highest > 0 else values))
+    grey = np.asarray(255 * (values / highest if highest > 0 else values)).astype(np.uint8)
     coloured = cv2.applyColorMap(cv2.resize(grey, (side, side)), cv2.COLORMAP_JET)
     return np.ascontiguousarray(coloured[:, :, ::-1])
 

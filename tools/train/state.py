@@ -249,5 +249,7 @@ def run_lock(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(f"{out}: another process is training there; wait for it or choose another --out") from error
+            raise InputError(
+                f"{out}: another process is training there; wait for it or choose another --out"
+            ) from error
         yield
