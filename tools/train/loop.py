@@ -182,16 +182,16 @@ def _stop_signals() -> Iterator[list[str]]:
 
     def note(number: int, _: FrameType | None) -> None:
         stopped.append(signal.Signals(number).name)
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
     for one in (signal.SIGINT, signal.SIGTERM):
         before[one] = signal.signal(one, note)
     try:
         yield stopped
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
 
 @contextmanager
