@@ -169,6 +169,9 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
         from toonport.train.parallel import join_workers
 
         rank = join_workers(str(given.get("device", "cpu")))
+    frozen = trained_family(str(given["family"]))[1].frozen
+    if frozen and not resume and not given.get("frozen") and rank == 0:
+        out.print(f"no --frozen FILE: trained without {frozen.family}, its loss terms are left out", markup=False)
     with progress(given, quiet=rank > 0) as show:
         outcome = train(given, show, resume, rank)
     if rank > 0:
