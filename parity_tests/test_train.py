@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from convert.apply import load_networks
-from convert.errors import InputError
 from convert.files import open_checkpoint
 from convert.registry import family_named
 from parity_tests.harness.inputs import image
@@ -19,7 +18,6 @@ from parity_tests.harness.training import measure_training, small_setup
 from toonport.cli import main
 from toonport.train.config import RunConfig, read_config, settings_of, trained_family
 from toonport.train.logs import read_metrics
-from toonport.train.loop import train
 from toonport.train.state import Checkpoints
 
 SMALL = ["--width", "4", "--network", "n_blocks=1", "--size", "96", "--framework", "torch", "--no-tensorboard",

@@ -55,7 +55,9 @@ def test_every_picture_comes_once_per_pass_and_passes_are_shuffled(pictures):
 
 def test_processes_share_the_global_batch(pictures):
     whole = _batches(pictures, batch=2)
-    parts = [Batches(RunConfig("ugatit", str(pictures), "", size=SIDE, margin=6, data_parallel=2), rank) for rank in (0, 1)]
+    parts = [
+        Batches(RunConfig("ugatit", str(pictures), "", size=SIDE, margin=6, data_parallel=2), rank) for rank in (0, 1)
+    ]
     for step in (1, 2, 3):
         together = np.concatenate([part(step)[0] for part in parts])
         assert together.tobytes() == whole(step)[0].tobytes()

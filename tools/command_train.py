@@ -161,7 +161,7 @@ def _list_settings(family: str) -> int:
 
 def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
     import ms_models  # noqa: F401  # prepares the environment before TensorBoard loads protobuf
-    from toonport.train.loop import train
+    from toonport.train.loop import CONFIG_FILE, train
     from toonport.train.progress import progress
 
     rank = 0
@@ -172,7 +172,9 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
     frozen = trained_family(str(given["family"]))[1].frozen
     if frozen and not resume and not given.get("frozen") and rank == 0:
         out.print(f"no --frozen FILE: trained without {frozen.family}, its loss terms are left out", markup=False)
-    with progress(given, quiet=rank > 0) as show:
+    saved = Path(given["out"]) / CONFIG_FILE
+    known = read_config(saved) if resume and saved.is_file() else {}
+    with progress({**known, **given}, quiet=rank > 0) as show:
         outcome = train(given, show, resume, rank)
     if rank > 0:
         return 0

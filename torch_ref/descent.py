@@ -125,6 +125,6 @@ class Descent:
 
 
 def _require_finite(terms: Terms) -> None:
-    bad = [f"{name} is {float(value):g}" for name, value in terms.items() if not bool(torch.isfinite(value))]
+    bad = [f"{name} is {float(value.detach()):g}" for name, value in terms.items() if not bool(torch.isfinite(value))]
     if bad:
         raise FloatingPointError(f"loss term {', '.join(bad)}")
