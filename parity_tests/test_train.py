@@ -1,6 +1,7 @@
 """Training runs as a user makes them: resume is exact, ends are clean, errors say what happened."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,6 +25,17 @@ SMALL = ["--width", "4", "--network", "n_blocks=1", "--size", "96", "--framework
          "--log-every", "1", "--sheet-every", "0", "--save-every", "2"]  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Sums are bit for bit the same only with the same number of threads, here and in the processes started."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A data folder with three seeded pictures of each kind."""
@@ -42,7 +54,8 @@ def _command(pictures, out, *more):
 
 def _start(pictures, out, *more):
     command = [sys.executable, "-m", "toonport", *_command(pictures, out, *more)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def _tensors(folder):
@@ -57,15 +70,15 @@ def _tensors(folder):
 
 @pytest.fixture(scope="module")
 def straight(pictures, tmp_path_factory):
-    """A run of six steps without a break."""
+    """A run of four steps without a break."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    assert main(_command(pictures, out, "--steps", "6")) == 0
+    assert main(_command(pictures, out, "--steps", "4")) == 0
     return out
 
 
 def test_a_killed_and_resumed_run_equals_the_unbroken_one_bit_for_bit(pictures, straight, tmp_path):
     out = tmp_path / "run"
-    process = _start(pictures, out, "--steps", "6")
+    process = _start(pictures, out, "--steps", "4")
     for text in process.stderr:
         if text.startswith("step 3"):
             process.send_signal(signal.SIGKILL)
@@ -73,17 +86,17 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one_bit_for_bit(pictures, 
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert Checkpoints(out).latest() == 2
-    assert main(["train", "ugatit", "--out", str(out), "--resume", "--until", "5"]) == 0
-    assert Checkpoints(out).latest() == 5
-    assert main(["train", "ugatit", "--out", str(out), "--resume", "--until", "6"]) == 0
-    assert _tensors(out / "checkpoints/step_0000006") == _tensors(straight / "checkpoints/step_0000006")
+    assert main(["train", "ugatit", "--out", str(out), "--resume", "--until", "3"]) == 0
+    assert Checkpoints(out).latest() == 3
+    assert main(["train", "ugatit", "--out", str(out), "--resume", "--until", "4"]) == 0
+    assert _tensors(out / "checkpoints/step_0000004") == _tensors(straight / "checkpoints/step_0000004")
     kept = [{**row, "seconds": 0} for row in read_metrics(out)]
     assert kept == [{**row, "seconds": 0} for row in read_metrics(straight)]
 
 
 def test_sigterm_saves_and_says_how_to_go_on(pictures, tmp_path):
     out = tmp_path / "run"
-    process = _start(pictures, out, "--steps", "6", "--save-every", "100")
+    process = _start(pictures, out, "--steps", "4", "--save-every", "100")
     for text in process.stderr:
         if text.startswith("step 1"):
             process.send_signal(signal.SIGTERM)
@@ -96,13 +109,13 @@ def test_sigterm_saves_and_says_how_to_go_on(pictures, tmp_path):
 
 
 def test_a_run_leaves_weights_log_plot_and_configuration(straight):
-    networks = load_networks(straight / "checkpoints/step_0000006/weights.pt")
+    networks = load_networks(straight / "checkpoints/step_0000004/weights.pt")
     assert [one.part.name for one in networks] == [part.name for part in family_named("ugatit").parts]
     assert networks[0].kwargs["ngf"] == 4
     rows = read_metrics(straight)
-    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert rows[0]["loss"].keys() >= {"D.total", "G.total", "G.recon_A", "D.LB.fake_cam"}
-    assert [row["lr"]["G"] for row in rows] == pytest.approx([1e-4, 1e-4, 1e-4, 1e-4 * 2 / 3, 1e-4 / 3, 0])
+    assert [row["lr"]["G"] for row in rows] == pytest.approx([1e-4, 1e-4, 5e-5, 0])
     with Image.open(straight / "losses.png") as plot:
         assert plot.size[0] > 500
     assert RunConfig(**read_config(straight / "config.toml")).network == {"n_blocks": 1}
@@ -111,7 +124,7 @@ def test_a_run_leaves_weights_log_plot_and_configuration(straight):
 
 def test_sheets_have_seven_rows_and_are_written_from_a_converted_checkpoint(pictures, straight, tmp_path):
     out = tmp_path / "run"
-    init = str(straight / "checkpoints/step_0000006/weights.pt")
+    init = str(straight / "checkpoints/step_0000004/weights.pt")
     more = ["--init", init, "--framework", "torch", "--size", "96", "--steps", "1", "--sheet-every", "1"]
     assert main(["train", "ugatit", "--data", str(pictures), "--out", str(out), *more]) == 0
     for name in ("A2B", "B2A"):
@@ -127,13 +140,13 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_term_and_layer(pict
     assert main(_command(pictures, out, "--steps", "5", "--lr", "1e30", "--no-flip")) == 2
     text = capsys.readouterr().err
     assert "training stopped: loss term" in text
-    assert "step 2:" in text
-    assert "is not finite: " in text
+    assert "step 1:" in text
+    assert "first layer whose output is not finite: disGA." in text
     assert "Traceback" not in text
 
 
 def test_resume_keeps_the_configuration_and_a_run_is_not_overwritten(pictures, straight, capsys):
-    assert main(_command(pictures, straight, "--steps", "6")) == 2
+    assert main(_command(pictures, straight, "--steps", "4")) == 2
     assert "--resume continues it" in capsys.readouterr().err
     assert main(["train", "ugatit", "--out", str(straight), "--resume", "--lr", "0.1"]) == 2
     assert "keeps its configuration: settings was" in capsys.readouterr().err
