@@ -52,9 +52,9 @@ class Adam:
         second = (1 - self.beta2**self.step_number) ** 0.5
         rate, root = Tensor(self.lr / first, ms.float32), Tensor(second, ms.float32)
         if self.compiled:
-            self._graph("update", self._update)(rate, root, *gradients)
+            self._graph("update", self._updater())(rate, root, *gradients)
         else:
-            self._update(rate, root, *gradients)
+            self._updater()(rate, root, *gradients)
 
     def norm(self, gradients: Sequence[Tensor]) -> float:
         """Euclidean norm of all gradients together; not finite when any of them is not."""
@@ -66,11 +66,16 @@ class Adam:
             self._graphs[name] = ms.jit(function)
         return self._graphs[name]
 
-    def _update(self, rate: Tensor, root: Tensor, *gradients: Tensor) -> Tensor:
-        constants = (self.weight_decay, self.beta1, self.beta2, self.eps)
-        move = ops.partial(_move, rate, root, constants)
-        ops.HyperMap()(move, tuple(self.parameters), tuple(self.exp_avg), tuple(self.exp_avg_sq), gradients)
-        return rate
+    def _updater(self) -> Callable[..., Tensor]:
+        # 1 - beta is taken here in double precision: a graph takes it from beta rounded to float32, 1e-5 off
+        constants = (self.weight_decay, 1 - self.beta1, self.beta2, 1 - self.beta2, self.eps)
+        state = (tuple(self.parameters), tuple(self.exp_avg), tuple(self.exp_avg_sq))
+
+        def update(rate: Tensor, root: Tensor, *gradients: Tensor) -> Tensor:
+            ops.HyperMap()(ops.partial(_move, rate, root, constants), *state, gradients)
+            return rate
+
+        return update
 
 
 def _move(
@@ -82,11 +87,11 @@ def _move(
     square: Parameter,
     gradient: Tensor,
 ) -> Tensor:
-    decay, beta1, beta2, eps = constants
+    decay, rest1, beta2, rest2, eps = constants
     if decay:
         gradient = gradient + decay * value
-    new_mean = mean + (gradient - mean) * (1 - beta1)
-    new_square = square * beta2 + gradient * gradient * (1 - beta2)
+    new_mean = mean + (gradient - mean) * rest1
+    new_square = square * beta2 + gradient * gradient * rest2
     ops.assign(mean, new_mean)
     ops.assign(square, new_square)
     return ops.assign(value, value - rate * (new_mean / (ops.sqrt(new_square) / root + eps)))
