@@ -16,6 +16,7 @@ from convert.registry import family_named
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.tolerances import FLOAT64_RELATIVE
 from toonport.cli import main
 from toonport.train.config import RunConfig, read_config, settings_of, trained_family
 from toonport.train.logs import read_metrics
@@ -218,7 +219,7 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch():
         terms = descent("G", objective, images)
         results.append((layer.weight.detach().numpy(), float(terms["G.total"])))
     for weight, total in results[1:]:
-        assert np.abs(weight - results[0][0]).max() < 1e-12
+        assert np.abs(weight - results[0][0]).max() < FLOAT64_RELATIVE
         assert total == pytest.approx(results[0][1])
 
 
