@@ -108,6 +108,7 @@ class Training:
         narrow: constructor arguments that make the networks small, for parity runs.
         side: side of square pictures in parity runs, the smallest that all networks run, in pixels.
         frozen: the network that the step uses without training it.
+        defaults: settings in which the source system differs from the defaults of the settings' class.
     """
 
     step: str
@@ -116,6 +117,7 @@ class Training:
     narrow: Mapping[str, Any]
     side: int
     frozen: FrozenNetwork | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, ...]:

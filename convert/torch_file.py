@@ -114,7 +114,11 @@ def _to_numpy(tensor: Any) -> Array:
 
 
 def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> None:
-    """Write tensors to a PyTorch file; those named "part.key" go into nested dictionaries {part: {key: tensor}}."""
+    """Write tensors to a PyTorch file; those named "part.key" go into nested dictionaries {part: {key: tensor}}.
+
+    Raises:
+        OSError: the file cannot be written, e.g. because the disk is full.
+    """
     import torch
 
     content: dict[str, Any] = {}
@@ -122,7 +126,10 @@ def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ..
         part, _, key = name.partition(".")
         target = content.setdefault(part, {}) if part in parts else content
         target[key if part in parts else name] = _to_torch(array)
-    torch.save(content, path)
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # what PyTorch makes of a full disk
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def _to_torch(array: Array) -> Any:

@@ -6,8 +6,10 @@ names contain "gamma" or "beta". Paper: Adam (arXiv 1412.6980), with coupled L2 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 __all__ = ["Adam"]
@@ -20,6 +22,10 @@ class Adam:
         parameters: what to train. Leave out parameters that take no part in the loss: PyTorch gives them
             no gradient and does not touch them, while a zero gradient would let weight decay move them.
         lr, beta1, beta2, eps, weight_decay: as in torch.optim.Adam.
+
+    Attributes:
+        step_number: updates made so far.
+        compiled: run the update as one graph instead of operation by operation; set before the first update.
     """
 
     def __init__(
@@ -34,18 +40,70 @@ class Adam:
         self.parameters = list(parameters)
         self.lr, self.beta1, self.beta2, self.eps, self.weight_decay = lr, beta1, beta2, eps, weight_decay
         self.step_number = 0
-        self.exp_avg = [ops.zeros_like(value) for value in self.parameters]
-        self.exp_avg_sq = [ops.zeros_like(value) for value in self.parameters]
+        self.compiled = False
+        self.exp_avg = [_moment("exp_avg", value) for value in self.parameters]
+        self.exp_avg_sq = [_moment("exp_avg_sq", value) for value in self.parameters]
+        self._graphs: dict[str, Callable[..., Any]] = {}
 
     def __call__(self, gradients: Sequence[Tensor]) -> None:
         """Move every parameter by one step; gradients in the order of the parameters."""
         self.step_number += 1
         first = 1 - self.beta1**self.step_number
         second = (1 - self.beta2**self.step_number) ** 0.5
-        for index, (value, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-            if self.weight_decay:
-                gradient = gradient + self.weight_decay * value
-            mean = self.exp_avg[index] + (gradient - self.exp_avg[index]) * (1 - self.beta1)
-            square = self.exp_avg_sq[index] * self.beta2 + gradient * gradient * (1 - self.beta2)
-            self.exp_avg[index], self.exp_avg_sq[index] = mean, square
-            ops.assign(value, value - self.lr / first * (mean / (ops.sqrt(square) / second + self.eps)))
+        rate, root = Tensor(self.lr / first, ms.float32), Tensor(second, ms.float32)
+        if self.compiled:
+            self._graph("update", self._updater())(rate, root, *gradients)
+        else:
+            self._updater()(rate, root, *gradients)
+
+    def norm(self, gradients: Sequence[Tensor]) -> float:
+        """Euclidean norm of all gradients together; not finite when any of them is not."""
+        run = self._graph("norm", _norm) if self.compiled else _norm
+        return float(run(*gradients).asnumpy())
+
+    def _graph(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        if name not in self._graphs:
+            self._graphs[name] = ms.jit(function)
+        return self._graphs[name]
+
+    def _updater(self) -> Callable[..., Tensor]:
+        # 1 - beta is taken here in double precision: a graph takes it from beta rounded to float32, 1e-5 off
+        constants = (self.weight_decay, 1 - self.beta1, self.beta2, 1 - self.beta2, self.eps)
+        state = (tuple(self.parameters), tuple(self.exp_avg), tuple(self.exp_avg_sq))
+
+        def update(rate: Tensor, root: Tensor, *gradients: Tensor) -> Tensor:
+            ops.HyperMap()(ops.partial(_move, rate, root, constants), *state, gradients)
+            return rate
+
+        return update
+
+
+def _move(
+    rate: Tensor,
+    root: Tensor,
+    constants: tuple[float, ...],
+    value: Parameter,
+    mean: Parameter,
+    square: Parameter,
+    gradient: Tensor,
+) -> Tensor:
+    decay, rest1, beta2, rest2, eps = constants
+    if decay:
+        gradient = gradient + decay * value
+    new_mean = mean + (gradient - mean) * rest1
+    new_square = square * beta2 + gradient * gradient * rest2
+    ops.assign(mean, new_mean)
+    ops.assign(square, new_square)
+    return ops.assign(value, value - rate * (new_mean / (ops.sqrt(new_square) / root + eps)))
+
+
+def _moment(kind: str, value: Parameter) -> Parameter:
+    return Parameter(ops.zeros_like(value), name=f"{kind}.{value.name}", requires_grad=False)
+
+
+def _norm(*gradients: Tensor) -> Tensor:
+    return ops.sqrt(ops.stack(ops.HyperMap()(_square, gradients)).sum())
+
+
+def _square(gradient: Tensor) -> Tensor:
+    return (gradient * gradient).sum()

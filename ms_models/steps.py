@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from ms_models.descent import Descent
 from ms_models.losses import cam_loss, face_id_distance, l1, least_squares
 from ms_models.optim import Adam
 
@@ -74,6 +74,7 @@ class UgatitStep:
             for name, value in network.parameters_and_names():
                 value.name = f"{part}.{name}"
         self.optimizers = {"D": self._adam(DISCRIMINATORS), "G": self._adam(GENERATORS)}
+        self.descent = Descent(self.optimizers)
         if face_net is not None:
             face_net.set_train(False)
 
@@ -96,36 +97,36 @@ class UgatitStep:
 
     def discriminator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """Update the discriminators on real images and fresh fakes."""
-        fake_a2b = ops.stop_gradient(self.networks["genA2B"](real_a)[0])
-        fake_b2a = ops.stop_gradient(self.networks["genB2A"](real_b)[0])
-        names: list[str] = []
+        fake_a2b, fake_b2a = self.descent.forward(self.fakes, real_a, real_b)
+        return self.descent("D", self.discriminator_objective, real_a, real_b, fake_a2b, fake_b2a)
 
-        def objective() -> tuple[Tensor, tuple[Tensor, ...]]:
-            terms = self.discriminator_terms(real_a, real_b, fake_a2b, fake_b2a)
-            names[:] = terms
-            return self.settings.adversarial * ops.stack(list(terms.values())).sum(), tuple(terms.values())
+    def fakes(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both translations, A to B and B to A."""
+        return self.networks["genA2B"](real_a)[0], self.networks["genB2A"](real_b)[0]
 
-        total, values = self._descend("D", objective)
-        return {**dict(zip(names, values, strict=True)), "D.total": total}
-
-    def discriminator_terms(
+    def discriminator_objective(
         self, real_a: Tensor, real_b: Tensor, fake_a2b: Tensor, fake_b2a: Tensor
-    ) -> dict[str, Tensor]:
-        """Return every loss term of the discriminators, before weighting."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the discriminators' total loss and its terms, before weighting."""
         terms: dict[str, Tensor] = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
-            real, fake = (real_a, fake_b2a) if part.endswith("A") else (real_b, fake_a2b)
+            real, fake = (real_a, fake_b2a) if part in ("disGA", "disLA") else (real_b, fake_a2b)
             real_logit, real_cam, _ = self.networks[part](real)
             fake_logit, fake_cam, _ = self.networks[part](fake)
-            name = f"D.{part[3:]}"
-            terms[f"{name}.real"] = least_squares(real_logit, 1.0)
-            terms[f"{name}.fake"] = least_squares(fake_logit, 0.0)
-            terms[f"{name}.real_cam"] = least_squares(real_cam, 1.0)
-            terms[f"{name}.fake_cam"] = least_squares(fake_cam, 0.0)
-        return terms
+            name = "D." + part[3:]
+            terms[name + ".real"] = least_squares(real_logit, 1.0)
+            terms[name + ".fake"] = least_squares(fake_logit, 0.0)
+            terms[name + ".real_cam"] = least_squares(real_cam, 1.0)
+            terms[name + ".fake_cam"] = least_squares(fake_cam, 0.0)
+        return self.settings.adversarial * ops.stack(list(terms.values())).sum(), terms
 
     def generator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """Update the generators against the discriminators that were just updated."""
+        return self.descent("G", self.generator_objective, real_a, real_b)
+
+    def generator_objective(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the generators' total loss and its terms, before weighting."""
+        terms = self.generator_terms(real_a, real_b)
         weights = self.settings
         groups = (
             (weights.adversarial, ".adv"),
@@ -134,16 +135,12 @@ class UgatitStep:
             (weights.face_id, "G.faceid"),
             (weights.cam, "G.cam_"),
         )
-        names: list[str] = []
-
-        def objective() -> tuple[Tensor, tuple[Tensor, ...]]:
-            terms = self.generator_terms(real_a, real_b)
-            names[:] = terms
-            weighted = [weight * value for weight, mark in groups for name, value in terms.items() if mark in name]
-            return ops.stack(weighted).sum(), tuple(terms.values())
-
-        total, values = self._descend("G", objective)
-        return {**dict(zip(names, values, strict=True)), "G.total": total}
+        weighted = []
+        for weight, mark in groups:
+            for name, value in terms.items():
+                if mark in name:
+                    weighted.append(weight * value)
+        return ops.stack(weighted).sum(), terms
 
     def generator_terms(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """Return every loss term of the generators, before weighting."""
@@ -156,9 +153,9 @@ class UgatitStep:
         fake_b2b, fake_b2b_cam, _ = gen_a2b(real_b)
         terms: dict[str, Tensor] = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
-            logit, cam, _ = self.networks[part](fake_b2a if part.endswith("A") else fake_a2b)
-            terms[f"G.{part[3:]}.adv"] = least_squares(logit, 1.0)
-            terms[f"G.{part[3:]}.adv_cam"] = least_squares(cam, 1.0)
+            logit, cam, _ = self.networks[part](fake_b2a if part in ("disGA", "disLA") else fake_a2b)
+            terms["G." + part[3:] + ".adv"] = least_squares(logit, 1.0)
+            terms["G." + part[3:] + ".adv_cam"] = least_squares(cam, 1.0)
         terms["G.recon_A"] = l1(fake_a2b2a, real_a)
         terms["G.recon_B"] = l1(fake_b2a2b, real_b)
         terms["G.identity_A"] = l1(fake_a2a, real_a)
@@ -171,13 +168,6 @@ class UgatitStep:
         terms["G.cam_B.fake_A2B_one"] = cam_loss(fake_a2b_cam, 1.0)
         terms["G.cam_B.fake_B2B_zero"] = cam_loss(fake_b2b_cam, 0.0)
         return terms
-
-    def _descend(self, name: str, objective: object) -> tuple[Tensor, tuple[Tensor, ...]]:
-        optimizer = self.optimizers[name]
-        gradient = ms.value_and_grad(objective, None, ms.ParameterTuple(optimizer.parameters), has_aux=True)
-        (total, values), gradients = gradient()
-        optimizer(gradients)
-        return total, values
 
     def clip(self) -> None:
         """Keep every rho and soft weight of the generators in its range."""

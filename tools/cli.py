@@ -21,6 +21,7 @@ COMMANDS = (
     "convert",
     "inspect",
     "compare",
+    "train",
     "mutants",
     "export",
     "preprocess",

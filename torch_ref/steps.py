@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torch_ref.descent import Descent
 from torch_ref.losses import cam_loss, face_id_distance, l1, least_squares
 
 __all__ = ["DISCRIMINATORS", "GENERATORS", "StepSettings", "UgatitStep", "learning_rate"]
@@ -70,6 +71,7 @@ class UgatitStep:
         self.networks, self.settings, self.face_net = dict(networks), settings, face_net
         self.step_number = 0
         self.optimizers = {"D": self._adam(DISCRIMINATORS), "G": self._adam(GENERATORS)}
+        self.descent = Descent(self.optimizers)
         if face_net is not None:
             face_net.eval().requires_grad_(False)
 
@@ -92,25 +94,35 @@ class UgatitStep:
 
     def discriminator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """Update the discriminators on real images and fresh fakes."""
-        with torch.no_grad():
-            fake_a2b = self.networks["genA2B"](real_a)[0]
-            fake_b2a = self.networks["genB2A"](real_b)[0]
+        fake_a2b, fake_b2a = self.descent.forward(self.fakes, real_a, real_b)
+        return self.descent("D", self.discriminator_objective, real_a, real_b, fake_a2b, fake_b2a)
+
+    def fakes(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both translations, A to B and B to A."""
+        return self.networks["genA2B"](real_a)[0], self.networks["genB2A"](real_b)[0]
+
+    def discriminator_objective(
+        self, real_a: Tensor, real_b: Tensor, fake_a2b: Tensor, fake_b2a: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the discriminators' total loss and its terms, before weighting."""
         terms: dict[str, Tensor] = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
-            real, fake = (real_a, fake_b2a) if part.endswith("A") else (real_b, fake_a2b)
+            real, fake = (real_a, fake_b2a) if part in ("disGA", "disLA") else (real_b, fake_a2b)
             real_logit, real_cam, _ = self.networks[part](real)
             fake_logit, fake_cam, _ = self.networks[part](fake)
-            name = f"D.{part[3:]}"
-            terms[f"{name}.real"] = least_squares(real_logit, 1.0)
-            terms[f"{name}.fake"] = least_squares(fake_logit, 0.0)
-            terms[f"{name}.real_cam"] = least_squares(real_cam, 1.0)
-            terms[f"{name}.fake_cam"] = least_squares(fake_cam, 0.0)
-        total = self.settings.adversarial * torch.stack(list(terms.values())).sum()
-        self._descend("D", total)
-        return {**terms, "D.total": total}
+            name = "D." + part[3:]
+            terms[name + ".real"] = least_squares(real_logit, 1.0)
+            terms[name + ".fake"] = least_squares(fake_logit, 0.0)
+            terms[name + ".real_cam"] = least_squares(real_cam, 1.0)
+            terms[name + ".fake_cam"] = least_squares(fake_cam, 0.0)
+        return self.settings.adversarial * torch.stack(list(terms.values())).sum(), terms
 
     def generator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """Update the generators against the discriminators that were just updated."""
+        return self.descent("G", self.generator_objective, real_a, real_b)
+
+    def generator_objective(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the generators' total loss and its terms, before weighting."""
         terms = self.generator_terms(real_a, real_b)
         weights = self.settings
         groups = (
@@ -120,11 +132,12 @@ class UgatitStep:
             (weights.face_id, "G.faceid"),
             (weights.cam, "G.cam_"),
         )
-        total = torch.stack(
-            [weight * value for weight, mark in groups for name, value in terms.items() if mark in name]
-        ).sum()
-        self._descend("G", total)
-        return {**terms, "G.total": total}
+        weighted = []
+        for weight, mark in groups:
+            for name, value in terms.items():
+                if mark in name:
+                    weighted.append(weight * value)
+        return torch.stack(weighted).sum(), terms
 
     def generator_terms(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
         """Return every loss term of the generators, before weighting."""
@@ -137,9 +150,9 @@ class UgatitStep:
         fake_b2b, fake_b2b_cam, _ = gen_a2b(real_b)
         terms: dict[str, Tensor] = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
-            logit, cam, _ = self.networks[part](fake_b2a if part.endswith("A") else fake_a2b)
-            terms[f"G.{part[3:]}.adv"] = least_squares(logit, 1.0)
-            terms[f"G.{part[3:]}.adv_cam"] = least_squares(cam, 1.0)
+            logit, cam, _ = self.networks[part](fake_b2a if part in ("disGA", "disLA") else fake_a2b)
+            terms["G." + part[3:] + ".adv"] = least_squares(logit, 1.0)
+            terms["G." + part[3:] + ".adv_cam"] = least_squares(cam, 1.0)
         terms["G.recon_A"] = l1(fake_a2b2a, real_a)
         terms["G.recon_B"] = l1(fake_b2a2b, real_b)
         terms["G.identity_A"] = l1(fake_a2a, real_a)
@@ -152,13 +165,6 @@ class UgatitStep:
         terms["G.cam_B.fake_A2B_one"] = cam_loss(fake_a2b_cam, 1.0)
         terms["G.cam_B.fake_B2B_zero"] = cam_loss(fake_b2b_cam, 0.0)
         return terms
-
-    def _descend(self, name: str, total: Tensor) -> None:
-        self.optimizers[name].zero_grad()
-        other = "G" if name == "D" else "D"
-        total.backward()
-        self.optimizers[name].step()
-        self.optimizers[other].zero_grad()
 
     def clip(self) -> None:
         """Keep every rho and soft weight of the generators in its range."""

@@ -96,7 +96,7 @@ def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part
     )
 
 
-def gan_training(frozen: FrozenNetwork | None = None) -> Training:
+def gan_training(frozen: FrozenNetwork | None = None, **defaults: float) -> Training:
     """Return how the six networks are trained: discriminators first, then generators."""
     return Training(
         step="steps.UgatitStep",
@@ -105,6 +105,7 @@ def gan_training(frozen: FrozenNetwork | None = None) -> Training:
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
         side=96,
         frozen=frozen,
+        defaults=defaults,
     )
 
 

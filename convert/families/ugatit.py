@@ -49,6 +49,6 @@ UGATIT = Family(
         ndf=64,
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),
-    training=gan_training(),
+    training=gan_training(cycle=10.0),
     cartoonize=Cartoonize(part="genA2B", fixed_side=side_of_full_model),
 )

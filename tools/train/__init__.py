@@ -1,0 +1,1 @@
+"""Training of any registered family, in MindSpore or PyTorch, that can be left alone."""

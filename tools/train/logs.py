@@ -1,0 +1,121 @@
+"""What a run writes down: metrics.jsonl, TensorBoard events, loss plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.errors import InputError
+from convert.files import atomic_path
+
+__all__ = ["RunLog", "plot_losses", "read_metrics"]
+
+METRICS_FILE = "metrics.jsonl"
+PLOT_COLUMNS = 4
+
+
+class RunLog:
+    """Appends the numbers of a run to its folder.
+
+    Args:
+        out: the run's folder.
+        first_step: the next step; lines of this and later steps, left by a killed process, are dropped.
+        tensorboard: write TensorBoard events too, where the package is installed.
+    """
+
+    def __init__(self, out: Path, first_step: int, tensorboard: bool = True) -> None:
+        self.out, self.path = out, out / METRICS_FILE
+        kept = [json.dumps(row) + "\n" for row in read_metrics(out) if row["step"] < first_step]
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(kept))
+        self._file = open(self.path, "a")  # noqa: SIM115  # closed by close()
+        self.has_tensorboard = tensorboard and find_spec("tensorboard") is not None
+        self._events: Any = None
+        if self.has_tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(out / "tensorboard"), purge_step=first_step if first_step > 1 else None)
+
+    def numbers(self, step: int, terms: Mapping[str, float], rates: Mapping[str, float], seconds: float) -> None:
+        """Write the loss terms, learning rates by phase and seconds of a step."""
+        row = {"step": step, "seconds": round(seconds, 4), "lr": dict(rates), "loss": dict(terms)}
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        if self._events:
+            for name, value in terms.items():
+                self._events.add_scalar(f"loss/{name}", value, step)
+            for phase, rate in rates.items():
+                self._events.add_scalar(f"lr/{phase}", rate, step)
+            self._events.add_scalar("seconds per step", seconds, step)
+
+    def picture(self, step: int, name: str, sheet: NDArray[np.uint8]) -> None:
+        """Show a sheet [H, W, 3] RGB in TensorBoard."""
+        if self._events:
+            self._events.add_image(name, sheet, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """Read the rows of a run's metrics.jsonl; a last line that a kill cut off is left out.
+
+    Raises:
+        InputError: a damaged line before the last.
+    """
+    path = out / METRICS_FILE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise InputError(f"{path}: line {number} is damaged ({error}); delete it to go on") from error
+    return rows
+
+
+def plot_losses(runs: Sequence[Path], target: Path) -> bool:
+    """Draw every loss term of one run, or of several beside each other, over the steps.
+
+    Args:
+        runs: folders of runs.
+        target: picture to write (.png).
+
+    Returns:
+        False where matplotlib is not installed or there is nothing to draw.
+    """
+    logs = {run.name: read_metrics(run) for run in runs}
+    names = list(dict.fromkeys(name for rows in logs.values() for row in rows for name in row["loss"]))
+    if find_spec("matplotlib") is None or not names:
+        return False
+    from matplotlib.figure import Figure
+
+    rows = -(-len(names) // PLOT_COLUMNS)
+    figure = Figure(figsize=(4 * PLOT_COLUMNS, 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, PLOT_COLUMNS, squeeze=False).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        for label, log in logs.items():
+            points = [(row["step"], row["loss"][name]) for row in log if name in row["loss"]]
+            axis.plot(*zip(*points, strict=True), label=label, linewidth=0.8) if points else None
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    if len(logs) > 1:
+        axes[0].legend(fontsize=7)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    return True

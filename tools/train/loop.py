@@ -1,0 +1,199 @@
+"""The training loop: steps, logs, sheets, checkpoints, and a clean end whatever ends it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from convert.errors import InputError
+from toonport.train.config import RunConfig, read_config, resumed_config, write_config
+from toonport.train.data import Batches
+from toonport.train.engine import Engine, make_engine, starting_point
+from toonport.train.logs import RunLog, plot_losses
+from toonport.train.sheets import make_sheets, write_sheet
+from toonport.train.state import Best, Checkpoints, restore_run, run_lock, weights_file
+
+__all__ = ["Outcome", "Run", "prepare", "train"]
+
+CONFIG_FILE = "config.toml"
+Show = Callable[[int, Mapping[str, float], float], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its last step, its newest checkpoint, the signal that stopped it, pictures left out."""
+
+    step: int
+    checkpoint: Path | None
+    stopped_by: str = ""
+    unreadable: tuple[Path, ...] = ()
+    best: Best | None = None
+
+
+@dataclass
+class Run:
+    """Everything a run works with; made by `prepare`."""
+
+    config: RunConfig
+    engine: Engine
+    batches: Batches
+    checkpoints: Checkpoints
+    best: Best
+    rank: int = 0
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        return int(self.engine.step.step_number)
+
+
+def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Run:
+    """Build a run from scratch, or from its newest checkpoint.
+
+    Args:
+        given: fields of `RunConfig` as the user gave them.
+        resume: continue the run in `given["out"]`.
+        rank: number of this process among those that train together; only 0 writes.
+
+    Raises:
+        InputError: bad configuration, pictures, weights or checkpoint; a run is there already, or none to resume.
+    """
+    out = Path(given["out"])
+    checkpoints = Checkpoints(out)
+    step = checkpoints.latest()
+    if resume and step is None:
+        raise InputError(f"{out}: has no checkpoint to resume from")
+    if step is not None and not resume:
+        raise InputError(f"{out}: holds a run that reached step {step}; --resume continues it, or choose another --out")
+    if step is None:
+        config = RunConfig(**given).checked()
+        source = config
+    else:
+        config = resumed_config(RunConfig(**read_config(out / CONFIG_FILE)), given).checked()
+        source = replace(config, init=str(weights_file(checkpoints.path(step))), width=None, network={})
+    checkpoints.keep = config.keep
+    batches = Batches(config, rank)
+    start = starting_point(source, [len(folder.files) for folder in batches.folders])
+    engine = make_engine(config, start)
+    best = restore_run(engine, checkpoints.path(step)) if step is not None else Best()
+    if rank == 0:
+        if step is None:
+            write_config(config, out / CONFIG_FILE)
+        checkpoints.forget_after(step or 0)
+    return Run(config, engine, batches, checkpoints, best, rank)
+
+
+def train(given: Mapping[str, Any], show: Show, resume: bool = False, rank: int = 0) -> Outcome:
+    """Train until the configured step, a signal or an error; see `prepare` for the arguments.
+
+    Args:
+        given, resume, rank: see `prepare`.
+        show: called after every step with (step, loss terms, seconds).
+
+    Raises:
+        InputError: also when a number is not finite, the disk is full, or no picture can be read.
+    """
+    with run_lock(Path(given["out"])) if rank == 0 else _nothing():
+        run = prepare(given, resume, rank)
+        log = RunLog(Path(run.config.out), run.step + 1, run.config.tensorboard) if rank == 0 else None
+        try:
+            with _stop_signals() as stopped:
+                return _loop(run, log, show, stopped)
+        finally:
+            run.batches.close()
+            if log:
+                log.close()
+
+
+def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outcome:
+    config, since_save = run.config, []
+    while run.step < config.last_step and not stopped:
+        started = time.perf_counter()
+        terms = _one_step(run)
+        seconds = time.perf_counter() - started
+        show(run.step, terms, seconds)
+        since_save.append(terms.get(config.best_by, float("inf")))
+        last = run.step == config.last_step or bool(stopped)
+        if log is None:
+            continue
+        if last or _due(run.step, config.log_every):
+            log.numbers(run.step, terms, _rates(run.engine), seconds)
+        if run.step == config.last_step or _due(run.step, config.sheet_every):
+            _sheets(run, log)
+        if last or _due(run.step, config.save_every):
+            _save(run, since_save)
+            since_save = []
+    newest = run.checkpoints.latest()
+    path = run.checkpoints.path(newest) if newest is not None else None
+    return Outcome(run.step, path, stopped[0] if stopped else "", tuple(run.batches.unreadable), run.best)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _one_step(run: Run) -> dict[str, float]:
+    real_a, real_b = run.batches(run.step + 1)
+    try:
+        return run.engine.train(real_a, real_b)
+    except FloatingPointError as error:
+        newest = run.checkpoints.latest()
+        kept = f"checkpoint {run.checkpoints.path(newest)} is good" if newest else "nothing was saved yet"
+        raise InputError(
+            f"step {run.step}: training stopped: {error}; {run.engine.bad_layer(real_a)}; {kept}; a lower learning "
+            "rate or another seed may help"
+        ) from error
+
+
+def _save(run: Run, values: list[float]) -> None:
+    mean = sum(values) / len(values) if values else float("inf")
+    if mean < run.best.value:
+        run.best = Best(run.step, mean)
+    run.checkpoints.save(run.engine, run.best)
+    out = Path(run.config.out)
+    plot_losses([out], out / "losses.png")
+
+
+def _sheets(run: Run, log: RunLog) -> None:
+    for name, sheet in make_sheets(run.engine, run.batches).items():
+        write_sheet(sheet, Path(run.config.out) / "sheets" / f"{name}_{run.step:07d}.png")
+        log.picture(run.step, name, sheet)
+
+
+def _rates(engine: Engine) -> dict[str, float]:
+    found = {}
+    for phase, optimizer in engine.step.optimizers.items():
+        groups = getattr(optimizer, "param_groups", None)
+        found[phase] = float(groups[0]["lr"] if groups else optimizer.lr)
+    return found
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """Note SIGTERM and Ctrl-C instead of dying in the middle of a step; the second one dies."""
+    stopped: list[str] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _: FrameType | None) -> None:
+        stopped.append(signal.Signals(number).name)
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        before[one] = signal.signal(one, note)
+    try:
+        yield stopped
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,91 @@
+"""How large a run is and how long a step takes: measured on seeded pictures, nothing remembered."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity_tests.harness.inputs import image
+from toonport.train.config import RunConfig
+from toonport.train.engine import Engine, make_engine, starting_point
+
+__all__ = ["PartSize", "StepTime", "benchmark", "part_sizes", "time_steps"]
+
+FLOAT_BYTES = 4
+COPIES_IN_TRAINING = 4  # weight, gradient, both Adam moments
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """Parameters of a part, and the bytes that training keeps for them (weight, gradient, two moments)."""
+
+    name: str
+    parameters: int
+
+    @property
+    def training_bytes(self) -> int:
+        """Bytes for weights, gradients and moments in float32."""
+        return self.parameters * FLOAT_BYTES * COPIES_IN_TRAINING
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Measured steps of one framework at one size.
+
+    Attributes:
+        framework, size, batch: what was run.
+        first: seconds of the first step, which compiles.
+        median: median seconds of the steps after it.
+        peak_bytes: largest memory of the process so far.
+    """
+
+    framework: str
+    size: int
+    batch: int
+    first: float
+    median: float
+    peak_bytes: int
+
+
+def part_sizes(engine: Engine) -> list[PartSize]:
+    """Return the number of trainable parameters of each part."""
+    buffers = ("running_mean", "running_var", "num_batches_tracked", "weight_u", "weight_v")
+    return [
+        PartSize(part, sum(value.size for name, value in engine.weights(part).items() if not name.endswith(buffers)))
+        for part in engine.parts
+    ]
+
+
+def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
+    """Build the networks and time training steps on seeded pictures."""
+    engine = make_engine(config, starting_point(config, (1, 1)))
+    shape = (config.batch, config.size, config.size)
+    pictures = [image(f"bench/{domain}", *shape) for domain in "AB"]
+    seconds = []
+    for _ in range(steps + 1):
+        started = time.perf_counter()
+        engine.train(*pictures)
+        seconds.append(time.perf_counter() - started)
+    median = float(np.median(seconds[1:]))
+    return engine, StepTime(config.framework, config.size, config.batch, seconds[0], median, _peak_bytes())
+
+
+def benchmark(
+    config: RunConfig, sizes: Sequence[int], batches: Sequence[int], steps: int = 3
+) -> Iterator[tuple[StepTime, StepTime]]:
+    """Yield (MindSpore, PyTorch) step times at each size and batch, same weights and pictures."""
+    for size in sizes:
+        for batch in batches:
+            at = replace(config, size=size, batch=batch)
+            pair = [time_steps(replace(at, framework=name), steps)[1] for name in ("mindspore", "torch")]
+            yield pair[0], pair[1]
+
+
+def _peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

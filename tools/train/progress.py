@@ -1,0 +1,60 @@
+"""What a run shows while it trains: a bar with every loss term on a terminal, lines with the totals elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+__all__ = ["progress"]
+
+PLAIN_EVERY = 10
+Show = Callable[[int, Mapping[str, float], float], None]
+
+
+@contextmanager
+def progress(given: Mapping[str, Any], quiet: bool = False) -> Iterator[Show]:
+    """Yield the function that shows a step: (step, loss terms, seconds).
+
+    Args:
+        given: fields of `RunConfig`; the length of the run and how often to log.
+        quiet: show nothing.
+    """
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if quiet:
+        yield lambda step, terms, seconds: None
+    elif console.is_terminal:
+        with _live(console, given) as show:
+            yield show
+    else:
+        every = int(given.get("log_every", PLAIN_EVERY)) or PLAIN_EVERY
+
+        def line(step: int, terms: Mapping[str, float], seconds: float) -> None:
+            if step % every == 0:
+                totals = {name: value for name, value in terms.items() if name.endswith(".total")} or terms
+                losses = ", ".join(f"{name} {value:.4g}" for name, value in totals.items())
+                console.print(f"step {step}: {seconds:.2f} s, {losses}", markup=False)
+
+        yield line
+
+
+@contextmanager
+def _live(console: Console, given: Mapping[str, Any]) -> Iterator[Show]:
+    total = given.get("until") or given.get("steps")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    task = bar.add_task("starting", total=total)
+    with Live(bar, console=console, transient=True, refresh_per_second=4) as live:
+
+        def show(step: int, terms: Mapping[str, float], seconds: float) -> None:
+            bar.update(task, completed=step, description=f"{seconds:.2f} s per step")
+            losses = [Text(f"{name} {value:.4g}") for name, value in terms.items()]
+            live.update(Group(bar, Columns(losses, equal=True, expand=True)))
+
+        yield show

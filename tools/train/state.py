@@ -1,0 +1,255 @@
+"""Checkpoints of a run: complete or absent, at any moment, whatever kills the process.
+
+A checkpoint is a folder `checkpoints/step_0001000` with the weights (`weights.ckpt` or `weights.pt`, which every other
+command reads), Adam's moments (`optimizer.safetensors`) and everything else (`state.json`). It is written under
+another name, flushed to disk and renamed; then the file `latest`, which names it, is replaced in one piece.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, atomic_path, open_checkpoint, sha256_of, write_checkpoint
+from convert.plan import TensorSpec
+from toonport.train.engine import Engine
+
+__all__ = ["Best", "Checkpoints", "read_state", "restore_run", "run_lock", "weights_file"]
+
+SCHEMA = "toonport-training/1"
+MOMENTS_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
+
+
+@dataclass
+class Best:
+    """The best checkpoint so far: its step and the mean loss that decided."""
+
+    step: int = 0
+    value: float = float("inf")
+
+
+class Checkpoints:
+    """The checkpoints under a run's folder.
+
+    Args:
+        out: the run's folder.
+        keep: how many of the newest to keep, beside the best.
+    """
+
+    def __init__(self, out: Path, keep: int = 3) -> None:
+        self.out, self.keep, self.folder = out, keep, out / "checkpoints"
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint after a step."""
+        return self.folder / f"step_{step:07d}"
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, in order."""
+        return sorted(int(one.name[5:]) for one in self.folder.glob("step_*") if (one / STATE_FILE).is_file())
+
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, None when there is none.
+
+        Raises:
+            InputError: the pointer names a checkpoint that is gone.
+        """
+        pointer = self.out / "latest"
+        if not pointer.is_file():
+            return None
+        name = pointer.read_text().strip()
+        if not (self.folder / name / STATE_FILE).is_file():
+            raise InputError(f"{pointer}: names {name}, which is not there; write a name from {self.folder} into it")
+        return int(name.removeprefix("step_"))
+
+    def save(self, engine: Engine, best: Best) -> Path:
+        """Write a checkpoint of the engine's present state, point `latest` to it and drop the old ones.
+
+        Raises:
+            InputError: it cannot be written (disk full); all earlier checkpoints are untouched.
+        """
+        target = self.path(engine.step.step_number)
+        if not (target / STATE_FILE).is_file():  # on the way out the last step may have been saved already
+            try:
+                self._write(engine, best, target)
+            except OSError as error:
+                raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        self._point("latest", target.name)
+        if best.step == engine.step.step_number:
+            self._point("best", target.name)
+        self.clean(best.step)
+        return target
+
+    def _write(self, engine: Engine, best: Best, target: Path) -> None:
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            files = [_write_weights(engine, temporary), _write_moments(engine, temporary / MOMENTS_FILE)]
+            content = {**_facts(engine, best), "sha256": {file.name: sha256_of(file) for file in files}}
+            with atomic_path(temporary / STATE_FILE) as path:
+                path.write_text(json.dumps(content, indent=1) + "\n")
+            _flush(temporary)
+            os.replace(temporary, target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _point(self, name: str, text: str) -> None:
+        with atomic_path(self.out / name) as path:
+            path.write_text(text + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps, which a run resumed at `step` makes anew."""
+        for later in self.steps():
+            if later > step:
+                shutil.rmtree(_set_aside(self.path(later)), ignore_errors=True)
+
+    def clean(self, best_step: int) -> None:
+        """Remove leftovers of killed processes and all but the newest `keep` checkpoints and the best one."""
+        latest = self.latest()
+        for leftover in (*self.folder.glob(".*.partial"), *self.folder.glob(".*.removed")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for step in self.steps()[: -self.keep]:
+            if step not in (best_step, latest):
+                shutil.rmtree(_set_aside(self.path(step)), ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a checkpoint so that no half-removed one keeps its name."""
+    aside = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder, aside)
+    return aside
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_weights(engine: Engine, folder: Path) -> Path:
+    """Write all networks in the one-file form of the framework: .ckpt with its names, .pt with PyTorch's."""
+    mindspore = engine.config.framework == "mindspore"
+    tensors: dict[str, Array] = {}
+    for part in engine.parts:
+        names = {row.torch: row.mindspore if mindspore else row.torch for row in engine.plan(part).rows}
+        for name, value in engine.weights(part).items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise InputError(f"{part}.{name} is not finite, so nothing is saved; the checkpoints before are good")
+            tensors[f"{part}.{names[name]}"] = value
+    path = folder / ("weights.ckpt" if mindspore else "weights.pt")
+    write_checkpoint(path, tensors.items(), _specs(tensors), tuple(engine.parts))
+    return path
+
+
+def _write_moments(engine: Engine, path: Path) -> Path:
+    tensors = {f"{kind}.{part}.{name}": value for (kind, part, name), value in engine.moments().items()}
+    for name, pool in getattr(engine.step, "pools", {}).items():
+        if pool.images:
+            tensors[f"pool.{name}"] = np.stack([np.asarray(image) for image in pool.images])
+    write_checkpoint(path, tensors.items(), _specs(tensors))
+    return path
+
+
+def _specs(tensors: Mapping[str, Array]) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in tensors.items()}
+
+
+def _facts(engine: Engine, best: Best) -> dict[str, Any]:
+    descent, random = getattr(engine.step, "descent", None), getattr(engine.step, "random", None)
+    return {
+        "schema": SCHEMA,
+        "family": engine.family.name,
+        "framework": engine.config.framework,
+        "step": engine.step.step_number,
+        "updates": engine.counts(),
+        "random": random.bit_generator.state if random is not None else None,
+        "loss_scale": [descent.scale, descent.good_updates] if descent else None,
+        "best": {"step": best.step, "value": best.value if best.step else None},
+    }
+
+
+def restore_run(engine: Engine, folder: Path) -> Best:
+    """Put the state of a checkpoint into an engine whose weights were built from it.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another family.
+    """
+    state = read_state(folder)
+    if state["family"] != engine.family.name:
+        raise InputError(f"{folder}: is a run of {state['family']}, not {engine.family.name}")
+    tensors = {name: entry.read() for name, entry in open_checkpoint(folder / MOMENTS_FILE).tensors.items()}
+    moments = {}
+    for name, value in tensors.items():
+        kind, part, rest = name.split(".", 2) if not name.startswith("pool.") else ("pool", name[5:], "")
+        if kind == "pool":
+            engine.step.pools[part].images[:] = [image.copy() for image in value]
+        else:
+            moments[kind, part, rest] = value
+    engine.restore(moments, state["updates"])
+    engine.step.step_number = state["step"]
+    if state["random"] is not None:
+        engine.step.random.bit_generator.state = state["random"]
+    if state["loss_scale"] is not None:
+        engine.step.descent.scale, engine.step.descent.good_updates = state["loss_scale"]
+    best = state["best"]
+    return Best(best["step"], best["value"]) if best["step"] else Best()
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Read and verify `state.json` of a checkpoint.
+
+    Raises:
+        InputError: not a training state, or a file beside it was changed or damaged.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+        hashes = dict(state["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / STATE_FILE}: not a training state ({error})") from error
+    if state.get("schema") != SCHEMA:
+        raise InputError(f"{folder / STATE_FILE}: is {state.get('schema')}, this version reads {SCHEMA}")
+    for name, wanted in hashes.items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != wanted:
+            raise InputError(f"{folder / name}: damaged or changed since it was saved; name another step in 'latest'")
+    return state
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights of a checkpoint folder, in whichever framework's form."""
+    return next(path for path in (folder / "weights.ckpt", folder / "weights.pt") if path.is_file())
+
+
+@contextmanager
+def run_lock(out: Path) -> Iterator[None]:
+    """Keep two processes from training in one folder; a killed process lets go by itself.
+
+    Raises:
+        InputError: another process holds it, or the folder cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = open(out / ".lock", "w")  # noqa: SIM115  # held until the end of the run
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"{out}: another process is training there; wait for it or choose another --out"
+            ) from error
+        yield
