@@ -1,4 +1,4 @@
-"""Spectral normalisation as a wrapper whose vectors move on every forward pass; twin of `torch_ref/spectral_wrapper.py`.
+"""Spectral normalisation as a wrapper that moves on every forward pass; twin of `torch_ref/spectral_wrapper.py`.
 
 Paper: Spectral Normalization (arXiv 1802.05957). System: lzw-all-in/anime_person_translation.
 The weight of a transposed convolution is flattened as it lies ([in, out * k * k], not by output channel), and eval
@@ -173,9 +173,7 @@ def _plain(layer: SpectralNorm) -> nn.Cell:
     transposed = isinstance(inner, SpectralConvTranspose2d)
     kind = nn.Conv2dTranspose if transposed else nn.Conv2d
     dim_in, dim_out = weight.shape[:2] if transposed else weight.shape[1::-1]
-    plain = kind(
-        dim_in, dim_out, weight.shape[2], inner.stride, pad_mode="pad", padding=inner.padding, has_bias=True
-    )
+    plain = kind(dim_in, dim_out, weight.shape[2], inner.stride, pad_mode="pad", padding=inner.padding, has_bias=True)
     plain.weight.set_data(weight)
     plain.bias.set_data(Tensor(inner.bias.asnumpy()))
     return plain.set_train(layer.training)

@@ -27,10 +27,10 @@ __all__ = [
     "UnetGenerator",
     "UnetSkipConnectionBlock",
     "add_decoder",
+    "build_discriminator",
+    "build_generator",
     "decode",
-    "discriminator",
     "encoder_layers",
-    "generator",
     "initialize",
 ]
 
@@ -208,9 +208,7 @@ class UnetSkipConnectionBlock(nn.Module):
         outermost: whether it is the first level, which ends in tanh and does not append.
     """
 
-    def __init__(
-        self, outer: int, inner: int, inside: UnetSkipConnectionBlock | None, outermost: bool = False
-    ) -> None:
+    def __init__(self, outer: int, inner: int, inside: UnetSkipConnectionBlock | None, outermost: bool = False) -> None:
         super().__init__()
         self.outermost = outermost
         down = nn.Conv2d(outer, inner, 4, 2, 1, bias=False)
@@ -301,11 +299,11 @@ class GANLoss(nn.Module):
         return sign * logits.mean()
 
 
-def generator(kind: str = "sa", **kwargs: int) -> nn.Module:
+def build_generator(architecture: str = "sa", **kwargs: int) -> nn.Module:
     """Return a generator: "sa" is Generator_SA, "unet" UnetGenerator; the rest goes to the class."""
-    return {"sa": Generator_SA, "unet": UnetGenerator}[kind](**kwargs)
+    return {"sa": Generator_SA, "unet": UnetGenerator}[architecture](**kwargs)
 
 
-def discriminator(kind: str = "sa", **kwargs: int) -> nn.Module:
+def build_discriminator(architecture: str = "sa", **kwargs: int) -> nn.Module:
     """Return a discriminator: "sa" is Discriminator_SA, "patch" Discriminator; the rest goes to the class."""
-    return {"sa": Discriminator_SA, "patch": Discriminator}[kind](**kwargs)
+    return {"sa": Discriminator_SA, "patch": Discriminator}[architecture](**kwargs)

@@ -157,9 +157,7 @@ class SaganCycleGanStep:
             total = total + settings.identity * weight * terms[f"G.identity_{second}"]
         return total
 
-    def discriminator_phase(
-        self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor
-    ) -> dict[str, Tensor]:
+    def discriminator_phase(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
         """Update the discriminators on real images and fakes from the pools."""
         terms = self.discriminator_terms("A", real_a, fake_a) | self.discriminator_terms("B", real_b, fake_b)
         total = self.discriminator_total(terms)
@@ -172,7 +170,7 @@ class SaganCycleGanStep:
         """Return the loss terms of one discriminator, before weighting; the penalty has its weight."""
         part = f"netD_{domain}"
         penalized = self.settings.gan_mode in PENALIZED
-        fake = torch.from_numpy(self.pools[domain].query(fake.numpy()))
+        fake = torch.from_numpy(self.pools[domain].query(fake.cpu().numpy())).to(real.device)
         terms = {
             f"D.{domain}.real": self.criterion(self._run(part, real, 1 + penalized), True),
             f"D.{domain}.fake": self.criterion(self._run(part, fake, penalized), False),
@@ -192,7 +190,7 @@ class SaganCycleGanStep:
         if self.settings.penalty_at != "mixed":
             return {"real": real, "fake": fake}[self.settings.penalty_at]
         alpha = self.random.uniform(size=(len(real), 1, 1, 1)).astype(np.float32)
-        weight = torch.from_numpy(alpha).to(real.dtype)
+        weight = torch.from_numpy(alpha).to(real)
         return weight * real + (1 - weight) * fake
 
     def clip(self) -> None:

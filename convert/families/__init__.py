@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from convert.families.dtn import DTN
 from convert.families.mobilefacenet import MOBILEFACENET
 from convert.families.photo2cartoon import PHOTO2CARTOON
+from convert.families.sagan_cyclegan import SAGAN_CYCLEGAN
 from convert.families.ugatit import UGATIT
 
 __all__ = ["FAMILIES"]
 
-FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET)
+FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, SAGAN_CYCLEGAN, DTN)

@@ -58,7 +58,8 @@ def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, 
     for key in layout:
         if key.rsplit(".", 1)[-1] == "weight_u":
             prefix = key[: -len("weight_u")]
-            u, v = _singular_vectors(f"{tag}:{key}", state[prefix + "weight_orig"])
+            weight = prefix + ("weight_orig" if prefix + "weight_orig" in layout else "weight_matrices")
+            u, v = _singular_vectors(f"{tag}:{key}", state[weight])
             state[key], state[prefix + "weight_v"] = u, v
     return {key: state[key] for key in layout}
 
