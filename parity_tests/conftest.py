@@ -26,6 +26,15 @@ SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
     ("photo2cartoon", "disLA"): {"input_nc": 3, "ndf": 8, "n_layers": 5},
     ("ugatit", "genA2B"): {"input_nc": 3, "output_nc": 3, "ngf": 8, "n_blocks": 2, "img_size": 256, "light": True},
     ("mobilefacenet", "mobilefacenet"): {"embedding_size": 64},
+    ("sagan_cyclegan", "netG_A"): {"architecture": "sa", "z_dim": 12, "conv_dim": 8},
+    ("sagan_cyclegan", "netG_B"): {"architecture": "unet", "num_downs": 6, "ngf": 4},
+    ("sagan_cyclegan", "netD_A"): {"architecture": "sa", "conv_dim": 8},
+    ("sagan_cyclegan", "netD_B"): {"architecture": "patch", "ndf": 4, "n_layers": 3},
+    ("sagan_cyclegan", "criterionGAN"): {"gan_mode": "sn"},
+    ("dtn", "encoder"): {"z_dim": 12, "conv_dim": 8},
+    ("dtn", "decoder"): {"z_dim": 100, "conv_dim": 8},
+    ("dtn", "net_D"): {"conv_dim": 8},
+    ("dtn", "criterionGAN"): {"gan_mode": "sn"},
 }
 
 

@@ -2,11 +2,8 @@
 
 import pytest
 
-from parity_tests.harness.mutants import compare_subject, false_alarms, run_mutants
-from parity_tests.harness.mutations import MUTATIONS
-from parity_tests.harness.mutations_training import TRAINING_MUTATIONS
+from parity_tests.harness.mutants import ALL_MUTATIONS, compare_subject, false_alarms, run_mutants
 
-ALL = [*MUTATIONS, *TRAINING_MUTATIONS]
 QUICK = (("ugatit", "genA2B"), ("photo2cartoon", "disLA"))
 CAUSES = {
     "biased-variance": "biased variance",
@@ -28,7 +25,7 @@ CAUSES = {
 }
 
 
-@pytest.mark.parametrize("mutation", ALL, ids=lambda one: one.name)
+@pytest.mark.parametrize("mutation", ALL_MUTATIONS, ids=lambda one: one.name)
 def test_planted_bug_is_caught_and_blamed(mutation):
     (outcome,) = run_mutants([mutation.name])
     assert outcome.caught_by, mutation.what
@@ -37,7 +34,7 @@ def test_planted_bug_is_caught_and_blamed(mutation):
 
 
 def test_suite_is_large_and_names_are_unique():
-    names = [one.name for one in ALL]
+    names = [one.name for one in ALL_MUTATIONS]
     assert len(names) == len(set(names)) >= 40
 
 

@@ -25,6 +25,8 @@ __all__ = [
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
     "LOSS_SCALE_FLOOR",
+    "TIED_GRADIENT",
+    "TIED_SHARE",
     "ULP",
     "ULPS",
     "Budget",
@@ -95,6 +97,12 @@ GOLDEN_FLOAT32 = Budget(4.0, 16.0, "recorded maximum of one float32 run of the o
 
 # A gradient that is zero but for rounding is judged on the scale of the network's largest gradient.
 GRADIENT_SCALE_FLOOR = 1e-3
+
+# A gradient this many times the noise of its tensor or less: rounding decides the direction of Adam's first step.
+# Rounding errors have long tails, hence the wide margin; the gradient itself is compared all the same. Where more
+# than this share of a tensor is like that, the tensor is compared as it is, and called blind.
+TIED_GRADIENT = 16.0
+TIED_SHARE = 0.5
 
 # Float64 against the recorded float64 numbers of the original systems, relative: they carry 12 digits.
 FLOAT64_RELATIVE = 1e-9

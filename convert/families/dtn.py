@@ -38,15 +38,6 @@ DTN = Family(
     licence="none stated by the source",
     parts=(
         Part(
-            name="encoder",
-            class_name="dtn.Encoder",
-            kwargs={"z_dim": 100, "conv_dim": 64},
-            infer=encoder_kwargs,
-            input_shape=(1, 3, SIDE, SIDE),
-            smallest=lambda kwargs: SIDE,
-            outputs=("code",),
-        ),
-        Part(
             name="decoder",
             class_name="dtn.Decoder",
             kwargs={"z_dim": 100, "conv_dim": 64},
@@ -55,6 +46,15 @@ DTN = Family(
             smallest=lambda kwargs: 1,
             outputs=("image",),
             aliases=(WEIGHT_BAR,),
+        ),
+        Part(
+            name="encoder",
+            class_name="dtn.Encoder",
+            kwargs={"z_dim": 100, "conv_dim": 64},
+            infer=encoder_kwargs,
+            input_shape=(1, 3, SIDE, SIDE),
+            smallest=lambda kwargs: SIDE,
+            outputs=("code",),
         ),
         Part(
             name="net_D",

@@ -13,16 +13,23 @@ from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
+from parity_tests.harness.mutations_sagan import SAGAN_MUTATIONS, SAGAN_TRAINING_MUTATIONS
 from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, TrainingMutation
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.published_rules import published_verdicts
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
-__all__ = ["Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
+__all__ = ["ALL_MUTATIONS", "Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
 
-NARROW = {"ngf": 8, "ndf": 8, "n_blocks": 2, "embedding_size": 32}
+NARROW = {"conv_dim": 8, "ngf": 8, "ndf": 8, "n_blocks": 2, "embedding_size": 32}
 MODES = ("isolated", "gradients", "accumulated")
+ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
+    *MUTATIONS,
+    *SAGAN_MUTATIONS,
+    *TRAINING_MUTATIONS,
+    *SAGAN_TRAINING_MUTATIONS,
+)
 CORRECT: tuple[Subject, ...] = (
     ("ugatit", "genA2B"),
     ("photo2cartoon", "disLA"),
@@ -103,8 +110,7 @@ def run_mutants(
 ) -> Iterator[Outcome]:
     """Plant every bug (or those named) and yield what the checker makes of it."""
     wanted = set(names)
-    everything: tuple[Mutation | TrainingMutation, ...] = (*MUTATIONS, *TRAINING_MUTATIONS)
-    for mutation in everything:
+    for mutation in ALL_MUTATIONS:
         if not wanted or mutation.name in wanted:
             say(mutation.name)
             yield _train(mutation, seed) if isinstance(mutation, TrainingMutation) else _network(mutation, seed)
@@ -123,15 +129,16 @@ def _modes(subject: Subject) -> tuple[str, ...]:
 
 
 def _train(mutation: TrainingMutation, seed: int) -> Outcome:
-    setup = training_setup(seed, mutation.face, mutation.first_step)
+    setup = training_setup(seed, mutation.face, mutation.first_step, mutation.family)
+    setup = replace(setup, settings={**setup.settings, **dict(mutation.both)})
     with mutation.planted():
         verdicts = judge_all(measure_training(setup, mutation.make_step))
-    return _outcome(mutation.name, mutation.what, "ugatit training", mutation.blame, verdicts, {})
+    return _outcome(mutation.name, mutation.what, f"{mutation.family} training", mutation.blame, verdicts, {})
 
 
-def training_setup(seed: int, face: bool = False, first_step: int = 1) -> TrainingSetup:
+def training_setup(seed: int, face: bool = False, first_step: int = 1, family: str = "ugatit") -> TrainingSetup:
     """Return one seeded training step of narrow networks."""
-    setup = small_setup(family_named("ugatit"), steps=1, seed=seed)
+    setup = small_setup(family_named(family), steps=1, seed=seed)
     if face:
         frozen = FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})
         setup = replace(setup, frozen=frozen_network(frozen, seed))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+from convert.registry import family_named, resolve
+
 __all__ = ["TRAINING_MUTATIONS", "TrainingMutation"]
 
 MakeStep = Callable[[Mapping[str, Any], Any, Any], Any]
@@ -25,6 +27,8 @@ class TrainingMutation:
         patch: context manager factory that is active during the comparison, or None.
         first_step: where the run starts; late enough for the learning rate to fall where that matters.
         face: whether the run needs the Face-ID term.
+        family: whose step it is.
+        both: settings of both sides.
     """
 
     name: str
@@ -35,12 +39,14 @@ class TrainingMutation:
     patch: Callable[[], Any] | None = None
     first_step: int = 1
     face: bool = False
+    family: str = "ugatit"
+    both: tuple[tuple[str, Any], ...] = ()
 
     def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
         """Build the MindSpore step with the bug in it."""
-        from ms_models.steps import UgatitStep
-
-        step = UgatitStep(networks, replace(settings, **dict(self.settings)), face_net)
+        training = family_named(self.family).training
+        assert training is not None
+        step = resolve("ms_models", training.step)(networks, replace(settings, **dict(self.settings)), face_net)
         if self.change:
             self.change(step)
         return step
