@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from ms_models.optim import Adam
 from ms_models.sagan_cyclegan import GANLoss
 from ms_models.spectral_wrapper import look_ahead
-from ms_models.steps_sagan_cyclegan import differentiate, trainable
+from ms_models.steps_sagan_cyclegan import PENALIZED, differentiate, trainable
 
 __all__ = ["DtnSettings", "DtnStep", "learning_rate"]
 
@@ -63,9 +63,14 @@ class DtnStep:
         networks: encoder, decoder, net_D.
         settings: loss and optimiser weights.
         frozen: not used by this family.
+
+    Raises:
+        ValueError: a mode with a gradient penalty.
     """
 
     def __init__(self, networks: Mapping[str, nn.Cell], settings: DtnSettings, frozen: nn.Cell | None = None) -> None:
+        if settings.gan_mode in PENALIZED:
+            raise ValueError(f"DTN has no gradient penalty; gan_mode '{settings.gan_mode}' needs one")
         self.networks, self.settings = dict(networks), settings
         self.step_number = 0
         self.criterion = GANLoss(settings.gan_mode)

@@ -31,7 +31,7 @@ SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
     ("sagan_cyclegan", "netD_A"): {"architecture": "sa", "conv_dim": 8},
     ("sagan_cyclegan", "netD_B"): {"architecture": "patch", "ndf": 4, "n_layers": 3},
     ("sagan_cyclegan", "criterionGAN"): {"gan_mode": "sn"},
-    ("dtn", "encoder"): {"z_dim": 12, "conv_dim": 8},
+    ("dtn", "encoder"): {"z_dim": 100, "conv_dim": 8},
     ("dtn", "decoder"): {"z_dim": 100, "conv_dim": 8},
     ("dtn", "net_D"): {"conv_dim": 8},
     ("dtn", "criterionGAN"): {"gan_mode": "sn"},

@@ -22,6 +22,9 @@ CAUSES = {
     "batch-norm-momentum": "momentum",
     "weight-decay-missing": "weight decay",
     "rate-off-by-one": "learning-rate",
+    "attention-axis": "attention",
+    "wrapper-output-axis": "axis of the flattened weight",
+    "wrapper-rests": "when it moves",
 }
 
 

@@ -82,7 +82,9 @@ def test_files_of_the_whole_model_are_read_and_written_bit_for_bit(name, shared,
 
     back = torch.load(tmp_path / "back.pth", weights_only=True)
     assert list(back) == [key.replace(".module.", ".", 1) if "multi_gpu" in name else key for key in keys]
-    assert all(np.array_equal(found.numpy(), wanted) for found, wanted in zip(back.values(), values.values()))
+    assert all(
+        np.array_equal(found.numpy(), wanted) for found, wanted in zip(back.values(), values.values(), strict=True)
+    )
 
 
 def test_weight_bar_spelling_is_understood(tmp_path):

@@ -21,6 +21,7 @@ __all__ = [
     "BLIND_SHARE",
     "BUDGETS",
     "FLOAT64_RELATIVE",
+    "FLOAT64_STATE_RELATIVE",
     "FLOOR_UNITS",
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
@@ -112,6 +113,10 @@ FLOAT64_RELATIVE = 1e-9
 # and another processor sums in another order. Losses near 0, squares of tiny logits, are judged on a scale of 1e-3.
 FLOAT64_TRAINING_RELATIVE = (1e-10, 1e-10, 1e-8, 1e-6)
 LOSS_SCALE_FLOOR = 1e-3
+
+# Weights after the recorded steps of systems whose Adam has beta1 = 0: a bias before an instance norm has no gradient
+# but float64 rounding (1e-16), of which Adam makes rounding / eps = 1e-8 of a step (7e-9 of the bias seen).
+FLOAT64_STATE_RELATIVE = 1e-6
 
 # Pictures of the three backends: the float images differ by rounding, which moves a value across a whole grey level
 # here and there (0.03 % of the values of the released configuration).

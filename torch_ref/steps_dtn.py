@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torch_ref.sagan_cyclegan import GANLoss
 from torch_ref.spectral_wrapper import look_ahead
+from torch_ref.steps_sagan_cyclegan import PENALIZED
 
 __all__ = ["DtnSettings", "DtnStep", "learning_rate"]
 
@@ -62,11 +63,16 @@ class DtnStep:
         networks: encoder, decoder, net_D.
         settings: loss and optimiser weights.
         frozen: not used by this family.
+
+    Raises:
+        ValueError: a mode with a gradient penalty.
     """
 
     def __init__(
         self, networks: Mapping[str, nn.Module], settings: DtnSettings, frozen: nn.Module | None = None
     ) -> None:
+        if settings.gan_mode in PENALIZED:
+            raise ValueError(f"DTN has no gradient penalty; gan_mode '{settings.gan_mode}' needs one")
         self.networks, self.settings = dict(networks), settings
         self.step_number = 0
         self.criterion = GANLoss(settings.gan_mode)

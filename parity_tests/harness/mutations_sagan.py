@@ -16,8 +16,10 @@ GENERATOR: Subject = ("sagan_cyclegan", "netG_A")
 DISCRIMINATOR: Subject = ("sagan_cyclegan", "netD_A")
 
 
-def _attention(axis: int = -1, scaled: bool = False, gain: bool = True, skip: bool = True) -> Callable[[], Any]:
-    """Patch of the self-attention with another axis of the softmax, scaled scores, no gain, or no skip."""
+def _attention(
+    other_axis: bool = False, scaled: bool = False, gain: bool = True, skip: bool = True
+) -> Callable[[], Any]:
+    """Patch of the self-attention with the softmax over the other axis, scaled scores, no gain, or no skip."""
 
     def construct(self: Any, x: Any) -> Any:
         from mindspore import ops
@@ -26,7 +28,8 @@ def _attention(axis: int = -1, scaled: bool = False, gain: bool = True, skip: bo
 
         f, g, h = pixels(self.conv_f(x)), pixels(self.conv_g(x)), pixels(self.conv_h(x))
         score = ops.bmm(f.swapaxes(1, 2), g) / (f.shape[1] ** 0.5 if scaled else 1.0)
-        out = ops.bmm(h, ops.softmax(score, axis).swapaxes(1, 2)).reshape(x.shape)
+        weights = self.softmax(score.swapaxes(1, 2)) if other_axis else self.softmax(score).swapaxes(1, 2)
+        out = ops.bmm(h, weights).reshape(x.shape)
         return (self.gamma * out if gain else out) + (x if skip else 0)
 
     return plant.method("ms_models.sagan_cyclegan:Self_Attention", "construct", construct)
@@ -118,7 +121,7 @@ NORM = "ms_models.spectral_wrapper:SpectralNorm"
 
 SAGAN_MUTATIONS: tuple[Mutation, ...] = (
     Mutation("attention-axis", "attention: softmax over the wrong axis", GENERATOR, ("Self_Attention",),
-             patch=_attention(axis=1)),
+             patch=_attention(other_axis=True)),
     Mutation("attention-scaled", "attention: scores divided by the root of the width", GENERATOR, ("Self_Attention",),
              patch=_attention(scaled=True)),
     Mutation("attention-no-gain", "attention: gamma missing", GENERATOR, ("Self_Attention",),
