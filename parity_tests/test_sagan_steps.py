@@ -337,3 +337,14 @@ def test_frozen_networks_repeat_and_equal_the_next_run_of_the_moving_one(family,
     assert not any("weight_u" in name for name, _ in port.parameters_and_names())
     assert freeze(frozen) is frozen
     assert port_freeze(port) is port
+
+
+def test_frozen_generator_exports_to_onnx_and_the_moving_one_would_not_repeat(tmp_path):
+    from parity_tests.harness.pair import for_inference
+    from toonport.onnx_export import export_onnx
+
+    found, kwargs = small_part("sagan_cyclegan", "netG_A")
+    module = for_inference(build_torch(found, kwargs, seeded_state("sagan_cyclegan", "netG_A")))
+    export = export_onnx(module, image("onnx", (1, 3, 64, 64)), found.outputs, tmp_path / "netG_A.onnx")
+    assert export.equal
+    assert export.path.is_file()

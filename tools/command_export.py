@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, and say what was seen."""
-    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.pair import build_torch, for_inference
     from parity_tests.harness.run import part_inputs
     from toonport.onnx_export import export_onnx
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{target}: the target must end in .onnx")
     family = family_named(args.family)
     network = load_networks(args.weights, family.name, args.part or family.parts[0].name)[0]
-    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network)))
     inputs = part_inputs(network.part, network.kwargs, 0, args.size)
     with spinner(f"exporting {family.name} {network.part.name}"):
         export = export_onnx(module, inputs, network.part.outputs, target)

@@ -276,6 +276,9 @@ class GANLoss(nn.Module):
         ValueError: an unknown mode.
     """
 
+    real_label: Tensor
+    fake_label: Tensor
+
     def __init__(self, gan_mode: str = "sn") -> None:
         super().__init__()
         if gan_mode not in GAN_MODES:
