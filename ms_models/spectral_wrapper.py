@@ -57,9 +57,8 @@ class SpectralConvTranspose2d(nn.Cell):
     def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
-        self.kernel, self.dim_out = kernel, dim_out
+        self.dim_in, self.dim_out, self.kernel = dim_in, dim_out, kernel
         rest = dim_out * kernel * kernel
-        self.transpose = ops.Conv2DTranspose(dim_in, kernel, pad_mode="pad", pad=padding, stride=stride)
         self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
         self.weight_u = Parameter(Tensor(_random_unit(dim_in)), requires_grad=False)
         self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
@@ -68,7 +67,8 @@ class SpectralConvTranspose2d(nn.Cell):
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [N, dim_in, H, W], weight as weight_matrices -> [N, dim_out, H', W']."""
         height, width = (self.stride * (side - 1) + self.kernel - 2 * self.padding for side in x.shape[2:])
-        out = self.transpose(x, weight, (x.shape[0], self.dim_out, height, width))
+        transpose = ops.Conv2DTranspose(self.dim_in, self.kernel, pad_mode="pad", pad=self.padding, stride=self.stride)
+        out = transpose(x, weight, (x.shape[0], self.dim_out, height, width))
         return out + self.bias.reshape(1, -1, 1, 1)
 
 

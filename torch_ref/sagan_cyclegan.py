@@ -276,16 +276,13 @@ class GANLoss(nn.Module):
         ValueError: an unknown mode.
     """
 
-    real_label: Tensor
-    fake_label: Tensor
-
     def __init__(self, gan_mode: str = "sn") -> None:
         super().__init__()
         if gan_mode not in GAN_MODES:
             raise ValueError(f"unknown gan_mode '{gan_mode}'; modes: {', '.join(GAN_MODES)}")
         self.gan_mode = gan_mode
-        self.register_buffer("real_label", torch.tensor(1.0))
-        self.register_buffer("fake_label", torch.tensor(0.0))
+        self.real_label = nn.Buffer(torch.tensor(1.0))
+        self.fake_label = nn.Buffer(torch.tensor(0.0))
 
     def forward(self, logits: Tensor, real: bool = True, for_generator: bool = False) -> Tensor:
         """Logits of any shape -> scalar: how far they are from "real" (or from "fake").
