@@ -170,7 +170,8 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
         target_name(network, row): network.tensors[row.torch].spec for network in networks for row in _present(network)
     }
     remove_ledger(path)
-    write_checkpoint(path, tensors(), specs, tuple(network.part.name for network in networks) if several else ())
+    nested = several and not networks[0].family.flat_file
+    write_checkpoint(path, tensors(), specs, tuple(network.part.name for network in networks) if nested else ())
     described: list[Mapping[str, Any]] = [
         {
             "family": network.family.name,

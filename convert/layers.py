@@ -40,9 +40,11 @@ _PARAMETRIZED = {
     "parametrizations.weight.0._v": "weight_v",
 }
 _SPECTRAL = {name: name for name in ("bias", "weight_orig", "weight_u", "weight_v")}
+_MATRICES = {name: name for name in ("bias", "weight_u", "weight_v", "weight_matrices")}
 
 LAYER_RULES: tuple[LayerRule, ...] = (
     LayerRule("Conv2d", "Conv2d", _SAME),
+    LayerRule("ConvTranspose2d", "Conv2dTranspose", _SAME),
     LayerRule("Linear", "Dense", _SAME),
     LayerRule("BatchNorm1d", "BatchNorm1d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
     LayerRule("BatchNorm2d", "BatchNorm2d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
@@ -50,6 +52,10 @@ LAYER_RULES: tuple[LayerRule, ...] = (
     LayerRule("Conv2d" + SPECTRAL_NORM, "SpectralNormConv2d", _SPECTRAL),
     LayerRule("ParametrizedConv2d", "ParametrizedConv2d", _PARAMETRIZED),
     LayerRule("Linear" + SPECTRAL_NORM, "SpectralNormLinear", _SPECTRAL),
+    LayerRule("SpectralConv2d", "SpectralConv2d", _MATRICES),
+    LayerRule("SpectralConvTranspose2d", "SpectralConvTranspose2d", _MATRICES),
+    LayerRule("Self_Attention", "Self_Attention", {"gamma": "gamma"}),
+    LayerRule("GANLoss", "GANLoss", {"real_label": "real_label", "fake_label": "fake_label"}),
     LayerRule("AdaLIN", "AdaLIN", {"rho": "rho"}),
     LayerRule("LIN", "LIN", {"rho": "rho", "gamma": "gamma", "beta": "beta"}),
     LayerRule("SoftAdaLIN", "SoftAdaLIN", {"w_gamma": "w_gamma", "w_beta": "w_beta"}),

@@ -173,6 +173,7 @@ class Family:
         notes: what a user should know, e.g. bugs of the source that are kept or mended.
         training: how it is trained, None where it is not.
         cartoonize: how its generator is fed with photos, None where it has none.
+        flat_file: whether its PyTorch file is one state dict with names such as netG_A.l1.0.bias, not one per part.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Family:
     notes: tuple[str, ...] = field(default=())
     training: Training | None = None
     cartoonize: Cartoonize | None = None
+    flat_file: bool = False
 
 
 def families() -> tuple[Family, ...]:

@@ -41,6 +41,15 @@ SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
     ("mobilefacenet", "mobilefacenet"): {"embedding_size": 64},
     **{(family, part): kwargs for family, form in WHITEBOX_FORMS for part, kwargs in whitebox_parts(form)},
     ("vgg19", "vgg19"): {"width": 8},
+    ("sagan_cyclegan", "netG_A"): {"architecture": "sa", "z_dim": 12, "conv_dim": 8},
+    ("sagan_cyclegan", "netG_B"): {"architecture": "unet", "num_downs": 6, "ngf": 4},
+    ("sagan_cyclegan", "netD_A"): {"architecture": "sa", "conv_dim": 8},
+    ("sagan_cyclegan", "netD_B"): {"architecture": "patch", "ndf": 4, "n_layers": 3},
+    ("sagan_cyclegan", "criterionGAN"): {"gan_mode": "sn"},
+    ("dtn", "encoder"): {"z_dim": 100, "conv_dim": 8},
+    ("dtn", "decoder"): {"z_dim": 100, "conv_dim": 8},
+    ("dtn", "net_D"): {"conv_dim": 8},
+    ("dtn", "criterionGAN"): {"gan_mode": "sn"},
 }
 
 

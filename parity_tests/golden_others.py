@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["image", "parameters", "u01", "uniform"]
+__all__ = ["distance", "image", "parameters", "positions", "u01", "uniform"]
 
 Float32 = NDArray[np.float32]
 Gain = float | Sequence[tuple[str, float]]
@@ -70,3 +71,21 @@ def _value(key: str, shape: tuple[int, ...], gain: Gain) -> Float32:
     else:
         values = 0.1 * centred
     return values.reshape(shape).astype(np.float32)
+
+
+def positions(size: int) -> NDArray[np.int64]:
+    """Return the flat positions at which the records sample a tensor of `size` elements."""
+    return np.arange(size) if size < 16 else np.array([int((step + 0.5) * size / 16) for step in range(16)])
+
+
+def distance(record: Mapping[str, Any], array: NDArray[Any]) -> float:
+    """Return the largest relative distance of an array from a recorded statistic: samples and norm."""
+    flat = np.asarray(array, np.float64).reshape(-1)
+    if "shape" in record and list(array.shape) != record["shape"]:
+        return float("inf")
+    places = positions(flat.size)
+    wanted = np.array(record["samples"] if "samples" in record else record["s"])
+    found = flat[places] if "samples" in record or flat.size < 16 else flat[places[::4]]
+    scale = max(float(np.abs(wanted).max()), 1e-300)
+    norm = abs(float(np.linalg.norm(flat)) - record["l2"]) / max(record["l2"], 1e-300)
+    return max(float(np.abs(found - wanted).max()) / scale, norm)

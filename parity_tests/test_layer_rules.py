@@ -11,6 +11,15 @@ BUILD = {
     "BatchNorm1d": lambda lib: lib.nn.BatchNorm1d(4),
     "BatchNorm2d": lambda lib: lib.nn.BatchNorm2d(4),
     "PReLU": lambda lib: lib.nn.PReLU(4),
+    "ConvTranspose2d": lambda lib: (
+        lib.nn.ConvTranspose2d(3, 4, 4) if lib.__name__ == "torch" else lib.nn.Conv2dTranspose(3, 4, 4, has_bias=True)
+    ),
+}
+OWN = {
+    "SpectralConv2d": ("spectral_wrapper", (3, 4, 4)),
+    "SpectralConvTranspose2d": ("spectral_wrapper", (3, 4, 4)),
+    "Self_Attention": ("sagan_cyclegan", (8,)),
+    "GANLoss": ("sagan_cyclegan", ("sn",)),
 }
 
 
@@ -29,9 +38,10 @@ def _own(package: str, name: str):
 
     if name == "ParametrizedConv2d":
         return _parametrized(package)
-    layers = import_module(f"{package}.layers")
+    file, arguments = OWN.get(name, ("layers", (4,)))
+    layers = import_module(f"{package}.{file}")
     if not name.endswith(SPECTRAL_NORM):
-        return getattr(layers, name)(4)
+        return getattr(layers, name)(*arguments)
     kind = name.removesuffix(SPECTRAL_NORM)
     if package == "torch_ref":
         import torch

@@ -21,11 +21,14 @@ __all__ = [
     "BLIND_SHARE",
     "BUDGETS",
     "FLOAT64_RELATIVE",
+    "FLOAT64_STATE_RELATIVE",
     "FLOOR_UNITS",
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
     "LOSS_SCALE_FLOOR",
     "TENSORFLOW_ABSOLUTE",
+    "TIED_GRADIENT",
+    "TIED_SHARE",
     "ULP",
     "ULPS",
     "WHITEBOX_FILTERED",
@@ -104,6 +107,12 @@ GOLDEN_FLOAT32 = Budget(4.0, 16.0, "recorded maximum of one float32 run of the o
 # A gradient that is zero but for rounding is judged on the scale of the network's largest gradient.
 GRADIENT_SCALE_FLOOR = 1e-3
 
+# A gradient this many times the noise of its tensor or less: rounding decides the direction of Adam's first step.
+# Rounding errors have long tails, hence the wide margin; the gradient itself is compared all the same. Where more
+# than this share of a tensor is like that, the tensor is compared as it is, and called blind.
+TIED_GRADIENT = 16.0
+TIED_SHARE = 0.5
+
 # Float64 against the recorded float64 numbers of the original systems, relative: they carry 12 digits.
 FLOAT64_RELATIVE = 1e-9
 
@@ -112,6 +121,10 @@ FLOAT64_RELATIVE = 1e-9
 # and another processor sums in another order. Losses near 0, squares of tiny logits, are judged on a scale of 1e-3.
 FLOAT64_TRAINING_RELATIVE = (1e-10, 1e-10, 1e-8, 1e-6)
 LOSS_SCALE_FLOOR = 1e-3
+
+# Weights after the recorded steps of systems whose Adam has beta1 = 0: a bias before an instance norm has no gradient
+# but float64 rounding (1e-16), of which Adam makes rounding / eps = 1e-8 of a step (7e-9 of the bias seen).
+FLOAT64_STATE_RELATIVE = 1e-6
 
 # Pictures of the three backends: the float images differ by rounding, which moves a value across a whole grey level
 # here and there (0.03 % of the values of the released configuration).

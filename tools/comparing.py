@@ -175,7 +175,7 @@ def _compare_one(
     captures: Path | None,
     replay: bool,
 ) -> Any:
-    from parity_tests.harness.pair import build_pair, build_torch
+    from parity_tests.harness.pair import build_pair, build_torch, for_inference
     from parity_tests.harness.recorded import recorded
     from parity_tests.harness.run import compare_pair, part_inputs
 
@@ -206,7 +206,7 @@ def _compare_one(
         if "onnx" not in modes:
             return comparison
         say(f"{name}: ONNX Runtime")
-        return _with_onnx(comparison, part, build_torch(part, kwargs, reference), inputs)
+        return _with_onnx(comparison, part, for_inference(build_torch(part, kwargs, reference)), inputs)
 
 
 def _with_onnx(comparison: Any, part: Part, module: Any, inputs: Array) -> Any:

@@ -85,13 +85,13 @@ def export_network(options: ExportOptions, target: Path) -> Exported:
         InputError: the options do not fit together, or the weights cannot be used.
         NotReproducedError: the file computes something else; nothing is written then.
     """
-    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.pair import build_torch, for_inference
 
     _check(options, target)
     family = family_named(options.family)
     part = part_named(family, options.part or family.parts[0].name)
     network = load_networks(options.weights, family.name, part.name)[0]
-    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network)))
     inputs = _first_input(options, network, module)
     names = network.part.outputs if options.outputs == "all" else network.part.outputs[:1]
     if options.to == "mindir":
@@ -206,9 +206,9 @@ def _metadata(options: ExportOptions, network: Network) -> dict[str, str]:
 
 
 def _mindir(network: Network, module: Any, inputs: Array, names: Sequence[str], target: Path) -> Exported:
-    from parity_tests.harness.pair import build_mindspore
+    from parity_tests.harness.pair import build_mindspore, for_inference
     from toonport.mindir_export import export_mindir
 
-    cell = build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
+    cell = for_inference(build_mindspore(network.part, network.kwargs, mindspore_arrays(network)))
     verdicts = export_mindir(cell, module, inputs, names, target)
     return Exported(target, network, verdicts, (f"fixed input {list(inputs.shape)}",))

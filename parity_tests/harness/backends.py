@@ -114,7 +114,8 @@ class TorchSide(Side):
         self._dtype = getattr(torch, dtype)
         self.module = module.to(self._dtype)
         self._layers = {path: one for path, one in module.named_modules() if ".parametrizations." not in f".{path}."}
-        buffers = dict(module.named_buffers())
+        fixed = {name: value.data for name, value in module.named_parameters() if not value.requires_grad}
+        buffers = {**dict(module.named_buffers()), **fixed}  # some systems keep moving vectors as parameters
         self._buffers = {name: value for name, value in buffers.items() if value.is_floating_point()}
 
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -144,7 +145,7 @@ class TorchSide(Side):
     def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
         """See `Side.gradients`."""
         tensors = [tensor.requires_grad_() for tensor in self._tensors(inputs)]
-        parameters = dict(self._layers[layer].named_parameters())
+        parameters = {name: one for name, one in self._layers[layer].named_parameters() if one.requires_grad}
         outputs = _tuple(self._layers[layer](*tensors))
         found = self._torch.autograd.grad(
             outputs, [*tensors, *parameters.values()], self._tensors(cotangents), allow_unused=True

@@ -20,6 +20,7 @@ Float32 = NDArray[np.float32]
 # u, v and the weight of both forms of spectral norm in PyTorch.
 SPECTRAL_NAMES = (
     ("weight_u", "weight_v", "weight_orig"),
+    ("weight_u", "weight_v", "weight_matrices"),
     ("parametrizations.weight.0._u", "parametrizations.weight.0._v", "parametrizations.weight.original"),
 )
 
@@ -62,8 +63,8 @@ def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, 
             state[key] = _value(tag, key, tuple(shape))
     for key in layout:
         for u_name, v_name, weight_name in SPECTRAL_NAMES:
-            if key.endswith(u_name):
-                prefix = key.removesuffix(u_name)
+            prefix = key.removesuffix(u_name)
+            if key.endswith(u_name) and prefix + weight_name in layout:
                 state[key], state[prefix + v_name] = _singular_vectors(f"{tag}:{key}", state[prefix + weight_name])
     return {key: state[key] for key in layout}
 

@@ -13,6 +13,7 @@ from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
+from parity_tests.harness.mutations_sagan import SAGAN_MUTATIONS, SAGAN_TRAINING_MUTATIONS
 from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, TrainingMutation
 from parity_tests.harness.mutations_whitebox import WHITEBOX_MUTATIONS, WHITEBOX_TRAINING_MUTATIONS
 from parity_tests.harness.pair import build_pair
@@ -20,14 +21,25 @@ from parity_tests.harness.published_rules import published_verdicts
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
-__all__ = ["EVERYTHING", "Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
+__all__ = ["ALL_MUTATIONS", "Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
 
-NARROW = {"ngf": 8, "ndf": 8, "n_blocks": 2, "embedding_size": 32, "channel": 8, "num_blocks": 2, "width": 8}
+NARROW = {
+    "ngf": 8,
+    "ndf": 8,
+    "n_blocks": 2,
+    "embedding_size": 32,
+    "conv_dim": 8,
+    "channel": 8,
+    "num_blocks": 2,
+    "width": 8,
+}
 MODES = ("isolated", "gradients", "accumulated")
-EVERYTHING: tuple[Mutation | TrainingMutation, ...] = (
+ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *MUTATIONS,
+    *SAGAN_MUTATIONS,
     *WHITEBOX_MUTATIONS,
     *TRAINING_MUTATIONS,
+    *SAGAN_TRAINING_MUTATIONS,
     *WHITEBOX_TRAINING_MUTATIONS,
 )
 CORRECT: tuple[Subject, ...] = (
@@ -38,6 +50,8 @@ CORRECT: tuple[Subject, ...] = (
     ("mobilefacenet", "mobilefacenet"),
     ("whitebox", "generator"),
     ("facialcartoonization", "disc_blur"),
+    ("sagan_cyclegan", "netG_A"),
+    ("sagan_cyclegan", "netD_A"),
 )
 
 
@@ -112,7 +126,7 @@ def run_mutants(
 ) -> Iterator[Outcome]:
     """Plant every bug (or those named) and yield what the checker makes of it."""
     wanted = set(names)
-    for mutation in EVERYTHING:
+    for mutation in ALL_MUTATIONS:
         if not wanted or mutation.name in wanted:
             say(mutation.name)
             yield _train(mutation, seed) if isinstance(mutation, TrainingMutation) else _network(mutation, seed)
@@ -132,6 +146,7 @@ def _modes(subject: Subject) -> tuple[str, ...]:
 
 def _train(mutation: TrainingMutation, seed: int) -> Outcome:
     setup = training_setup(seed, mutation.face, mutation.first_step, mutation.family)
+    setup = replace(setup, settings={**setup.settings, **dict(mutation.both)})
     with mutation.planted():
         verdicts = judge_all(measure_training(setup, mutation.make_step))
     return _outcome(mutation.name, mutation.what, f"{mutation.family} training", mutation.blame, verdicts, {})

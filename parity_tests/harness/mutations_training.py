@@ -27,7 +27,8 @@ class TrainingMutation:
         patch: context manager factory that is active during the comparison, or None.
         first_step: where the run starts; late enough for the learning rate to fall where that matters.
         face: whether the run needs the Face-ID term.
-        family: whose step is trained.
+        family: whose step it is.
+        both: settings of both sides.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TrainingMutation:
     first_step: int = 1
     face: bool = False
     family: str = "ugatit"
+    both: tuple[tuple[str, Any], ...] = ()
 
     def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
         """Build the MindSpore step with the bug in it."""

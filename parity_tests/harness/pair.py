@@ -14,7 +14,15 @@ from convert.registry import Part, resolve
 from parity_tests.harness.backends import Array, MindSporeSide, TorchSide
 from parity_tests.harness.capture import Pair
 
-__all__ = ["build_mindspore", "build_pair", "build_torch", "load_mindspore", "load_torch", "pair_networks"]
+__all__ = [
+    "build_mindspore",
+    "build_pair",
+    "build_torch",
+    "for_inference",
+    "load_mindspore",
+    "load_torch",
+    "pair_networks",
+]
 
 
 def build_torch(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
@@ -32,6 +40,15 @@ def load_torch(network: Any, arrays: Mapping[str, Array]) -> None:
     lacking = {name: value for name, value in state.items() if name.endswith("num_batches_tracked")}
     loaded = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     network.load_state_dict({**lacking, **loaded}, strict=True)
+
+
+def for_inference(network: Any) -> Any:
+    """Return the form of a network of either framework that draws pictures and goes into files.
+
+    That is the network itself, but for those whose spectral norm moves on every run: a copy with W / sigma folded in.
+    """
+    package = type(network).__module__.partition(".")[0]
+    return resolve(package, "spectral_wrapper.freeze")(network)
 
 
 def build_mindspore(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:

@@ -1,0 +1,324 @@
+"""SAGAN-CycleGAN: unpaired translation of 64x64 pictures with self-attention and spectral norm.
+
+Papers: CycleGAN (arXiv 1703.10593), SAGAN (arXiv 1805.08318), Spectral Normalization (arXiv 1802.05957).
+System: lzw-all-in/anime_person_translation. Domain A is anime, B are persons: netG_A turns A into B, netG_B
+turns B into A, netD_A judges A, netD_B judges B.
+
+Shape letters: N batch, C channels, H height, W width, P = H * W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import Normal, initializer
+
+from ms_models.layers import InstanceNorm2d, Tanh, require_size
+from ms_models.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
+
+__all__ = [
+    "Discriminator",
+    "Discriminator_SA",
+    "GANLoss",
+    "Generator_SA",
+    "Self_Attention",
+    "UnetGenerator",
+    "UnetSkipConnectionBlock",
+    "add_decoder",
+    "build_discriminator",
+    "build_generator",
+    "decode",
+    "encoder_layers",
+    "initialize",
+]
+
+GAN_MODES = ("sn", "sn+gp", "wgangp", "wgan", "vanilla", "lsgan")
+SA_SIDE = 64
+
+
+def initialize(network: nn.Cell) -> None:
+    """Draw the weights of all plain convolutions from N(0, 0.02), set their biases to 0.
+
+    Spectrally normalised layers keep PyTorch's own initial values, as in the source.
+    """
+    for _, layer in network.cells_and_names():
+        if isinstance(layer, nn.Conv2d | nn.Conv2dTranspose):
+            layer.weight.set_data(initializer(Normal(0.02), layer.weight.shape, layer.weight.dtype))
+            if layer.has_bias:
+                layer.bias.set_data(ops.zeros(layer.bias.shape, layer.bias.dtype))
+
+
+def conv(dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
+    """Convolution with PyTorch's order of arguments: [N, dim_in, H, W] -> [N, dim_out, H', W']."""
+    return nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, has_bias=bias)
+
+
+def conv_transpose(dim_in: int, dim_out: int, bias: bool = True) -> nn.Conv2dTranspose:
+    """Transposed convolution that doubles the side: [N, dim_in, H, W] -> [N, dim_out, 2H, 2W]."""
+    return nn.Conv2dTranspose(dim_in, dim_out, 4, 2, pad_mode="pad", padding=1, has_bias=bias)
+
+
+class Self_Attention(nn.Cell):
+    """Self-attention over all pixels, added to its input with a learned gain that starts at 0.
+
+    score[i, j] = f[:, i] . g[:, j] without scaling, softmax over j, out[c, i] = sum_j h[c, j] * attention[i, j].
+    State: gamma [1], conv_f and conv_g [C / 8, C, 1, 1], conv_h [C, C, 1, 1] and their biases.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_f = conv(channels, channels // 8, 1)
+        self.conv_g = conv(channels, channels // 8, 1)
+        self.conv_h = conv(channels, channels, 1)
+        self.gamma = Parameter(ops.zeros((1,), ms.float32))
+        self.softmax = nn.Softmax(axis=-1)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        f, g, h = pixels(self.conv_f(x)), pixels(self.conv_g(x)), pixels(self.conv_h(x))  # [N, C or C / 8, P]
+        attention = self.softmax(ops.bmm(f.swapaxes(1, 2), g))  # [N, P, P]
+        out = ops.bmm(h, attention.swapaxes(1, 2)).reshape(x.shape)
+        return self.gamma * out + x
+
+
+def pixels(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, P]."""
+    return x.reshape(x.shape[0], x.shape[1], -1)
+
+
+def encoder_layers(z_dim: int, conv_dim: int) -> list[nn.Cell]:
+    """Layers from a picture [N, 3, H, W] to a code [N, z_dim, H / 16 - 3, W / 16 - 3], all values >= 0."""
+    layers: list[nn.Cell] = []
+    dims = (3, conv_dim, conv_dim * 2, conv_dim * 4, conv_dim * 8)
+    for dim_in, dim_out in zip(dims, dims[1:], strict=False):
+        layers += [conv(dim_in, dim_out, 4, 2, 1), InstanceNorm2d(dim_out), nn.ReLU()]
+    return [*layers, conv(conv_dim * 8, z_dim, 4), nn.ReLU()]
+
+
+def add_decoder(network: nn.Cell, z_dim: int, conv_dim: int) -> None:
+    """Give a network the layers from a code to a picture: l1 to l4, last, up_attn1, up_attn2."""
+    network.l4 = _up(conv_dim * 2, conv_dim, 2, 1)
+    network.l1 = _up(z_dim, conv_dim * 8, 1, 0)
+    network.l2 = _up(conv_dim * 8, conv_dim * 4, 2, 1)
+    network.l3 = _up(conv_dim * 4, conv_dim * 2, 2, 1)
+    network.last = nn.SequentialCell(conv_transpose(conv_dim, 3), Tanh())
+    network.up_attn1 = Self_Attention(conv_dim * 2)
+    network.up_attn2 = Self_Attention(conv_dim)
+
+
+def _up(dim_in: int, dim_out: int, stride: int, padding: int) -> nn.SequentialCell:
+    layer = SpectralConvTranspose2d(dim_in, dim_out, 4, stride, padding)
+    return nn.SequentialCell(SpectralNorm(layer), InstanceNorm2d(dim_out), nn.ReLU())
+
+
+def decode(network: Any, code: Tensor) -> Tensor:
+    """Run the layers of `add_decoder`: code [N, z_dim, h, w] -> picture [N, 3, 16 (h + 3), 16 (w + 3)] in [-1, 1]."""
+    x = network.l3(network.l2(network.l1(code)))  # [N, 2 conv_dim, 4 (h + 3), 4 (w + 3)]
+    x = network.l4(network.up_attn1(x))
+    return network.last(network.up_attn2(x))
+
+
+class Generator_SA(nn.Cell):
+    """Encoder to a code of one pixel and decoder back, with self-attention at a quarter and half of the side.
+
+    Args:
+        z_dim: channels of the code.
+        conv_dim: channels of the first layer; at least 8. The source allows 64 only.
+    """
+
+    def __init__(self, z_dim: int = 100, conv_dim: int = 64) -> None:
+        super().__init__()
+        self.up_sample = nn.SequentialCell(*encoder_layers(z_dim, conv_dim))
+        add_decoder(self, z_dim, conv_dim)
+        initialize(self)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> the same shape and range.
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("SAGAN generator", x, 16, SA_SIDE)
+        return decode(self, self.up_sample(x))
+
+
+class Discriminator_SA(nn.Cell):
+    """Spectrally normalised discriminator with self-attention at an eighth and a sixteenth of the side.
+
+    Args:
+        conv_dim: channels of the first layer; at least 2. The source allows 64 only.
+    """
+
+    def __init__(self, conv_dim: int = 64) -> None:
+        super().__init__()
+        self.l4 = _down(conv_dim * 4, conv_dim * 8)
+        self.l1 = _down(3, conv_dim)
+        self.l2 = _down(conv_dim, conv_dim * 2)
+        self.l3 = _down(conv_dim * 2, conv_dim * 4)
+        self.last = nn.SequentialCell(conv(conv_dim * 8, 1, 4))
+        self.attn1 = Self_Attention(conv_dim * 4)
+        self.attn2 = Self_Attention(conv_dim * 8)
+        initialize(self)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1], sides at least 64 -> logits [N] for 64x64, else [N, h, w], one per region.
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("SAGAN discriminator", x, 1, SA_SIDE)
+        for layer in self.chain():
+            x = layer(x)
+        return x.reshape(-1) if x.shape[2:] == (1, 1) else x[:, 0]
+
+    def chain(self) -> list[nn.Cell]:
+        """The layers in the order in which they run."""
+        return [self.l1, self.l2, self.l3, self.attn1, self.l4, self.attn2, self.last]
+
+
+def _down(dim_in: int, dim_out: int) -> nn.SequentialCell:
+    return nn.SequentialCell(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), nn.LeakyReLU(0.1))
+
+
+class UnetGenerator(nn.Cell):
+    """U-Net generator: convolutions without bias, instance norm, skips by concatenation.
+
+    Paper: pix2pix (arXiv 1611.07004).
+
+    Args:
+        num_downs: times that the side is halved.
+        ngf: channels of the first layer.
+    """
+
+    def __init__(self, num_downs: int = 7, ngf: int = 64) -> None:
+        super().__init__()
+        self.num_downs = num_downs
+        block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, None)
+        for _ in range(num_downs - 5):
+            block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, block)
+        for factor in (4, 2, 1):
+            block = UnetSkipConnectionBlock(ngf * factor, ngf * factor * 2, block)
+        self.model = UnetSkipConnectionBlock(3, ngf, block, outermost=True)
+        initialize(self)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1], sides multiples of 2 ** num_downs -> the same shape and range.
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
+        return self.model(x)
+
+
+class UnetSkipConnectionBlock(nn.Cell):
+    """One level of the U-Net: halve the side, run the level inside, double the side, append to the input.
+
+    Args:
+        outer: channels of input and of what this level makes.
+        inner: channels that the level inside takes.
+        inside: the level inside; None for the innermost.
+        outermost: whether it is the first level, which ends in tanh and does not append.
+    """
+
+    def __init__(self, outer: int, inner: int, inside: UnetSkipConnectionBlock | None, outermost: bool = False) -> None:
+        super().__init__()
+        self.outermost = outermost
+        down = conv(outer, inner, 4, 2, 1, bias=False)
+        up = conv_transpose(inner * (2 if inside else 1), outer, bias=outermost)
+        layers: list[nn.Cell]
+        if outermost and inside:
+            layers = [down, inside, nn.ReLU(), up, Tanh()]
+        elif inside:
+            layers = [nn.LeakyReLU(0.2), down, InstanceNorm2d(inner), inside, nn.ReLU(), up]
+        else:
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up]
+        self.model = nn.SequentialCell(*layers, *([] if outermost else [InstanceNorm2d(outer)]))
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, outer, H, W] -> [N, 2 * outer, H, W], input first (outermost: [N, outer, H, W])."""
+        return self.model(x) if self.outermost else ops.cat((x, self.model(x)), 1)
+
+
+class Discriminator(nn.Cell):
+    """PatchGAN discriminator with instance norm; only the first and last convolution have a bias.
+
+    Paper: pix2pix (arXiv 1611.07004).
+
+    Args:
+        ndf: channels of the first layer.
+        n_layers: layers that halve the side; 3 sees patches of 70x70.
+    """
+
+    def __init__(self, ndf: int = 64, n_layers: int = 3) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        layers: list[nn.Cell] = [conv(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
+        dims = [ndf * min(2**level, 8) for level in range(n_layers + 1)]
+        for level, (dim_in, dim_out) in enumerate(zip(dims, dims[1:], strict=False), 1):
+            stride = 1 if level == n_layers else 2
+            layers += [conv(dim_in, dim_out, 4, stride, 1, bias=False), InstanceNorm2d(dim_out), nn.LeakyReLU(0.2)]
+        self.model = nn.SequentialCell(*layers, conv(dims[-1], 1, 4, 1, 1))
+        initialize(self)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1], sides at least 3 * 2 ** n_layers -> logits [N, 1, H / 2 ** n_layers - 2, ...].
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("patch discriminator", x, 1, 3 * 2**self.n_layers)
+        return self.model(x)
+
+    def chain(self) -> list[nn.Cell]:
+        """The layers in the order in which they run."""
+        return [self.model]
+
+
+class GANLoss(nn.Cell):
+    """The adversarial loss of every mode.
+
+    State: real_label and fake_label, scalars, the targets of the modes vanilla and lsgan.
+
+    Args:
+        gan_mode: "sn" hinge (arXiv 1705.02894); "sn+gp", "wgangp" (arXiv 1704.00028) and "wgan" (arXiv 1701.07875)
+            the mean logit; "vanilla" cross-entropy (arXiv 1406.2661); "lsgan" squares (arXiv 1611.04076).
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    def __init__(self, gan_mode: str = "sn") -> None:
+        super().__init__()
+        if gan_mode not in GAN_MODES:
+            raise ValueError(f"unknown gan_mode '{gan_mode}'; modes: {', '.join(GAN_MODES)}")
+        self.gan_mode = gan_mode
+        self.real_label = Parameter(Tensor(1.0, ms.float32), requires_grad=False)
+        self.fake_label = Parameter(Tensor(0.0, ms.float32), requires_grad=False)
+
+    def construct(self, logits: Tensor, real: bool = True, for_generator: bool = False) -> Tensor:
+        """Logits of any shape -> scalar: how far they are from "real" (or from "fake").
+
+        `for_generator` matters in mode "sn" alone: the hinge is for the discriminator.
+        """
+        sign = -1.0 if real else 1.0
+        if self.gan_mode == "sn" and not for_generator:
+            return ops.relu(1 + sign * logits).mean()
+        target = self.real_label if real else self.fake_label
+        if self.gan_mode == "lsgan":
+            return ((logits - target) ** 2).mean()
+        if self.gan_mode == "vanilla":  # neither overflows nor loses digits
+            return (ops.relu(logits) - logits * target + ops.log1p(ops.exp(-ops.abs(logits)))).mean()
+        return sign * logits.mean()
+
+
+def build_generator(architecture: str = "sa", **kwargs: int) -> nn.Cell:
+    """Return a generator: "sa" is Generator_SA, "unet" UnetGenerator; the rest goes to the class."""
+    return {"sa": Generator_SA, "unet": UnetGenerator}[architecture](**kwargs)
+
+
+def build_discriminator(architecture: str = "sa", **kwargs: int) -> nn.Cell:
+    """Return a discriminator: "sa" is Discriminator_SA, "patch" Discriminator; the rest goes to the class."""
+    return {"sa": Discriminator_SA, "patch": Discriminator}[architecture](**kwargs)

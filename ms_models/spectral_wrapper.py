@@ -1,0 +1,179 @@
+"""Spectral normalisation as a wrapper that moves on every forward pass; twin of `torch_ref/spectral_wrapper.py`.
+
+Paper: Spectral Normalization (arXiv 1802.05957). System: lzw-all-in/anime_person_translation.
+The weight of a transposed convolution is flattened as it lies ([in, out * k * k], not by output channel), and eval
+mode does not rest u and v. `freeze` makes a network without the wrapper, for inference.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import HeUniform, Uniform, initializer
+
+__all__ = ["SpectralConv2d", "SpectralConvTranspose2d", "SpectralNorm", "freeze", "hold", "look_ahead"]
+
+EPS = 1e-12
+
+
+def unit(vector: Tensor) -> Tensor:
+    """Return vector / (its Euclidean norm + 1e-12)."""
+    return vector / (ops.sqrt((vector * vector).sum()) + EPS)
+
+
+class SpectralConv2d(nn.Cell):
+    """Convolution that is told which weight to use; owns the raw weight and its singular vectors.
+
+    State: bias [dim_out], weight_u [dim_out], weight_v [dim_in * k * k], weight_matrices [dim_out, dim_in, k, k].
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        rest = dim_in * kernel * kernel
+        self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
+        self.weight_u = Parameter(Tensor(_random_unit(dim_out)), requires_grad=False)
+        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
+        self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (dim_out, dim_in, kernel, kernel)))
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [N, dim_in, H, W], weight as weight_matrices -> [N, dim_out, H', W']."""
+        return self.convolve(x, weight) + self.bias.reshape(1, -1, 1, 1)
+
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The linear part of the layer, without bias; shapes as in `construct`."""
+        return ops.conv2d(x, weight, None, self.stride, "pad", self.padding)
+
+
+class SpectralConvTranspose2d(nn.Cell):
+    """Transposed convolution that is told which weight to use; owns the raw weight and its singular vectors.
+
+    State: bias [dim_out], weight_u [dim_in], weight_v [dim_out * k * k], weight_matrices [dim_in, dim_out, k, k].
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.dim_in, self.dim_out, self.kernel = dim_in, dim_out, kernel
+        rest = dim_out * kernel * kernel
+        self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
+        self.weight_u = Parameter(Tensor(_random_unit(dim_in)), requires_grad=False)
+        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
+        self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (dim_in, dim_out, kernel, kernel)))
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [N, dim_in, H, W], weight as weight_matrices -> [N, dim_out, H', W']."""
+        height, width = (self.stride * (side - 1) + self.kernel - 2 * self.padding for side in x.shape[2:])
+        transpose = ops.Conv2DTranspose(self.dim_in, self.kernel, pad_mode="pad", pad=self.padding, stride=self.stride)
+        out = transpose(x, weight, (x.shape[0], self.dim_out, height, width))
+        return out + self.bias.reshape(1, -1, 1, 1)
+
+
+def _random_unit(size: int) -> np.ndarray:
+    vector = np.random.standard_normal(size)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class SpectralNorm(nn.Cell):
+    """Runs a layer with weight_matrices / sigma, after one power iteration.
+
+    sigma = u . (W v), W being the weight flattened to [shape[0], rest]; the gradient flows through sigma with u and
+    v constant.
+
+    Attributes:
+        module: the layer.
+        moving: False uses the stored u and v without a power iteration.
+        calls_ahead: power iterations after which u and v are taken for the gradient of sigma (not its value). The
+            source swaps the vectors under the graph, so there a forward pass is differentiated with the vectors
+            that the last pass before backward left; 0 differentiates it as it was computed.
+    """
+
+    def __init__(self, module: SpectralConv2d | SpectralConvTranspose2d) -> None:
+        super().__init__()
+        self.module = module
+        self.moving = True
+        self.calls_ahead = 0
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
+        return self.module(x, self.normalized_weight())
+
+    def normalized_weight(self) -> Tensor:
+        """Return weight_matrices / sigma; moves u and v first."""
+        weight = self.module.weight_matrices
+        matrix = weight.reshape(weight.shape[0], -1)  # [shape[0], rest]
+        fixed = ops.stop_gradient(matrix)
+        u, v = self.module.weight_u, self.module.weight_v
+        if self.moving:
+            u, v = iterate(fixed, u)
+            ops.assign(self.module.weight_u, u)
+            ops.assign(self.module.weight_v, v)
+        sigma = _bilinear(u, matrix, v)
+        if self.calls_ahead:
+            value = ops.stop_gradient(sigma)
+            for _ in range(self.calls_ahead):
+                u, v = iterate(fixed, u)
+            late = _bilinear(u, matrix, v)
+            sigma = late + (value - ops.stop_gradient(late))
+        return weight / sigma
+
+
+def iterate(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the next singular vectors u [rows] and v [columns] of a matrix, one power iteration after u."""
+    v = unit(ops.matmul(matrix.T, u))
+    return unit(ops.matmul(matrix, v)), v
+
+
+def _bilinear(u: Tensor, matrix: Tensor, v: Tensor) -> Tensor:
+    return ops.matmul(ops.stop_gradient(u), ops.matmul(matrix, ops.stop_gradient(v)))
+
+
+def look_ahead(network: nn.Cell, calls: int) -> None:
+    """Set `calls_ahead` of every spectrally normalised layer of a network."""
+    for _, layer in network.cells_and_names():
+        if isinstance(layer, SpectralNorm):
+            layer.calls_ahead = calls
+
+
+def hold(network: nn.Cell, held: bool = True) -> None:
+    """Keep u and v of every spectrally normalised layer where they are, or let them move again."""
+    for _, layer in network.cells_and_names():
+        if isinstance(layer, SpectralNorm):
+            layer.moving = not held
+
+
+def freeze(network: nn.Cell) -> nn.Cell:
+    """Return a network whose output depends on its input alone: plain layers with the weight W / sigma.
+
+    The weight is the one that the next forward pass would use, that is after one power iteration: files whose
+    stored vectors never moved (saved under DataParallel) give what their network was trained with. A network
+    without the wrapper is returned as it is; otherwise the copy shares nothing with `network`.
+    """
+    cells = dict(network.cells_and_names())
+    if not any(isinstance(layer, SpectralNorm) for layer in cells.values()):
+        return network
+    frozen = copy.deepcopy(network)
+    for layer in list(dict(frozen.cells_and_names()).values()):
+        for name, child in layer.name_cells().items():
+            if isinstance(child, SpectralNorm):
+                plain = _plain(child)
+                if isinstance(layer, nn.SequentialCell):
+                    layer[int(name)] = plain
+                else:
+                    setattr(layer, name, plain)
+    return frozen
+
+
+def _plain(layer: SpectralNorm) -> nn.Cell:
+    inner = layer.module
+    weight = layer.normalized_weight()
+    transposed = isinstance(inner, SpectralConvTranspose2d)
+    kind = nn.Conv2dTranspose if transposed else nn.Conv2d
+    dim_in, dim_out = weight.shape[:2] if transposed else weight.shape[1::-1]
+    plain = kind(dim_in, dim_out, weight.shape[2], inner.stride, pad_mode="pad", padding=inner.padding, has_bias=True)
+    plain.weight.set_data(weight)
+    plain.bias.set_data(Tensor(inner.bias.asnumpy()))
+    return plain.set_train(layer.training)
