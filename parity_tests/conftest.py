@@ -26,6 +26,16 @@ SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
     ("photo2cartoon", "disLA"): {"input_nc": 3, "ndf": 8, "n_layers": 5},
     ("ugatit", "genA2B"): {"input_nc": 3, "output_nc": 3, "ngf": 8, "n_blocks": 2, "img_size": 256, "light": True},
     ("mobilefacenet", "mobilefacenet"): {"embedding_size": 64},
+    ("cyclegan", "G_A"): {
+        "architecture": "resnet",
+        "input_nc": 3,
+        "output_nc": 3,
+        "ngf": 8,
+        "n_blocks": 2,
+        "norm": "instance",
+        "dropout": False,
+    },
+    ("cyclegan", "D_A"): {"architecture": "patch", "input_nc": 3, "ndf": 8, "n_layers": 3, "norm": "instance"},
 }
 
 
@@ -38,7 +48,7 @@ def _two_threads() -> None:
 
 def small_part(family: str, part: str) -> tuple[Part, dict[str, Any]]:
     """A registry part with a small configuration of the same kind."""
-    kind = {"genB2A": "genA2B", "disGB": "disGA", "disLB": "disLA"}.get(part, part)
+    kind = {"genB2A": "genA2B", "disGB": "disGA", "disLB": "disLA", "G_B": "G_A", "D_B": "D_A"}.get(part, part)
     kwargs = SMALL.get((family, kind)) or SMALL["photo2cartoon", kind]
     return part_named(family_named(family), part), kwargs
 

@@ -11,21 +11,39 @@ BUILD = {
     "BatchNorm1d": lambda lib: lib.nn.BatchNorm1d(4),
     "BatchNorm2d": lambda lib: lib.nn.BatchNorm2d(4),
     "PReLU": lambda lib: lib.nn.PReLU(4),
+    "ConvTranspose2d": lambda lib: (
+        lib.nn.ConvTranspose2d(3, 4, 4) if lib.__name__ == "torch" else lib.nn.Conv2dTranspose(3, 4, 4, has_bias=True)
+    ),
+}
+OWN = {
+    "SameConvTranspose2d": ("cyclegan_zoo_layers", (3, 4, True)),
+    "ZooInstanceNorm2d": ("cyclegan_zoo_layers", (4,)),
 }
 
 
 def _own(package: str, name: str):
     from importlib import import_module
 
-    layers = import_module(f"{package}.layers")
+    file, arguments = OWN.get(name, ("layers", (4,)))
+    layers = import_module(f"{package}.{file}")
+    if name == "InstanceNorm2d":
+        return _affine(package)
     if not name.endswith(SPECTRAL_NORM):
-        return getattr(layers, name)(4)
+        return getattr(layers, name)(*arguments)
     kind = name.removesuffix(SPECTRAL_NORM)
     if package == "torch_ref":
         import torch
 
         return layers.spectral_norm(torch.nn.Conv2d(3, 4, 3) if kind == "Conv2d" else torch.nn.Linear(3, 4))
     return layers.SpectralNormConv2d(3, 4, 3) if kind == "Conv2d" else layers.SpectralNormLinear(3, 4)
+
+
+def _affine(package: str):
+    import torch
+
+    from ms_models.layers import InstanceNorm2d
+
+    return (torch.nn.InstanceNorm2d if package == "torch_ref" else InstanceNorm2d)(4, affine=True)
 
 
 def _torch_layer(rule):

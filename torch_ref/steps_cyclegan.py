@@ -112,6 +112,7 @@ class CycleGanStep:
         self.pools = {domain: ImagePool(settings.pool_size, self.random) for domain in "AB"}
         zoo = isinstance(networks["D_A"], Discriminator)
         self.judges = {"A": "D_A", "B": "D_B"} if zoo else {"A": "D_B", "B": "D_A"}
+        self.judged_order = ("fake", "real") if zoo else ("real", "fake")  # matters to running statistics only
         self.optimizers = {"G": self._adam(GENERATORS), "D": self._adam(DISCRIMINATORS)}
 
     def _adam(self, parts: tuple[str, ...]) -> torch.optim.Adam:
@@ -176,8 +177,9 @@ class CycleGanStep:
         terms: dict[str, Tensor] = {}
         for domain in ("B", "A"):
             judge = self.judges[domain]
-            for kind, images in (("real", reals[domain]), ("fake", fakes[domain])):
-                logit = self.networks[judge](images)
+            images = {"real": reals[domain], "fake": fakes[domain]}
+            for kind in self.judged_order:
+                logit = self.networks[judge](images[kind])
                 terms[f"D.{judge[2:]}.{kind}"] = gan_loss(logit, kind == "real", self.settings.gan_mode)
         return terms
 

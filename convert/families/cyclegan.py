@@ -151,7 +151,7 @@ CYCLEGAN = Family(
         settings="steps_cyclegan.CycleGanSettings",
         phases={"G": ("G_A", "G_B"), "D": ("D_A", "D_B")},
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
-        side=32,
+        side=64,
     ),
     styles={"junyanz": to_junyanz, "zoo": to_zoo},
 )

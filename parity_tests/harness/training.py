@@ -20,6 +20,7 @@ from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.tolerances import FLOAT64_RELATIVE
 
 __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
 
@@ -118,10 +119,12 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
         wanted = truth.step(first, second)
         references = [one.step(first, second) for one in controls]
         found = port.step(first, second)
+        largest = _largest_moments(wanted)
         for phase in setup.training.phases:
             for key, value in wanted.items():
                 if key[0] == phase:
-                    yield _measurement(number, key, order, value, [one[key] for one in references], found.get(key))
+                    noises, scale = [one[key] for one in references], _scale(key, value, largest)
+                    yield _measurement(number, key, order, value, noises, found.get(key), scale)
                     order += 1
 
 
@@ -129,12 +132,32 @@ Key = tuple[str, str, str, str]  # phase, kind, layer, tensor
 Results = dict[Key, Array]
 
 
+def _largest_moments(results: Results) -> dict[tuple[str, str], float]:
+    """(phase, "mean" or "square") -> size of the largest of Adam's moments."""
+    found: dict[tuple[str, str], float] = {}
+    for (phase, group, _, tensor), value in results.items():
+        if group == "moments":
+            kind = tensor.partition(" ")[0]
+            found[phase, kind] = max(found.get((phase, kind), 0.0), rms(value))
+    return found
+
+
+def _scale(key: Key, value: Array, largest: Mapping[tuple[str, str], float]) -> float:
+    """Size on which a tensor is judged: its own; for Adam's moments of a gradient that is zero but for rounding, such
+    as that of a bias before an instance norm, the size of the phase's largest.
+    """
+    kind = key[3].partition(" ")[0]
+    top = largest.get((key[0], kind), 0.0) if key[1] == "moments" else 0.0
+    nothing = FLOAT64_RELATIVE ** (2 if kind == "square" else 1)
+    return top if rms(value) < nothing * top else rms(value)
+
+
 def _measurement(
-    number: int, key: Key, order: int, truth: Array, references: Sequence[Array], port: Array | None
+    number: int, key: Key, order: int, truth: Array, references: Sequence[Array], port: Array | None, scale: float
 ) -> Measurement:
     phase, kind, layer, tensor = key
     head = Measurement("training", f"step {number}", layer, f"{PHASES.get(phase, phase)} {kind}", tensor, order)
-    return measure(head, truth, references, port, rms(truth))
+    return measure(head, truth, references, port, scale)
 
 
 class _Run(ABC):
