@@ -87,16 +87,19 @@ def to_zoo(part: str, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) ->
     reasons = list(_obstacles(kwargs, arrays))
     if reasons:
         raise InputError(f"{part} cannot be put into the model zoo's network: {'; '.join(reasons)}")
+    kept = {name: value for name, value in arrays.items() if name not in _without_bias(kwargs)}
+    notes = [f"left out {', '.join(_without_bias(kwargs))}, which are zero"]
     norms = {} if kwargs["norm"] == "batch" else TO_ZOO
     norm = "batch" if kwargs["norm"] == "batch" else "instance"
     if architecture == "patch":
         wanted = {"ndf": kwargs["ndf"], "n_layers": kwargs["n_layers"], "slope": SLOPE, "norm": norm}
-        tensors = _renamed(arrays, _discriminator_layers(kwargs["n_layers"]), norms)
-        notes = (f"{part} judges the domain that the model zoo's {OTHER_JUDGE[part]} judges, and is called so",)
-        return Translated(OTHER_JUDGE[part], {"architecture": "zoo_patch", **wanted}, tensors, NEUTRAL, notes)
-    wanted = {name: kwargs[name] for name in ("num_downs", "ngf", "dropout")}
-    tensors = _swapped(_renamed(arrays, {}, norms))
-    return Translated(part, {"architecture": "zoo_unet", **wanted, "norm": norm}, tensors, NEUTRAL, (SWAPPED,))
+        tensors = _renamed(kept, _discriminator_layers(kwargs["n_layers"]), norms)
+        notes.append(f"{part} judges the domain that the model zoo's {OTHER_JUDGE[part]} judges, and is called so")
+        return Translated(OTHER_JUDGE[part], {"architecture": "zoo_patch", **wanted}, tensors, NEUTRAL, tuple(notes))
+    sizes = {name: kwargs[name] for name in ("num_downs", "ngf", "dropout")}
+    tensors = _swapped(_renamed(kept, {}, norms))
+    wanted = {"architecture": "zoo_unet", **sizes, "norm": norm}
+    return Translated(part, wanted, tensors, NEUTRAL, (*notes, SWAPPED))
 
 
 def _obstacles(kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Iterator[str]:
