@@ -13,22 +13,30 @@ from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
+from parity_tests.harness.mutations_cyclegan import CYCLEGAN_MUTATIONS
 from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, TrainingMutation
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.published_rules import published_verdicts
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
-__all__ = ["Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
+__all__ = ["ALL_MUTATIONS", "Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
 
 NARROW = {"ngf": 8, "ndf": 8, "n_blocks": 2, "embedding_size": 32}
 MODES = ("isolated", "gradients", "accumulated")
+ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
+    *MUTATIONS,
+    *CYCLEGAN_MUTATIONS,
+    *TRAINING_MUTATIONS,
+)
 CORRECT: tuple[Subject, ...] = (
     ("ugatit", "genA2B"),
     ("photo2cartoon", "disLA"),
     ("photo2cartoon", "disGA"),
     ("photo2cartoon", "genA2B"),
     ("mobilefacenet", "mobilefacenet"),
+    ("cyclegan", "G_A"),
+    ("cyclegan", "D_A"),
 )
 
 
@@ -78,6 +86,7 @@ def compare_subject(
         The verdicts, and what the published rules say about the network's first output.
     """
     part, kwargs = small_kwargs(subject)
+    kwargs = dict(mutation.kwargs) if mutation and mutation.kwargs else kwargs
     plan = build_plan(part, kwargs)
     state = formula_state(f"mutants{seed}/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
     port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
@@ -103,8 +112,7 @@ def run_mutants(
 ) -> Iterator[Outcome]:
     """Plant every bug (or those named) and yield what the checker makes of it."""
     wanted = set(names)
-    everything: tuple[Mutation | TrainingMutation, ...] = (*MUTATIONS, *TRAINING_MUTATIONS)
-    for mutation in everything:
+    for mutation in ALL_MUTATIONS:
         if not wanted or mutation.name in wanted:
             say(mutation.name)
             yield _train(mutation, seed) if isinstance(mutation, TrainingMutation) else _network(mutation, seed)
