@@ -118,6 +118,7 @@ RECORDED_LEVELS = 2
 # to 3.3 %, another matte network keeps or drops veils and collars (mean overlap 0.93).
 CROP_SIDE_SHARE = 0.05
 MATTE_OVERLAP = 0.9
+
 # Float64 against training steps that the original ran in float32 only, relative, by step: the first step's losses are
 # one forward pass (6e-7 seen, 3e-6 in the norms of weights that it moved); Adam then turns rounding into whole steps
 # for weights with tiny gradients (4e-5 seen).

@@ -38,18 +38,13 @@ class ZooInstanceNorm2d(nn.Module):
             values in train mode.
     """
 
-    moving_mean: Tensor
-    moving_variance: Tensor
-    gamma: Tensor
-    beta: Tensor
-
     def __init__(self, num_features: int, reference_exact: bool = False) -> None:
         super().__init__()
         self.eps, self.reference_exact = 1e-5, reference_exact
-        self.register_buffer("moving_mean", torch.zeros(num_features))
-        self.register_buffer("moving_variance", torch.ones(num_features))
-        self.register_buffer("gamma", torch.ones(num_features))
-        self.register_buffer("beta", torch.zeros(num_features))
+        self.moving_mean = nn.Buffer(torch.zeros(num_features))
+        self.moving_variance = nn.Buffer(torch.ones(num_features))
+        self.gamma = nn.Buffer(torch.ones(num_features))
+        self.beta = nn.Buffer(torch.zeros(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""

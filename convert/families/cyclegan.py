@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_kwargs, zoo_generator_kwargs
-from convert.registry import Alias, Family, Kwargs, Part, Shapes, Training
+from convert.registry import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
 
-__all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs"]
+__all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs", "side_of_unet"]
 
 # PyTorch before 0.4 stored running statistics of every instance norm, and its networks never read them.
 OLD_FILE = Alias(
@@ -97,6 +97,11 @@ def _smallest_generator(kwargs: Mapping[str, Any]) -> int:
     return 32 if kwargs.get("architecture") == "zoo_depth_resnet" else 16
 
 
+def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
+    """The one side at which a U-Net's innermost level has one pixel, as in training; None for other networks."""
+    return 2 ** int(kwargs["num_downs"]) if "num_downs" in kwargs else None
+
+
 def _generator(name: str) -> Part:
     return Part(
         name=name,
@@ -125,7 +130,7 @@ def _discriminator(name: str) -> Part:
         kwargs={"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3, "norm": "instance"},
         infer=discriminator_kwargs,
         input_shape=(1, 3, 256, 256),
-        smallest=lambda kwargs: 3 * 2 ** kwargs["n_layers"],
+        smallest=lambda kwargs: 3 * 2 ** int(kwargs.get("n_layers", 3)),
         outputs=("logit",),
         aliases=(OLD_FILE, Alias("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
     )
@@ -153,5 +158,6 @@ CYCLEGAN = Family(
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
         side=64,
     ),
+    cartoonize=Cartoonize(part="G_A", multiple=8, fixed_side=side_of_unet),
     styles={"junyanz": to_junyanz, "zoo": to_zoo},
 )
