@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import Array, file_format, sha256_of, tensor_sha256, write_checkpoint
+from convert.files import Array, Entry, file_format, sha256_of, tensor_sha256, write_checkpoint
 from convert.identify import Network, identify, open_source
 from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
-from convert.plan import Row, TensorSpec
+from convert.plan import Row, TensorSpec, build_plan
+from convert.registry import part_named
 
-__all__ = ["Conversion", "convert_file", "load_networks", "mindspore_arrays", "require_finite", "torch_arrays"]
+__all__ = [
+    "Conversion",
+    "convert_file",
+    "in_style",
+    "load_networks",
+    "mindspore_arrays",
+    "require_finite",
+    "torch_arrays",
+]
 
 Progress = Callable[[int, int, str], None]
 
@@ -68,6 +78,7 @@ def convert_file(
     part: str | None = None,
     names: str | None = None,
     progress: Progress | None = None,
+    style: str | None = None,
 ) -> Conversion:
     """Convert a checkpoint; the direction follows from the suffixes.
 
@@ -78,6 +89,7 @@ def convert_file(
         part: convert only this network, or None for all.
         names: "torch" or "mindspore" for a .safetensors target; default: as the source has them.
         progress: called as (tensors done, tensors in all, name).
+        style: system of the family whose networks are to be written, see `in_style`; default: as in the source.
 
     Returns:
         The files written and what they hold.
@@ -92,6 +104,8 @@ def convert_file(
     checkpoint = open_source(source)
     verify_ledger(checkpoint)
     networks = identify(checkpoint, family, part)
+    if style:
+        networks = [in_style(network, style) for network in networks]
     side = _side(target, checkpoint.format, networks, names)
     for network in networks:
         require_finite(network)
@@ -119,6 +133,45 @@ def _source_facts(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         return {"file": path.name, "format": kind}
     return {"file": path.name, "format": kind, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def in_style(network: Network, style: str) -> Network:
+    """Return the network as one of another system of its family, e.g. a junyanz CycleGAN as the model zoo's.
+
+    Raises:
+        InputError: the family has no such system, or the network is not the same function there.
+    """
+    translate = network.family.styles.get(style)
+    if translate is None:
+        known = ", ".join(network.family.styles) or "none"
+        raise InputError(f"{network.family.name} has no style '{style}'; its styles: {known}")
+    done = translate(network.part.name, network.kwargs, torch_arrays(network))
+    part = part_named(network.family, done.part)
+    plan = build_plan(part, done.kwargs)
+    arrays = {name: value for name, (_, value) in done.tensors.items()}
+    sources = {name: network.file_names[source] for name, (source, _) in done.tensors.items()}
+    for row in plan.rows:
+        value = done.filled.get(row.torch, done.filled.get(row.torch.rpartition(".")[2]))
+        if row.torch not in arrays and value is not None:
+            arrays[row.torch] = np.full(row.spec.shape, value, row.spec.dtype)
+            sources[row.torch] = "(none: has no effect)"
+    entries = {
+        name: Entry(TensorSpec(value.shape, value.dtype.name), partial(_as_is, value)) for name, value in arrays.items()
+    }
+    plan.require({name: entry.spec for name, entry in entries.items()}, f"{network.path}: as {style}")
+    return replace(
+        network,
+        part=part,
+        kwargs=done.kwargs,
+        plan=plan,
+        tensors={row.torch: entries[row.torch] for row in plan.rows if row.torch in entries},
+        file_names=sources,
+        notes=(*network.notes, *done.notes),
+    )
+
+
+def _as_is(value: Array) -> Array:
+    return value
 
 
 class _Counter:

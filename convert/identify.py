@@ -305,8 +305,8 @@ def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str],
     for layer_type, values in alias.neutral:
         for key, original in names.items():
             layer, _, leaf = key.rpartition(".")
+            ours = leaf in dict(values) and plan.layer_types.get(layer) == layer_type
             value = dict(values).get(leaf)
-            ours = value is not None and plan.layer_types.get(layer) == layer_type
-            if ours and bool(np.all(checkpoint.tensors[original].read() == value)):
+            if ours and (value is None or bool(np.all(checkpoint.tensors[original].read() == value))):
                 neutral.add(key)
     return neutral

@@ -39,15 +39,19 @@ _PARAMETRIZED = {
     "parametrizations.weight.0._u": "weight_u",
     "parametrizations.weight.0._v": "weight_v",
 }
+_STORED_NORM = {name: name for name in ("moving_mean", "moving_variance", "gamma", "beta")}
 _SPECTRAL = {name: name for name in ("bias", "weight_orig", "weight_u", "weight_v")}
 _MATRICES = {name: name for name in ("bias", "weight_u", "weight_v", "weight_matrices")}
 
 LAYER_RULES: tuple[LayerRule, ...] = (
     LayerRule("Conv2d", "Conv2d", _SAME),
     LayerRule("ConvTranspose2d", "Conv2dTranspose", _SAME),
+    LayerRule("SameConvTranspose2d", "SameConvTranspose2d", _SAME),
     LayerRule("Linear", "Dense", _SAME),
     LayerRule("BatchNorm1d", "BatchNorm1d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
     LayerRule("BatchNorm2d", "BatchNorm2d", _BATCH_NORM, frozenset({"num_batches_tracked"})),
+    LayerRule("InstanceNorm2d", "InstanceNorm2d", {"weight": "gamma", "bias": "beta"}),
+    LayerRule("ZooInstanceNorm2d", "ZooInstanceNorm2d", _STORED_NORM),
     LayerRule("PReLU", "PReLU", {"weight": "w"}),
     LayerRule("Conv2d" + SPECTRAL_NORM, "SpectralNormConv2d", _SPECTRAL),
     LayerRule("ParametrizedConv2d", "ParametrizedConv2d", _PARAMETRIZED),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from convert.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,18 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alias",
+    "Array",
     "Cartoonize",
     "Family",
     "FrozenNetwork",
     "Part",
     "Shapes",
+    "Style",
     "Training",
+    "Translated",
     "families",
     "family_named",
     "part_named",
     "resolve",
 ]
 
+Array = NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
 Kwargs = dict[str, Any]
 
@@ -38,8 +44,9 @@ class Alias:
         name: the system whose files are meant.
         renames: (pattern, replacement) pairs, file name -> PyTorch name.
         neutral: tensors of layers the reference does not have, as (layer type of the reference at that
-            place, name -> value with which the tensor has no effect). Files whose tensors hold exactly
-            these values lose nothing when they are left out; any other value is refused.
+            place, name -> value with which the tensor has no effect, or None where it never has one). Files
+            whose tensors hold exactly these values lose nothing when they are left out; any other value is
+            refused.
         refusals: (pattern of an unexpected name, reason) pairs that explain a refusal.
         prepare: tensors of the file -> the same under the same names with the values that the reference needs, e.g.
             kernels in PyTorch's order of axes; None when the file is not of this system.
@@ -49,7 +56,7 @@ class Alias:
 
     name: str
     renames: tuple[tuple[str, str], ...] = ()
-    neutral: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
+    neutral: tuple[tuple[str, tuple[tuple[str, float | None], ...]], ...] = ()
     refusals: tuple[tuple[str, str], ...] = ()
     prepare: Callable[[Mapping[str, Entry]], Mapping[str, Entry] | None] | None = None
     unused: tuple[str, ...] = ()
@@ -79,6 +86,27 @@ class Part:
     smallest: Callable[[Mapping[str, Any]], int]
     outputs: tuple[str, ...]
     aliases: tuple[Alias, ...] = ()
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A network put into another system's network that is the same function.
+
+    Attributes:
+        part, kwargs: what it has become.
+        tensors: PyTorch name there -> (name in the source, values).
+        filled: full name, or its last part -> value of tensors that only the other network has.
+        notes: what was changed or left out, for the ledger and the user.
+    """
+
+    part: str
+    kwargs: Mapping[str, Any]
+    tensors: Mapping[str, tuple[str, Array]]
+    filled: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Style = Callable[[str, Mapping[str, Any], Mapping[str, Array]], Translated]
 
 
 @dataclass(frozen=True)
@@ -174,6 +202,8 @@ class Family:
         training: how it is trained, None where it is not.
         cartoonize: how its generator is fed with photos, None where it has none.
         flat_file: whether its PyTorch file is one state dict with names such as netG_A.l1.0.bias, not one per part.
+        styles: name of a system of this family -> what puts a network (part, constructor arguments, PyTorch
+            name -> values) into that system's, or raises InputError with the reasons why it cannot be.
     """
 
     name: str
@@ -186,6 +216,7 @@ class Family:
     training: Training | None = None
     cartoonize: Cartoonize | None = None
     flat_file: bool = False
+    styles: Mapping[str, Style] = field(default_factory=dict)
 
 
 def families() -> tuple[Family, ...]:

@@ -32,6 +32,8 @@ __all__ = [
     "Upsample",
     "channel_max",
     "channel_mean",
+    "conv2d",
+    "conv_transpose2d",
     "mix_instance_and_layer",
     "require_size",
     "upsample_nearest",
@@ -89,15 +91,24 @@ def upsample_nearest(x: Tensor, factor: int) -> Tensor:
 
 
 class InstanceNorm2d(nn.Cell):
-    """Instance norm without parameters or running statistics: biased variance of the current input."""
+    """Instance norm without running statistics: biased variance of the current input.
 
-    def __init__(self, num_features: int, eps: float = EPS) -> None:
+    State: gamma and beta [C] where `affine`, else none.
+    """
+
+    def __init__(self, num_features: int, eps: float = EPS, affine: bool = False) -> None:
         super().__init__()
-        self.num_features, self.eps = num_features, eps
+        self.num_features, self.eps, self.affine = num_features, eps, affine
+        if affine:
+            self.gamma = Parameter(ops.ones(num_features, ms.float32))
+            self.beta = Parameter(ops.zeros(num_features, ms.float32))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        return normalize(x, 2, self.eps)
+        normal = normalize(x, 2, self.eps)
+        if self.affine:
+            normal = normal * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1)
+        return normal
 
 
 class Upsample(nn.Cell):
@@ -311,6 +322,23 @@ class SpectralNormLinear(SpectralNorm):
         """[N, dim_in] -> [N, dim_out]."""
         out = ops.matmul(x, self.normalized_weight().T)
         return out if self.bias is None else out + self.bias
+
+
+def conv2d(dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
+    """Return a convolution with zero padding; arguments and defaults are PyTorch's."""
+    return nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, has_bias=bias)
+
+
+def conv_transpose2d(
+    dim_in: int, dim_out: int, kernel: int, stride: int, padding: int, output_padding: int = 0, bias: bool = True
+) -> nn.Conv2dTranspose:
+    """Return a transposed convolution; arguments are PyTorch's.
+
+    MindSpore's own output_padding leaves zeros in the last rows and columns, so the padding is made smaller there
+    instead, which is the same by definition.
+    """
+    sides = (padding, padding - output_padding) * 2
+    return nn.Conv2dTranspose(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=sides, has_bias=bias)
 
 
 def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: int | None = None) -> None:

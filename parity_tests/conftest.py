@@ -50,6 +50,16 @@ SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
     ("dtn", "decoder"): {"z_dim": 100, "conv_dim": 8},
     ("dtn", "net_D"): {"conv_dim": 8},
     ("dtn", "criterionGAN"): {"gan_mode": "sn"},
+    ("cyclegan", "G_A"): {
+        "architecture": "resnet",
+        "input_nc": 3,
+        "output_nc": 3,
+        "ngf": 8,
+        "n_blocks": 2,
+        "norm": "instance",
+        "dropout": False,
+    },
+    ("cyclegan", "D_A"): {"architecture": "patch", "input_nc": 3, "ndf": 8, "n_layers": 3, "norm": "instance"},
 }
 
 
@@ -62,7 +72,7 @@ def _two_threads() -> None:
 
 def small_part(family: str, part: str) -> tuple[Part, dict[str, Any]]:
     """A registry part with a small configuration of the same kind."""
-    kind = {"genB2A": "genA2B", "disGB": "disGA", "disLB": "disLA"}.get(part, part)
+    kind = {"genB2A": "genA2B", "disGB": "disGA", "disLB": "disLA", "G_B": "G_A", "D_B": "D_A"}.get(part, part)
     kwargs = SMALL.get((family, kind)) or SMALL["photo2cartoon", kind]
     return part_named(family_named(family), part), kwargs
 

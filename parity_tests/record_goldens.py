@@ -33,6 +33,16 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "kwargs": {"input_nc": 3, "output_nc": 3, "ngf": 8, "n_blocks": 2, "img_size": 256, "light": True},
         "shape": [2, 16, 24],
     },
+    "cyclegan/G_A/resnet": {
+        "kwargs": {"architecture": "resnet", "ngf": 8, "n_blocks": 2, "norm": "affine instance"},
+        "shape": [2, 16, 24],
+    },
+    "cyclegan/G_A/train": {
+        "kwargs": {"architecture": "unet", "ngf": 4, "num_downs": 5, "norm": "batch"},
+        "shape": [2, 32, 64],
+    },
+    "cyclegan/G_B/zoo": {"kwargs": {"architecture": "zoo_depth_resnet", "ngf": 4, "n_blocks": 7}, "shape": [2, 32, 40]},
+    "cyclegan/D_A/train": {"kwargs": {"architecture": "patch", "ndf": 8, "norm": "batch"}, "shape": [2, 32, 40]},
     "mobilefacenet/mobilefacenet/eval": {"kwargs": {"embedding_size": 64}, "shape": [2, 112, 112]},
     **{
         f"{family}/generator/{form}": {

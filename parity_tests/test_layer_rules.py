@@ -20,6 +20,8 @@ OWN = {
     "SpectralConvTranspose2d": ("spectral_wrapper", (3, 4, 4)),
     "Self_Attention": ("sagan_cyclegan", (8,)),
     "GANLoss": ("sagan_cyclegan", ("sn",)),
+    "SameConvTranspose2d": ("cyclegan_zoo_layers", (3, 4, True)),
+    "ZooInstanceNorm2d": ("cyclegan_zoo_layers", (4,)),
 }
 
 
@@ -38,6 +40,8 @@ def _own(package: str, name: str):
 
     if name == "ParametrizedConv2d":
         return _parametrized(package)
+    if name == "InstanceNorm2d":
+        return _affine(package)
     file, arguments = OWN.get(name, ("layers", (4,)))
     layers = import_module(f"{package}.{file}")
     if not name.endswith(SPECTRAL_NORM):
@@ -48,6 +52,14 @@ def _own(package: str, name: str):
 
         return layers.spectral_norm(torch.nn.Conv2d(3, 4, 3) if kind == "Conv2d" else torch.nn.Linear(3, 4))
     return layers.SpectralNormConv2d(3, 4, 3) if kind == "Conv2d" else layers.SpectralNormLinear(3, 4)
+
+
+def _affine(package: str):
+    import torch
+
+    from ms_models.layers import InstanceNorm2d
+
+    return (torch.nn.InstanceNorm2d if package == "torch_ref" else InstanceNorm2d)(4, affine=True)
 
 
 def _torch_layer(rule):

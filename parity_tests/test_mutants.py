@@ -4,7 +4,7 @@ import pytest
 
 from parity_tests.harness.mutants import ALL_MUTATIONS, compare_subject, false_alarms, run_mutants
 
-QUICK = (("ugatit", "genA2B"), ("photo2cartoon", "disLA"))
+QUICK = (("ugatit", "genA2B"), ("photo2cartoon", "disLA"), ("cyclegan", "D_A"))
 CAUSES = {
     "biased-variance": "biased variance",
     "adalin-eps-x10": "epsilon",

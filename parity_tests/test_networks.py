@@ -24,6 +24,9 @@ SIZES = [
     ("ugatit", "genA2B", {}, (2, 20, 36)),
     ("ugatit", "genA2B", {"light": False, "img_size": 24}, (2, 24, 24)),
     ("mobilefacenet", "mobilefacenet", {}, (3, 112, 112)),
+    ("cyclegan", "G_A", {}, (2, 20, 36)),
+    ("cyclegan", "G_A", {}, (1, 17, 22)),
+    ("cyclegan", "D_A", {}, (2, 24, 57)),
 ]
 
 
@@ -70,6 +73,8 @@ def test_both_sides_agree_at_many_sizes(family, part, changes, shape, training):
         ("photo2cartoon", "disLA", {}, (1, 24, 23), "at least 24"),
         ("ugatit", "genA2B", {}, (1, 18, 20), "at least 8 and multiples of 4"),
         ("mobilefacenet", "mobilefacenet", {}, (1, 128, 128), "exactly 112x112"),
+        ("cyclegan", "G_A", {}, (1, 4, 32), "at least 8"),
+        ("cyclegan", "D_A", {}, (1, 23, 32), "at least 24"),
     ],
 )
 def test_sizes_that_cannot_run_are_refused_alike_with_the_allowed_ones(family, part, changes, shape, allowed):
@@ -90,6 +95,8 @@ def test_sizes_that_cannot_run_are_refused_alike_with_the_allowed_ones(family, p
         ("photo2cartoon", "disLA", (2, 24, 24)),
         ("ugatit", "genA2B", (1, 16, 16)),
         ("mobilefacenet", "mobilefacenet", (1, 112, 112)),
+        ("cyclegan", "G_A", (2, 16, 20)),
+        ("cyclegan", "D_A", (2, 24, 24)),
     ],
 )
 @pytest.mark.parametrize("training", [False, True])

@@ -26,6 +26,7 @@ __all__ = [
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
     "LOSS_SCALE_FLOOR",
+    "RECORDED_FLOAT32_STEPS",
     "TENSORFLOW_ABSOLUTE",
     "TIED_GRADIENT",
     "TIED_SHARE",
@@ -147,3 +148,8 @@ TENSORFLOW_ABSOLUTE = 1e-5
 # recording's own rounding is 7.7e-6 and 4.3e-5.
 WHITEBOX_RAW = 2e-5
 WHITEBOX_FILTERED = 1e-4
+
+# Float64 against training steps that the original ran in float32 only, relative, by step: the first step's losses are
+# one forward pass (6e-7 seen, 3e-6 in the norms of weights that it moved); Adam then turns rounding into whole steps
+# for weights with tiny gradients (4e-5 seen).
+RECORDED_FLOAT32_STEPS = (5e-6, 2e-4, 2e-4)

@@ -30,6 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--family", help="family of SRC (default: found by its tensors)")
     parser.add_argument("--part", default="all", help="one network, e.g. genA2B (default: all)")
     parser.add_argument("--names", choices=("torch", "mindspore"), help="names in a .safetensors DST")
+    parser.add_argument(
+        "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert and say what was done."""
     part = None if args.part == "all" else args.part
     with bar("converting") as progress:
-        done = convert_file(args.source, args.target, args.family, part, args.names, progress)
+        done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style)
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())

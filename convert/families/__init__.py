@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convert.families.cyclegan import CYCLEGAN
 from convert.families.dtn import DTN
 from convert.families.mobilefacenet import MOBILEFACENET
 from convert.families.photo2cartoon import PHOTO2CARTOON
@@ -11,4 +12,4 @@ from convert.families.whitebox import FACIALCARTOONIZATION, VGG19, WHITEBOX
 
 __all__ = ["FAMILIES"]
 
-FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, SAGAN_CYCLEGAN, DTN, WHITEBOX, FACIALCARTOONIZATION, VGG19)
+FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, CYCLEGAN, SAGAN_CYCLEGAN, DTN, WHITEBOX, FACIALCARTOONIZATION, VGG19)

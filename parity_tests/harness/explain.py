@@ -13,7 +13,7 @@ from parity_tests.harness.judge import Verdict, blamed
 
 __all__ = ["Signature", "likely_causes", "signature_of"]
 
-NORMS = ("InstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
+NORMS = ("InstanceNorm2d", "ZooInstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
 EPS_RATIO = 30.0  # a wrong epsilon stands this much higher on the low-spread probe
 BIAS_SHARE = 0.9
 

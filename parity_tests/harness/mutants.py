@@ -13,6 +13,7 @@ from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
+from parity_tests.harness.mutations_cyclegan import CYCLEGAN_MUTATIONS
 from parity_tests.harness.mutations_sagan import SAGAN_MUTATIONS, SAGAN_TRAINING_MUTATIONS
 from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, TrainingMutation
 from parity_tests.harness.mutations_whitebox import WHITEBOX_MUTATIONS, WHITEBOX_TRAINING_MUTATIONS
@@ -36,6 +37,7 @@ NARROW = {
 MODES = ("isolated", "gradients", "accumulated")
 ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *MUTATIONS,
+    *CYCLEGAN_MUTATIONS,
     *SAGAN_MUTATIONS,
     *WHITEBOX_MUTATIONS,
     *TRAINING_MUTATIONS,
@@ -52,6 +54,8 @@ CORRECT: tuple[Subject, ...] = (
     ("facialcartoonization", "disc_blur"),
     ("sagan_cyclegan", "netG_A"),
     ("sagan_cyclegan", "netD_A"),
+    ("cyclegan", "G_A"),
+    ("cyclegan", "D_A"),
 )
 
 
@@ -101,6 +105,7 @@ def compare_subject(
         The verdicts, and what the published rules say about the network's first output.
     """
     part, kwargs = small_kwargs(subject)
+    kwargs = dict(mutation.kwargs) if mutation and mutation.kwargs else kwargs
     plan = build_plan(part, kwargs)
     state = formula_state(f"mutants{seed}/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
     port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}

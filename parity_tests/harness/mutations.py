@@ -9,9 +9,9 @@ mean is zero, so all four vectors are the same numbers and their order changes n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -37,6 +37,7 @@ class Mutation:
         blame: fragments of which one must occur in the blamed layer, layer type, or training phase.
         cell: changes the MindSpore network (or its weights) in place, or None.
         patch: context manager factory that is active during the comparison, or None.
+        kwargs: constructor arguments, where other than the released configuration made narrow is meant.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Mutation:
     blame: tuple[str, ...]
     cell: Callable[[Any], None] | None = None
     patch: Callable[[], Any] | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def planted(self, cell: Any) -> Iterator[None]:

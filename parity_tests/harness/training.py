@@ -20,7 +20,7 @@ from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch
-from parity_tests.tolerances import TIED_GRADIENT, TIED_SHARE
+from parity_tests.tolerances import FLOAT64_RELATIVE, TIED_GRADIENT, TIED_SHARE
 
 __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
 
@@ -119,6 +119,7 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
         wanted = truth.step(first, second)
         references = [one.step(first, second) for one in controls]
         found = port.step(first, second)
+        largest = _largest_moments(wanted)
         for phase in setup.training.phases:
             for key, value in wanted.items():
                 if key[0] == phase:
@@ -127,7 +128,7 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
                     if tied is not None and key in found:  # these say nothing: all sides get the true value
                         others = [np.where(tied, value, one) for one in others]
                         found[key] = np.where(tied, value, found[key])
-                    yield _measurement(number, key, order, value, others, found.get(key))
+                    yield _measurement(number, key, order, value, others, found.get(key), _scale(key, value, largest))
                     order += 1
 
 
@@ -150,12 +151,31 @@ def _tied(key: Key, wanted: Results, references: Sequence[Results]) -> Array | N
     return tied if 0 < tied.mean() <= TIED_SHARE else None
 
 
+def _largest_moments(results: Results) -> dict[tuple[str, str], float]:
+    """(phase, "mean" or "root") -> size of the largest of Adam's moments."""
+    found: dict[tuple[str, str], float] = {}
+    for (phase, group, _, tensor), value in results.items():
+        if group == "moments":
+            kind = tensor.partition(" ")[0]
+            found[phase, kind] = max(found.get((phase, kind), 0.0), rms(value))
+    return found
+
+
+def _scale(key: Key, value: Array, largest: Mapping[tuple[str, str], float]) -> float:
+    """Size on which a tensor is judged: its own; for Adam's moments of a gradient that is zero but for rounding, such
+    as that of a bias before an instance norm, the size of the phase's largest.
+    """
+    kind = key[3].partition(" ")[0]
+    top = largest.get((key[0], kind), 0.0) if key[1] == "moments" else 0.0
+    return top if rms(value) < FLOAT64_RELATIVE * top else rms(value)
+
+
 def _measurement(
-    number: int, key: Key, order: int, truth: Array, references: Sequence[Array], port: Array | None
+    number: int, key: Key, order: int, truth: Array, references: Sequence[Array], port: Array | None, scale: float
 ) -> Measurement:
     phase, kind, layer, tensor = key
     head = Measurement("training", f"step {number}", layer, f"{PHASES.get(phase, phase)} {kind}", tensor, order)
-    return measure(head, truth, references, port, rms(truth))
+    return measure(head, truth, references, port, scale)
 
 
 class _Run(ABC):

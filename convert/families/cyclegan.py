@@ -1,0 +1,163 @@
+"""CycleGAN: two generators and two discriminators, one file each.
+
+Sources: junyanz/pytorch-CycleGAN-and-pix2pix (BSD), whose files are called latest_net_G_A.pth and so on, and the
+CycleGAN of the MindSpore model zoo (Apache-2.0), which human2anime uses, whose files are called G_A_200.ckpt and so on.
+
+G_A makes B from A. junyanz's D_A judges images of B, the model zoo's D_A judges images of A; the parts here are
+called as in the file, and `toonport convert --style` swaps them on the way from one system to the other.
+
+Bugs of the sources, mended unless a setting called `reference_exact` asks for them:
+* model zoo: "instance" norm shares its statistics over the batch (`reference_exact` of its networks).
+* model zoo: the learning rate falls by pictures, so with a batch above 1 the fall starts late or never
+  (`reference_exact` of the training settings).
+* model zoo: an identity weight of 0 ends in a crash; here the term is left out. There is no way to ask for the crash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_kwargs, zoo_generator_kwargs
+from convert.registry import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
+
+__all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs", "side_of_unet"]
+
+# PyTorch before 0.4 stored running statistics of every instance norm, and its networks never read them.
+OLD_FILE = Alias(
+    name="junyanz before PyTorch 0.4",
+    neutral=(("InstanceNorm2d", (("running_mean", None), ("running_var", None), ("num_batches_tracked", None))),),
+)
+VINTAGIFY = Alias(name="vintagify", renames=((r"^(model\.\d+)\.block\.", r"\1.conv_block."),))
+
+
+def generator_kwargs(shapes: Shapes) -> Kwargs | None:
+    """Constructor arguments of the generator behind a checkpoint's shapes, None for other networks."""
+    if "model.10.conv_block.1.weight" in shapes and "model.1.weight" in shapes:
+        return _resnet_kwargs(shapes)
+    if len(shapes.get("model.model.0.weight", ())) == 4 and "model.model.3.bias" in shapes:
+        return _unet_kwargs(shapes)
+    return zoo_generator_kwargs(shapes)
+
+
+def _resnet_kwargs(shapes: Shapes) -> Kwargs:
+    blocks = sum(bool(re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)) for name in shapes)
+    ngf, input_nc = shapes["model.1.weight"][:2]
+    return {
+        "architecture": "resnet",
+        "input_nc": input_nc,
+        "output_nc": shapes.get(f"model.{17 + blocks}.weight", (3,))[0],
+        "ngf": ngf,
+        "n_blocks": blocks,
+        "norm": _norm(shapes, "model.1", "model.2"),
+        "dropout": len(shapes.get("model.10.conv_block.6.weight", ())) == 4,
+    }
+
+
+def _unet_kwargs(shapes: Shapes) -> Kwargs:
+    ngf, input_nc = shapes["model.model.0.weight"][:2]
+    return {
+        "architecture": "unet",
+        "input_nc": input_nc,
+        "output_nc": shapes["model.model.3.bias"][0],
+        "num_downs": sum(len(shape) == 4 for shape in shapes.values()) // 2,
+        "ngf": ngf,
+        "norm": _norm(shapes, "model.model.1.model.1", "model.model.1.model.2"),
+        "dropout": False,
+    }
+
+
+def _norm(shapes: Shapes, convolution: str, norm: str) -> str:
+    """Tell the norm by the convolution before it, which has a bias only for instance norm."""
+    if f"{convolution}.bias" not in shapes:
+        return "batch"
+    affine = f"{norm}.weight" in shapes or f"{norm}.gamma" in shapes
+    return "affine instance" if affine else "instance"
+
+
+def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
+    """Constructor arguments of the discriminator behind a checkpoint's shapes, None for other networks."""
+    first, second = shapes.get("model.0.weight", ()), shapes.get("model.2.weight", ())
+    if len(first) != 4 or len(second) != 4 or first[2:] != (4, 4):
+        return zoo_discriminator_kwargs(shapes)
+    convolutions = sum(len(shape) == 4 for shape in shapes.values())
+    return {
+        "architecture": "patch",
+        "input_nc": first[1],
+        "ndf": first[0],
+        "n_layers": convolutions - 2,
+        "norm": _norm(shapes, "model.2", "model.3"),
+    }
+
+
+def _smallest_generator(kwargs: Mapping[str, Any]) -> int:
+    if "num_downs" in kwargs:
+        return 2 ** int(kwargs["num_downs"])
+    return 32 if kwargs.get("architecture") == "zoo_depth_resnet" else 16
+
+
+def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
+    """The one side at which a U-Net's innermost level has one pixel, as in training; None for other networks."""
+    return 2 ** int(kwargs["num_downs"]) if "num_downs" in kwargs else None
+
+
+def _generator(name: str) -> Part:
+    return Part(
+        name=name,
+        class_name="cyclegan.build_generator",
+        kwargs={
+            "architecture": "resnet",
+            "input_nc": 3,
+            "output_nc": 3,
+            "ngf": 64,
+            "n_blocks": 9,
+            "norm": "instance",
+            "dropout": False,
+        },
+        infer=generator_kwargs,
+        input_shape=(1, 3, 256, 256),
+        smallest=_smallest_generator,
+        outputs=("image",),
+        aliases=(OLD_FILE, VINTAGIFY, Alias("MindSpore model zoo", renames=((rf"^generator\.{name}\.", ""),))),
+    )
+
+
+def _discriminator(name: str) -> Part:
+    return Part(
+        name=name,
+        class_name="cyclegan.build_discriminator",
+        kwargs={"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3, "norm": "instance"},
+        infer=discriminator_kwargs,
+        input_shape=(1, 3, 256, 256),
+        smallest=lambda kwargs: 3 * 2 ** int(kwargs.get("n_layers", 3)),
+        outputs=("logit",),
+        aliases=(OLD_FILE, Alias("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
+    )
+
+
+CYCLEGAN = Family(
+    name="cyclegan",
+    title="CycleGAN: unpaired translation with cycle consistency; human2anime",
+    paper="CycleGAN, arXiv 1703.10593",
+    source="junyanz/pytorch-CycleGAN-and-pix2pix; MindSpore model zoo and stnjumu/human2anime",
+    licence="BSD-2-Clause (junyanz), Apache-2.0 (model zoo)",
+    parts=(_generator("G_A"), _generator("G_B"), _discriminator("D_A"), _discriminator("D_B")),
+    notes=(
+        "Generators: junyanz's ResNet and U-Net; the model zoo's ResNet, DepthResNet and U-Net. G_A makes B from A.",
+        "human2anime: A is anime and B is people, so G_B makes anime faces.",
+        "junyanz's D_A judges images of B, the model zoo's D_A images of A.",
+        "A model-zoo file does not tell how often its one residual block runs, nor the slope: 9 and 0.2 are assumed.",
+        "convert --style zoo and --style junyanz carry networks between the two systems where they are the same "
+        "function, and say why where they are not.",
+    ),
+    training=Training(
+        step="steps_cyclegan.CycleGanStep",
+        settings="steps_cyclegan.CycleGanSettings",
+        phases={"G": ("G_A", "G_B"), "D": ("D_A", "D_B")},
+        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
+        side=64,
+    ),
+    cartoonize=Cartoonize(part="G_A", multiple=8, fixed_side=side_of_unet),
+    styles={"junyanz": to_junyanz, "zoo": to_zoo},
+)

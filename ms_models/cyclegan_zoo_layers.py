@@ -1,0 +1,168 @@
+"""Building blocks of the MindSpore model zoo's CycleGAN networks; the twin of
+`torch_ref/cyclegan_zoo_layers.py`.
+
+Systems: mindspore-ai/models official/cv/CycleGAN and stnjumu/human2anime (Apache-2.0); paper: arXiv 1703.10593.
+
+`pad_mode` "CONSTANT" pads with zeros inside the convolution; "REFLECT" puts a reflection before it, which moves the
+indices of what follows by one. `norm` is "instance" or "batch".
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+
+from ms_models.layers import conv2d, normalize
+
+__all__ = [
+    "ConvNormReLU",
+    "ConvTransposeNormReLU",
+    "ResidualBlock",
+    "SameConvTranspose2d",
+    "SharedBlocks",
+    "ZooInstanceNorm2d",
+    "activation",
+    "zoo_norm",
+]
+
+
+class ZooInstanceNorm2d(nn.Cell):
+    """The model zoo's "instance" norm: statistics of the current input, and four stored tensors without training.
+
+    The model zoo takes a batch norm without trained scale and shift, in train mode: right for a batch of one, wrong for
+    more, because images then share their statistics. Here every image has its own.
+
+    State: moving_mean, moving_variance, gamma, beta [C]; gamma and beta are applied, the moving values never used.
+
+    Args:
+        num_features: channels.
+        reference_exact: True shares the statistics over the batch as the model zoo does, and moves the moving
+            values in train mode.
+    """
+
+    def __init__(self, num_features: int, reference_exact: bool = False) -> None:
+        super().__init__()
+        self.eps, self.reference_exact = 1e-5, reference_exact
+        self.moving_mean = Parameter(ops.zeros(num_features, ms.float32), requires_grad=False)
+        self.moving_variance = Parameter(ops.ones(num_features, ms.float32), requires_grad=False)
+        self.gamma = Parameter(ops.ones(num_features, ms.float32), requires_grad=False)
+        self.beta = Parameter(ops.zeros(num_features, ms.float32), requires_grad=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        normal = self._over_batch(x) if self.reference_exact else normalize(x, 2, self.eps)
+        return normal * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1)
+
+    def _over_batch(self, x: Tensor) -> Tensor:
+        mean = x.mean((0, 2, 3), keep_dims=True)  # [1, C, 1, 1]
+        centred = x - mean
+        variance = (centred * centred).mean((0, 2, 3), keep_dims=True)
+        if self.training:
+            count = x.shape[0] * x.shape[2] * x.shape[3]
+            unbiased = ops.stop_gradient(variance).reshape(-1) * (count / (count - 1))
+            ops.assign(self.moving_mean, 0.9 * self.moving_mean + 0.1 * ops.stop_gradient(mean).reshape(-1))
+            ops.assign(self.moving_variance, 0.9 * self.moving_variance + 0.1 * unbiased)
+        return centred / ops.sqrt(variance + self.eps)
+
+
+class SameConvTranspose2d(nn.Conv2dTranspose):
+    """Transposed convolution 3x3, stride 2, with MindSpore's "same" padding: the first 2H rows and 2W columns."""
+
+    def __init__(self, dim_in: int, dim_out: int, bias: bool) -> None:
+        super().__init__(dim_in, dim_out, 3, stride=2, pad_mode="same", has_bias=bias)
+
+
+def zoo_norm(norm: str, channels: int, reference_exact: bool) -> nn.Cell:
+    """Return the norm layer called "instance" or "batch"; any other name is a ValueError."""
+    if norm not in {"instance", "batch"}:
+        raise ValueError(f"unknown norm '{norm}'; norms: instance, batch")
+    return ZooInstanceNorm2d(channels, reference_exact) if norm == "instance" else nn.BatchNorm2d(channels)
+
+
+def activation(slope: float) -> nn.Cell:
+    """Return a leaky ReLU, or ReLU for slope 0."""
+    return nn.LeakyReLU(slope) if slope > 0 else nn.ReLU()
+
+
+class ConvNormReLU(nn.Cell):
+    """Convolution, norm and (leaky) ReLU; the padding keeps the size at stride 1.
+
+    Args:
+        dim_in, dim_out, kernel, stride: of the convolution.
+        slope: of the leaky ReLU; 0 for ReLU, None for no activation.
+        norm, pad_mode: see the module.
+        padding: pixels on each side, None for (kernel - 1) // 2.
+        reference_exact: see ZooInstanceNorm2d.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        slope: float | None = 0.2,
+        norm: str = "instance",
+        pad_mode: str = "CONSTANT",
+        padding: int | None = None,
+        reference_exact: bool = False,
+    ) -> None:
+        super().__init__()
+        amount = (kernel - 1) // 2 if padding is None else padding
+        reflect = pad_mode == "REFLECT"
+        conv = conv2d(dim_in, dim_out, kernel, stride, 0 if reflect else amount, bias=norm == "instance")
+        layers: list[nn.Cell] = [nn.ReflectionPad2d(amount)] if reflect else []
+        layers += [conv, zoo_norm(norm, dim_out, reference_exact)]
+        layers += [] if slope is None else [activation(slope)]
+        self.features = nn.SequentialCell(*layers)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
+        return self.features(x)
+
+
+class ConvTransposeNormReLU(nn.Cell):
+    """Transposed convolution 3x3 with stride 2, norm and (leaky) ReLU."""
+
+    def __init__(self, dim_in: int, dim_out: int, slope: float, norm: str, reference_exact: bool = False) -> None:
+        super().__init__()
+        conv = SameConvTranspose2d(dim_in, dim_out, bias=norm == "instance")
+        self.features = nn.SequentialCell(conv, zoo_norm(norm, dim_out, reference_exact), activation(slope))
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, dim_out, 2H, 2W]."""
+        return self.features(x)
+
+
+class ResidualBlock(nn.Cell):
+    """x + conv2(conv1(x)); `slopes` are those of the activations after either convolution, None for none."""
+
+    def __init__(
+        self,
+        dim: int,
+        slopes: tuple[float | None, float | None],
+        norm: str,
+        pad_mode: str,
+        reference_exact: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvNormReLU(dim, dim, 3, 1, slopes[0], norm, pad_mode, None, reference_exact)
+        self.conv2 = ConvNormReLU(dim, dim, 3, 1, slopes[1], norm, pad_mode, None, reference_exact)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, dim, H, W] -> [N, dim, H, W]."""
+        return x + self.conv2(self.conv1(x))
+
+
+class SharedBlocks(nn.SequentialCell):
+    """One block, run `times` times: the model zoo's residual blocks all share one set of weights."""
+
+    def __init__(self, block: nn.Cell, times: int) -> None:
+        super().__init__(block)
+        self.times = times
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        for _ in range(self.times):
+            x = self.cell_list[0](x)
+        return x
