@@ -143,14 +143,14 @@ def _network(path: Path, family: str | None, part: str | None) -> Network:
 def _torch(network: Network, device: str, threads: int | None) -> Run:
     import torch
 
-    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.pair import build_torch, for_inference
 
     if device == "ascend" or (device == "gpu" and not torch.cuda.is_available()):
         raise InputError(f"device {device} is not usable by PyTorch here")
     if threads:
         torch.set_num_threads(threads)
     place = "cuda" if device == "gpu" else "cpu"
-    module = build_torch(network.part, network.kwargs, torch_arrays(network)).to(place)
+    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network))).to(place)
 
     def run(batch: Array) -> list[Array]:
         with torch.no_grad():
@@ -163,11 +163,11 @@ def _torch(network: Network, device: str, threads: int | None) -> Run:
 def _mindspore(network: Network, device: str, threads: int | None) -> Run:
     import mindspore
 
-    from parity_tests.harness.pair import build_mindspore
+    from parity_tests.harness.pair import build_mindspore, for_inference
     from toonport.comparing import choose_device
 
     choose_device(device)
-    cell = build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
+    cell = for_inference(build_mindspore(network.part, network.kwargs, mindspore_arrays(network)))
 
     def run(batch: Array) -> list[Array]:
         found = cell(mindspore.Tensor(batch))
@@ -178,10 +178,10 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 
 def _exported(network: Network, device: str, threads: int | None) -> Run:
     """Export a checkpoint to a passing ONNX file for each size of picture, and run that."""
-    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.pair import build_torch, for_inference
     from toonport.onnx_export import export_onnx
 
-    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network)))
     sessions: dict[tuple[int, ...], Any] = {}
 
     def run(batch: Array) -> list[Array]:
