@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convert.registry import Alias, Family, Kwargs, Part, Shapes, Training
+from convert.registry import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
 
 __all__ = ["SAGAN_CYCLEGAN", "WEIGHT_BAR", "discriminator_sa_kwargs", "label_part"]
 
@@ -130,6 +130,7 @@ SAGAN_CYCLEGAN = Family(
         "with reference_exact=True.",
         "Modes sn, sn+gp, wgangp, wgan, vanilla and lsgan all train; in the source the last three do not.",
     ),
+    cartoonize=Cartoonize(part="netG_B", frame="face", side=SIDE, multiple=16),
     training=Training(
         step="steps_sagan_cyclegan.SaganCycleGanStep",
         settings="steps_sagan_cyclegan.SaganCycleGanSettings",
