@@ -74,10 +74,10 @@ class MindSporeEngine(Engine):
         return {phase: optimizer.step_number for phase, optimizer in self.step.optimizers.items()}
 
     def restore(self, moments: Mapping[tuple[str, str, str], Array], counts: Mapping[str, int]) -> None:
-        """See `Engine.restore`."""
+        """See `Engine.restore`; assigned in place, because a compiled step goes on with what set_data replaces."""
         for part, name, state in self._adam_states():
             for kind, value in state.items():
-                value.set_data(mindspore.Tensor(np.array(moments[kind, part, name])))
+                mindspore.ops.assign(value, mindspore.Tensor(np.array(moments[kind, part, name])))
         for phase, count in counts.items():
             self.step.optimizers[phase].step_number = count
 
