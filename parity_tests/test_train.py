@@ -197,6 +197,22 @@ def test_flags_win_over_the_file_and_families_keep_their_source_s_defaults(tmp_p
     assert main(["train", "ugatit", "--settings"]) == 0
 
 
+def test_the_reconstruction_loss_halves_on_one_pair_of_pictures():
+    from toonport.train.engine import make_engine, starting_point
+
+    settings = {"lr": 2e-3, "cam": 1.0, "adversarial": 0.1}
+    config = RunConfig(
+        "ugatit", "", "", framework="torch", width=4, network={"n_blocks": 1}, size=96, settings=settings
+    )
+    engine = make_engine(config.checked(), starting_point(config.checked(), (1, 1)))
+    y, x = np.mgrid[:96, :96] / 96.0
+    real_a = np.stack([np.sin(6 * x + k) * np.cos(4 * y) for k in range(3)])[None].astype(np.float32)
+    real_b = np.stack([np.cos(5 * x * y + k) for k in range(3)])[None].astype(np.float32)
+    losses = [engine.train(real_a, real_b) for _ in range(25)]
+    for name in ("G.recon_A", "G.recon_B"):
+        assert losses[-1][name] < losses[0][name] / 2
+
+
 def test_accumulated_pieces_give_the_gradient_of_the_whole_batch():
     import torch
 
