@@ -86,6 +86,12 @@ def _add_arithmetic_flags(parser: argparse.ArgumentParser) -> None:
     for name in SETTING_FLAGS:
         add(f"--{name}", type=float, help=argparse.SUPPRESS if name.startswith("beta") else "see --settings")
     add("--set", action="append", metavar="NAME=VALUE", help="any other setting of the family")
+    add(
+        "--adaptive-structure",
+        action="store_true",
+        default=None,
+        help="White-box: join superpixels of like colour for the structure term",
+    )
     add("--accumulate", type=int, metavar="N", help="work through each batch in N pieces")
     add("--precision", choices=("float32", "float16"), help="float16 on GPU and Ascend only")
     add("--loss-scale", metavar="N|dynamic", help="for float16 (default: 1)")

@@ -48,6 +48,11 @@ class DtnSettings:
     seed: int = 0
     reference_exact: bool = False
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps_per_epoch * (self.constant_epochs + self.decay_epochs)
+
 
 def learning_rate(settings: DtnSettings, step: int, phase: str = "G") -> float:
     """Learning rate of a phase ("G" or "D") in `step`, counted from 1; it changes from epoch to epoch only."""

@@ -68,6 +68,11 @@ class SaganCycleGanSettings:
     seed: int = 0
     reference_exact: bool = False
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps_per_epoch * (self.constant_epochs + self.decay_epochs)
+
 
 def learning_rate(settings: SaganCycleGanSettings, step: int, phase: str = "G") -> float:
     """Learning rate of a phase ("G" or "D") in `step`, counted from 1; it changes from epoch to epoch only."""

@@ -19,7 +19,7 @@ __all__ = ["RunConfig", "network_kwargs", "read_config", "settings_of", "trained
 FREE_ON_RESUME = frozenset(
     {"data", "out", "device", "until", "save_every", "log_every", "sheet_every", "keep", "workers", "tensorboard"}
 )
-WIDTHS = ("ngf", "ndf", "conv_dim")
+WIDTHS = ("ngf", "ndf", "conv_dim", "channel")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class RunConfig:
         compiled: run MindSpore's steps as graphs.
         tensorboard: write event files.
         data_parallel: processes that train together.
+        adaptive_structure: White-box's structure term: regions joined by colour instead of plain superpixels.
     """
 
     family: str
@@ -85,6 +86,7 @@ class RunConfig:
     compiled: bool = True
     tensorboard: bool = True
     data_parallel: int = 1
+    adaptive_structure: bool = False
 
     @property
     def last_step(self) -> int:

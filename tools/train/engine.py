@@ -126,7 +126,25 @@ class Engine(ABC):
             raise InputError(
                 f"{self.family.name}: {error}; --frozen FILE gives the frozen network's weights"
             ) from error
+        self._give_picture_functions()
         self._execute()
+
+    @property
+    def bgr(self) -> bool:
+        """Whether the networks take and give pictures as blue, green, red."""
+        return getattr(self.step.settings, "colours", "rgb") == "bgr"
+
+    def _give_picture_functions(self) -> None:
+        """White-box's step asks for functions on numpy pictures, which need packages the networks do without."""
+        if not hasattr(self.step, "superpixels"):
+            return
+        from toonport.superpixels import adaptive_structure, slic_structure
+
+        self.step.superpixels = adaptive_structure if self.config.adaptive_structure else slic_structure
+        if self.step.settings.landmark > 0:
+            from toonport.landmark_windows import LandmarkWindows
+
+            self.step.landmarks = LandmarkWindows()
 
     def plan(self, part: str) -> Plan:
         """Naming plan of a part."""
@@ -138,6 +156,8 @@ class Engine(ABC):
         Raises:
             FloatingPointError: a loss term or a gradient is not finite.
         """
+        if self.bgr:
+            real_a, real_b = (np.ascontiguousarray(one[:, ::-1]) for one in (real_a, real_b))
         terms: dict[str, float] = self.step(self._tensor(real_a), self._tensor(real_b))
         bad = [f"{name} is {value:g}" for name, value in terms.items() if not np.isfinite(value)]
         if bad:
@@ -228,9 +248,19 @@ class Engine(ABC):
     def restore(self, moments: Mapping[tuple[str, str, str], Array], counts: Mapping[str, int]) -> None:
         """Put back what `moments` and `counts` returned."""
 
-    @abstractmethod
     def generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
-        """Run parts one after the other in eval mode without moving any state; outputs of the last."""
+        """Run parts one after the other in eval mode, without moving any state, on RGB pictures [N, 3, H, W].
+
+        Returns:
+            The outputs of the last part; the first is a picture batch in RGB.
+        """
+        turned = np.ascontiguousarray(pictures[:, ::-1]) if self.bgr else pictures
+        first, *others = self._generate(chain, turned)
+        return (first[:, ::-1] if self.bgr else first, *others)
+
+    @abstractmethod
+    def _generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
+        """Run parts one after the other on pictures in the networks' own order of colours."""
 
 
 def make_engine(config: RunConfig, start: Start) -> Engine:

@@ -12,7 +12,7 @@ from convert.files import Array
 from convert.plan import build_plan
 from convert.registry import Part
 from parity_tests.harness.backends import MindSporeSide, Side
-from parity_tests.harness.pair import build_mindspore
+from parity_tests.harness.pair import build_mindspore, for_inference
 from toonport.train.engine import Engine, Moments
 
 __all__ = ["MindSporeEngine"]
@@ -81,11 +81,10 @@ class MindSporeEngine(Engine):
         for phase, count in counts.items():
             self.step.optimizers[phase].step_number = count
 
-    def generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
-        """See `Engine.generate`."""
+    def _generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
         outputs: Any = (self._tensor(pictures),)
         for part in chain:
-            network = self.networks[part].set_train(False)
+            network = for_inference(self.networks[part].set_train(False))
             outputs = network(outputs[0])
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(one.asnumpy() for one in outputs)

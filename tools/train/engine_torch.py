@@ -12,7 +12,7 @@ from convert.errors import InputError
 from convert.files import Array
 from convert.registry import Part
 from parity_tests.harness.backends import Side, TorchSide
-from parity_tests.harness.pair import build_torch
+from parity_tests.harness.pair import build_torch, for_inference
 from toonport.train.engine import Engine, Moments
 
 __all__ = ["TorchEngine"]
@@ -80,12 +80,11 @@ class TorchEngine(Engine):
                 state["step"] = torch.tensor(float(counts[phase]))
                 self.step.optimizers[phase].state[value] = state
 
-    def generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
-        """See `Engine.generate`."""
+    def _generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
         outputs: Any = (self._tensor(pictures),)
         with torch.no_grad():
             for part in chain:
-                network = self.networks[part].eval()
+                network = for_inference(self.networks[part].eval())
                 outputs = network(outputs[0])
                 outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(one.cpu().numpy() for one in outputs)
