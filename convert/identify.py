@@ -108,14 +108,18 @@ def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None
     if part and not any(part == known.name for candidate in candidates for known in candidate.parts):
         known = ", ".join(dict.fromkeys(known.name for candidate in candidates for known in candidate.parts))
         raise InputError(f"unknown part '{part}'; known parts: {known}")
-    groups = _groups(checkpoint, candidates)
-    if part and None not in groups:
-        if part not in groups:
-            raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(map(str, groups))}")
-        groups = {part: groups[part]}
-    readings = [_read_as(checkpoint, candidate, groups, part) for candidate in _narrow(groups, candidates)]
+    groupings = _groupings(checkpoint, candidates)
+    wanted = [_only(groups, part) for groups in groupings]
+    readings = [
+        _read_as(checkpoint, candidate, groups, part)
+        for groups in wanted
+        if groups
+        for candidate in _narrow(groups, candidates)
+    ]
     best = min(readings, key=lambda attempts: attempts.preference, default=None)
     if best is None or None in best.attempts:
+        if not wanted[0]:
+            raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(map(str, groupings[0]))}")
         raise InputError(_foreign(checkpoint, candidates))
     networks = [_network(attempt) for attempt in best.attempts if attempt]
     return sorted(networks, key=lambda network: network.family.parts.index(network.part))
@@ -135,9 +139,7 @@ class _Reading:
         return unlike, *(sum(column) for column in zip(*found, strict=True))
 
 
-def _read_as(
-    checkpoint: Checkpoint, family: Family, groups: Mapping[str | None, Mapping[str, str]], part: str | None
-) -> _Reading:
+def _read_as(checkpoint: Checkpoint, family: Family, groups: Groups, part: str | None) -> _Reading:
     best = []
     for name, names in groups.items():
         attempts = _attempts(checkpoint, family, name or part, names)
@@ -154,18 +156,29 @@ def _foreign(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> str:
     )
 
 
-def _groups(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> dict[str | None, dict[str, str]]:
-    """Split names by part: part -> {name inside the network: name in the file}; None for a single network."""
+Groups = Mapping[str | None, Mapping[str, str]]  # part, None for a single network -> {name inside: name in the file}
+
+
+def _groupings(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> list[Groups]:
+    """The ways in which the names may be split: by part, when they all begin with one; and not at all."""
     parts = {part.name for family in candidates for part in family.parts}
     heads = {name.partition(".")[0] for name in checkpoint.tensors}
+    found: list[dict[str | None, dict[str, str]]] = []
     if heads <= parts and not any(name in parts for name in checkpoint.tensors):
         groups: dict[str | None, dict[str, str]] = {}
         for name in checkpoint.tensors:
             head, _, rest = name.partition(".")
             groups.setdefault(head, {})[rest] = name
-    else:
-        groups = {None: {name: name for name in checkpoint.tensors}}
-    return {part: _without_data_parallel(names) for part, names in groups.items()}
+        found.append(groups)
+    found.append({None: {name: name for name in checkpoint.tensors}})
+    return [{part: _without_data_parallel(names) for part, names in groups.items()} for groups in found]
+
+
+def _only(groups: Groups, part: str | None) -> Groups:
+    """The group of the one network that is wanted; nothing when it is not among them."""
+    if part is None or None in groups:
+        return groups
+    return {part: groups[part]} if part in groups else {}
 
 
 def _without_data_parallel(names: dict[str, str]) -> dict[str, str]:
