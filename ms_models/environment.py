@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import metadata
 
-__all__ = ["environment_needed", "prepare_environment"]
+__all__ = ["environment_needed", "launch_directly", "prepare_environment"]
 
 
 def environment_needed() -> dict[str, str]:
@@ -27,3 +27,15 @@ def prepare_environment() -> None:
     """Set the variables that are needed and not set by the user."""
     for name, value in environment_needed().items():
         os.environ.setdefault(name, value)
+
+
+def launch_directly() -> None:
+    """Run operations in the calling thread instead of queues, on CPU, where the queues cost more than the operations.
+
+    A training step of a narrow network takes an eighth of the processor time: measured with MindSpore 2.8 on two
+    cores, 14 s against 1.8 s (U-GAT-IT) and 5.7 s against 0.7 s (DTN).
+    """
+    import mindspore
+
+    if mindspore.get_context("device_target") == "CPU":
+        mindspore.runtime.launch_blocking()

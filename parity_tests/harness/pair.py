@@ -11,6 +11,7 @@ import numpy as np
 from convert.errors import InputError
 from convert.plan import Plan, plan_of
 from convert.registry import Part, resolve
+from ms_models.environment import launch_directly
 from parity_tests.harness.backends import Array, MindSporeSide, TorchSide
 from parity_tests.harness.capture import Pair
 
@@ -53,6 +54,7 @@ def for_inference(network: Any) -> Any:
 
 def build_mindspore(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
     """Return the MindSpore network of a part with the given weights (MindSpore name -> values), in eval mode."""
+    launch_directly()
     network = resolve("ms_models", part.class_name)(**kwargs)
     load_mindspore(network, arrays)
     return network.set_train(False)
