@@ -169,6 +169,7 @@ class Cartoonize:
 
     Attributes:
         part: the generator that draws cartoons.
+        then: a part that goes on with the first output of `part` and draws; None: `part` draws itself.
         frame: what of a photo the network was trained on: "portrait", the face turned upright, cropped and cut out
             on white; "face", the same with its background; "whole", the photo.
         side: side of the square picture that the network is given, in pixels; None: the photo's own size.
@@ -188,6 +189,7 @@ class Cartoonize:
     fixed_side: Callable[[Mapping[str, Any]], int | None] = _any_side
     channels: str = "RGB"
     after: str | None = None
+    then: str | None = None
 
 
 @dataclass(frozen=True)

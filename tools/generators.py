@@ -6,7 +6,7 @@ Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ def open_generator(
         if backend not in (None, "onnxruntime"):
             raise InputError(f"{path}: an ONNX file is run by onnxruntime, not {backend}; give a checkpoint instead")
         return _from_onnx(path, family, part, device, threads)
-    network = _network(path, family, part)
+    chain = _chain(path, family, part)
+    network = chain[0]
     chosen = backend or ("mindspore" if path.suffix == ".ckpt" else "torch")
     if chosen not in BACKENDS:
         raise InputError(f"unknown backend '{chosen}'; backends: {', '.join(BACKENDS)}")
@@ -113,11 +114,23 @@ def open_generator(
         network.family,
         how,
         chosen,
-        network.part.outputs,
+        chain[-1].part.outputs,
         how.fixed_side(network.kwargs),
         network.part.smallest(network.kwargs),
-        openers[chosen](network, device, threads),
+        _one_after_the_other([openers[chosen](one, device, threads) for one in chain]),
     )
+
+
+def _one_after_the_other(runs: Sequence[Run]) -> Run:
+    """Feed each network with the first output of the one before it."""
+
+    def run(batch: Array) -> list[Array]:
+        outputs = [batch]
+        for one in runs:
+            outputs = one(outputs[0])
+        return outputs
+
+    return run
 
 
 def _how(family: Family) -> Cartoonize:
@@ -127,17 +140,22 @@ def _how(family: Family) -> Cartoonize:
     return family.cartoonize
 
 
-def _network(path: Path, family: str | None, part: str | None) -> Network:
-    """Return the network of a checkpoint that draws, checked."""
+def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
+    """Return the networks of a checkpoint that draw, one fed by the other, checked; mostly there is just one."""
     checkpoint = open_source(path)
     verify_ledger(checkpoint)
-    networks = identify(checkpoint, family, part)
-    wanted = part or _how(networks[0].family).part
-    network = next((one for one in networks if one.part.name == wanted), networks[0])
-    if network.part.outputs[0] != "image":
-        raise InputError(f"{path}: {network.part.name} draws no pictures; the file has no {wanted}")
-    require_finite(network)
-    return network
+    networks = {one.part.name: one for one in identify(checkpoint, family, part)}
+    first = next(iter(networks.values()))
+    how = _how(first.family)
+    wanted = [part] if part else [name for name in (how.part, how.then) if name]
+    chain = [networks[name] for name in wanted if name in networks]
+    if len(chain) < len(wanted):
+        chain = [first] if len(wanted) == 1 else []
+    if not chain or chain[-1].part.outputs[0] != "image":
+        raise InputError(f"{path}: {first.part.name} draws no pictures; the file has no {' and '.join(wanted)}")
+    for network in chain:
+        require_finite(network)
+    return chain
 
 
 def _torch(network: Network, device: str, threads: int | None) -> Run:

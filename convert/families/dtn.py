@@ -11,7 +11,7 @@ Bugs of the source:
 from __future__ import annotations
 
 from convert.families.sagan_cyclegan import SIDE, WEIGHT_BAR, discriminator_sa_kwargs, label_part
-from convert.registry import Family, Kwargs, Part, Shapes, Training
+from convert.registry import Cartoonize, Family, Kwargs, Part, Shapes, Training
 
 __all__ = ["DTN"]
 
@@ -75,6 +75,7 @@ DTN = Family(
         "reference_exact=True.",
         "Spectral norm moves on every forward pass, in eval mode too; inference and export fold W / sigma.",
     ),
+    cartoonize=Cartoonize(part="encoder", then="decoder", frame="face", side=SIDE, multiple=16),
     training=Training(
         step="steps_dtn.DtnStep",
         settings="steps_dtn.DtnSettings",
