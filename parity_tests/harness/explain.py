@@ -120,6 +120,8 @@ ROWS: tuple[Row, ...] = (
     (lambda s: s.layer_type.startswith("BatchNorm") and s.state, "batch norm: momentum (MindSpore's is 1 - PyTorch's)"),
     (lambda s: s.layer_type.startswith("BatchNorm"), "batch norm: epsilon, or the statistics it uses"),
     (lambda s: s.layer_type == "Self_Attention", "attention: axis of the softmax, scaling, gain, or what is added"),
+    (lambda s: s.layer_type == "ConvTranspose2d" and not s.weights,
+     "transposed convolution: padding, output padding, a shift by one pixel, or another weight"),
     (lambda s: s.layer_type == "SpectralNorm",
      "moving spectral norm: axis of the flattened weight, or when it moves (in eval mode, too)"),
     (lambda s: s.state and s.eval_only, "spectral norm: iterates in eval mode"),
