@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from convert.registry import families
+from convert.registry import Family, families
 from toonport.ui import out, print_table
 
 __all__ = ["add_parser"]
@@ -26,6 +26,17 @@ def run(args: argparse.Namespace) -> int:
             for part in family.parts
         ]
         print_table(["part", "network", "released configuration"], rows)
+        out.print(f"  works: {_works(family)}")
         for note in family.notes:
             out.print(f"  note: {note}")
     return 0
+
+
+def _works(family: Family) -> str:
+    """What can be done with a family, by what the registry says of it."""
+    words = ["convert both ways, compare, export to ONNX and MINDIR"]
+    if family.cartoonize:
+        words.append("cartoonize with MindSpore, PyTorch or ONNX Runtime")
+    if family.training:
+        words.append("train in MindSpore or PyTorch")
+    return "; ".join(words)

@@ -106,6 +106,7 @@ def pair_networks(module: Any, cell: Any, plan: Plan | None = None, dtype: str =
     """
     import torch
 
+    launch_directly()
     plan = plan or plan_of(module)
     names = {row.mindspore: row.torch for row in plan.rows if not row.carried}
     carried = {row.torch for row in plan.rows if row.carried}
