@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.errors import InputError
 from toonport.generators import Generator, open_generator
@@ -53,15 +55,25 @@ class Cartoon:
 
     Attributes:
         picture: [S, S, 3], or the photo's size for networks that take any.
-        crop: what the network saw, on white, at the crop's own resolution.
-        heat: where its attention lay, as colours, at the picture's size; None for networks without attention.
+        photo: what it was made of.
+        attention: class activation map [h, w]; None for networks without attention.
         portrait: the cut-out face, None when the whole photo was drawn.
     """
 
     picture: Picture
-    crop: Picture
-    heat: Picture | None = None
+    photo: Picture
+    attention: NDArray[np.float32] | None = None
     portrait: Portrait | None = None
+
+    @cached_property
+    def crop(self) -> Picture:
+        """What the network saw, on white, at the crop's own resolution [C, C, 3]."""
+        return self.portrait.white if self.portrait else self.photo
+
+    @cached_property
+    def heat(self) -> Picture | None:
+        """Where the network's attention lay, as colours, at the picture's size."""
+        return None if self.attention is None else heat_picture(self.attention, *self.picture.shape[:2])
 
     def sheet(self, photo: Picture) -> Picture:
         """Return photo, crop, heat map and cartoon side by side."""
@@ -113,20 +125,16 @@ class Cartoonizer:
         """
         if self._portraits is None:
             return [self._draw(photo, self._fit(photo))]
-        return [self._draw(one.white, self._square(one.rgba), one) for one in self._portraits(photo)]
+        return [self._draw(photo, self._square(one.rgba), one) for one in self._portraits(photo)]
 
-    def _draw(self, crop: Picture, sized: Picture, portrait: Portrait | None = None) -> Cartoon:
+    def _draw(self, photo: Picture, sized: Picture, portrait: Portrait | None = None) -> Cartoon:
         channels = self.generator.how.channels
         outputs = self.generator(to_input(sized, channels))
         image = outputs["image"]  # [1, 3, H, W]
         height, width = image.shape[2:]
         heat = outputs.get("heatmap")
-        return Cartoon(
-            finish(image, resize(sized, height, width), channels),
-            crop,
-            None if heat is None else heat_picture(np.asarray(heat[0, 0], np.float32), height, width),
-            portrait,
-        )
+        picture = finish(image, resize(sized, height, width), channels)
+        return Cartoon(picture, photo, None if heat is None else np.asarray(heat[0, 0], np.float32), portrait)
 
     def _square(self, picture: Picture) -> Picture:
         """Bring a picture to the square that the network is given."""

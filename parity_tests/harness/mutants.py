@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convert.plan import build_plan
-from convert.registry import FrozenNetwork, family_named, part_named
+from convert.registry import FrozenNetwork, families, family_named, part_named
 from parity_tests.harness.backends import Array
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
@@ -43,19 +43,6 @@ ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *TRAINING_MUTATIONS,
     *SAGAN_TRAINING_MUTATIONS,
     *WHITEBOX_TRAINING_MUTATIONS,
-)
-CORRECT: tuple[Subject, ...] = (
-    ("ugatit", "genA2B"),
-    ("photo2cartoon", "disLA"),
-    ("photo2cartoon", "disGA"),
-    ("photo2cartoon", "genA2B"),
-    ("mobilefacenet", "mobilefacenet"),
-    ("whitebox", "generator"),
-    ("facialcartoonization", "disc_blur"),
-    ("sagan_cyclegan", "netG_A"),
-    ("sagan_cyclegan", "netD_A"),
-    ("cyclegan", "G_A"),
-    ("cyclegan", "D_A"),
 )
 
 
@@ -186,17 +173,34 @@ def _outcome(
     return Outcome(name, what, subject, modes, place, right, worst, cause, published)
 
 
+def correct_subjects() -> tuple[Subject, ...]:
+    """Return one part of each kind of network of every family."""
+    kinds: dict[tuple[Any, ...], Subject] = {}
+    for family in families():
+        for part in family.parts:
+            kinds.setdefault((family.name, part.class_name, *part.kwargs.items()), (family.name, part.name))
+    return tuple(kinds.values())
+
+
 def false_alarms(
-    seeds: int, say: Callable[[str], None] = lambda text: None, subjects: Sequence[Subject] = CORRECT
+    seeds: int, say: Callable[[str], None] = lambda text: None, subjects: Sequence[Subject] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """Compare correct ports under many seeds; yield (comparison, tensors out of budget)."""
+    """Compare correct ports under many seeds; yield (comparison, tensors out of budget).
+
+    Args:
+        seeds: how many.
+        say: called with what is being compared.
+        subjects: networks; None: every kind of network and the training step of every family.
+    """
+    trained = [] if subjects else [family.name for family in families() if family.training]
     for seed in range(1, seeds + 1):
-        for subject in subjects:
+        for subject in subjects or correct_subjects():
             name = f"{' '.join(subject)}, seed {seed}"
             say(f"correct port: {name}")
             verdicts, _ = compare_subject(subject, seed, modes=_modes(subject))
             yield name, sum(not verdict.equal for verdict in verdicts)
-        if subjects == CORRECT:
-            say(f"correct port: training, seed {seed}")
-            verdicts = judge_all(measure_training(training_setup(seed)))
-            yield f"ugatit training, seed {seed}", sum(not verdict.equal for verdict in verdicts)
+        for family in trained:
+            name = f"{family} training, seed {seed}"
+            say(f"correct port: {name}")
+            verdicts = judge_all(measure_training(training_setup(seed, family=family)))
+            yield name, sum(not verdict.equal for verdict in verdicts)
