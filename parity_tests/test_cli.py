@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def test_version_and_usage_errors(capsys):
 
 
 def test_module_and_console_script_are_the_same_program():
-    for command in ([sys.executable, "-m", "toonport"], [sys.executable.replace("python", "toonport")]):
+    for command in ([sys.executable, "-m", "toonport"], [str(Path(sys.executable).with_name("toonport"))]):
         result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
         assert result.stdout.strip() == f"toonport {__version__}", result.stderr
 

@@ -46,7 +46,7 @@ def _rgba(side):
     return np.dstack([_picture(f"open/pre/rgba{side}", side, side), alpha.astype(np.uint8)])
 
 
-def _close(record, picture, levels=RECORDED_LEVELS):
+def _assert_close(record, picture, levels=RECORDED_LEVELS):
     wanted, found = recorded(record, picture)
     assert list(picture.shape) == record["shape"]
     assert np.abs(wanted - found).max() <= levels
@@ -62,7 +62,7 @@ def record(shared):
 @pytest.mark.parametrize("key", RECORDED)
 def test_crop_is_the_reference_s_crop(record, key):
     picture, points = _recorded_case(record, key)
-    _close(record["crop"][key]["out"], crop_face(picture, points).pixels, levels=0)
+    _assert_close(record["crop"][key]["out"], crop_face(picture, points).pixels, levels=0)
 
 
 @pytest.mark.shared
@@ -74,19 +74,19 @@ def test_turning_upright_is_the_reference_s(record, key):
     turned, moved, _ = turn_upright(picture, points, eye_angle(points, as_reference=True))
     wanted, found = recorded(case["landmarks_out"], moved)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    _close(case["out"], turned)
+    _assert_close(case["out"], turned)
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("side", [256, 300])
 def test_network_input_and_finished_picture_are_the_reference_s(record, side):
     case = record["infer_io"][f"rgba{side}"]
-    _close(case["rgba"], _rgba(side), levels=0)
+    _assert_close(case["rgba"], _rgba(side), levels=0)
     sized = resize(_rgba(side), 256, 256)
     wanted, found = recorded(case["net_input"], to_input(sized))
     np.testing.assert_allclose(found, wanted, atol=RECORDED_LEVELS / 127.5 if side != 256 else 1e-6)
     finished = finish(np.sin(3 * to_input(sized)), sized)
-    _close(case["output_bgr_uint8"], finished[..., ::-1], levels=1 if side == 256 else 3 * RECORDED_LEVELS)
+    _assert_close(case["output_bgr_uint8"], finished[..., ::-1], levels=1 if side == 256 else 3 * RECORDED_LEVELS)
 
 
 @pytest.mark.shared
@@ -99,7 +99,7 @@ def test_head_network_is_fed_and_read_as_in_the_reference(record):
     wanted, found = recorded(case["input_300x260"], seen[0])
     np.testing.assert_allclose(found, wanted, atol=RECORDED_LEVELS / 255)
     mask = (255 * cv2.resize(feature("open/pre/segmask", (384, 384, 1), 0.5, 0.5), (260, 300))).astype(np.uint8)
-    _close(case["mask_to_300x260"], mask)
+    _assert_close(case["mask_to_300x260"], mask)
 
 
 @pytest.mark.shared

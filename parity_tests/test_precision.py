@@ -112,9 +112,12 @@ def _foreign(folder):
     return pair_networks(reference, port)
 
 
-def test_the_tree_is_open_at_the_fault_and_marks_what_to_look_at_first():
+def test_the_tree_shows_every_layer_with_its_numbers_and_marks_what_to_look_at_first():
     rows = list(tree_lines(compare(*own_pair("slope"), OWN_INPUTS)))
     marked = [one for one in rows if "look here first" in one.text]
     assert [one.text.split()[1] for one in marked] == ["act"]
     assert marked[0].bad
-    assert any(one.text.split()[1:3] == ["conv", "Conv2d"] and not one.bad for one in rows)
+    conv = next(one for one in rows if one.text.split()[1:3] == ["conv", "Conv2d"])
+    assert not conv.bad
+    assert len([float(word) for word in conv.text.split()[3:9]]) == 6
+    assert {one.text.split()[1] for one in rows[2:]} == {"conv", "act", "head"}

@@ -19,7 +19,7 @@ from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tolerances import FLOAT64_RELATIVE
 from toonport.cli import main
 from toonport.train.config import RunConfig, read_config, settings_of, trained_family
-from toonport.train.logs import read_metrics
+from toonport.train.logs import RunLog, read_metrics
 from toonport.train.state import Checkpoints
 
 SMALL = ["--width", "4", "--network", "n_blocks=1", "--size", "96", "--framework", "torch", "--no-tensorboard",
@@ -107,6 +107,19 @@ def test_sigterm_saves_and_says_how_to_go_on(pictures, tmp_path):
     step = Checkpoints(out).latest()
     assert step in (1, 2)
     assert f"stopped by SIGTERM after step {step}" in said
+
+
+def test_a_signal_between_a_step_and_the_next_still_saves(pictures, tmp_path, monkeypatch):
+    log_numbers = RunLog.numbers
+
+    def interrupted(*arguments):
+        log_numbers(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunLog, "numbers", interrupted)
+    out = tmp_path / "run"
+    assert main(_command(pictures, out, "--steps", "4", "--save-every", "100")) == 130
+    assert Checkpoints(out).latest() == 1
 
 
 def test_a_run_leaves_weights_log_plot_and_configuration(straight):

@@ -36,7 +36,7 @@ def _weights(part, kwargs, gain, prefix=""):
     return parameters({row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}, gain, prefix)
 
 
-def _near(array, record, limit=FLOAT64_RELATIVE):
+def _assert_near(array, record, limit=FLOAT64_RELATIVE):
     """Compare an array with recorded statistics: the samples and the norm, relative to the largest sample."""
     array = np.asarray(array, np.float64)
     if "samples" in record:
@@ -75,10 +75,10 @@ def test_reference_equals_facialcartoonization_layer_by_layer(name, shared):
     # what is recorded and not run: the dead ends of the skip connections, and the inside of spectral norm
     assert all("ConvReLU" in key or "parametrizations" in key for key in case["f64"]["modules"].keys() - seen.keys())
     for key, record in seen.items():
-        _near(layers[key], record)
+        _assert_near(layers[key], record)
     for key, record in case["f64"].get("state_after", {}).items():
         if key.endswith(("_u", "_v")):
-            _near(side.state()[key], record)
+            _assert_near(side.state()[key], record)
 
 
 @pytest.mark.shared
@@ -117,7 +117,7 @@ def test_reference_equals_whitebox_in_tensorflow(shared):
         ("guided_r1_eps0.01_train_default", guided_filter(x, y, 1, 1e-2)),
         ("guided_self_photo_r5_eps0.2", guided_filter(x, x, 5, 0.2)),
     ):
-        _near(filtered.numpy(), record[name], TENSORFLOW_ABSOLUTE)
+        _assert_near(filtered.numpy(), record[name], TENSORFLOW_ABSOLUTE)
 
 
 @pytest.mark.shared
@@ -142,10 +142,10 @@ def test_reference_discriminator_equals_whitebox_in_tensorflow(name, shared):
     side = TorchSide(build_torch(part, part.kwargs, weights), "float64")
     side.set_training(True)
     inputs = image(record["input"]["name"], tuple(record["input"]["shape"]))
-    _near(side.call("", [inputs])[0], record["output"], TENSORFLOW_ABSOLUTE)
+    _assert_near(side.call("", [inputs])[0], record["output"], TENSORFLOW_ABSOLUTE)
     after = {key: value for key, value in side.state().items() if key.endswith("weight_u")}
     for value, recorded in zip(after.values(), record["u_after_one_forward"].values(), strict=True):
-        _near(value, recorded, TENSORFLOW_ABSOLUTE)
+        _assert_near(value, recorded, TENSORFLOW_ABSOLUTE)
 
 
 def _vgg(kind="torch"):
@@ -176,13 +176,13 @@ def test_features_content_and_structure_equal_facialcartoonization(shared):
     outputs = {}
     TorchSide(vgg, "float64").trace([photo.numpy()], lambda call: outputs.__setitem__(call.layer, call.outputs[0]))
     for place, name, _ in VGG_LAYERS:
-        _near(outputs[f"conv.{place.split('.')[0]}"], record["f64"][f"photo:{name}"])
-    _near(outputs[""], record["f64"]["photo:out"])
+        _assert_near(outputs[f"conv.{place.split('.')[0]}"], record["f64"][f"photo:{name}"])
+    _assert_near(outputs[""], record["f64"]["photo:out"])
     for name, other in (("content", photo), ("structure", target)):
         loss = feature_distance(vgg(other).detach(), vgg(fake))
         assert abs(float(loss.detach()) / record["f64"][f"{name}_loss"] - 1) < FLOAT64_RELATIVE
         (gradient,) = torch.autograd.grad(300 * loss, fake)
-        _near(gradient.numpy(), record["f64"][f"{name}_grad_fake"])
+        _assert_near(gradient.numpy(), record["f64"][f"{name}_grad_fake"])
 
 
 @pytest.mark.shared
@@ -198,12 +198,12 @@ def test_guided_filter_and_its_gradients_equal_facialcartoonization(shared):
         out = guided_filter(x, y, radius, eps)
         for_x, for_y = torch.autograd.grad((out * weight).sum(), (x, y))
         for name, value in (("", out.detach()), (".grad_x", for_x), (".grad_y", for_y)):
-            _near(value.numpy(), record[f"r{radius}_eps{eps}{name}"])
+            _assert_near(value.numpy(), record[f"r{radius}_eps{eps}{name}"])
     own = guided_filter(y, y, 5, 0.2)
-    _near(own.detach().numpy(), record["surface_r5_eps0.2_self"])
-    _near(torch.autograd.grad((own * weight).sum(), y)[0].numpy(), record["surface_r5_eps0.2_self.grad"])
+    _assert_near(own.detach().numpy(), record["surface_r5_eps0.2_self"])
+    _assert_near(torch.autograd.grad((own * weight).sum(), y)[0].numpy(), record["surface_r5_eps0.2_self.grad"])
     gray = torch.from_numpy(image("gray", (2, 1, 64, 64))).double()
-    _near(guided_filter(gray, y, 2, 0.05).detach().numpy(), record["gray_guide_r2_eps0.05"])
+    _assert_near(guided_filter(gray, y, 2, 0.05).detach().numpy(), record["gray_guide_r2_eps0.05"])
 
 
 @pytest.mark.shared
@@ -221,13 +221,15 @@ def test_texture_and_variation_equal_facialcartoonization(shared):
     for name in ("fake", "cartoon"):
         picture = torch.from_numpy(image(name, (2, 3, 64, 64))).double()
         # the original adds the three weights in float32, also in its float64 run
-        _near(colour_shift(picture, weights, "rgb").numpy(), items["color_shift_uniform"]["f64"][f"gray_{name}"], ULP)
+        _assert_near(
+            colour_shift(picture, weights, "rgb").numpy(), items["color_shift_uniform"]["f64"][f"gray_{name}"], ULP
+        )
     fake = torch.from_numpy(image("fake", (2, 3, 64, 64))).double().requires_grad_()
     for distance in (1, 2):
         loss = total_variation(fake, distance)
         assert abs(float(loss.detach()) / items["tv"]["f64"][f"tv_k{distance}"] - 1) < FLOAT64_RELATIVE
         (gradient,) = torch.autograd.grad(1e4 * loss, fake)
-        _near(gradient.numpy(), items["tv"]["f64"][f"tv_k{distance}.grad"])
+        _assert_near(gradient.numpy(), items["tv"]["f64"][f"tv_k{distance}.grad"])
 
 
 class _RecordedDraws:

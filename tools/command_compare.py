@@ -78,17 +78,17 @@ def _fresh(args: argparse.Namespace) -> int:
     if set(modes) - {"train"}:
         comparisons += compare_family(
             family.name,
-            args.part,
-            args.weights,
-            args.ported,
-            modes,
-            args.size,
-            args.seed,
-            args.device,
-            picture,
-            dtype,
-            Path(args.captures) if args.captures else None,
-            args.replay,
+            part=args.part,
+            weights=args.weights,
+            ported=args.ported,
+            modes=modes,
+            size=args.size,
+            seed=args.seed,
+            device=args.device,
+            picture=picture,
+            dtype=dtype,
+            captures=Path(args.captures) if args.captures else None,
+            replay=args.replay,
         )
     not_run = [f"{name}: not asked for" for name in _left_out(args.device, modes)]
     if "train" in modes and family.training and args.part == "all":

@@ -21,6 +21,7 @@ __all__ = [
     "HEADING",
     "SCHEMA",
     "line",
+    "numbers",
     "report_data",
     "short",
     "summary_lines",
@@ -109,10 +110,16 @@ def line(verdict: Verdict) -> str:
     where = one.layer or "(network)"
     word = verdict_word(verdict)
     head = f"{where:<52} {one.tensor:<22} {one.mode:<15} {one.probe:<24}"
+    return f"{head} {numbers(verdict)}  {word}"
+
+
+def numbers(verdict: Verdict) -> str:
+    """Return max|Δ|, relative L2, both errors, the budget and its multiple in columns; or why there are none."""
+    one = verdict.measurement
     if one.problem or one.not_run:
-        return f"{head} {one.problem or one.not_run}  {word}"
-    numbers = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
-    return f"{head} {numbers} {short(verdict.multiple):>8}  {word}"
+        return one.problem or one.not_run
+    columns = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
+    return f"{columns} {short(verdict.multiple):>8}"
 
 
 def verdict_word(verdict: Verdict) -> str:

@@ -112,23 +112,25 @@ def train(given: Mapping[str, Any], show: Show, resume: bool = False, rank: int 
 
 
 def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outcome:
-    config, since_save = run.config, []
+    config, unsaved = run.config, []
     while run.step < config.last_step and not stopped:
         started = time.perf_counter()
         terms = _one_step(run)
         seconds = time.perf_counter() - started
         show(run.step, terms, seconds)
-        since_save.append(terms.get(config.best_by, float("inf")))
-        last = run.step == config.last_step or bool(stopped)
+        unsaved.append(terms.get(config.best_by, float("inf")))
+        last = run.step == config.last_step
         if log is None:
             continue
         if last or _due(run.step, config.log_every):
             log.numbers(run.step, terms, _rates(run.engine), seconds)
-        if run.step == config.last_step or _due(run.step, config.sheet_every):
+        if last or _due(run.step, config.sheet_every):
             _sheets(run, log)
-        if last or _due(run.step, config.save_every):
-            _save(run, since_save)
-            since_save = []
+        if _due(run.step, config.save_every):
+            _save(run, unsaved)
+            unsaved = []
+    if log is not None and unsaved:
+        _save(run, unsaved)
     newest = run.checkpoints.latest()
     path = run.checkpoints.path(newest) if newest is not None else None
     return Outcome(run.step, path, stopped[0] if stopped else "", tuple(run.batches.unreadable), run.best)
