@@ -15,7 +15,7 @@ from toonport.photo.picture import Picture, resize
 
 __all__ = ["find_faces", "find_faces_as_reference"]
 
-QUICK_SIDE = 480
+QUICK_SIDE = 320
 SIDES = (1024, 2048)
 # Scores measured on real photos: faces 0.3 and more; things that are no face up to 0.12.
 SURE = 1.0

@@ -33,12 +33,14 @@ SELFIE_SIDE = 256
 HEAD_SIDE = 384
 HEAD_INPUT, HEAD_OUTPUT = "input_1", "sigmoid/Sigmoid"
 
-# GrabCut works on a small copy: its time grows with the pixels, and the portrait networks see 256 px anyway.
-REFINE_SIDE = 256
+# GrabCut works on a small copy: its time grows with the pixels, and on the reference's own crops a side of 128 px finds
+# the same border as 256 px does. The border is then blurred, enlarged and sharpened, so that it stays even and crisp.
+REFINE_SIDE = 128
 REFINE_ROUNDS = 1
 CERTAIN_BACKGROUND, CERTAIN_PERSON = 0.1, 0.9
 SPECK = 0.02  # share of the largest piece below which an island is somebody else, or nothing
 SOFTENING = 1.0  # standard deviation of the blur of GrabCut's hard border, in pixels of the small copy
+SHARPENING = 2.0  # how much steeper the border becomes once it has been enlarged
 
 Probability = NDArray[np.float32]
 
@@ -107,7 +109,7 @@ class SelfieMatte:
         self._network.set_tensor(self._input, small[None].astype(np.float32) / 255)  # [1, 256, 256, 3]
         self._network.invoke()
         probability = self._network.get_tensor(self._output)[0, :, :, 0]  # [256, 256]
-        return to_matte(refine(pixels, probability), pixels.shape[0])
+        return to_matte(refine(small, probability), pixels.shape[0])
 
 
 class HeadMatte:
@@ -159,13 +161,15 @@ def refine(pixels: Picture, probability: Probability) -> Probability:
     labels[guess < CERTAIN_BACKGROUND] = cv2.GC_BGD
     labels[guess > CERTAIN_PERSON] = cv2.GC_FGD
     if not ((labels == cv2.GC_BGD).any() and (labels == cv2.GC_FGD).any()):
-        return np.asarray(guess, np.float32)  # no certain colours to go by
+        return np.asarray(cv2.resize(probability, (SELFIE_SIDE, SELFIE_SIDE)), np.float32)  # no certain colours
     cv2.setRNGSeed(0)  # the colour models start from random centres: the same photo gives the same matte
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     no_box, mode = (0, 0, 1, 1), cv2.GC_INIT_WITH_MASK  # the labels stand, the box is not looked at
     cv2.grabCut(np.ascontiguousarray(small), labels, no_box, background, foreground, REFINE_ROUNDS, mode)
     person = _without_specks(((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8))
-    return np.asarray(cv2.GaussianBlur(person.astype(np.float32), (0, 0), SOFTENING), np.float32)
+    soft = cv2.GaussianBlur(person.astype(np.float32), (0, 0), SOFTENING)
+    large = cv2.resize(soft, (SELFIE_SIDE, SELFIE_SIDE), interpolation=cv2.INTER_CUBIC)
+    return np.clip(0.5 + SHARPENING * (large - 0.5), 0, 1)
 
 
 def _without_specks(person: Picture) -> Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from convert.errors import InputError
@@ -100,4 +101,4 @@ class Portraits:
         warnings = []
         if len(crop.pixels) < SMALL_CROP:
             warnings.append(f"the face is small ({len(crop.pixels)} px with its surroundings): expect little detail")
-        return Portrait(np.dstack([crop.pixels, matte]), float(np.degrees(angle)), tuple(warnings))
+        return Portrait(cv2.merge([crop.pixels, matte]), float(np.degrees(angle)), tuple(warnings))
