@@ -210,13 +210,13 @@ def test_flags_win_over_the_file_and_families_keep_their_source_s_defaults(tmp_p
     assert main(["train", "ugatit", "--settings"]) == 0
 
 
-def test_the_reconstruction_loss_halves_on_one_pair_of_pictures():
+@pytest.mark.parametrize("framework", ["torch", "mindspore"])
+def test_the_reconstruction_loss_halves_on_one_pair_of_pictures(framework):
     from toonport.train.engine import make_engine, starting_point
 
     settings = {"lr": 2e-3, "cam": 1.0, "adversarial": 0.1}
-    config = RunConfig(
-        "ugatit", "", "", framework="torch", width=4, network={"n_blocks": 1}, size=96, settings=settings
-    )
+    size = {"width": 4, "network": {"n_blocks": 1}, "size": 96}
+    config = RunConfig("ugatit", "", "", framework=framework, compiled=False, settings=settings, **size)
     engine = make_engine(config.checked(), starting_point(config.checked(), (1, 1)))
     y, x = np.mgrid[:96, :96] / 96.0
     real_a = np.stack([np.sin(6 * x + k) * np.cos(4 * y) for k in range(3)])[None].astype(np.float32)
