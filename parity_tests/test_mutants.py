@@ -1,8 +1,11 @@
 """The checker catches every planted bug, blames the right place, and stays silent on correct ports."""
 
+import json
+
 import pytest
 
 from parity_tests.harness.mutants import ALL_MUTATIONS, compare_subject, false_alarms, run_mutants
+from toonport.cli import main
 
 QUICK = (("ugatit", "genA2B"), ("photo2cartoon", "disLA"), ("cyclegan", "D_A"))
 CAUSES = {
@@ -52,3 +55,15 @@ def test_no_alarm_on_the_large_networks(subject):
     verdicts, published = compare_subject(subject, seed=1)
     assert [one.measurement.layer for one in verdicts if not one.equal] == []
     assert published["mindone 5e-3"]
+
+
+def test_the_table_is_printed_and_written(tmp_path, capsys):
+    name, table, data = "transposed-shifted", tmp_path / "table.md", tmp_path / "table.json"
+    assert main(["mutants", name, "--markdown", str(table), "--json", str(data)]) == 0
+    assert "caught 1/1, blamed correctly 1/1" in capsys.readouterr().out
+    rows = [line for line in table.read_text().splitlines() if line.startswith("| cyclegan G_A |")]
+    assert len(rows) == 1
+    assert "by one pixel | isolated" in rows[0]
+    (bug,) = json.loads(data.read_text())["mutants"]
+    assert bug["name"] == name
+    assert bug["right"]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from convert.files import atomic_path
 from toonport.ui import out, print_table, spinner
 
-__all__ = ["add_parser"]
+if TYPE_CHECKING:
+    from parity_tests.harness.mutants import Outcome
+
+__all__ = ["add_parser", "markdown_lines"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,6 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("names", nargs="*", help="only these bugs (default: all)")
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table as it stands in the README")
     parser.set_defaults(run=run)
 
 
@@ -54,12 +60,33 @@ def run(args: argparse.Namespace) -> int:
             out.print(f"  {name}: {count} tensors out of budget", markup=False)
     if args.json:
         write_json(Path(args.json), _data(outcomes, alarms))
+    if args.markdown:
+        with atomic_path(Path(args.markdown)) as path:
+            path.write_text("\n".join(markdown_lines(outcomes)) + "\n")
     return 0 if caught == right == len(outcomes) and not any(count for _, count in alarms) else 1
 
 
 def _published(verdicts: Mapping[str, bool]) -> str:
     missed = [name for name, equal in verdicts.items() if equal]
     return f"{len(missed)} of {len(verdicts)}: {', '.join(missed)}" if verdicts else "-"
+
+
+def markdown_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield the table in Markdown, after a count for each family and for each published rule."""
+    families = Counter(one.subject.split()[0] for one in outcomes)
+    network_bugs = [one for one in outcomes if one.published]
+    missed = Counter(rule for one in network_bugs for rule, equal in one.published.items() if equal)
+    yield f"Planted in {', '.join(f'{name} {count}' for name, count in families.items())}."
+    rules = ", ".join(f"{rule} {count}" for rule, count in missed.most_common())
+    yield f"Of the {len(network_bugs)} bugs planted in networks, published rules on the output call equal: {rules}."
+    yield ""
+    yield "| planted in | bug | caught by | blamed | × budget | published rules that call it equal |"
+    yield "|---|---|---|---|--:|--:|"
+    for one in outcomes:
+        place = one.blamed.replace("|", "/")
+        rule = f"{sum(one.published.values())} of {len(one.published)}" if one.published else "–"
+        modes = ", ".join(one.caught_by)
+        yield f"| {one.subject} | {one.what} | {modes} | {place} | {one.multiple:.0e} | {rule} |"
 
 
 def _data(outcomes: list[Any], alarms: list[tuple[str, int]]) -> dict[str, Any]:
