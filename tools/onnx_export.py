@@ -185,9 +185,10 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
                 dynamic_shapes=(shape,),
                 verbose=False,
             )
-        except torch.onnx.errors.OnnxExporterError:
+        except torch.onnx.errors.OnnxExporterError as error:
             if shape is shapes[-1]:
-                raise
+                reason = str(error).strip().splitlines()[0]
+                raise InputError(f"PyTorch's exporter cannot write this network as ONNX: {reason}") from error
             continue
         if program is not None and _is_free(program, shape):
             return program

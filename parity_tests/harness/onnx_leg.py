@@ -20,7 +20,7 @@ from parity_tests.harness.capture import Key, layer_calls, output_names
 from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.onnx_layers import candidates, layer_values, only_fitting, with_outputs
 
-__all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "probe_name"]
+__all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "probe_name", "run_onnx", "traces"]
 
 NOISE_RUNS = 2
 
@@ -68,10 +68,15 @@ def measure_onnx(network: Any, file: OnnxFile, inputs: Array) -> Iterator[Measur
         file: what is measured.
         inputs: float32 [N, C, H, W].
     """
+    types = TorchSide(network).layer_types()
+    yield from measure_file(file, inputs, *traces(network, inputs), types)
+
+
+def traces(network: Any, inputs: Array) -> tuple[dict[Key, LayerCall], list[dict[Key, LayerCall]]]:
+    """Run a PyTorch network in float64, and in float32 on inputs moved by about one unit in the last place."""
     truths = layer_calls(TorchSide(copy.deepcopy(network).double(), "float64"), [inputs])
-    moved = [ulp_neighbour(inputs, seed) for seed in range(NOISE_RUNS)]
     side = TorchSide(copy.deepcopy(network), "float32")
-    yield from measure_file(file, inputs, truths, [layer_calls(side, [one]) for one in moved], side.layer_types())
+    return truths, [layer_calls(side, [ulp_neighbour(inputs, seed)]) for seed in range(NOISE_RUNS)]
 
 
 def measure_file(
@@ -93,7 +98,7 @@ def measure_file(
     head = Measurement("onnx", probe_name(inputs), "", types[""], "output", len(order), hints=_hints(inputs))
     try:
         layers = _run_layers(file, inputs, truths)
-        outputs = _run(file.path.read_bytes(), inputs)
+        outputs = run_onnx(str(file.path), inputs)
     except Exception as error:  # ONNX Runtime's errors have no common base
         yield replace(head, problem=f"ONNX Runtime cannot run it: {_first_line(error)}")
         return
@@ -117,14 +122,14 @@ def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -
     if not possible:
         return {}
     wanted = {name: None for names in possible.values() for name in names}
-    found = _run(with_outputs(file.model, wanted).SerializeToString(), inputs)
+    found = run_onnx(with_outputs(file.model, wanted).SerializeToString(), inputs)
     chosen = {key: only_fitting(names, found, calls[key].outputs[0].shape) for key, names in possible.items()}
     return {key: found[name] for key, name in chosen.items() if name is not None}
 
 
-def _run(content: bytes, inputs: Array) -> dict[str, Array]:
-    """Run an ONNX model on the CPU; its outputs by name, in order."""
-    session = _session(content)
+def run_onnx(source: str | bytes, inputs: Array) -> dict[str, Array]:
+    """Run an ONNX file (its path, or its content) on the CPU; returns its outputs by name, in order."""
+    session = _session(source)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
 
