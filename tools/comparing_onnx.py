@@ -38,7 +38,10 @@ class OnnxLeg:
 
 
 def judge_onnx(leg: OnnxLeg, part: Part, network: Any, inputs: Array, probe: Array) -> Iterator[Verdict]:
-    """Judge ONNX Runtime against a PyTorch network, every layer that is found in the file and every output.
+    """Judge ONNX Runtime against a PyTorch network: the layers that are found in the file, and every output.
+
+    The layers are judged on the small pictures, where the budget is narrow, the outputs at both sizes. A file that
+    takes one size only is judged at that size.
 
     Args:
         leg: what is run.
@@ -66,18 +69,18 @@ def judge_onnx(leg: OnnxLeg, part: Part, network: Any, inputs: Array, probe: Arr
 
 def _exported(part: Part, network: Any, inputs: Array, probe: Array) -> Iterator[Verdict]:
     """Files are made for one size of picture; each size gets its own."""
-    same = probe.shape[2:] == inputs.shape[2:]
+    sizes = {one.shape[2:]: one for one in (probe, inputs)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        for pictures in (inputs,) if same else (probe, inputs):
+        for number, pictures in enumerate(sizes.values()):
             write_onnx(network, pictures, part.outputs, path)
-            yield from _judged(open_onnx(path), network, pictures)
+            yield from _judged(open_onnx(path), network, pictures, layers=number == 0)
 
 
 def _given(file: OnnxFile, network: Any, inputs: Array, probe: Array) -> Iterator[Verdict]:
     fitted = {one.shape: one for one in (_fit(file, pictures) for pictures in (probe, inputs))}
-    for pictures in fitted.values():
-        yield from _judged(file, network, pictures)
+    for number, pictures in enumerate(fitted.values()):
+        yield from _judged(file, network, pictures, layers=number == 0)
 
 
 def _fit(file: OnnxFile, pictures: Array) -> Array:
@@ -90,5 +93,5 @@ def _fit(file: OnnxFile, pictures: Array) -> Array:
     return image("toonport/0", batch, wanted[2], wanted[3], channels)
 
 
-def _judged(file: OnnxFile, network: Any, pictures: Array) -> Sequence[Verdict]:
-    return [judge(measurement) for measurement in measure_onnx(network, file, pictures)]
+def _judged(file: OnnxFile, network: Any, pictures: Array, layers: bool) -> Sequence[Verdict]:
+    return [judge(measurement) for measurement in measure_onnx(network, file, pictures, layers)]

@@ -192,12 +192,13 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
 Key = tuple[str, int]  # layer, and which of its calls
 
 
-def layer_calls(side: Side, inputs: Sequence[Array]) -> dict[Key, LayerCall]:
-    """Return every call of every layer, in the order of computation."""
+def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> dict[Key, LayerCall]:
+    """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors."""
     calls: dict[Key, LayerCall] = {}
 
     def visit(call: LayerCall) -> None:
-        calls[call.layer, sum(1 for layer, _ in calls if layer == call.layer)] = call
+        key = call.layer, sum(1 for layer, _ in calls if layer == call.layer)
+        calls[key] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
 
     with side.preserved():
         side.trace(inputs, visit)

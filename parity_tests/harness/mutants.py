@@ -24,6 +24,7 @@ from parity_tests.harness.training import TrainingSetup, frozen_network, measure
 
 __all__ = [
     "ALL_MUTATIONS",
+    "LARGE",
     "Outcome",
     "compare_subject",
     "correct_subjects",
@@ -43,6 +44,7 @@ NARROW = {
     "num_blocks": 2,
     "width": 8,
 }
+LARGE: tuple[Subject, ...] = (("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet"))
 MODES = ("isolated", "gradients", "accumulated")
 ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *MUTATIONS,
@@ -141,8 +143,7 @@ def _network(mutation: Mutation, seed: int) -> Outcome:
 
 def _modes(subject: Subject) -> tuple[str, ...]:
     """Large networks are compared layer by layer only: their gradients take a minute each."""
-    large = subject in {("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet")}
-    return ("isolated",) if large else MODES
+    return ("isolated",) if subject in LARGE else MODES
 
 
 def _train(mutation: TrainingMutation, seed: int) -> Outcome:

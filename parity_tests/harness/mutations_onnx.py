@@ -23,7 +23,6 @@ CYCLEGAN: Subject = ("cyclegan", "G_A")
 PATCH: Subject = ("cyclegan", "D_A")
 WHITEBOX: Subject = ("whitebox", "generator")
 ATTENTION: Subject = ("sagan_cyclegan", "netG_A")
-FACE: Subject = ("mobilefacenet", "mobilefacenet")
 EPS = 1e-5
 
 Edit = Callable[[Any], None]
@@ -132,7 +131,7 @@ def _at_input(*steps: tuple[str, Any]) -> Edit:
         for number, (kind, constant) in enumerate(steps):
             name = f"planted_{number}"
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), f"{name}.constant"))
-            axis = {"axis": 1} if kind == "Gather" else {}
+            axis: dict[str, Any] = {"axis": 1} if kind == "Gather" else {}
             nodes.append(helper.make_node(kind, [value, f"{name}.constant"], [name], name, **axis))
             value = name
         for node in model.graph.node:
@@ -152,11 +151,6 @@ def _biased(model: Any) -> None:
     """Divide the sums of squares by N: their divisors N - 1 become N."""
     divisors = {node.input[1] for node in _nodes(model, "Div") if node.output[0].startswith("var")}
     _constants(lambda name, value: name in divisors, lambda value: value + 1)(model)
-
-
-def _one_slope(model: Any) -> None:
-    slopes = {node.input[1] for node in _nodes(model, "PRelu")}
-    _constants(lambda name, value: name in slopes, lambda value: np.full_like(value, value.mean()))(model)
 
 
 def _concat_swapped(model: Any) -> None:
@@ -206,8 +200,8 @@ ONNX_MUTATIONS: tuple[OnnxMutation, ...] = (
                  _replace("Add", "Identity", slice(1, 2), 1)),
     OnnxMutation("onnx-input-range", "pictures in [0, 1] instead of [-1, 1]", CYCLEGAN, ("model.0",),
                  _at_input(("Add", np.float32(1)), ("Div", np.float32(2)))),
-    OnnxMutation("onnx-bgr", "colours in the order BGR", FACE, ("conv1",), _at_input(("Gather", np.array([2, 1, 0])))),
-    OnnxMutation("onnx-prelu-shared", "one PReLU slope for all channels", FACE, ("PReLU",), _one_slope),
+    OnnxMutation("onnx-bgr", "colours in the order BGR", CYCLEGAN, ("model.0",),
+                 _at_input(("Gather", np.array([2, 1, 0])))),
     OnnxMutation("onnx-attention-axis", "softmax over the wrong axis", ATTENTION, ("Softmax",),
                  _attribute("Softmax", "axis", 1)),
 )  # fmt: skip

@@ -60,23 +60,27 @@ def open_onnx(path: Path) -> OnnxFile:
     return OnnxFile(path, model, shape)
 
 
-def measure_onnx(network: Any, file: OnnxFile, inputs: Array) -> Iterator[Measurement]:
+def measure_onnx(network: Any, file: OnnxFile, inputs: Array, layers: bool = True) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
     Args:
         network: PyTorch reference in eval mode, in float32.
         file: what is measured.
         inputs: float32 [N, C, H, W].
+        layers: False for the outputs only.
     """
     types = TorchSide(network).layer_types()
-    yield from measure_file(file, inputs, *traces(network, inputs), types)
+    yield from measure_file(file, inputs, *traces(network, inputs, layers), types)
 
 
-def traces(network: Any, inputs: Array) -> tuple[dict[Key, LayerCall], list[dict[Key, LayerCall]]]:
-    """Run a PyTorch network in float64, and in float32 on inputs moved by about one unit in the last place."""
-    truths = layer_calls(TorchSide(copy.deepcopy(network).double(), "float64"), [inputs])
+def traces(network: Any, inputs: Array, layers: bool = True) -> tuple[dict[Key, LayerCall], list[dict[Key, LayerCall]]]:
+    """Run a PyTorch network in float64, and in float32 on inputs moved by about one unit in the last place.
+
+    Without `layers`, only what the whole network takes and returns is kept.
+    """
+    truths = layer_calls(TorchSide(copy.deepcopy(network).double(), "float64"), [inputs], not layers)
     side = TorchSide(copy.deepcopy(network), "float32")
-    return truths, [layer_calls(side, [ulp_neighbour(inputs, seed)]) for seed in range(NOISE_RUNS)]
+    return truths, [layer_calls(side, [ulp_neighbour(inputs, seed)], not layers) for seed in range(NOISE_RUNS)]
 
 
 def measure_file(
