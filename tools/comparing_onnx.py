@@ -78,7 +78,7 @@ def _exported(part: Part, network: Any, inputs: Array, probe: Array) -> Iterator
 
 
 def _given(file: OnnxFile, network: Any, inputs: Array, probe: Array) -> Iterator[Verdict]:
-    fitted = {one.shape: one for one in (_fit(file, pictures) for pictures in (probe, inputs))}
+    fitted = {one.shape[2:]: one for one in (_fit(file, pictures) for pictures in (probe, inputs))}
     for number, pictures in enumerate(fitted.values()):
         yield from _judged(file, network, pictures, layers=number == 0)
 
