@@ -10,6 +10,7 @@ from typing import Any
 from convert.errors import InputError
 from convert.registry import family_named
 from toonport.comparing import choose_modes, compare_family, compare_training
+from toonport.comparing_onnx import OnnxLeg
 from toonport.ui import out
 
 __all__ = ["add_parser"]
@@ -18,6 +19,7 @@ EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt --ported photo2cartoon.ckpt
   toonport compare photo2cartoon --part genA2B --json report.json --html report.html
+  toonport compare photo2cartoon --weights photo2cartoon_weights.pt --part genA2B --mode onnx --onnx net.onnx
   toonport compare photo2cartoon --mode train --steps 3
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
@@ -39,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--part", default="all", help="one network (default: all in the file)")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint for both sides; any format")
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
+    parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
     parser.add_argument("--steps", type=int, default=1, help="training steps to compare (mode train)")
     parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
@@ -72,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
 def _fresh(args: argparse.Namespace) -> int:
     if args.replay and not args.captures:
         raise InputError("--replay needs --captures: the folder with what was captured before")
+    if args.onnx and not args.weights:
+        raise InputError("--onnx needs --weights: the checkpoint that the file was made from")
     modes, family = choose_modes(args.mode), family_named(args.family)
     picture, dtype = Path(args.input) if args.input else None, DTYPES[args.dtype]
     comparisons = []
@@ -89,6 +94,7 @@ def _fresh(args: argparse.Namespace) -> int:
             dtype=dtype,
             captures=Path(args.captures) if args.captures else None,
             replay=args.replay,
+            onnx=_leg(args),
         )
     not_run = [f"{name}: not asked for" for name in _left_out(args.device, modes)]
     if "train" in modes and family.training and args.part == "all":
@@ -97,6 +103,17 @@ def _fresh(args: argparse.Namespace) -> int:
         else:
             not_run.append(f"training steps: compared in float32 only, not in {dtype}")
     return _report(args, comparisons, not_run)
+
+
+def _leg(args: argparse.Namespace) -> OnnxLeg:
+    """How ONNX Runtime takes part: where everything is asked for, it may be left out with a reason."""
+    obstacle = ""
+    if args.dtype != "fp32":
+        obstacle = f"compared in fp32 only, not in {args.dtype}"
+    elif args.device != "cpu":
+        obstacle = f"compared on the CPU only, not beside a port on {args.device}"
+    asked_for = args.mode != "all" or args.onnx is not None
+    return OnnxLeg(Path(args.onnx) if args.onnx else None, required=asked_for, obstacle=obstacle)
 
 
 def _saved(args: argparse.Namespace) -> int:

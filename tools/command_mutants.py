@@ -31,11 +31,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 0 if every bug was caught and none was seen where there is none, else 1."""
     from parity_tests.harness.mutants import false_alarms, run_mutants
+    from parity_tests.harness.onnx_mutants import onnx_false_alarms, run_onnx_mutants
     from parity_tests.harness.report import write_json
+    from toonport.onnx_export import write_onnx
 
     with spinner("mutants") as say:
         outcomes = list(run_mutants(args.names, lambda name: say(f"planting {name}")))
+        outcomes += run_onnx_mutants(write_onnx, args.names, lambda name: say(f"planting {name}"))
         alarms = list(false_alarms(args.seeds, say))
+        alarms += onnx_false_alarms(write_onnx, args.seeds, say)
     rows = [
         [
             one.name,

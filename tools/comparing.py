@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from convert.files import Array, sha256_of
 from convert.identify import Network
 from convert.plan import build_plan
 from convert.registry import Family, Part, family_named, part_named
+from toonport.comparing_onnx import OnnxLeg, judge_onnx
 from toonport.ui import spinner
 
 __all__ = ["NETWORK_MODES", "choose_device", "choose_modes", "compare_family", "compare_training", "load_picture"]
@@ -24,12 +25,12 @@ OTHER_MODES = ("train", "onnx")
 
 
 def choose_modes(text: str) -> tuple[str, ...]:
-    """Return the modes that an option's text means; "all" is everything but the ONNX leg.
+    """Return the modes that an option's text means; "all" is every one.
 
     Raises:
         InputError: an unknown mode; lists the known ones.
     """
-    chosen = (*NETWORK_MODES, "train") if text == "all" else tuple(text.split(","))
+    chosen = (*NETWORK_MODES, *OTHER_MODES) if text == "all" else tuple(text.split(","))
     unknown = [mode for mode in chosen if mode not in (*NETWORK_MODES, *OTHER_MODES)]
     if unknown:
         known = ", ".join((*NETWORK_MODES, *OTHER_MODES))
@@ -85,8 +86,11 @@ def compare_family(
     dtype: str = "float32",
     captures: Path | None = None,
     replay: bool = False,
+    onnx: OnnxLeg | None = None,
 ) -> list[Any]:
     """Compare the networks of a family; returns one `Comparison` each. The arguments are the options'.
+
+    `onnx` says how the mode of that name is run; None: the network's own export, which must succeed.
 
     Raises:
         InputError: a file, part, mode or device that cannot be used.
@@ -95,7 +99,13 @@ def compare_family(
     wanted = None if part == "all" else part_named(family, part).name
     choose_device(device)
     sources = _from_file(family, wanted, weights, ported) if weights else _seeded(family, wanted, ported, seed)
-    return [_compare_one(family, *source, modes, size, seed, picture, dtype, captures, replay) for source in sources]
+    leg = (onnx or OnnxLeg()) if "onnx" in modes else None
+    if leg and leg.file and len(sources) > 1:
+        names = ", ".join(source[0].name for source in sources)
+        raise InputError(f"{leg.file}: which network is it? say --part, one of {names}")
+    return [
+        _compare_one(family, *source, modes, size, seed, picture, dtype, captures, replay, leg) for source in sources
+    ]
 
 
 def choose_device(device: str) -> None:
@@ -174,49 +184,35 @@ def _compare_one(
     dtype: str,
     captures: Path | None,
     replay: bool,
+    leg: OnnxLeg | None,
 ) -> Any:
     from parity_tests.harness.pair import build_pair, build_torch, for_inference
     from parity_tests.harness.recorded import recorded
-    from parity_tests.harness.run import compare_pair, part_inputs
+    from parity_tests.harness.run import Comparison, compare_pair, part_inputs
 
     name = f"{family.name} {part.name}"
-    own = [mode for mode in modes if mode in NETWORK_MODES]
+    own = tuple(mode for mode in modes if mode in NETWORK_MODES)
     with spinner(f"{name}: building") as say:
-        pair = build_pair(part, kwargs, reference, port, dtype)
-        if captures:
-            pair = recorded(pair, captures, replay)
         probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
         inputs = part_inputs(part, kwargs, seed, size)
         if picture:
             inputs = load_picture(picture, inputs.shape[-1])
+        facts = {**facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
+        comparison = Comparison(name, (), (), facts)
         try:
-            comparison = compare_pair(
-                name,
-                pair,
-                [inputs],
-                [probe],
-                own,
-                {**facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)},
-                lambda stage, done: say(f"{name}: {stage}, {done} tensors"),
-            )
+            if own:
+                pair = build_pair(part, kwargs, reference, port, dtype)
+                if captures:
+                    pair = recorded(pair, captures, replay)
+                comparison = compare_pair(
+                    name, pair, [inputs], [probe], own, facts, lambda stage, n: say(f"{name}: {stage}, {n} tensors")
+                )
         except ValueError as error:
             if "cannot run an input of" in str(error):
                 raise InputError(str(error)) from error
             raise
-        if "onnx" not in modes:
+        if leg is None:
             return comparison
         say(f"{name}: ONNX Runtime")
-        return _with_onnx(comparison, part, for_inference(build_torch(part, kwargs, reference)), inputs)
-
-
-def _with_onnx(comparison: Any, part: Part, module: Any, inputs: Array) -> Any:
-    """Add ONNX Runtime as a third leg to a comparison."""
-    from dataclasses import replace
-
-    from toonport.onnx_export import verify_onnx, write_onnx
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        write_onnx(module, inputs, part.outputs, path)
-        verdicts = tuple(verify_onnx(module, path, inputs))
-    return replace(comparison, verdicts=comparison.verdicts + verdicts, modes=(*comparison.modes, "onnx"))
+        verdicts = tuple(judge_onnx(leg, part, for_inference(build_torch(part, kwargs, reference)), inputs, probe))
+        return replace(comparison, verdicts=comparison.verdicts + verdicts, modes=(*own, "onnx"))

@@ -19,6 +19,8 @@ from convert.files import atomic_path
 from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.onnx_layers import LAYERS, noted_layers, packed
+from parity_tests.harness.onnx_leg import probe_name
 from toonport.onnx_precise import rewrite_sums
 
 __all__ = [
@@ -148,9 +150,11 @@ def write_onnx(
     with _quiet():
         program = _program(_first_outputs(network, len(names)), inputs, names, sizes)
         program.save(str(path), external_data=False)
-        model = onnxslim.slim(onnx.load(str(path)))
+        exported = onnx.load(str(path))
+        layers = noted_layers(exported, "network")
+        model = onnxslim.slim(exported)
     rewrite_sums(model)
-    _tidy(model, metadata or {}, sizes is not None)
+    _tidy(model, {**(metadata or {}), LAYERS: packed(layers, model)}, sizes is not None)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
@@ -181,9 +185,10 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
                 dynamic_shapes=(shape,),
                 verbose=False,
             )
-        except torch.onnx.errors.OnnxExporterError:
+        except torch.onnx.errors.OnnxExporterError as error:
             if shape is shapes[-1]:
-                raise
+                reason = str(error).strip().splitlines()[0]
+                raise InputError(f"PyTorch's exporter cannot write this network as ONNX: {reason}") from error
             continue
         if program is not None and _is_free(program, shape):
             return program
@@ -249,10 +254,10 @@ def verify_onnx(network: Any, path: Path, inputs: Array, mode: str = "onnx") -> 
     found = session.run(None, {session.get_inputs()[0].name: inputs})
     dtype = "float16" if mode == "onnx float16" else "float32"
     truths, runs = _references(network, inputs, dtype)
-    probe = f"{inputs.shape[2]}x{inputs.shape[3]} px" + (f", batch {len(inputs)}" if len(inputs) > 1 else "")
+    probe, pixels = probe_name(inputs), {"pixels": int(np.prod(inputs.shape[2:]))}
     for order, output in enumerate(session.get_outputs()):
-        head = Measurement(mode, probe, "", "ONNX Runtime", output.name, order, dtype=dtype)
-        yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]), pixels=_pixels(inputs))
+        head = Measurement(mode, probe, "", "ONNX Runtime", output.name, order, dtype=dtype, hints=pixels)
+        yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]))
 
 
 def _references(network: Any, inputs: Array, dtype: str) -> tuple[list[Array], list[list[Array]]]:
@@ -264,10 +269,6 @@ def _references(network: Any, inputs: Array, dtype: str) -> tuple[list[Array], l
         moved = [torch.from_numpy(ulp_neighbour(inputs, seed, dtype)) for seed in range(2)]
         own = copy.deepcopy(network).to(getattr(torch, dtype))
         return truths, [_arrays(own(x.to(getattr(torch, dtype)))) for x in moved]
-
-
-def _pixels(inputs: Array) -> int:
-    return int(np.prod(inputs.shape[2:]))
 
 
 def _tuple(result: Any) -> tuple[Any, ...]:

@@ -15,7 +15,16 @@ from parity_tests.harness.backends import Array, LayerCall, Side, lacks_kernel
 from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
 from parity_tests.harness.sensitivity import bug_effects
 
-__all__ = ["Pair", "measure_accumulated", "measure_isolated", "measure_weights", "refused"]
+__all__ = [
+    "Key",
+    "Pair",
+    "layer_calls",
+    "measure_accumulated",
+    "measure_isolated",
+    "measure_weights",
+    "output_names",
+    "refused",
+]
 
 NOISE_RUNS = 3
 LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
@@ -158,11 +167,11 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
     Each measurement also says how far the port's input of that layer was off, in multiples of the noise
     there, so that a layer that makes an error stands out from one that passes it on.
     """
-    truths = _calls(pair.truth, inputs)
-    references = [_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(2)]
+    truths = layer_calls(pair.truth, inputs)
+    references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(2)]
     types = pair.reference.layer_types()
     try:
-        ports = _calls(pair.port, inputs)
+        ports = layer_calls(pair.port, inputs)
     except (RuntimeError, TypeError, ValueError) as error:
         yield refused(Measurement("accumulated", probe, "", types[""], "output", 0, dtype=pair.dtype), "run", error)
         return
@@ -170,7 +179,7 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
     for key, wanted in truths.items():
         noisy, found = [one[key] for one in references], ports.get(key)
         before = _input_error(wanted, noisy, found)
-        for index, (name, truth) in enumerate(zip(_output_names(key, wanted), wanted.outputs, strict=True)):
+        for index, (name, truth) in enumerate(zip(output_names(key, wanted), wanted.outputs, strict=True)):
             kind = types[wanted.layer]
             head = Measurement(
                 "accumulated", probe, wanted.layer, kind, name, order, input_error=before, dtype=pair.dtype
@@ -183,19 +192,21 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
 Key = tuple[str, int]  # layer, and which of its calls
 
 
-def _calls(side: Side, inputs: Sequence[Array]) -> dict[Key, LayerCall]:
-    """Every call of every layer, in the order of computation."""
+def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> dict[Key, LayerCall]:
+    """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors."""
     calls: dict[Key, LayerCall] = {}
 
     def visit(call: LayerCall) -> None:
-        calls[call.layer, sum(1 for layer, _ in calls if layer == call.layer)] = call
+        key = call.layer, sum(1 for layer, _ in calls if layer == call.layer)
+        calls[key] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
 
     with side.preserved():
         side.trace(inputs, visit)
     return calls
 
 
-def _output_names(key: Key, call: LayerCall) -> list[str]:
+def output_names(key: Key, call: LayerCall) -> list[str]:
+    """Say in words which tensor each output of a call is."""
     words = ["output"] if len(call.outputs) == 1 else [f"output {index}" for index in range(len(call.outputs))]
     return words if key[1] == 0 else [f"{word}, call {key[1] + 1}" for word in words]
 

@@ -38,7 +38,8 @@ class Measurement:
         problem: why the tensor could not be compared (shape, missing, not a number), else "".
         dtype: precision of the port and of the reference's own run.
         not_run: why the framework cannot run the layer in that precision on that device, else "".
-        hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}.
+        hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}, and the "pixels" of the
+            input where the budget counts them.
     """
 
     mode: str

@@ -15,6 +15,7 @@ __all__ = ["Signature", "likely_causes", "signature_of"]
 
 NORMS = ("InstanceNorm2d", "ZooInstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
 EPS_RATIO = 30.0  # a wrong epsilon stands this much higher on the low-spread probe
+EPS_CHANGE = 1e-2  # a wrong epsilon changes the size of ordinary feature maps by less
 BIAS_SHARE = 0.9
 
 
@@ -33,6 +34,8 @@ class Signature:
         ratio: least-squares factor between port and reference.
         ring: width in pixels of the border outside of which nothing differs; 0 if the inside differs too.
         channel: share of the squared difference that is constant within each channel.
+        onnx: whether it is a layer of an ONNX file, seen in the run of the whole file only.
+        first: whether it is the first layer that is found in that file.
     """
 
     layer_type: str
@@ -47,6 +50,8 @@ class Signature:
     ratio: float
     ring: int
     channel: float
+    onnx: bool
+    first: bool
 
 
 def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
@@ -57,7 +62,9 @@ def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
     layer = first.measurement.layer
     own = [one for one in verdicts if one.measurement.layer == layer]
     bad = [one for one in own if not one.equal]
-    outputs = [one for one in bad if one.measurement.mode == "isolated" and "afterwards" not in one.measurement.tensor]
+    onnx = first.measurement.mode == "onnx"
+    direct = "onnx" if onnx else "isolated"
+    outputs = [one for one in bad if one.measurement.mode == direct and "afterwards" not in one.measurement.tensor]
     alone = [one for one in bad if one.measurement.mode == "isolated"]
     modes, failing = ({word for one in rows for word in _mode(one)} for rows in (own, alone))
     hints = next((one.measurement.hints for one in outputs if "ratio" in one.measurement.hints), {})
@@ -75,6 +82,9 @@ def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
         ratio=float(hints.get("ratio", 1.0)),
         ring=int(hints.get("ring", 0)),
         channel=float(hints.get("channel", 0.0)),
+        onnx=onnx,
+        first=onnx
+        and first.measurement.order == min(o.measurement.order for o in verdicts if o.measurement.mode == direct),
     )
 
 
@@ -106,10 +116,12 @@ ROWS: tuple[Row, ...] = (
     (lambda s: "moments" in s.layer_type, "Adam's moments: weight decay (missing or decoupled) or the betas"),
     (lambda s: "update" in s.layer_type, "the update: Adam's eps or bias correction, clipping, weight decay"),
     (lambda s: "loss" in s.layer_type, "a loss term: its formula, weight, inputs, or the order of the phases"),
+    (lambda s: s.onnx and s.first and s.ring == 0, "what the file is fed with: range, order of colours, layout"),
     (lambda s: _norm(s) and s.low_spread > EPS_RATIO * max(s.plain, 1.0), "epsilon of the norm"),
     (lambda s: _norm(s) and s.container, "the mix of content and style: order of inputs, soft weights"),
     (lambda s: _norm(s) and 1e-4 < s.ratio - 1 < 0.06 and s.plain > 1.5 * s.low_spread and s.channel < 0.7,
      "ratio n/(n-1): biased variance"),
+    (lambda s: s.onnx and _norm(s) and abs(s.ratio - 1) < EPS_CHANGE, "epsilon of the norm"),
     (lambda s: s.layer_type == "InstanceNorm2d", "statistics over the wrong axes (batch norm), or running ones"),
     (lambda s: _norm(s), "rho (value, or rho and 1 - rho swapped), or statistics over the wrong axes (batch norm)"),
     (lambda s: s.layer_type == "ReflectionPad2d" and s.ring > 0, "border only: padding mode"),
@@ -127,11 +139,13 @@ ROWS: tuple[Row, ...] = (
     (lambda s: s.state and s.eval_only, "spectral norm: iterates in eval mode"),
     (lambda s: s.state and s.train_only, "spectral norm: number of power iterations in train mode"),
     (lambda s: s.layer_type in {"LeakyReLU", "ReLU", "PReLU"}, "activation: slope, or another activation"),
+    (lambda s: s.layer_type in {"Tanh", "Sigmoid", "Softmax"}, "activation: left out, or over another axis"),
     (lambda s: s.container, "the wiring inside: pooling, order, sum, concatenation, or which weight is used"),
     (lambda s: s.channel > BIAS_SHARE, "constant within each channel: bias missing or wrong"),
     (lambda s: abs(s.ratio - 1) > 1e-3 and 0.7 < s.ratio < 3 and s.layer_type in {"Conv2d", "Linear"},
      "scale: spectral norm missing or wrong, or another weight"),
     (lambda s: s.layer_type in {"Conv2d", "Linear"}, "another weight: transposed, swapped, rounded, or stride/padding"),
+    (lambda s: s.onnx, "what the file computes between the layer before it and this one"),
 )  # fmt: skip
 
 

@@ -39,10 +39,10 @@ class Verdict:
         return self.measurement.error / self.budget
 
 
-def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS, pixels: int = 0) -> Verdict:
-    """Judge one measurement by the budget of its mode; `pixels` of the input widen it where the row says so."""
+def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS) -> Verdict:
+    """Judge one measurement by the budget of its mode; pixels of the input widen it where the row says so."""
     row = budgets[measurement.mode]
-    floor = row.floor + row.floor_per_pixel * pixels
+    floor = row.floor + row.floor_per_pixel * measurement.hints.get("pixels", 0)
     budget = row.factor * measurement.noise + floor * FLOOR_UNITS[measurement.dtype] * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
     blind = equal and measurement.error > 0 and budget > BLIND_SHARE * measurement.scale

@@ -22,7 +22,17 @@ from parity_tests.harness.published_rules import published_verdicts
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
-__all__ = ["ALL_MUTATIONS", "Outcome", "compare_subject", "false_alarms", "run_mutants", "small_kwargs"]
+__all__ = [
+    "ALL_MUTATIONS",
+    "LARGE",
+    "Outcome",
+    "compare_subject",
+    "correct_subjects",
+    "false_alarms",
+    "outcome_of",
+    "run_mutants",
+    "small_kwargs",
+]
 
 NARROW = {
     "ngf": 8,
@@ -34,6 +44,7 @@ NARROW = {
     "num_blocks": 2,
     "width": 8,
 }
+LARGE: tuple[Subject, ...] = (("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet"))
 MODES = ("isolated", "gradients", "accumulated")
 ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *MUTATIONS,
@@ -127,13 +138,12 @@ def run_mutants(
 def _network(mutation: Mutation, seed: int) -> Outcome:
     verdicts, published = compare_subject(mutation.subject, seed, mutation, _modes(mutation.subject))
     subject = " ".join(mutation.subject)
-    return _outcome(mutation.name, mutation.what, subject, mutation.blame, verdicts, published)
+    return outcome_of(mutation.name, mutation.what, subject, mutation.blame, verdicts, published)
 
 
 def _modes(subject: Subject) -> tuple[str, ...]:
     """Large networks are compared layer by layer only: their gradients take a minute each."""
-    large = subject in {("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet")}
-    return ("isolated",) if large else MODES
+    return ("isolated",) if subject in LARGE else MODES
 
 
 def _train(mutation: TrainingMutation, seed: int) -> Outcome:
@@ -141,7 +151,7 @@ def _train(mutation: TrainingMutation, seed: int) -> Outcome:
     setup = replace(setup, settings={**setup.settings, **dict(mutation.both)})
     with mutation.planted():
         verdicts = judge_all(measure_training(setup, mutation.make_step))
-    return _outcome(mutation.name, mutation.what, f"{mutation.family} training", mutation.blame, verdicts, {})
+    return outcome_of(mutation.name, mutation.what, f"{mutation.family} training", mutation.blame, verdicts, {})
 
 
 def training_setup(seed: int, face: bool = False, first_step: int = 1, family: str = "ugatit") -> TrainingSetup:
@@ -153,7 +163,7 @@ def training_setup(seed: int, face: bool = False, first_step: int = 1, family: s
     return replace(setup, first_step=first_step)
 
 
-def _outcome(
+def outcome_of(
     name: str,
     what: str,
     subject: str,
@@ -161,6 +171,7 @@ def _outcome(
     verdicts: Sequence[Verdict],
     published: Mapping[str, bool],
 ) -> Outcome:
+    """Return what the checker made of a bug, from the verdicts of a comparison with the bug in it."""
     failing = [verdict for verdict in verdicts if not verdict.equal]
     if not failing:
         return Outcome(name, what, subject, (), "", False, 0.0, published=published)

@@ -139,6 +139,8 @@ def summary_lines(comparison: Comparison) -> list[str]:
     out = []
     for mode in dict.fromkeys(one.measurement.mode for one in comparison.verdicts):
         own = [one for one in comparison.verdicts if one.measurement.mode == mode and not one.measurement.not_run]
+        if not own:
+            continue
         failing = sum(not one.equal for one in own)
         worst = max((one.multiple for one in own), default=0.0)
         state = "equal" if not failing else f"{failing} out of budget"
@@ -154,7 +156,10 @@ def summary_lines(comparison: Comparison) -> list[str]:
     first = comparison.blamed[0]
     out.append(f"  first out of budget: {_describe(first)}")
     out += [f"  likely cause: {cause}" for cause in likely_causes(comparison.verdicts)]
-    along = comparison.first_accumulated
+    in_file = comparison.first_of("onnx")
+    if in_file is not None and in_file is not first:
+        out.append(f"  first out of budget in the ONNX file: {_describe(in_file)}")
+    along = comparison.first_of("accumulated")
     if along is not None and along.measurement.layer != first.measurement.layer:
         out.append(f"  first seen in the whole run at: {_describe(along)}")
     if along is not None:

@@ -60,10 +60,9 @@ class Comparison:
         """Why layers were not run in the compared precision -> how many tensors that concerns."""
         return dict(Counter(one.measurement.not_run for one in self.verdicts if one.measurement.not_run))
 
-    @property
-    def first_accumulated(self) -> Verdict | None:
-        """The first layer of the whole run that leaves its budget."""
-        failing = (one for one in self.verdicts if one.measurement.mode == "accumulated" and not one.equal)
+    def first_of(self, mode: str) -> Verdict | None:
+        """Return the first layer, in the order of computation, that leaves its budget in a mode."""
+        failing = (one for one in self.verdicts if one.measurement.mode == mode and not one.equal)
         return min(failing, key=lambda verdict: verdict.measurement.order, default=None)
 
 
