@@ -1,8 +1,8 @@
 """Distances between two sets of vectors, in float64.
 
 Papers: GANs Trained by a Two Time-Scale Update Rule (arXiv 1706.08500) for the Fréchet distance; Demystifying MMD GANs
-(arXiv 1801.01401) for the kernel distance; B-tests (arXiv 1307.1954) for its estimate in blocks. Arithmetic: torchmetrics,
-but for the blocks, which U-GAT-IT's published evaluation uses and no library offers.
+(arXiv 1801.01401) for the kernel distance; B-tests (arXiv 1307.1954) for its estimate in blocks. Arithmetic:
+torchmetrics, but for the blocks, which U-GAT-IT's published evaluation uses and no library offers.
 """
 
 from __future__ import annotations
@@ -15,17 +15,7 @@ import torch
 
 from convert.files import Array
 
-__all__ = [
-    "BLOCK",
-    "PROTOCOLS",
-    "SMALLEST",
-    "SUBSETS",
-    "SUBSET_SIZE",
-    "Kernel",
-    "frechet",
-    "kernel",
-    "kernel_definition",
-]
+__all__ = ["BLOCK", "PROTOCOLS", "SMALLEST", "Kernel", "frechet", "kernel", "kernel_definition"]
 
 PROTOCOLS = ("standard", "ugatit")
 SUBSETS, SUBSET_SIZE = 100, 1000
@@ -63,7 +53,7 @@ class _Given(torch.nn.Module):
 
 
 def _float64(vectors: Array) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(vectors, np.float64))
+    return torch.from_numpy(np.array(vectors, np.float64, order="C"))
 
 
 def frechet(real: Array, fake: Array) -> float:
@@ -116,8 +106,8 @@ def _blocks(real: Array, fake: Array, seed: int) -> Kernel:
     """Cut both sets, in random order, into as many blocks as the larger needs, and average over the blocks."""
     count = -(-max(len(real), len(fake)) // BLOCK)
     random = np.random.default_rng(seed)
-    pairs = zip(*(np.array_split(random.permutation(np.asarray(one, np.float64)), count) for one in (real, fake)))
-    values = np.array([_discrepancy(first, second) for first, second in pairs])
+    parts = [np.array_split(random.permutation(np.asarray(one, np.float64)), count) for one in (real, fake)]
+    values = np.array([_discrepancy(first, second) for first, second in zip(*parts, strict=True)])
     spread = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Kernel(float(values.mean()), spread, count, BLOCK)
 

@@ -1,4 +1,4 @@
-"""The evaluation of a folder of cartoons, of a generator, or of every checkpoint of a run, against one set of cartoons."""
+"""Evaluates a folder of cartoons, or what a generator draws, against one set of real cartoons."""
 
 from __future__ import annotations
 

@@ -126,32 +126,31 @@ def open_networks(inception: str | None, face: str | None, vgg: str | None, devi
     Raises:
         InputError: a file that cannot be used, or nothing at all to measure with.
     """
-    paths = {
-        kind: find_weights(kind, given) for kind, given in (("inception", inception), ("face", face), ("vgg", vgg))
-    }
+    given = {"inception": inception, "vgg": vgg, "face": face}
     openers: dict[str, Callable[..., Features]] = {"inception": open_inception, "vgg": open_vgg, "face": open_face}
-    found = {kind: opener(path, device) for kind, opener in openers.items() if (path := paths[kind])}
-    missing = []
-    if "inception" not in found:
-        missing.append(
-            NotRun("FID, KID", "no Inception weights: toonport fetch inception, or --inception-weights FILE")
-        )
-    elif not found["inception"].standard:
-        reason = (
-            f"{paths['inception']} is not the published file: its sha256 begins with {found['inception'].sha256[:8]}"
-        )
-        missing.append(NotRun("FID, KID", reason))
-    if "face" not in found:
-        reason = "no MobileFaceNet weights: --face-weights FILE, toonport fetch mobilefacenet says where to get it"
-        missing.append(NotRun(face_id.NAME, reason))
-    if "vgg" not in found:
-        missing.append(NotRun(perceptual.NAME, "no VGG19 weights: toonport fetch vgg19, or --vgg-weights FILE"))
+    paths = {kind: find_weights(kind, file) for kind, file in given.items()}
+    found = {kind: openers[kind](path, device) for kind, path in paths.items() if path}
     if not found:
         raise InputError(
             "nothing to measure with: toonport fetch inception, or give --inception-weights, --face-weights or "
             "--vgg-weights"
         )
-    return Networks(tuple(found.values()), found.get("face"), found.get("vgg"), tuple(missing))
+    return Networks(tuple(found.values()), found.get("face"), found.get("vgg"), tuple(_missing(found)))
+
+
+def _missing(found: Mapping[str, Features]) -> Iterator[NotRun]:
+    """Say what cannot be measured with the networks that were found."""
+    inception = found.get("inception")
+    if inception is None:
+        yield NotRun("FID, KID", "no Inception weights: toonport fetch inception, or --inception-weights FILE")
+    elif not inception.standard:
+        begin = f"its sha256 begins with {inception.sha256[:8]}"
+        yield NotRun("FID, KID", f"{inception.path} is not the published Inception file, {begin}")
+    if "face" not in found:
+        where = "toonport fetch mobilefacenet says where to get them"
+        yield NotRun(face_id.NAME, f"no MobileFaceNet weights: --face-weights FILE; {where}")
+    if "vgg" not in found:
+        yield NotRun(perceptual.NAME, "no VGG19 weights: toonport fetch vgg19, or --vgg-weights FILE")
 
 
 def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None]) -> Looked:
@@ -271,7 +270,7 @@ def _rank_warning(features: Features, real: int, fake: int) -> list[str]:
     if min(real, fake) > features.dimension:
         return []
     return [
-        f"{_names(features)[1]}: {features.dimension} numbers a picture from {real} real and {fake} generated pictures: "
+        f"{_names(features)[1]}: {features.dimension} numbers a picture, {real} real and {fake} generated pictures: "
         f"the covariances have rank {min(real - 1, features.dimension)} and {min(fake - 1, features.dimension)} of "
         f"{features.dimension}, so the value is too large; compare it only with values from as many pictures"
     ]
@@ -290,6 +289,6 @@ def _of_pairs(fake: Looked, networks: Networks) -> Iterator[Metric]:
 
 
 def _without_pairs(fake: Looked, networks: Networks) -> list[NotRun]:
-    names = [name for name, values, there in ((face_id.NAME, fake.similar, networks.face),
-                                             (perceptual.NAME, fake.distant, networks.vgg)) if there and not values]  # fmt: skip
+    there = ((face_id.NAME, networks.face, fake.similar), (perceptual.NAME, networks.vgg, fake.distant))
+    names = [name for name, network, values in there if network and not values]
     return [NotRun(", ".join(names), "no photos to compare with: --photos DIR")] if names else []

@@ -1,7 +1,8 @@
 """How far a cartoon is from its photo in the features of VGG19.
 
-After the idea of The Unreasonable Effectiveness of Deep Features (arXiv 1801.03924). LPIPS itself weighs each channel with
-numbers learned from people's judgement, for other networks; without them this is another measure, so it has another name.
+After the idea of The Unreasonable Effectiveness of Deep Features (arXiv 1801.03924). LPIPS itself weighs each channel
+with numbers learned from people's judgement, for other networks; without them this is another measure, so it has
+another name.
 """
 
 from __future__ import annotations

@@ -27,15 +27,11 @@ def _number(metric: Metric) -> str:
 
 def evaluation_rows(evaluation: Evaluation) -> list[list[str]]:
     """Return a table row per number: what, value, which way is better, of how many pictures."""
-    return [
-        [
-            one.name,
-            _number(one),
-            f"{one.better} is better",
-            ", ".join(f"{count} {what}" for what, count in one.counts.items()),
-        ]
-        for one in evaluation.metrics
-    ]
+    return [[one.name, _number(one), f"{one.better} is better", _counted(one)] for one in evaluation.metrics]
+
+
+def _counted(metric: Metric) -> str:
+    return ", ".join(f"{count} {what}" for what, count in metric.counts.items())
 
 
 def candidate_rows(found: Sequence[Candidate], chosen: Candidate, by: str) -> tuple[list[str], list[list[str]]]:

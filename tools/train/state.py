@@ -2,8 +2,9 @@
 
 A checkpoint is a folder `checkpoints/step_0001000` with the weights (`weights.ckpt` or `weights.pt`, which every other
 command reads), Adam's moments (`optimizer.safetensors`) and everything else (`state.json`). It is written under
-another name, flushed to disk and renamed; then the file `latest`, which names it, is replaced in one piece. `best` names
-the one with the lowest loss; `selected` the one that `toonport evaluate --select` found, which training then keeps.
+another name, flushed to disk and renamed; then the file `latest`, which names it, is replaced in one piece. `best`
+names the one with the lowest loss; `selected` the one that `toonport evaluate --select` found, which training then
+keeps.
 """
 
 from __future__ import annotations
