@@ -250,11 +250,11 @@ def test_what_cannot_be_evaluated_is_one_clear_line(folders, options, tmp_path, 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on seeded pictures that reached step 2 of 3, with checkpoints after 1 and 2, beside its data."""
+    """A run on seeded pictures that reached step 2 of 6, with checkpoints after 1 and 2, beside its data."""
     root = tmp_path_factory.mktemp("trained")
     for name in ("trainA", "trainB", "testA", "testB"):
         _folder(root / "data" / name, {str(index): f"{name} {index}" for index in range(3)}, side=100)
-    steps = ["--steps", "3", "--until", "2", "--save-every", "1", "--lr", "0.002"]
+    steps = ["--steps", "6", "--until", "2", "--save-every", "1", "--lr", "0.002"]
     command = ["train", "ugatit", "--data", str(root / "data"), "--out", str(root / "run"), *TINY_RUN, *steps]
     assert main(command) == 0
     return root
@@ -281,7 +281,7 @@ def test_the_best_checkpoint_is_selected_and_outlives_further_training(run, opti
     assert f"best by face-id: step {best}; {run}/selected names it" in text
     assert (run / "selected").read_text() == f"step_{best:07d}\n"
     assert (run / "best").read_text() == best_before
-    checkpoints = Checkpoints(run)
+    checkpoints = Checkpoints(run, keep=1)
     checkpoints.select(1)
     assert main(["train", "ugatit", "--out", str(run), "--resume", "--until", "3", "--keep", "1"]) == 0
     assert {1, 3} <= set(checkpoints.steps())
