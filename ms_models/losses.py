@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
-__all__ = ["cam_loss", "face_crop", "face_id_distance", "l1", "least_squares"]
+__all__ = ["cam_loss", "face_crop", "face_embeddings", "face_id_distance", "l1", "least_squares"]
 
 FACE_SIZE = 112
 
@@ -45,7 +45,7 @@ def face_id_distance(face_net: nn.Cell, first: Tensor, second: Tensor) -> Tensor
         face_net: MobileFaceNet in eval mode.
         first, second: [N, 3, H, W] RGB in [-1, 1], aligned portraits.
     """
-    return (1 - _cosine(_embed(face_net, first), _embed(face_net, second))).mean()
+    return (1 - _cosine(face_embeddings(face_net, first), face_embeddings(face_net, second))).mean()
 
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:
@@ -53,7 +53,8 @@ def _cosine(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).sum(1) / ops.clamp(norms, 1e-8)  # [N]
 
 
-def _embed(face_net: nn.Cell, portraits: Tensor) -> Tensor:
+def face_embeddings(face_net: nn.Cell, portraits: Tensor) -> Tensor:
+    """Unit vectors of the face regions of aligned portraits, [N, 3, H, W] RGB in [-1, 1] -> [N, embedding]."""
     top, bottom, left, right = face_crop(*portraits.shape[2:])
     faces = portraits[:, :, top:bottom, left:right]
     faces = ops.interpolate(faces, size=(FACE_SIZE, FACE_SIZE), mode="bilinear", align_corners=True)

@@ -23,6 +23,7 @@ __all__ = [
     "FLOAT64_RELATIVE",
     "FLOAT64_STATE_RELATIVE",
     "FLOOR_UNITS",
+    "FRECHET_RELATIVE",
     "GOLDEN_FLOAT32",
     "GRADIENT_SCALE_FLOOR",
     "LOSS_SCALE_FLOOR",
@@ -122,6 +123,11 @@ FLOAT64_RELATIVE = 1e-9
 # and another processor sums in another order. Losses near 0, squares of tiny logits, are judged on a scale of 1e-3.
 FLOAT64_TRAINING_RELATIVE = (1e-10, 1e-10, 1e-8, 1e-6)
 LOSS_SCALE_FLOOR = 1e-3
+
+# The Fréchet distance against another way to the matrix root, both in float64: eigenvalues that should be 0 come out at
+# about 1e-16 of the largest, and their roots at 1e-8 of it, one for each dimension that the vectors do not span. A
+# covariance divided by N instead of N - 1 is off by 1 / N.
+FRECHET_RELATIVE = 1e-6
 
 # Weights after the recorded steps of systems whose Adam has beta1 = 0: a bias before an instance norm has no gradient
 # but float64 rounding (1e-16), of which Adam makes rounding / eps = 1e-8 of a step (7e-9 of the bias seen).

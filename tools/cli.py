@@ -22,6 +22,7 @@ COMMANDS = (
     "inspect",
     "compare",
     "train",
+    "evaluate",
     "mutants",
     "export",
     "preprocess",

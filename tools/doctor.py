@@ -17,6 +17,7 @@ __all__ = ["Finding", "examine", "shadowed_packages"]
 CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
 OPTIONAL = {
     "gradio": "pip install 'toonport[serve]'",
+    "torchmetrics": "pip install 'toonport[evaluate]'",
     "pytest": "pip install 'toonport[dev]'",
 }
 OWN = ("convert", "ms_models", "torch_ref", "parity_tests", "toonport")

@@ -31,7 +31,9 @@ def print_table(headings: list[str], rows: list[list[str]], right: tuple[int, ..
 def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Show a progress bar on stderr; yields a function (done, total, what)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=_err, transient=True) as progress:
+    with Progress(
+        *columns, TimeElapsedColumn(), console=_err, transient=True, disable=not _err.is_terminal
+    ) as progress:
         task = progress.add_task(title, total=None)
 
         def update(done: int, total: int, what: str) -> None:
@@ -44,6 +46,6 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
 def spinner(title: str) -> Iterator[Callable[[str], None]]:
     """Show on stderr that something is running, and since when; yields a function to change the text."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_err, transient=True) as progress:
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda text: progress.update(task, description=text)

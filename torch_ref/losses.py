@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["cam_loss", "face_crop", "face_id_distance", "l1", "least_squares"]
+__all__ = ["cam_loss", "face_crop", "face_embeddings", "face_id_distance", "l1", "least_squares"]
 
 FACE_SIZE = 112
 
@@ -43,10 +43,11 @@ def face_id_distance(face_net: nn.Module, first: Tensor, second: Tensor) -> Tens
         face_net: MobileFaceNet in eval mode.
         first, second: [N, 3, H, W] RGB in [-1, 1], aligned portraits.
     """
-    return (1 - F.cosine_similarity(_embed(face_net, first), _embed(face_net, second))).mean()
+    return (1 - F.cosine_similarity(face_embeddings(face_net, first), face_embeddings(face_net, second))).mean()
 
 
-def _embed(face_net: nn.Module, portraits: Tensor) -> Tensor:
+def face_embeddings(face_net: nn.Module, portraits: Tensor) -> Tensor:
+    """Unit vectors of the face regions of aligned portraits, [N, 3, H, W] RGB in [-1, 1] -> [N, embedding]."""
     top, bottom, left, right = face_crop(*portraits.shape[-2:])
     faces = portraits[:, :, top:bottom, left:right]
     faces = F.interpolate(faces, size=(FACE_SIZE, FACE_SIZE), mode="bilinear", align_corners=True)

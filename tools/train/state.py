@@ -2,7 +2,9 @@
 
 A checkpoint is a folder `checkpoints/step_0001000` with the weights (`weights.ckpt` or `weights.pt`, which every other
 command reads), Adam's moments (`optimizer.safetensors`) and everything else (`state.json`). It is written under
-another name, flushed to disk and renamed; then the file `latest`, which names it, is replaced in one piece.
+another name, flushed to disk and renamed; then the file `latest`, which names it, is replaced in one piece. `best`
+names the one with the lowest loss; `selected` the one that `toonport evaluate --select` found, which training then
+keeps.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ __all__ = ["Best", "Checkpoints", "read_state", "restore_run", "run_lock", "weig
 
 SCHEMA = "toonport-training/1"
 MOMENTS_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
+SELECTED = "selected"
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Checkpoints:
 
     Args:
         out: the run's folder.
-        keep: how many of the newest to keep, beside the best.
+        keep: how many of the newest to keep, beside the best and the selected.
     """
 
     def __init__(self, out: Path, keep: int = 3) -> None:
@@ -70,6 +73,17 @@ class Checkpoints:
         if not (self.folder / name / STATE_FILE).is_file():
             raise InputError(f"{pointer}: names {name}, which is not there; write a name from {self.folder} into it")
         return int(name.removeprefix("step_"))
+
+    def select(self, step: int) -> Path:
+        """Point `selected` to a checkpoint, which is kept from then on; returns the pointer."""
+        self._point(SELECTED, self.path(step).name)
+        return self.out / SELECTED
+
+    def selected(self) -> int | None:
+        """Step that `selected` names, None when there is none or its checkpoint is gone."""
+        pointer = self.out / SELECTED
+        name = pointer.read_text().strip() if pointer.is_file() else ""
+        return next((step for step in self.steps() if self.path(step).name == name), None)
 
     def save(self, engine: Engine, best: Best) -> Path:
         """Write a checkpoint of the engine's present state, point `latest` to it and drop the old ones.
@@ -110,17 +124,19 @@ class Checkpoints:
 
     def forget_after(self, step: int) -> None:
         """Remove the checkpoints of later steps, which a run resumed at `step` makes anew."""
+        if (self.selected() or 0) > step:
+            (self.out / SELECTED).unlink()
         for later in self.steps():
             if later > step:
                 shutil.rmtree(_set_aside(self.path(later)), ignore_errors=True)
 
     def clean(self, best_step: int) -> None:
-        """Remove leftovers of killed processes and all but the newest `keep` checkpoints and the best one."""
-        latest = self.latest()
+        """Remove leftovers of killed processes and all but the newest `keep` checkpoints, the best and the selected."""
+        kept = (best_step, self.latest(), self.selected())
         for leftover in (*self.folder.glob(".*.partial"), *self.folder.glob(".*.removed")):
             shutil.rmtree(leftover, ignore_errors=True)
         for step in self.steps()[: -self.keep]:
-            if step not in (best_step, latest):
+            if step not in kept:
                 shutil.rmtree(_set_aside(self.path(step)), ignore_errors=True)
 
 

@@ -1,0 +1,1 @@
+"""How good cartoons are: distances between sets of pictures, likeness of each cartoon to its photo, best checkpoint."""

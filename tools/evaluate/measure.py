@@ -1,0 +1,294 @@
+"""One evaluation: the networks that are there, the vectors they make of the pictures, and the numbers that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array
+from toonport.evaluate import face_id, perceptual
+from toonport.evaluate.distances import BLOCK, SMALLEST, frechet, kernel, kernel_definition
+from toonport.evaluate.features import Features, find_weights, open_face, open_inception, open_vgg
+from toonport.evaluate.pictures import Pair
+
+__all__ = ["Evaluation", "Looked", "Metric", "Networks", "NotRun", "evaluate", "look", "open_networks"]
+
+BATCH = 8
+TIMES = 100  # what kernel distances are multiplied by, as papers print them
+FRECHET = (
+    "squared distance of the means plus trace of C1 + C2 - 2 (C1 C2)^(1/2), C1 and C2 the unbiased covariances; "
+    "generated against real cartoons"
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number.
+
+    Attributes:
+        key: short name for options and files, e.g. "kid".
+        name: what it is; FID and KID are called so only with the features they are defined with.
+        value: as printed.
+        spread: what its definition says, None where there is none.
+        times: by what the computed value was multiplied.
+        better: "lower" or "higher".
+        features: what it is measured in.
+        counts: how many pictures of each kind, or pairs, went into it.
+        definition: how it is computed.
+    """
+
+    key: str
+    name: str
+    value: float
+    spread: float | None
+    times: int
+    better: str
+    features: str
+    counts: Mapping[str, int]
+    definition: str
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Numbers that are not there, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is there to measure with.
+
+    Attributes:
+        features: networks that distances are measured in.
+        face, vgg: those among them that also compare a cartoon with its photo.
+        missing: what cannot be measured without weights.
+    """
+
+    features: tuple[Features, ...]
+    face: Features | None
+    vgg: Features | None
+    missing: tuple[NotRun, ...]
+
+    def facts(self) -> list[dict[str, str]]:
+        """Name, file and hash of each network, for the record."""
+        return [
+            {"name": one.name, "file": str(one.path), "sha256": one.sha256, "how": one.how} for one in self.features
+        ]
+
+
+@dataclass
+class Looked:
+    """What the networks made of a set of pictures.
+
+    Attributes:
+        count: pictures.
+        vectors: features' key -> [count, D].
+        similar, distant: Face-ID similarity and perceptual distance of each pair, empty without photos.
+    """
+
+    count: int
+    vectors: dict[str, Array]
+    similar: list[float] = field(default_factory=list)
+    distant: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one set of cartoons."""
+
+    metrics: tuple[Metric, ...]
+    not_run: tuple[NotRun, ...]
+    warnings: tuple[str, ...]
+
+    def by(self, key: str) -> Metric | None:
+        """The metric of a short name."""
+        return next((one for one in self.metrics if one.key == key), None)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything, for the record."""
+        return asdict(self)
+
+
+def open_networks(inception: str | None, face: str | None, vgg: str | None, device: str = "cpu") -> Networks:
+    """Load the networks given, and those that `toonport fetch` stored.
+
+    Args:
+        inception, face, vgg: weight files, or None for the fetched ones.
+        device: "cpu" or "cuda".
+
+    Raises:
+        InputError: a file that cannot be used, or nothing at all to measure with.
+    """
+    given = {"inception": inception, "vgg": vgg, "face": face}
+    openers: dict[str, Callable[..., Features]] = {"inception": open_inception, "vgg": open_vgg, "face": open_face}
+    paths = {kind: find_weights(kind, file) for kind, file in given.items()}
+    found = {kind: openers[kind](path, device) for kind, path in paths.items() if path}
+    if not found:
+        raise InputError(
+            "nothing to measure with: toonport fetch inception, or give --inception-weights, --face-weights or "
+            "--vgg-weights"
+        )
+    return Networks(tuple(found.values()), found.get("face"), found.get("vgg"), tuple(_missing(found)))
+
+
+def _missing(found: Mapping[str, Features]) -> Iterator[NotRun]:
+    """Say what cannot be measured with the networks that were found."""
+    inception = found.get("inception")
+    if inception is None:
+        yield NotRun("FID, KID", "no Inception weights: toonport fetch inception, or --inception-weights FILE")
+    elif not inception.standard:
+        begin = f"its sha256 begins with {inception.sha256[:8]}"
+        yield NotRun("FID, KID", f"{inception.path} is not the published Inception file, {begin}")
+    if "face" not in found:
+        where = "toonport fetch mobilefacenet says where to get them"
+        yield NotRun(face_id.NAME, f"no MobileFaceNet weights: --face-weights FILE; {where}")
+    if "vgg" not in found:
+        yield NotRun(perceptual.NAME, "no VGG19 weights: toonport fetch vgg19, or --vgg-weights FILE")
+
+
+def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None]) -> Looked:
+    """Run the networks over pictures.
+
+    Args:
+        pairs: pictures, each with its photo or None.
+        networks: what to run.
+        done: called with the number of pictures done so far.
+
+    Raises:
+        InputError: a network returns numbers that are not finite.
+    """
+    vectors: dict[str, list[Array]] = {one.key: [] for one in networks.features}
+    looked = Looked(0, {})
+    for batch in _batches(pairs):
+        cartoons = [cartoon for _, cartoon in batch]
+        photos = [photo for photo, _ in batch if photo is not None]
+        for one in networks.features:
+            vectors[one.key].append(one.run(cartoons))
+        if photos and networks.face:
+            looked.similar += face_id.similarities(networks.face.run(photos), vectors[networks.face.key][-1])
+        if photos and networks.vgg:
+            looked.distant += perceptual.perceptual_distances(networks.vgg, photos, cartoons)
+        looked.count += len(batch)
+        done(looked.count)
+    looked.vectors = {key: np.concatenate(found) for key, found in vectors.items() if found}
+    for one in networks.features:
+        if not np.isfinite(looked.vectors.get(one.key, 0)).all():
+            raise InputError(f"{one.path}: {one.name} returns numbers that are not finite; check its weights")
+    return looked
+
+
+def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    rest = iter(pairs)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def evaluate(real: Looked, fake: Looked, networks: Networks, protocol: str, seed: int) -> Evaluation:
+    """Return every number that can be had of generated cartoons, real cartoons and, in pairs, photos.
+
+    Args:
+        real, fake: what the networks made of them.
+        networks: the same as for `look`.
+        protocol: see `toonport.evaluate.distances.kernel`.
+        seed: of the kernel distance.
+    """
+    metrics: list[Metric] = []
+    not_run, warnings = list(networks.missing), []
+    for features in networks.features:
+        reason = _too_few(real.count, fake.count, SMALLEST)
+        if reason:
+            not_run.append(NotRun(f"distances (features {features.name})", reason))
+            continue
+        blocked = _too_few(real.count, fake.count, SMALLEST * _blocks(real, fake)) if protocol == "ugatit" else ""
+        if blocked:
+            not_run.append(NotRun(_names(features)[0], f"{blocked} in blocks of {BLOCK}"))
+        else:
+            metrics.append(_kernel(features, real, fake, protocol, seed))
+        metrics.append(_frechet(features, real, fake))
+        warnings += _rank_warning(features, real.count, fake.count)
+    metrics += _of_pairs(fake, networks)
+    not_run += _without_pairs(fake, networks)
+    return Evaluation(tuple(metrics), tuple(not_run), tuple(warnings))
+
+
+def _blocks(real: Looked, fake: Looked) -> int:
+    return -(-max(real.count, fake.count) // BLOCK)
+
+
+def _too_few(real: int, fake: int, needed: int) -> str:
+    return (
+        f"{real} real and {fake} generated pictures, at least {needed} of each are needed"
+        if (min(real, fake) < needed)
+        else ""
+    )
+
+
+def _names(features: Features) -> tuple[str, str]:
+    """Names of the kernel and the Fréchet distance in some features."""
+    if features.standard:
+        return "KID", "FID"
+    return f"kernel distance (features {features.name})", f"Fréchet distance (features {features.name})"
+
+
+def _kernel(features: Features, real: Looked, fake: Looked, protocol: str, seed: int) -> Metric:
+    found = kernel(real.vectors[features.key], fake.vectors[features.key], protocol, seed)
+    return Metric(
+        key="kid" if features.standard else f"kernel-{features.key}",
+        name=f"{_names(features)[0]} ×100, {protocol}",
+        value=TIMES * found.value,
+        spread=None if found.spread is None else TIMES * found.spread,
+        times=TIMES,
+        better="lower",
+        features=features.name,
+        counts={"real": real.count, "generated": fake.count},
+        definition=kernel_definition(found, protocol),
+    )
+
+
+def _frechet(features: Features, real: Looked, fake: Looked) -> Metric:
+    return Metric(
+        key="fid" if features.standard else f"frechet-{features.key}",
+        name=_names(features)[1],
+        value=frechet(real.vectors[features.key], fake.vectors[features.key]),
+        spread=None,
+        times=1,
+        better="lower",
+        features=features.name,
+        counts={"real": real.count, "generated": fake.count},
+        definition=FRECHET,
+    )
+
+
+def _rank_warning(features: Features, real: int, fake: int) -> list[str]:
+    if min(real, fake) > features.dimension:
+        return []
+    return [
+        f"{_names(features)[1]}: {features.dimension} numbers a picture, {real} real and {fake} generated pictures: "
+        f"the covariances have rank {min(real - 1, features.dimension)} and {min(fake - 1, features.dimension)} of "
+        f"{features.dimension}, so the value is too large; compare it only with values from as many pictures"
+    ]
+
+
+def _of_pairs(fake: Looked, networks: Networks) -> Iterator[Metric]:
+    for key, name, values, better, definition, features in (
+        ("face-id", face_id.NAME, fake.similar, "higher", face_id.DEFINITION, networks.face),
+        ("perceptual", perceptual.NAME, fake.distant, "lower", perceptual.DEFINITION, networks.vgg),
+    ):
+        if values and features:
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            counts = {"pairs": len(values)}
+            definition = f"{definition}; ± standard deviation over the pairs"
+            yield Metric(key, name, float(np.mean(values)), spread, 1, better, features.name, counts, definition)
+
+
+def _without_pairs(fake: Looked, networks: Networks) -> list[NotRun]:
+    there = ((face_id.NAME, networks.face, fake.similar), (perceptual.NAME, networks.vgg, fake.distant))
+    names = [name for name, network, values in there if network and not values]
+    return [NotRun(", ".join(names), "no photos to compare with: --photos DIR")] if names else []
