@@ -137,6 +137,8 @@ class Training:
         side: side of square pictures in parity runs, the smallest that all networks run, in pixels.
         frozen: the network that the step uses without training it.
         defaults: settings in which the source system differs from the defaults of the settings' class.
+        pretrain_steps: steps of the source's pre-training, which the setting `pretrain` switches to; None where there
+            is none.
     """
 
     step: str
@@ -146,6 +148,7 @@ class Training:
     side: int
     frozen: FrozenNetwork | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    pretrain_steps: int | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
+from convert.registry import families
 from toonport.train.config import RunConfig, read_config, settings_of, trained_family
 from toonport.ui import out, print_table
 
@@ -46,7 +47,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--out", metavar="DIR", help="folder of the run (default: runs/FAMILY)")
     add("--resume", action="store_true", help="continue the run in --out")
     add("--config", metavar="FILE", help="TOML file; flags win over it")
-    add("--init", metavar="FILE", help="checkpoint of any format to start from (default: fresh weights)")
+    add(
+        "--init",
+        metavar="FILE",
+        help="checkpoint of any format to start from; networks that it lacks get fresh weights; {part} in the name "
+        "stands for one file each, e.g. cyclegan_{part}.ckpt (default: all fresh)",
+    )
     add("--frozen", metavar="FILE", help="weights of the network used without training it (Face-ID, VGG)")
     add("--framework", choices=("mindspore", "torch"), help="default: mindspore")
     add("--device", choices=("cpu", "gpu", "ascend"), help="default: cpu")
@@ -63,6 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
     add("--steps", type=int, help="length of the training; the learning rate falls over its second half")
     add("--until", type=int, metavar="STEP", help="stop, saved, after this step")
     add("--size", type=int, help="side of the training pictures (default: as released)")
@@ -133,11 +140,24 @@ def given_values(args: argparse.Namespace) -> dict[str, Any]:
     values |= {name: value for name in names if (value := getattr(args, name, None)) is not None}
     flags = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SETTING_FLAGS}
     settings = {name: value for name, value in flags.items() if value is not None}
+    if args.pretrain:
+        settings["pretrain"] = True
+        _allow_pretraining(values, args.resume)
     for key, more in (("settings", settings | _pairs(args.set)), ("network", _pairs(args.network))):
         if more:
             values[key] = {**values.get(key, {}), **more}
     values.setdefault("out", f"runs/{args.family}")
     return values
+
+
+def _allow_pretraining(values: dict[str, Any], resume: bool) -> None:
+    """Refuse --pretrain where a family has none; a new run is as long as the source's unless --steps says so."""
+    steps = trained_family(values["family"])[1].pretrain_steps
+    if steps is None:
+        known = ", ".join(one.name for one in families() if one.training and one.training.pretrain_steps)
+        raise InputError(f"--pretrain: {values['family']} is not pre-trained; families that are: {known}")
+    if not resume:
+        values.setdefault("steps", steps)
 
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
@@ -175,13 +195,10 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
         from toonport.train.parallel import join_workers
 
         rank = join_workers(str(given.get("device", "cpu")))
-    frozen = trained_family(str(given["family"]))[1].frozen
-    if frozen and not resume and not given.get("frozen") and rank == 0:
-        out.print(f"no --frozen FILE: trained without {frozen.family}, its loss terms are left out", markup=False)
     saved = Path(given["out"]) / CONFIG_FILE
     known = read_config(saved) if resume and saved.is_file() else {}
     with progress({**known, **given}, quiet=rank > 0) as show:
-        outcome = train(given, show, resume, rank)
+        outcome = train(given, show, resume, rank, lambda text: out.print(text, markup=False))
     if rank > 0:
         return 0
     for path in outcome.unreadable:

@@ -35,7 +35,7 @@ class CycleGanSettings:
         total_steps: steps of the whole training.
         steps_per_epoch: batches that one pass over the data takes; the learning rate changes between epochs, so
             that its schedule is the same whatever the batch.
-        constant_epochs: epochs at the full learning rate; None for half of all.
+        constant_epochs: epochs at the full learning rate; None for half of all, of an odd number the larger half.
         decay: "junyanz" falls linearly, 1 / (epochs + 1) of the rate each epoch of the rest; "zoo" in steps of
             1 / epochs, the first falling epoch still at the full rate; "none" stays.
         pool_size: images in each pool of fakes.
@@ -69,7 +69,7 @@ def learning_rate(settings: CycleGanSettings, step: int) -> float:
         ValueError: an unknown rule of decay.
     """
     epochs = -(-settings.total_steps // settings.steps_per_epoch)
-    constant = epochs // 2 if settings.constant_epochs is None else settings.constant_epochs
+    constant = (epochs + 1) // 2 if settings.constant_epochs is None else settings.constant_epochs
     length = settings.steps_per_epoch * (settings.batch_size if settings.reference_exact else 1)
     late = (step - 1) // length + 1 - constant  # epochs after the constant ones, from 1
     falling = epochs - constant

@@ -157,6 +157,7 @@ def training(settings: str) -> Training:
         narrow={"channel": 4, "num_blocks": 1},
         side=32,
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
+        pretrain_steps=50_000,
     )
 
 

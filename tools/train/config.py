@@ -165,10 +165,11 @@ def _converted(name: str, value: Any, default: Any) -> Any:
     return value
 
 
-def network_kwargs(config: RunConfig, part_name: str) -> dict[str, Any]:
-    """Return the constructor arguments of a part: the released ones with the configuration's changes."""
+def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the constructor arguments of a part: the released ones, or `like`, with the configuration's changes."""
     family, training = trained_family(config.family)
     part = part_named(family, part_name)
+    base = like or part.kwargs
     changes: dict[str, Any] = {"img_size": config.size}
     if config.width:
         changes |= dict.fromkeys(WIDTHS, config.width)
@@ -179,7 +180,7 @@ def network_kwargs(config: RunConfig, part_name: str) -> dict[str, Any]:
     if config.width and not known & set(WIDTHS):
         raise InputError(f"--width: the networks of {family.name} have no width to set")
     changes |= config.network
-    return {name: _network_value(name, changes.get(name, value), value) for name, value in part.kwargs.items()}
+    return {name: _network_value(name, changes.get(name, value), value) for name, value in base.items()}
 
 
 def _network_value(name: str, value: Any, default: Any) -> Any:
