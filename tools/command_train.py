@@ -22,11 +22,16 @@ EPILOG = """examples:
   toonport train photo2cartoon --data photos --out run --resume        go on after whatever stopped it
   toonport train ugatit --data selfies --out run --cycle 20 --set rho_limit=0.9
   toonport train ugatit --settings                                    every setting with its default
+  toonport train cyclegan --data photos --init G_A.pth --size 128      one network given, the others fresh
+  toonport train whitebox --pretrain --data photos --out pre           White-box's first stage, without VGG19
+  toonport train whitebox --init pre --frozen vgg19.pth --data photos --out run --set w0=1e4 --set w1=0.1
+  toonport cartoonize me.jpg --weights run/checkpoints/step_0100000/weights.ckpt --family whitebox --out cartoon.png
   toonport train photo2cartoon --width 8 --size 96 --dry-run           parameters, memory, time per step
   toonport train photo2cartoon --width 8 --size 96 --bench             MindSpore against PyTorch
 The data folder holds trainA, trainB and, for the sample sheets, testA and testB. The run's folder gets config.toml,
 metrics.jsonl, losses.png, sheets/, tensorboard/ and checkpoints/; `latest` names the newest. SIGTERM or Ctrl-C ends a
-run after the step in hand, saved, with exit code 130."""
+run after the step in hand, saved, with exit code 130. White-box's weights w0 to w4 are variation, surface, texture,
+content and structure; --set landmark=1000 adds the landmark term (dlib finds the faces)."""
 SETTING_FLAGS = ("lr", "beta1", "beta2", "weight-decay", "adversarial", "cycle", "identity", "cam", "face-id",
                  "rho-limit", "soft-limit")  # fmt: skip
 STOPPED = 130
@@ -50,8 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add(
         "--init",
         metavar="FILE",
-        help="checkpoint of any format to start from; networks that it lacks get fresh weights; {part} in the name "
-        "stands for one file each, e.g. cyclegan_{part}.ckpt (default: all fresh)",
+        help="checkpoint of any format, or the folder of a run, to start from; networks that it lacks get fresh "
+        "weights; {part} in the name stands for one file each, e.g. cyclegan_{part}.ckpt (default: all fresh)",
     )
     add("--frozen", metavar="FILE", help="weights of the network used without training it (Face-ID, VGG)")
     add("--framework", choices=("mindspore", "torch"), help="default: mindspore")
@@ -70,7 +75,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
-    add("--steps", type=int, help="length of the training; the learning rate falls over its second half")
+    add(
+        "--steps",
+        type=int,
+        help="length of the training; the learning rate falls over its second half (White-box: --set decay=true)",
+    )
     add("--until", type=int, metavar="STEP", help="stop, saved, after this step")
     add("--size", type=int, help="side of the training pictures (default: as released)")
     add("--margin", type=int, help="enlarge to size + this before the random crop (default: 30)")

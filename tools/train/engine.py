@@ -72,7 +72,20 @@ def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
             kwargs[name] = network_kwargs(config, name, _like(found, part_named(family, name)))
             network = resolve("torch_ref", part_named(family, name).class_name)(**kwargs[name])
             weights[name] = {key: value.numpy() for key, value in network.state_dict().items()}
+    _check_size(config, kwargs)
     return Start(kwargs, weights, _frozen(config), _settings(config, pictures), fresh)
+
+
+def _check_size(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a side of pictures that a network of the run cannot take."""
+    family, training = trained_family(config.family)
+    smallest = max(part_named(family, name).smallest(values) for name, values in kwargs.items())
+    levels = max(int(values.get("num_downs", 0)) for values in kwargs.values())  # of a U-Net
+    multiple = max(training.multiple, 2**levels)
+    if config.size < smallest or config.size % multiple:
+        raise InputError(
+            f"--size {config.size}: {family.name} trains on sides from {smallest} up that are multiples of {multiple}"
+        )
 
 
 def _given(config: RunConfig) -> dict[str, Network]:
