@@ -134,13 +134,14 @@ def test_whitebox_is_pretrained_then_trained_from_the_run_s_folder(pictures, vgg
         assert cartoon.size == (48, 48)
 
 
-def test_whitebox_s_weights_may_be_called_w0_to_w4(capsys):
+def test_whitebox_s_weights_may_be_called_w0_to_w4(tmp_path, capsys):
     from toonport.train.config import settings_of, trained_family
 
     _, training = trained_family("facialcartoonization")
     made = settings_of(training, {"w0": 1e5, "w1": 0.2, "w2": 5, "w3": 20, "w4": 0.6})
     assert (made.variation, made.surface, made.texture, made.content, made.structure) == (1e5, 0.2, 5.0, 20.0, 0.6)
-    assert main(["train", "whitebox", "--data", "x", "--set", "w3=1", "--set", "content=2"]) == 2
+    both = ["--set", "w3=1", "--set", "content=2"]
+    assert main(["train", "whitebox", "--data", "x", "--out", str(tmp_path / "run"), *both]) == 2
     assert "w3 is another name of content; give one of them" in capsys.readouterr().err
 
 
