@@ -17,7 +17,7 @@ from toonport.train.data import Batches
 from toonport.train.engine import Engine, make_engine, starting_point
 from toonport.train.logs import RunLog, plot_losses
 from toonport.train.sheets import make_sheets, write_sheet
-from toonport.train.state import Best, Checkpoints, restore_run, run_lock, weights_file
+from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock, weights_file
 
 __all__ = ["Outcome", "Run", "prepare", "starting_notes", "train"]
 
@@ -74,7 +74,7 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
         raise InputError(f"{out}: holds a run that reached step {step}; --resume continues it, or choose another --out")
     if step is None:
         config = RunConfig(**given).checked()
-        source = replace(config, init=_newest_weights(config.init))
+        source = replace(config, init=newest_weights(config.init))
     else:
         config = resumed_config(RunConfig(**read_config(out / CONFIG_FILE)), given).checked()
         source = replace(config, init=str(weights_file(checkpoints.path(step))), width=None, network={})
@@ -88,17 +88,6 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
             write_config(config, out / CONFIG_FILE)
         checkpoints.forget_after(step or 0)
     return Run(config, engine, batches, checkpoints, best, rank)
-
-
-def _newest_weights(init: str | None) -> str | None:
-    """A run's folder stands for the weights of its newest checkpoint; a file for itself."""
-    if init is None or not Path(init).is_dir():
-        return init
-    run = Checkpoints(Path(init))
-    step = run.latest()
-    if step is None:
-        raise InputError(f"{init}: is a folder without a checkpoint; --init takes a file, or the folder of a run")
-    return str(weights_file(run.path(step)))
 
 
 def train(
