@@ -96,6 +96,20 @@ def test_whitebox_with_superpixels_and_landmarks_is_repeatable_and_resumes_exact
     assert simple["G.structure"] != first["G.structure"]
 
 
+@pytest.mark.parametrize("framework", ["torch", "mindspore"])
+def test_cyclegan_resumes_exactly_with_its_pools(framework, pictures, tmp_path):
+    narrow = ["--width", "4", "--network", "n_blocks=1", "--network", "n_layers=1", "--set", "pool_size=2"]
+    flags = ["train", "cyclegan", "--data", str(pictures), "--framework", framework, *narrow, *QUIET, "--size", "16"]
+    straight, again = tmp_path / "straight", tmp_path / "again"
+    assert main([*flags, "--steps", "6", "--out", str(straight)]) == 0
+    assert main([*flags, "--steps", "6", "--out", str(again), "--until", "4"]) == 0
+    assert main(["train", "cyclegan", "--out", str(again), "--resume"]) == 0
+    last = "checkpoints/step_0000006"
+    assert _tensors(again / last) == _tensors(straight / last)
+    assert ("optimizer", "pool.A") in _tensors(straight / last)
+    assert _losses(again) == _losses(straight)
+
+
 def test_both_frameworks_hand_the_same_pictures_to_the_hooks(pictures, vgg, face_points):
     seen = {}
     for framework in ("torch", "mindspore"):
