@@ -135,8 +135,12 @@ class Training:
             trains, in the order in which the step runs them.
         narrow: constructor arguments that make the networks small, for parity runs.
         side: side of square pictures in parity runs, the smallest that all networks run, in pixels.
+        synonyms: other name of a setting, as the source's flags have it -> the setting.
+        multiple: sides of training pictures are multiples of this.
         frozen: the network that the step uses without training it.
         defaults: settings in which the source system differs from the defaults of the settings' class.
+        pretrain_steps: steps of the source's pre-training, which the setting `pretrain` switches to; None where there
+            is none.
     """
 
     step: str
@@ -146,6 +150,9 @@ class Training:
     side: int
     frozen: FrozenNetwork | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    pretrain_steps: int | None = None
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+    multiple: int = 4
 
     @property
     def parts(self) -> tuple[str, ...]:

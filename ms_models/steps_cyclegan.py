@@ -22,6 +22,7 @@ __all__ = ["CycleGanSettings", "CycleGanStep", "gan_loss", "learning_rate"]
 
 GENERATORS = ("G_A", "G_B")
 DISCRIMINATORS = ("D_A", "D_B")
+GAN_MODES, DECAYS = ("lsgan", "vanilla"), ("junyanz", "zoo", "none")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CycleGanSettings:
         total_steps: steps of the whole training.
         steps_per_epoch: batches that one pass over the data takes; the learning rate changes between epochs, so
             that its schedule is the same whatever the batch.
-        constant_epochs: epochs at the full learning rate; None for half of all.
+        constant_epochs: epochs at the full learning rate; None for half of all, of an odd number the larger half.
         decay: "junyanz" falls linearly, 1 / (epochs + 1) of the rate each epoch of the rest; "zoo" in steps of
             1 / epochs, the first falling epoch still at the full rate; "none" stays.
         pool_size: images in each pool of fakes.
@@ -62,20 +63,21 @@ class CycleGanSettings:
     reference_exact: bool = False
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for an unknown gan_mode or rule of decay."""
+        if self.gan_mode not in GAN_MODES:
+            raise ValueError(f"unknown gan_mode '{self.gan_mode}'; modes: {', '.join(GAN_MODES)}")
+        if self.decay not in DECAYS:
+            raise ValueError(f"unknown decay '{self.decay}'; rules: {', '.join(DECAYS)}")
+
 
 def learning_rate(settings: CycleGanSettings, step: int) -> float:
-    """Learning rate used in `step` (counted from 1), never below 0.
-
-    Raises:
-        ValueError: an unknown rule of decay.
-    """
+    """Learning rate used in `step` (counted from 1), never below 0."""
     epochs = -(-settings.total_steps // settings.steps_per_epoch)
-    constant = epochs // 2 if settings.constant_epochs is None else settings.constant_epochs
+    constant = (epochs + 1) // 2 if settings.constant_epochs is None else settings.constant_epochs
     length = settings.steps_per_epoch * (settings.batch_size if settings.reference_exact else 1)
     late = (step - 1) // length + 1 - constant  # epochs after the constant ones, from 1
     falling = epochs - constant
-    if settings.decay not in {"junyanz", "zoo", "none"}:
-        raise ValueError(f"unknown decay '{settings.decay}'; rules: junyanz, zoo, none")
     if settings.decay == "none" or late <= 0:
         return settings.lr
     share = late / (falling + 1) if settings.decay == "junyanz" else (late - 1) / max(1, falling)

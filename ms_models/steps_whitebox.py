@@ -27,6 +27,7 @@ Windows = tuple[NDArray[np.int64], Array, Array]  # pixels, offsets and weights 
 SHIFTS = {"b": (0.014, 0.214), "g": (0.487, 0.687), "r": (0.199, 0.399)}  # range of each colour's texture weight
 SURFACE = (5, 0.2)  # radius and eps of the filter that makes the surface representation
 BLOCK = 8
+COLOURS, DISTRIBUTIONS = ("rgb", "bgr"), ("uniform", "normal")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ class WhiteboxSettings:
     total_steps: int = 100_000
     decay: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an unknown order of colours or distribution."""
+        if self.colours not in COLOURS:
+            raise ValueError(f"unknown colours '{self.colours}'; orders: {', '.join(COLOURS)}")
+        if self.shift not in DISTRIBUTIONS:
+            raise ValueError(f"unknown shift '{self.shift}'; distributions: {', '.join(DISTRIBUTIONS)}")
 
 
 @dataclass(frozen=True)

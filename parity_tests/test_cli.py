@@ -184,3 +184,8 @@ def test_internal_errors_have_their_own_code(monkeypatch, capsys):
     monkeypatch.setattr(command_list, "families", lambda: 1 / 0)
     assert main(["list"]) == 3
     assert "internal error: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_network_whose_batch_norm_ends_in_one_pixel_is_compared_in_training_too(capsys):
+    assert main(["compare", "mobilefacenet", "--mode", "accumulated", "--brief"]) == 0
+    assert "mobilefacenet mobilefacenet: equal" in capsys.readouterr().out

@@ -183,3 +183,10 @@ def test_block_means_are_flat_and_keep_the_mean():
     found = block_means(pictures)
     assert found[0, 0, :8, :8] == pytest.approx(pictures[0, 0, :8, :8].mean(), abs=4 * ULP)
     assert np.ptp(found[0, 1, 8:, 16:]) == 0
+
+
+@pytest.mark.parametrize("structure", [slic_structure, adaptive_structure])
+def test_a_picture_of_one_colour_is_one_segment(structure):
+    found = structure(np.full((1, 3, 32, 32), -0.5, np.float32))
+    assert found.shape == (1, 3, 32, 32)
+    assert float(found.max() - found.min()) < 4 * ULP

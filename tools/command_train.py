@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
+from convert.registry import families
 from toonport.train.config import RunConfig, read_config, settings_of, trained_family
 from toonport.ui import out, print_table
 
@@ -21,11 +22,16 @@ EPILOG = """examples:
   toonport train photo2cartoon --data photos --out run --resume        go on after whatever stopped it
   toonport train ugatit --data selfies --out run --cycle 20 --set rho_limit=0.9
   toonport train ugatit --settings                                    every setting with its default
+  toonport train cyclegan --data photos --init G_A.pth --size 128      one network given, the others fresh
+  toonport train whitebox --pretrain --data photos --out pre           White-box's first stage, without VGG19
+  toonport train whitebox --init pre --frozen vgg19.pth --data photos --out run --set w0=1e4 --set w1=0.1
+  toonport cartoonize me.jpg --weights run/checkpoints/step_0100000/weights.ckpt --family whitebox --out cartoon.png
   toonport train photo2cartoon --width 8 --size 96 --dry-run           parameters, memory, time per step
   toonport train photo2cartoon --width 8 --size 96 --bench             MindSpore against PyTorch
 The data folder holds trainA, trainB and, for the sample sheets, testA and testB. The run's folder gets config.toml,
 metrics.jsonl, losses.png, sheets/, tensorboard/ and checkpoints/; `latest` names the newest. SIGTERM or Ctrl-C ends a
-run after the step in hand, saved, with exit code 130."""
+run after the step in hand, saved, with exit code 130. White-box's weights w0 to w4 are variation, surface, texture,
+content and structure; --set landmark=1000 adds the landmark term (dlib finds the faces)."""
 SETTING_FLAGS = ("lr", "beta1", "beta2", "weight-decay", "adversarial", "cycle", "identity", "cam", "face-id",
                  "rho-limit", "soft-limit")  # fmt: skip
 STOPPED = 130
@@ -46,7 +52,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--out", metavar="DIR", help="folder of the run (default: runs/FAMILY)")
     add("--resume", action="store_true", help="continue the run in --out")
     add("--config", metavar="FILE", help="TOML file; flags win over it")
-    add("--init", metavar="FILE", help="checkpoint of any format to start from (default: fresh weights)")
+    add(
+        "--init",
+        metavar="FILE",
+        help="checkpoint of any format, or the folder of a run, to start from; networks that it lacks get fresh "
+        "weights; {part} in the name stands for one file each, e.g. cyclegan_{part}.ckpt (default: all fresh)",
+    )
     add("--frozen", metavar="FILE", help="weights of the network used without training it (Face-ID, VGG)")
     add("--framework", choices=("mindspore", "torch"), help="default: mindspore")
     add("--device", choices=("cpu", "gpu", "ascend"), help="default: cpu")
@@ -63,7 +74,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--steps", type=int, help="length of the training; the learning rate falls over its second half")
+    add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
+    add(
+        "--steps",
+        type=int,
+        help="length of the training; the learning rate falls over its second half (White-box: --set decay=true)",
+    )
     add("--until", type=int, metavar="STEP", help="stop, saved, after this step")
     add("--size", type=int, help="side of the training pictures (default: as released)")
     add("--margin", type=int, help="enlarge to size + this before the random crop (default: 30)")
@@ -133,11 +149,24 @@ def given_values(args: argparse.Namespace) -> dict[str, Any]:
     values |= {name: value for name in names if (value := getattr(args, name, None)) is not None}
     flags = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SETTING_FLAGS}
     settings = {name: value for name, value in flags.items() if value is not None}
+    if args.pretrain:
+        settings["pretrain"] = True
+        _allow_pretraining(values, args.resume)
     for key, more in (("settings", settings | _pairs(args.set)), ("network", _pairs(args.network))):
         if more:
             values[key] = {**values.get(key, {}), **more}
     values.setdefault("out", f"runs/{args.family}")
     return values
+
+
+def _allow_pretraining(values: dict[str, Any], resume: bool) -> None:
+    """Refuse --pretrain where a family has none; a new run is as long as the source's unless --steps says so."""
+    steps = trained_family(values["family"])[1].pretrain_steps
+    if steps is None:
+        known = ", ".join(one.name for one in families() if one.training and one.training.pretrain_steps)
+        raise InputError(f"--pretrain: {values['family']} is not pre-trained; families that are: {known}")
+    if not resume:
+        values.setdefault("steps", steps)
 
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
@@ -175,13 +204,10 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
         from toonport.train.parallel import join_workers
 
         rank = join_workers(str(given.get("device", "cpu")))
-    frozen = trained_family(str(given["family"]))[1].frozen
-    if frozen and not resume and not given.get("frozen") and rank == 0:
-        out.print(f"no --frozen FILE: trained without {frozen.family}, its loss terms are left out", markup=False)
     saved = Path(given["out"]) / CONFIG_FILE
     known = read_config(saved) if resume and saved.is_file() else {}
     with progress({**known, **given}, quiet=rank > 0) as show:
-        outcome = train(given, show, resume, rank)
+        outcome = train(given, show, resume, rank, lambda text: out.print(text, markup=False))
     if rank > 0:
         return 0
     for path in outcome.unreadable:

@@ -71,6 +71,8 @@ def joined_segments(pixels: Array, labels: Array, pairs: int) -> Array:
     """Join neighbouring segments, closest in mean colour first, until at most `pairs` pairs of neighbours are left."""
     from skimage.graph import rag_mean_color
 
+    if labels.min() == labels.max():  # one segment has no neighbours
+        return np.ones_like(labels)
     regions = rag_mean_color(pixels, labels)
     while regions.number_of_edges() > pairs:
         first, second, _ = min(regions.edges(data="weight"), key=lambda edge: edge[2])

@@ -82,5 +82,6 @@ DTN = Family(
         phases={"G": ("encoder", "decoder"), "D": ("net_D",)},
         narrow={"conv_dim": 8},
         side=SIDE,
+        multiple=16,
     ),
 )

@@ -96,7 +96,7 @@ def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part
     )
 
 
-def gan_training(frozen: FrozenNetwork | None = None, **defaults: float) -> Training:
+def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float) -> Training:
     """Return how the six networks are trained: discriminators first, then generators."""
     return Training(
         step="steps.UgatitStep",
@@ -106,6 +106,7 @@ def gan_training(frozen: FrozenNetwork | None = None, **defaults: float) -> Trai
         side=96,
         frozen=frozen,
         defaults=defaults,
+        multiple=multiple,
     )
 
 
@@ -136,6 +137,6 @@ PHOTO2CARTOON = Family(
         "56 ConvBlock4 weights per generator exist but take no part; they are carried along unchanged.",
         "The discriminators' attention multiplies by weight_orig, not by the normalised weight.",
     ),
-    training=gan_training(FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})),
+    training=gan_training(FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64}), multiple=16),
     cartoonize=Cartoonize(part="genA2B", frame="portrait", multiple=16, fixed_side=side_of_full_model),
 )

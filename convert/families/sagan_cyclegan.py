@@ -137,5 +137,6 @@ SAGAN_CYCLEGAN = Family(
         phases={"G": ("netG_A", "netG_B"), "D": ("netD_A", "netD_B")},
         narrow={"conv_dim": 8},
         side=SIDE,
+        multiple=16,
     ),
 )

@@ -157,6 +157,9 @@ def training(settings: str) -> Training:
         narrow={"channel": 4, "num_blocks": 1},
         side=32,
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
+        pretrain_steps=50_000,
+        synonyms={"w0": "variation", "w1": "surface", "w2": "texture", "w3": "content", "w4": "structure"},
+        multiple=8,
     )
 
 
@@ -170,6 +173,7 @@ WHITEBOX = Family(
     notes=(
         "Colours are in the order blue, green, red; a guided filter (radius 1, eps 5e-3) follows the generator.",
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
+        "Trained in two stages: train whitebox --pretrain, then train whitebox --init RUN --frozen vgg19.pth.",
     ),
     training=training("WhiteboxSettings"),
     cartoonize=Cartoonize(

@@ -13,8 +13,8 @@ from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.mutations import MUTATIONS, Mutation, Subject
-from parity_tests.harness.mutations_cyclegan import CYCLEGAN_MUTATIONS
-from parity_tests.harness.mutations_sagan import SAGAN_MUTATIONS, SAGAN_TRAINING_MUTATIONS
+from parity_tests.harness.mutations_cyclegan import CYCLEGAN_MUTATIONS, CYCLEGAN_TRAINING_MUTATIONS
+from parity_tests.harness.mutations_sagan import DTN_TRAINING_MUTATIONS, SAGAN_MUTATIONS, SAGAN_TRAINING_MUTATIONS
 from parity_tests.harness.mutations_training import TRAINING_MUTATIONS, TrainingMutation
 from parity_tests.harness.mutations_whitebox import WHITEBOX_MUTATIONS, WHITEBOX_TRAINING_MUTATIONS
 from parity_tests.harness.pair import build_pair
@@ -52,7 +52,9 @@ ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *SAGAN_MUTATIONS,
     *WHITEBOX_MUTATIONS,
     *TRAINING_MUTATIONS,
+    *CYCLEGAN_TRAINING_MUTATIONS,
     *SAGAN_TRAINING_MUTATIONS,
+    *DTN_TRAINING_MUTATIONS,
     *WHITEBOX_TRAINING_MUTATIONS,
 )
 
@@ -147,16 +149,18 @@ def _modes(subject: Subject) -> tuple[str, ...]:
 
 
 def _train(mutation: TrainingMutation, seed: int) -> Outcome:
-    setup = training_setup(seed, mutation.face, mutation.first_step, mutation.family)
+    setup = training_setup(seed, mutation.face, mutation.first_step, mutation.family, mutation.steps)
     setup = replace(setup, settings={**setup.settings, **dict(mutation.both)})
     with mutation.planted():
         verdicts = judge_all(measure_training(setup, mutation.make_step))
     return outcome_of(mutation.name, mutation.what, f"{mutation.family} training", mutation.blame, verdicts, {})
 
 
-def training_setup(seed: int, face: bool = False, first_step: int = 1, family: str = "ugatit") -> TrainingSetup:
-    """Return one seeded training step of narrow networks."""
-    setup = small_setup(family_named(family), steps=1, seed=seed)
+def training_setup(
+    seed: int, face: bool = False, first_step: int = 1, family: str = "ugatit", steps: int = 1
+) -> TrainingSetup:
+    """Return one seeded training step of narrow networks, or several."""
+    setup = small_setup(family_named(family), steps, seed)
     if face:
         frozen = FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})
         setup = replace(setup, frozen=frozen_network(frozen, seed))

@@ -10,8 +10,9 @@ import numpy as np
 
 from parity_tests.harness import planting as plant
 from parity_tests.harness.mutations import Mutation, Subject
+from parity_tests.harness.mutations_training import TrainingMutation
 
-__all__ = ["CYCLEGAN_MUTATIONS"]
+__all__ = ["CYCLEGAN_MUTATIONS", "CYCLEGAN_TRAINING_MUTATIONS"]
 
 GENERATOR: Subject = ("cyclegan", "G_A")
 JUDGE: Subject = ("cyclegan", "D_A")
@@ -127,4 +128,109 @@ CYCLEGAN_MUTATIONS: tuple[Mutation, ...] = (
              ("ZooInstanceNorm2d",), moving_statistics, kwargs=ZOO),
     Mutation("judge-slope", "LeakyReLU slope 0.01 in the patch discriminator", JUDGE, ("LeakyReLU",),
              plant.slope(0.01)),
+)  # fmt: skip
+
+
+def _squared(first: Any, second: Any) -> Any:
+    return ((first - second) ** 2).mean()
+
+
+def _epoch_late(settings: Any, step: int) -> float:
+    from torch_ref.steps_cyclegan import learning_rate
+
+    return learning_rate(settings, step - settings.steps_per_epoch)
+
+
+def _not_halved(step: Any) -> None:
+    """The discriminators' loss is the sum over real and fake, not half of it."""
+    descend = step._descend
+
+    def doubled(name: str, objective: Any) -> Any:
+        def twice() -> Any:
+            total, terms = objective()
+            return total * 2, terms
+
+        return descend(name, twice if name == "D" else objective)
+
+    step._descend = doubled
+
+
+def _fakes_after_update(step: Any) -> None:
+    """The discriminators see fakes of the generators that were just updated."""
+    original = step.discriminator_phase
+
+    def phase(reals: Any, fakes: Any) -> Any:
+        return original(reals, {"B": step.networks["G_A"](reals["A"]), "A": step.networks["G_B"](reals["B"])})
+
+    step.discriminator_phase = phase
+
+
+def _fakes_not_detached(step: Any) -> None:
+    """The discriminators' loss flows back into the generators, whose optimiser uses it, too."""
+    original = step.discriminator_phase
+
+    def phase(reals: Any, fakes: Any) -> Any:
+        def objective() -> Any:
+            made = {"B": step.networks["G_A"](reals["A"]), "A": step.networks["G_B"](reals["B"])}
+            terms = step.discriminator_terms(reals, made)
+            return sum(terms.values()), tuple(terms.values())
+
+        step._descend("G", objective)
+        return original(reals, fakes)
+
+    step.discriminator_phase = phase
+
+
+def _identity_of_the_other(step: Any) -> None:
+    """Each identity loss asks the generator that translates the picture away."""
+    original = step.generator_terms
+
+    def terms(real_a: Any, real_b: Any) -> Any:
+        from ms_models.losses import l1
+
+        found, fakes = original(real_a, real_b)
+        found["G.idt_A"], found["G.idt_B"] = l1(fakes["A"], real_b), l1(fakes["B"], real_a)
+        return found, fakes
+
+    step.generator_terms = terms
+
+
+def _judges_exchanged(step: Any) -> None:
+    step.judges = {"A": step.judges["B"], "B": step.judges["A"]}
+
+
+def _pool_keeps_the_first(self: Any, images: Any) -> Any:
+    """A full pool never takes anything new in, nor hands anything out."""
+    self.images.extend(images[: self.size - len(self.images)])
+    return images
+
+
+STEPS = "ms_models.steps_cyclegan"
+SHORT_EPOCHS = (("steps_per_epoch", 1), ("constant_epochs", 1))
+CYCLEGAN_TRAINING_MUTATIONS: tuple[TrainingMutation, ...] = (
+    TrainingMutation("pool-missing", "fakes go to the discriminators past the image pool", ("discriminator loss",),
+                     (("pool_size", 0),), family="cyclegan", both=(("pool_size", 1),), steps=2),
+    TrainingMutation("pool-never-swaps", "a full image pool hands out no older fakes", ("discriminator loss",),
+                     patch=plant.method("ms_models.pool:ImagePool", "query", _pool_keeps_the_first),
+                     family="cyclegan", both=(("pool_size", 1),), steps=2),
+    TrainingMutation("fakes-after-update", "the discriminators see fakes of the updated generators",
+                     ("discriminator loss",), change=_fakes_after_update, family="cyclegan"),
+    TrainingMutation("fakes-not-detached", "the discriminators' loss moves the generators",
+                     ("generator update", "generator moments"), change=_fakes_not_detached, family="cyclegan"),
+    TrainingMutation("cyclegan-identity-weight", "identity weight not multiplied by the cycle's", ("generator loss",),
+                     (("identity", 0.05),), family="cyclegan"),
+    TrainingMutation("cyclegan-identity-other", "identity loss of the other generator", ("generator loss",),
+                     change=_identity_of_the_other, family="cyclegan"),
+    TrainingMutation("cyclegan-cross-entropy", "cross-entropy for least squares", ("loss",),
+                     (("gan_mode", "vanilla"),), family="cyclegan"),
+    TrainingMutation("cyclegan-rate-epoch", "learning rate falls one epoch late", ("learning rate",),
+                     patch=plant.method(STEPS, "learning_rate", _epoch_late), family="cyclegan", both=SHORT_EPOCHS),
+    TrainingMutation("cyclegan-rate-rule", "the model zoo's rule for the learning rate", ("learning rate",),
+                     (("decay", "zoo"),), family="cyclegan", both=SHORT_EPOCHS),
+    TrainingMutation("discriminators-not-halved", "the discriminators' loss not halved", ("discriminator loss",),
+                     change=_not_halved, family="cyclegan"),
+    TrainingMutation("cycle-squared", "squared for absolute cycle error", ("generator loss",),
+                     patch=plant.method(STEPS, "l1", _squared), family="cyclegan"),
+    TrainingMutation("cyclegan-judges-exchanged", "D_A judges the other system's domain", ("D_A", "D_B"),
+                     change=_judges_exchanged, family="cyclegan"),
 )  # fmt: skip

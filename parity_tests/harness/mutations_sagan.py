@@ -10,7 +10,7 @@ from parity_tests.harness import planting as plant
 from parity_tests.harness.mutations import Mutation, Subject
 from parity_tests.harness.mutations_training import TrainingMutation
 
-__all__ = ["SAGAN_MUTATIONS", "SAGAN_TRAINING_MUTATIONS"]
+__all__ = ["DTN_TRAINING_MUTATIONS", "SAGAN_MUTATIONS", "SAGAN_TRAINING_MUTATIONS"]
 
 GENERATOR: Subject = ("sagan_cyclegan", "netG_A")
 DISCRIMINATOR: Subject = ("sagan_cyclegan", "netD_A")
@@ -151,4 +151,66 @@ SAGAN_TRAINING_MUTATIONS: tuple[TrainingMutation, ...] = (
                      patch=_bug(LOSS, _hinge_for_generator), family="dtn"),
     TrainingMutation("identity-a-twice", "identity A counted twice, B never", ("generator loss",),
                      (("reference_exact", True),), family="sagan_cyclegan", both=(("identity", 0.05),)),
+)  # fmt: skip
+
+
+def _rec_never_judged(step: Any) -> None:
+    """The discriminator sees the translations twice and the reconstructions never."""
+    original = step.discriminator_phase
+    step.discriminator_phase = lambda target, fake, rec: original(target, fake, fake)
+
+
+def _domains_exchanged(step: Any) -> None:
+    generators, discriminators = step.generator_phase, step.discriminator_phase
+    real: list[Any] = []
+
+    def exchanged(source: Any, target: Any) -> Any:
+        real[:] = [source]
+        return generators(target, source)
+
+    step.generator_phase = exchanged
+    step.discriminator_phase = lambda target, fake, rec: discriminators(real[0], fake, rec)
+
+
+def _codes_detached(step: Any) -> None:
+    """No gradient flows from the code of a translation back into encoder and decoder."""
+    original, encoder = step.generator_phase, step.networks["encoder"]
+
+    def phase(source: Any, target: Any) -> Any:
+        from mindspore import ops
+
+        real = {id(source), id(target)}
+        step.networks["encoder"] = lambda x: encoder(x) if id(x) in real else ops.stop_gradient(encoder(x))
+        try:
+            return original(source, target)
+        finally:
+            step.networks["encoder"] = encoder
+
+    step.generator_phase = phase
+
+
+def _encoder_rests(step: Any) -> None:
+    """The encoder is not among what the optimiser moves."""
+    optimizer = step.optimizers["G"]
+    kept = [index for index, value in enumerate(optimizer.parameters) if not value.name.startswith("encoder.")]
+    for name in ("parameters", "exp_avg", "exp_avg_sq"):
+        setattr(optimizer, name, [getattr(optimizer, name)[index] for index in kept])
+
+
+DTN_TRAINING_MUTATIONS: tuple[TrainingMutation, ...] = (
+    TrainingMutation("dtn-weights-exchanged", "weights of consistency and reconstruction exchanged",
+                     ("generator loss",), (("consistency", 300.0), ("reconstruction", 10.0)), family="dtn"),
+    TrainingMutation("dtn-rates-exchanged", "learning rates of generator and discriminator exchanged",
+                     ("learning rate",), (("lr_g", 4e-4), ("lr_d", 1e-4)), family="dtn"),
+    TrainingMutation("dtn-rec-never-judged", "reconstructions never shown to the discriminator",
+                     ("discriminator loss",), change=_rec_never_judged, family="dtn"),
+    TrainingMutation("dtn-domains-exchanged", "source and target exchanged", ("loss",), change=_domains_exchanged,
+                     family="dtn"),
+    TrainingMutation("dtn-codes-detached", "no gradient through the codes of translations",
+                     ("generator update", "generator moments"), change=_codes_detached, family="dtn"),
+    TrainingMutation("dtn-encoder-rests", "encoder left out of the optimiser", ("encoder",), change=_encoder_rests,
+                     family="dtn"),
+    TrainingMutation("dtn-not-clipped", "weights not clipped after a WGAN step", ("discriminator update",),
+                     change=lambda step: setattr(step, "clip", lambda: None), family="dtn",
+                     both=(("gan_mode", "wgan"),)),
 )  # fmt: skip

@@ -29,6 +29,7 @@ class TrainingMutation:
         face: whether the run needs the Face-ID term.
         family: whose step it is.
         both: settings of both sides.
+        steps: training steps to run; 2 where the second shows what the first left behind.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TrainingMutation:
     face: bool = False
     family: str = "ugatit"
     both: tuple[tuple[str, Any], ...] = ()
+    steps: int = 1
 
     def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
         """Build the MindSpore step with the bug in it."""

@@ -113,7 +113,10 @@ class RunConfig:
             raise InputError(f"--loss-scale {self.loss_scale}: use a positive number or dynamic")
         if self.data_parallel > 1 and self.framework != "mindspore":
             raise InputError("--parallel trains with MindSpore; leave out --framework torch")
-        total = settings_of(training, {**training.defaults, **self.settings}).total_steps
+        settings = settings_of(training, {**training.defaults, **self.settings})
+        if self.adaptive_structure and not hasattr(settings, "structure"):
+            raise InputError(f"--adaptive-structure: {self.family} has no structure term; whitebox has one")
+        total = settings.total_steps
         size = self.size or part_named(family, training.parts[0]).input_shape[-1]
         return replace(self, size=size, steps=self.steps or total)
 
@@ -142,14 +145,25 @@ def settings_of(training: Training, values: Mapping[str, Any], package: str = "t
     """Return the step settings of a family with some values changed; texts are converted to the default's type.
 
     Raises:
-        InputError: an unknown name (lists the known ones) or a value of another type.
+        InputError: an unknown name (lists the known ones), or a value of another type or of no known kind.
     """
     made = resolve(package, training.settings)
     known = {one.name: one.default for one in fields(made)}
+    values = _without_synonyms(training, values)
     unknown = [name for name in values if name not in known]
     if unknown:
         raise InputError(f"unknown setting {', '.join(unknown)}; this family's settings: {', '.join(known)}")
-    return made(**{name: _converted(name, value, known[name]) for name, value in values.items()})
+    try:
+        return made(**{name: _converted(name, value, known[name]) for name, value in values.items()})
+    except ValueError as error:
+        raise InputError(f"settings: {error}") from error
+
+
+def _without_synonyms(training: Training, values: Mapping[str, Any]) -> dict[str, Any]:
+    for name in values:
+        if training.synonyms.get(name) in values:
+            raise InputError(f"setting {name} is another name of {training.synonyms[name]}; give one of them")
+    return {training.synonyms.get(name, name): value for name, value in values.items()}
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:
@@ -165,10 +179,11 @@ def _converted(name: str, value: Any, default: Any) -> Any:
     return value
 
 
-def network_kwargs(config: RunConfig, part_name: str) -> dict[str, Any]:
-    """Return the constructor arguments of a part: the released ones with the configuration's changes."""
+def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the constructor arguments of a part: the released ones, or `like`, with the configuration's changes."""
     family, training = trained_family(config.family)
     part = part_named(family, part_name)
+    base = like or part.kwargs
     changes: dict[str, Any] = {"img_size": config.size}
     if config.width:
         changes |= dict.fromkeys(WIDTHS, config.width)
@@ -176,10 +191,12 @@ def network_kwargs(config: RunConfig, part_name: str) -> dict[str, Any]:
     unknown = [name for name in config.network if name not in known]
     if unknown:
         raise InputError(f"unknown network argument {', '.join(unknown)}; {family.name} has {', '.join(sorted(known))}")
+    if "architecture" in config.network:
+        raise InputError("--network architecture: fresh networks have the released one; start from a file with --init")
     if config.width and not known & set(WIDTHS):
         raise InputError(f"--width: the networks of {family.name} have no width to set")
     changes |= config.network
-    return {name: _network_value(name, changes.get(name, value), value) for name, value in part.kwargs.items()}
+    return {name: _network_value(name, changes.get(name, value), value) for name, value in base.items()}
 
 
 def _network_value(name: str, value: Any, default: Any) -> Any:
@@ -224,7 +241,7 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 
 def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
-    """Return the saved configuration of a run with what may be given anew.
+    """Return the saved configuration of a run with what may be given anew; --until holds for one process only.
 
     Raises:
         InputError: lists what is given otherwise than it was and would change the numbers.
@@ -233,4 +250,5 @@ def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     if changed:
         texts = [f"{name} was {getattr(saved, name)!r}, now {given[name]!r}" for name in changed]
         raise InputError(f"{saved.out}: a resumed run keeps its configuration: {'; '.join(texts)}")
-    return replace(saved, **{name: value for name, value in given.items() if name in FREE_ON_RESUME})
+    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
+    return replace(saved, **{"until": None, **free})

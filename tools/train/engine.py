@@ -15,6 +15,7 @@ import numpy as np
 from convert.apply import load_networks, torch_arrays
 from convert.errors import InputError
 from convert.files import Array
+from convert.identify import Network
 from convert.plan import Plan, build_plan
 from convert.registry import Part, family_named, part_named, resolve
 from parity_tests.harness.backends import LayerCall, Side
@@ -27,47 +28,90 @@ Moments = dict[tuple[str, str, str], Array]  # (kind, part, PyTorch name); kind 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from: constructor arguments and weights (PyTorch names) by part, and the frozen network."""
+    """What a run starts from.
+
+    Attributes:
+        kwargs, weights: constructor arguments and weights (PyTorch names) by part.
+        frozen: the network used without training it, its constructor arguments and weights.
+        settings: of the step.
+        fresh: parts whose weights are new, seeded ones.
+    """
 
     kwargs: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, Mapping[str, Array]]
     frozen: tuple[Part, Mapping[str, Any], Mapping[str, Array]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
 
 
 def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
-    """Return the weights to start from: those of --init, or fresh ones made in PyTorch from the seed.
+    """Return the weights to start from: those of --init, and fresh ones made in PyTorch from the seed for the rest.
+
+    A network that --init lacks is built like the given one of its kind (a generator like the other generator), with
+    what --width and --network say; so one generator's checkpoint is enough to start from.
 
     Args:
         config: the run.
         pictures: how many there are of A and of B.
 
     Raises:
-        InputError: the checkpoint lacks a network, or the frozen network's weights are missing.
+        InputError: the checkpoint holds no network that is trained, or does not fit the run.
     """
     import torch
 
     family, training = trained_family(config.family)
-    found = {one.part.name: one for one in load_networks(config.init, family.name)} if config.init else {}
-    missing = [name for name in training.parts if config.init and name not in found]
-    if missing:
-        raise InputError(f"{config.init}: has no network {', '.join(missing)}; training needs all of them")
+    found = _given(config)
+    fresh = tuple(name for name in training.parts if name not in found)
     kwargs: dict[str, Mapping[str, Any]] = {}
     weights: dict[str, Mapping[str, Array]] = {}
     torch.manual_seed(config.seed)
     for name in training.parts:
-        if config.init:
+        if name in found:
             kwargs[name], weights[name] = _fitting(config, name, found[name].kwargs), torch_arrays(found[name])
         else:
-            kwargs[name] = network_kwargs(config, name)
+            kwargs[name] = network_kwargs(config, name, _like(found, part_named(family, name)))
             network = resolve("torch_ref", part_named(family, name).class_name)(**kwargs[name])
             weights[name] = {key: value.numpy() for key, value in network.state_dict().items()}
-    return Start(kwargs, weights, _frozen(config), _settings(config, pictures))
+    _check_size(config, kwargs)
+    return Start(kwargs, weights, _frozen(config), _settings(config, pictures), fresh)
+
+
+def _check_size(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a side of pictures that a network of the run cannot take."""
+    family, training = trained_family(config.family)
+    smallest = max(part_named(family, name).smallest(values) for name, values in kwargs.items())
+    levels = max(int(values.get("num_downs", 0)) for values in kwargs.values())  # of a U-Net
+    multiple = max(training.multiple, 2**levels)
+    if config.size < smallest or config.size % multiple:
+        raise InputError(
+            f"--size {config.size}: {family.name} trains on sides from {smallest} up that are multiples of {multiple}"
+        )
+
+
+def _given(config: RunConfig) -> dict[str, Network]:
+    """The networks of --init that are trained, by part."""
+    if not config.init:
+        return {}
+    family, training = trained_family(config.family)
+    found = {one.part.name: one for one in load_networks(config.init, family.name)}
+    kept = {name: found[name] for name in training.parts if name in found}
+    if not kept:
+        raise InputError(f"{config.init}: has {', '.join(found)}; training needs one of {', '.join(training.parts)}")
+    if len(kept) == len(training.parts) and (config.width or config.network):
+        raise InputError("--width and --network are for fresh weights; --init brings its own networks")
+    return kept
+
+
+def _like(found: Mapping[str, Network], part: Part) -> Mapping[str, Any]:
+    """Constructor arguments of a given network of the same kind, or none."""
+    return next((one.kwargs for one in found.values() if _kind(one.part) == _kind(part)), {})
+
+
+def _kind(part: Part) -> tuple[str, tuple[int, ...], tuple[tuple[str, Any], ...]]:
+    return part.class_name, part.input_shape, tuple(part.kwargs.items())
 
 
 def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    if config.width or config.network:
-        raise InputError("--width and --network are for fresh weights; --init brings its own networks")
     if kwargs.get("light") is False and kwargs.get("img_size") != config.size:
         raise InputError(
             f"{config.init}: {part} is the full model for pictures of {kwargs['img_size']}; use that --size"
@@ -92,12 +136,11 @@ def _settings(config: RunConfig, pictures: Sequence[int]) -> dict[str, Any]:
     _, training = trained_family(config.family)
     known = resolve("torch_ref", training.settings).__dataclass_fields__
     whole = config.batch * config.data_parallel
-    derived = {
-        "seed": config.seed,
-        "total_steps": config.steps,
-        "batch_size": whole,
-        "steps_per_epoch": max(1, max(pictures) // whole),
-    }
+    per_epoch = max(1, max(pictures) // whole)
+    derived = {"seed": config.seed, "total_steps": config.steps, "batch_size": whole, "steps_per_epoch": per_epoch}
+    if "total_steps" not in known:  # the length of such a schedule is counted in epochs
+        epochs = -(-config.steps // per_epoch)
+        derived |= {"constant_epochs": (epochs + 1) // 2, "decay_epochs": epochs // 2}
     return {**training.defaults, **{name: value for name, value in derived.items() if name in known}, **config.settings}
 
 
@@ -123,9 +166,9 @@ class Engine(ABC):
         try:
             self.step = resolve(self.package, self.training.step)(self.networks, settings, frozen)
         except ValueError as error:
-            raise InputError(
-                f"{self.family.name}: {error}; --frozen FILE gives the frozen network's weights"
-            ) from error
+            missing = self.training.frozen if not start.frozen else None
+            advice = f"; --frozen FILE gives the weights of {missing.family}" if missing else ""
+            raise InputError(f"{self.family.name}: {error}{advice}") from error
         self._give_picture_functions()
         self._execute()
 
@@ -252,11 +295,23 @@ class Engine(ABC):
         """Run parts one after the other in eval mode, without moving any state, on RGB pictures [N, 3, H, W].
 
         Returns:
-            The outputs of the last part; the first is a picture batch in RGB.
+            The outputs of the last part; the first is a picture batch in RGB, finished as `toonport cartoonize` does.
         """
         turned = np.ascontiguousarray(pictures[:, ::-1]) if self.bgr else pictures
         first, *others = self._generate(chain, turned)
+        first = self._finished(chain, turned, first)
         return (first[:, ::-1] if self.bgr else first, *others)
+
+    def _finished(self, chain: Sequence[str], pictures: Array, drawn: Array) -> Array:
+        """What the family does to the pictures of its cartoonizing generator, such as White-box's guided filter."""
+        how = self.family.cartoonize
+        if how is None or how.after is None or how.part not in chain:
+            return drawn
+        import torch
+
+        with torch.no_grad():
+            finish = resolve("torch_ref", how.after)
+            return np.asarray(finish(torch.from_numpy(pictures.copy()), torch.from_numpy(drawn.copy())).numpy())
 
     @abstractmethod
     def _generate(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:

@@ -103,9 +103,10 @@ def plot_losses(runs: Sequence[Path], target: Path) -> bool:
         return False
     from matplotlib.figure import Figure
 
-    rows = -(-len(names) // PLOT_COLUMNS)
-    figure = Figure(figsize=(4 * PLOT_COLUMNS, 2.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, PLOT_COLUMNS, squeeze=False).ravel()
+    columns = min(PLOT_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
         for label, log in logs.items():
             points = [(row["step"], row["loss"][name]) for row in log if name in row["loss"]]

@@ -17,12 +17,13 @@ from toonport.train.data import Batches
 from toonport.train.engine import Engine, make_engine, starting_point
 from toonport.train.logs import RunLog, plot_losses
 from toonport.train.sheets import make_sheets, write_sheet
-from toonport.train.state import Best, Checkpoints, restore_run, run_lock, weights_file
+from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock, weights_file
 
-__all__ = ["Outcome", "Run", "prepare", "train"]
+__all__ = ["Outcome", "Run", "prepare", "starting_notes", "train"]
 
 CONFIG_FILE = "config.toml"
 Show = Callable[[int, Mapping[str, float], float], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
         raise InputError(f"{out}: holds a run that reached step {step}; --resume continues it, or choose another --out")
     if step is None:
         config = RunConfig(**given).checked()
-        source = config
+        source = replace(config, init=newest_weights(config.init))
     else:
         config = resumed_config(RunConfig(**read_config(out / CONFIG_FILE)), given).checked()
         source = replace(config, init=str(weights_file(checkpoints.path(step))), width=None, network={})
@@ -89,18 +90,23 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
     return Run(config, engine, batches, checkpoints, best, rank)
 
 
-def train(given: Mapping[str, Any], show: Show, resume: bool = False, rank: int = 0) -> Outcome:
+def train(
+    given: Mapping[str, Any], show: Show, resume: bool = False, rank: int = 0, say: Say = lambda text: None
+) -> Outcome:
     """Train until the configured step, a signal or an error; see `prepare` for the arguments.
 
     Args:
         given, resume, rank: see `prepare`.
         show: called after every step with (step, loss terms, seconds).
+        say: called before the first step with each thing worth knowing about the start.
 
     Raises:
         InputError: also when a number is not finite, the disk is full, or no picture can be read.
     """
     with run_lock(Path(given["out"])) if rank == 0 else _nothing():
         run = prepare(given, resume, rank)
+        for text in starting_notes(run) if rank == 0 else ():
+            say(text)
         log = RunLog(Path(run.config.out), run.step + 1, run.config.tensorboard) if rank == 0 else None
         try:
             with _stop_signals() as stopped:
@@ -109,6 +115,18 @@ def train(given: Mapping[str, Any], show: Show, resume: bool = False, rank: int 
             run.batches.close()
             if log:
                 log.close()
+
+
+def starting_notes(run: Run) -> list[str]:
+    """What a user should know about a run that begins: which weights are fresh, which loss terms are missing."""
+    config, start, training = run.config, run.engine.start, run.engine.training
+    notes = []
+    if config.init and start.fresh and run.step == 0:
+        given = ", ".join(part for part in training.parts if part not in start.fresh)
+        notes.append(f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}")
+    if training.frozen and not start.frozen and not getattr(run.engine.step.settings, "pretrain", False):
+        notes.append(f"no --frozen FILE: trained without {training.frozen.family}, its loss terms are left out")
+    return notes
 
 
 def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outcome:

@@ -13,6 +13,7 @@ import numpy as np
 from parity_tests.harness.inputs import image
 from toonport.train.config import RunConfig
 from toonport.train.engine import Engine, make_engine, starting_point
+from toonport.train.state import newest_weights
 
 __all__ = ["PartSize", "StepTime", "benchmark", "part_sizes", "time_steps"]
 
@@ -63,6 +64,7 @@ def part_sizes(engine: Engine) -> list[PartSize]:
 
 def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
     """Build the networks and time training steps on seeded pictures."""
+    config = replace(config, init=newest_weights(config.init))
     engine = make_engine(config, starting_point(config, (1, 1)))
     shape = (config.batch, config.size, config.size)
     pictures = [image(f"bench/{domain}", *shape) for domain in "AB"]

@@ -26,7 +26,7 @@ from convert.files import Array, atomic_path, open_checkpoint, sha256_of, write_
 from convert.plan import TensorSpec
 from toonport.train.engine import Engine
 
-__all__ = ["Best", "Checkpoints", "read_state", "restore_run", "run_lock", "weights_file"]
+__all__ = ["Best", "Checkpoints", "newest_weights", "read_state", "restore_run", "run_lock", "weights_file"]
 
 SCHEMA = "toonport-training/1"
 MOMENTS_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
@@ -242,6 +242,21 @@ def read_state(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file() or sha256_of(folder / name) != wanted:
             raise InputError(f"{folder / name}: damaged or changed since it was saved; name another step in 'latest'")
     return state
+
+
+def newest_weights(init: str | None) -> str | None:
+    """The weights to start from: of a run's folder those of its newest checkpoint; a file stands for itself.
+
+    Raises:
+        InputError: a folder without a checkpoint.
+    """
+    if init is None or not Path(init).is_dir():
+        return init
+    run = Checkpoints(Path(init))
+    step = run.latest()
+    if step is None:
+        raise InputError(f"{init}: is a folder without a checkpoint; --init takes a file, or the folder of a run")
+    return str(weights_file(run.path(step)))
 
 
 def weights_file(folder: Path) -> Path:
