@@ -40,12 +40,16 @@ def test_what_cannot_be_compared_is_a_problem_and_never_equal():
         assert judge(found).multiple == float("inf")
 
 
-def test_ulp_neighbour_moves_by_at_most_one_unit():
+def test_ulp_neighbour_moves_by_whole_units_in_either_direction():
     values = np.array([1.0, -2.5, 0.0, 1e-30], np.float32)
     assert ulp_neighbour(values, 0) is values
     moved = np.concatenate([ulp_neighbour(values, seed)[None] for seed in range(1, 20)])
     assert (np.abs(moved - values) <= np.spacing(np.abs(values))).all()
     assert (moved != values).any(0).all()
+    values = np.linspace(1.25, 1.75, 50, dtype=np.float32)
+    there, back = (ulp_neighbour(values, 5, units=units) for units in (4, -4))
+    assert (there + back == 2 * values).all()
+    assert set(np.abs(there - values) / np.spacing(values)) == {0.0, 4.0}
 
 
 def test_budget_is_noise_times_factor_plus_floor():

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 NOISE_RUNS = 3
+FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
 LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
 
 
@@ -122,9 +123,9 @@ def _measure_call(
         problem = "the port has no layer of this name"
         yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
         return
-    moved = [pair.moved(inputs, seed) for seed in range(NOISE_RUNS)]
     truth = _run(pair.truth, layer, inputs)
-    references = [_run(pair.reference, layer, variant) for variant in moved]
+    runs = RUNS_OF_FEW if min((one.size for one in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
+    references = [_run(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
     try:
         port = _run(pair.port, layer, inputs)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -168,7 +169,7 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
     there, so that a layer that makes an error stands out from one that passes it on.
     """
     truths = layer_calls(pair.truth, inputs)
-    references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(2)]
+    references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(NOISE_RUNS)]
     types = pair.reference.layer_types()
     try:
         ports = layer_calls(pair.port, inputs)

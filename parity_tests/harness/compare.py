@@ -67,21 +67,23 @@ def rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(flat)))) if flat.size else 0.0
 
 
-def ulp_neighbour(values: Array, seed: int, dtype: str = "float32") -> Array:
-    """Move each value by a unit in the last place of `dtype` up, down, or not at all (seed 0: none moves).
+def ulp_neighbour(values: Array, seed: int, dtype: str = "float32", units: int = 1) -> Array:
+    """Move each value by units in the last place of `dtype` up, down, or not at all (seed 0: none moves).
 
-    In float32 only float32 values are moved, by exactly one unit; in the other precisions every float is moved by
-    one or two.
+    In float32 only float32 values are moved, by exactly that many units; in the other precisions every float is
+    moved by up to twice as many. The same seed with `-units` moves every value the other way.
     """
     values = np.asarray(values)
     if seed == 0 or values.dtype.kind != "f" or (dtype == "float32" and values.dtype != np.float32):
         return values
-    direction = np.random.default_rng(seed).integers(-1, 2, values.shape)
+    steps = units * np.random.default_rng(seed).integers(-1, 2, values.shape)
     if dtype != "float32":
         wide = np.float64 if dtype == "float64" else np.float32
-        return (values * (1 + direction * ULPS[dtype])).astype(wide)
-    towards = np.where(direction > 0, np.float32(np.inf), np.float32(-np.inf))
-    return np.where(direction == 0, values, np.nextafter(values, towards)).astype(np.float32)
+        return (values * (1 + steps * ULPS[dtype])).astype(wide)
+    towards = np.where(steps > 0, np.float32(np.inf), np.float32(-np.inf))
+    for taken in range(abs(units)):
+        values = np.where(np.abs(steps) > taken, np.nextafter(values, towards), values).astype(np.float32)
+    return values
 
 
 def measure(

@@ -21,7 +21,8 @@ class Verdict:
         measurement: the numbers.
         budget: largest error that counts as equal.
         equal: whether the port is within it; also true of what was not run, see `measurement.not_run`.
-        blind: True when the budget is so wide that a wrong port could be within it too.
+        blind: True when the budget is so wide that a wrong port could be within it too, or rounding decides most of
+            the elements.
     """
 
     measurement: Measurement
@@ -45,7 +46,8 @@ def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS) -> 
     floor = row.floor + row.floor_per_pixel * measurement.hints.get("pixels", 0)
     budget = row.factor * measurement.noise + floor * FLOOR_UNITS[measurement.dtype] * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
-    blind = equal and measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
+    wide = measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
+    blind = equal and (wide or measurement.hints.get("undecided", 0.0) > BLIND_SHARE)
     return Verdict(measurement, budget, equal, blind)
 
 

@@ -1,7 +1,6 @@
 """Training parity: the same steps in float64 PyTorch, float32 PyTorch and MindSpore, compared after each.
 
-The noise of a training step is what float32 PyTorch makes of it, also when its weights start one unit in the
-last place away: Adam's first steps are nearly signs of gradients, so small differences grow at once.
+Networks are narrow and seeded; what rounding makes of a step is measured in `training_noise`.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ import numpy as np
 from convert.plan import Plan, build_plan
 from convert.registry import Family, FrozenNetwork, Part, Training, family_named, part_named, resolve
 from parity_tests.harness.backends import Array
-from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
+from parity_tests.harness.compare import Measurement, ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch
-from parity_tests.tolerances import FLOAT64_RELATIVE, TIED_GRADIENT, TIED_SHARE
+from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
 
 __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
 
-CONTROLS = 8  # runs that the noise is the largest of: a ReLU's kink is crossed in few of them
 PHASES = {"D": "discriminator", "G": "generator"}
 
 Frozen = tuple[Part, Mapping[str, Any], Mapping[str, Array]]  # network, constructor arguments, weights
@@ -111,71 +109,21 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
         setup: networks, settings and batches.
         make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
     """
-    truth = _TorchRun(setup, "float64", 0)
-    controls = [_TorchRun(setup, "float32", seed) for seed in range(CONTROLS)]
+    truth = _TorchRun(setup, "float64")
+    controls = [_TorchRun(setup, "float32", seed, units) for seed, units in CONTROLS]
     port = _MindSporeRun(setup, make_port)
+    noise = TrainingNoise()
     order = 0
     for number, (first, second) in enumerate(setup.batches, setup.first_step + 1):
         wanted = truth.step(first, second)
-        references = [one.step(first, second) for one in controls]
+        noise.next_step(wanted, [one.step(first, second) for one in controls])
         found = port.step(first, second)
-        largest = _largest_moments(wanted)
-        for phase in setup.training.phases:
-            for key, value in wanted.items():
-                if key[0] == phase:
-                    others = [one[key] for one in references]
-                    tied = _tied(key, wanted, references)
-                    if tied is not None and key in found:  # these say nothing: all sides get the true value
-                        others = [np.where(tied, value, one) for one in others]
-                        found[key] = np.where(tied, value, found[key])
-                    yield _measurement(number, key, order, value, others, found.get(key), _scale(key, value, largest))
-                    order += 1
-
-
-Key = tuple[str, str, str, str]  # phase, kind, layer, tensor
-Results = dict[Key, Array]
-
-
-def _tied(key: Key, wanted: Results, references: Sequence[Results]) -> Array | None:
-    """Elements of a weight's change whose direction rounding decides, or None where that is no concern.
-
-    Adam's first step is a whole step up or down by the sign of the gradient alone. Where the gradient is within
-    rounding of 0 the sign is chance. Tensors with hardly any other element are left as they are, to be called blind.
-    """
-    phase, kind, layer, tensor = key
-    gradient = (phase, "moments", layer, tensor.replace("change of ", "mean of "))
-    if kind != "update" or gradient not in wanted:
-        return None
-    noise = max(rms(one[gradient] - wanted[gradient]) for one in references)
-    tied = np.abs(wanted[gradient]) <= TIED_GRADIENT * noise
-    return tied if 0 < tied.mean() <= TIED_SHARE else None
-
-
-def _largest_moments(results: Results) -> dict[tuple[str, str], float]:
-    """(phase, "mean" or "root") -> size of the largest of Adam's moments."""
-    found: dict[tuple[str, str], float] = {}
-    for (phase, group, _, tensor), value in results.items():
-        if group == "moments":
-            kind = tensor.partition(" ")[0]
-            found[phase, kind] = max(found.get((phase, kind), 0.0), rms(value))
-    return found
-
-
-def _scale(key: Key, value: Array, largest: Mapping[tuple[str, str], float]) -> float:
-    """Size on which a tensor is judged: its own; for Adam's moments of a gradient that is zero but for rounding, such
-    as that of a bias before an instance norm, the size of the phase's largest.
-    """
-    kind = key[3].partition(" ")[0]
-    top = largest.get((key[0], kind), 0.0) if key[1] == "moments" else 0.0
-    return top if rms(value) < FLOAT64_RELATIVE * top else rms(value)
-
-
-def _measurement(
-    number: int, key: Key, order: int, truth: Array, references: Sequence[Array], port: Array | None, scale: float
-) -> Measurement:
-    phase, kind, layer, tensor = key
-    head = Measurement("training", f"step {number}", layer, f"{PHASES.get(phase, phase)} {kind}", tensor, order)
-    return measure(head, truth, references, port, scale)
+        for key in sorted(wanted, key=lambda one: list(setup.training.phases).index(one[0])):
+            phase, kind, layer, tensor = key
+            kind = f"{PHASES.get(phase, phase)} {kind}"
+            head = Measurement("training", f"step {number}", layer, kind, tensor, order)
+            yield noise.measure(head, key, found.get(key))
+            order += 1
 
 
 class _Run(ABC):
@@ -187,7 +135,7 @@ class _Run(ABC):
 
     def step(self, first: Array, second: Array) -> Results:
         """Train one batch and return everything that is compared, losses before updates within each phase."""
-        results: Results = {}
+        results: dict[Key, Array] = {}
         training = self.setup.training
         for name, term in self.train(first, second).items():
             results[name[0], "loss", self._judge_of(name), name] = np.array(term)
@@ -236,14 +184,14 @@ class _Run(ABC):
 
 
 class _TorchRun(_Run):
-    def __init__(self, setup: TrainingSetup, dtype: str, seed: int) -> None:
+    def __init__(self, setup: TrainingSetup, dtype: str, seed: int = 0, units: int = 1) -> None:
         super().__init__(setup)
         import torch
 
         self._torch, self._dtype = torch, getattr(torch, dtype)
         networks = {}
         for name in setup.training.parts:
-            state = {key: ulp_neighbour(value, seed) for key, value in setup.weights[name].items()}
+            state = {key: ulp_neighbour(value, seed, units=units) for key, value in setup.weights[name].items()}
             part = part_named(setup.family, name)
             networks[name] = build_torch(part, setup.kwargs[name], state).to(self._dtype)
         frozen = build_torch(*setup.frozen).to(self._dtype) if setup.frozen else None
