@@ -142,10 +142,16 @@ def test_whitebox_is_pretrained_then_trained_from_the_run_s_folder(pictures, vgg
     weights = after / "checkpoints/step_0000001/weights.pt"
     assert [one.part.name for one in load_networks(weights, "whitebox")] == ["generator", "disc_gray", "disc_blur"]
     photo = str(pictures / "trainA" / "0.png")
-    assert main(["cartoonize", photo, "--weights", str(weights), "--family", "whitebox",
-                 "--out", str(tmp_path / "cartoon.png")]) == 0  # fmt: skip
-    with Image.open(tmp_path / "cartoon.png") as cartoon:
-        assert cartoon.size == (48, 48)
+    pictures_of = {}
+    for name, source in {"file": weights, "run": after}.items():  # a run's folder stands for its newest checkpoint
+        target = tmp_path / f"{name}.png"
+        assert main(["cartoonize", photo, "--weights", str(source), "--family", "whitebox", "--out", str(target)]) == 0
+        with Image.open(target) as cartoon:
+            pictures_of[name] = np.asarray(cartoon)
+    assert pictures_of["file"].shape[:2] == (48, 48)
+    assert (pictures_of["file"] == pictures_of["run"]).all()
+    assert main(["cartoonize", photo, "--weights", str(pictures), "--out", str(tmp_path / "no.png")]) == 2
+    assert "folder without a checkpoint" in capsys.readouterr().err
 
 
 def test_whitebox_s_weights_may_be_called_w0_to_w4(tmp_path, capsys):

@@ -37,7 +37,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos, folders of photos, or - for standard input")
-    parser.add_argument("--weights", metavar="FILE", required=True, help=".ckpt, .pt, .pth, .safetensors or .onnx")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        required=True,
+        help=".ckpt, .pt, .pth, .safetensors or .onnx, or a training run's folder (its selected checkpoint or its newest)",
+    )
     parser.add_argument("--out", metavar="PATH", help="a file for one photo, else a folder; - for standard output")
     parser.add_argument("--family", help="family of the weights (default: by the tensors; ONNX: photo2cartoon)")
     parser.add_argument("--part", help="network of the weights (default: the one that draws cartoons)")
@@ -58,11 +63,10 @@ def run(args: argparse.Namespace) -> int:
     """Draw the cartoons; 0 when every photo was done, else 2."""
     from toonport.cartoonizer import Cartoonizer, CartoonSettings
     from toonport.photo_run import jobs_for, run_photos
+    from toonport.train.state import drawing_weights
 
-    if not Path(args.weights).is_file():
-        raise InputError(f"{args.weights}: no such file")
     settings = CartoonSettings(
-        weights=args.weights,
+        weights=drawing_weights(args.weights),
         family=args.family,
         part=args.part,
         backend=args.backend,

@@ -36,7 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("family", metavar="FAMILY", help="see toonport list")
-    parser.add_argument("--weights", metavar="FILE", required=True, help="checkpoint: .pt, .pth, .ckpt or .safetensors")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        required=True,
+        help="checkpoint: .pt, .pth, .ckpt or .safetensors, or the folder of a training run",
+    )
     parser.add_argument("--to", choices=("onnx", "mindir"), help="format (default: by --out, else onnx)")
     parser.add_argument("--out", metavar="FILE", help="target (default: FAMILY_PART.onnx in the current folder)")
     parser.add_argument("--part", help="network to export (default: the family's first)")
@@ -57,10 +62,11 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.out) if args.out else None
     from toonport.exporting import ExportOptions, default_target, export_network
     from toonport.onnx_export import NotReproducedError
+    from toonport.train.state import drawing_weights
 
     options = ExportOptions(
         family=args.family,
-        weights=args.weights,
+        weights=drawing_weights(args.weights),
         to=args.to or ("mindir" if target and target.suffix == ".mindir" else "onnx"),
         part=args.part,
         side=args.size,
