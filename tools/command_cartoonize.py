@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--weights",
         metavar="FILE",
         required=True,
-        help=".ckpt, .pt, .pth, .safetensors or .onnx, or a training run's folder (its selected checkpoint or its newest)",
+        help=".ckpt, .pt, .pth, .safetensors or .onnx, or a run's folder (its selected checkpoint or its newest)",
     )
     parser.add_argument("--out", metavar="PATH", help="a file for one photo, else a folder; - for standard output")
     parser.add_argument("--family", help="family of the weights (default: by the tensors; ONNX: photo2cartoon)")
