@@ -143,9 +143,9 @@ def test_whitebox_is_pretrained_then_trained_from_the_run_s_folder(pictures, vgg
     assert [one.part.name for one in load_networks(weights, "whitebox")] == ["generator", "disc_gray", "disc_blur"]
     photo = str(pictures / "trainA" / "0.png")
     pictures_of = {}
-    for name, source in {"file": weights, "run": after}.items():  # a run's folder stands for its newest checkpoint
+    for name, source in {"file": [weights, "--family", "whitebox"], "run": [after]}.items():  # a run knows its family
         target = tmp_path / f"{name}.png"
-        assert main(["cartoonize", photo, "--weights", str(source), "--family", "whitebox", "--out", str(target)]) == 0
+        assert main(["cartoonize", photo, "--weights", *map(str, source), "--out", str(target)]) == 0
         with Image.open(target) as cartoon:
             pictures_of[name] = np.asarray(cartoon)
     assert pictures_of["file"].shape[:2] == (48, 48)

@@ -138,3 +138,23 @@ def _with_nan(engine):
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     with run_lock(tmp_path), pytest.raises(InputError, match="another process"), run_lock(tmp_path):
         pass
+
+
+def test_a_run_is_drawn_with_its_selected_or_newest_checkpoint_at_its_own_size(tmp_path):
+    from toonport.train.config import RunConfig, write_config
+    from toonport.train.finished import Generating, generating
+
+    write_config(RunConfig("ugatit", "photos", str(tmp_path), size=96), tmp_path / "config.toml")
+    checkpoints = Checkpoints(tmp_path)
+    for step in (20, 40):
+        checkpoints.path(step).mkdir(parents=True)
+        for name in ("state.json", "weights.ckpt"):
+            (checkpoints.path(step) / name).write_text("")
+    with pytest.raises(InputError, match="folder without a checkpoint"):
+        generating(str(tmp_path))
+    (tmp_path / "latest").write_text("step_0000040\n")
+    newest, selected = (str(checkpoints.path(step) / "weights.ckpt") for step in (40, 20))
+    assert generating(str(tmp_path)) == Generating(newest, "ugatit", 96)
+    checkpoints.select(20)
+    assert generating(str(tmp_path), size=128) == Generating(selected, "ugatit", 128)
+    assert generating(newest, "photo2cartoon") == Generating(newest, "photo2cartoon", None)

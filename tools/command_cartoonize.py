@@ -63,16 +63,17 @@ def run(args: argparse.Namespace) -> int:
     """Draw the cartoons; 0 when every photo was done, else 2."""
     from toonport.cartoonizer import Cartoonizer, CartoonSettings
     from toonport.photo_run import jobs_for, run_photos
-    from toonport.train.state import drawing_weights
+    from toonport.train.finished import generating
 
+    source = generating(args.weights, args.family, args.size)
     settings = CartoonSettings(
-        weights=drawing_weights(args.weights),
-        family=args.family,
+        weights=source.weights,
+        family=source.family,
         part=args.part,
         backend=args.backend,
         device=args.device,
         frame=args.frame,
-        size=args.size,
+        size=source.size,
         sheets=args.sheet,
         portrait=portrait_options(args),
     )

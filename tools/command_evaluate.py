@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from toonport.evaluate.evaluator import Evaluator
     from toonport.evaluate.pictures import PictureSet
     from toonport.evaluate.select import Candidate, RunToSelect
+    from toonport.train.finished import Generating
 
 __all__ = ["add_parser"]
 
@@ -42,7 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--photos", metavar="DIR", help="photos (with --select: default testA of the run's data)")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--fake", metavar="DIR", help="ready-made cartoons, named like their photos")
-    source.add_argument("--weights", metavar="FILE", help="generator that draws the cartoons of --photos")
+    source.add_argument(
+        "--weights", metavar="FILE", help="generator that draws cartoons of --photos, or a run's folder"
+    )
     source.add_argument("--select", metavar="RUN", help="folder of a training run: find its best checkpoint")
     add("--by", metavar="NAME", help="with --select, the number that decides, e.g. fid, face-id (default: KID)")
     add("--kid", choices=("standard", "ugatit"), default="standard",
@@ -63,6 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; 0 when there are numbers."""
     from toonport.evaluate.pictures import PictureSet, require_pairs
+    from toonport.train.finished import Generating, generating
 
     if args.seed < 0:
         raise InputError(f"--seed {args.seed}: must not be negative")
@@ -72,15 +76,14 @@ def run(args: argparse.Namespace) -> int:
         return _select(args)
     if not args.real:
         raise InputError("--real DIR is needed: the real cartoons to compare with")
-    if args.weights and not Path(args.weights).is_file():
-        raise InputError(f"{args.weights}: no such file")
+    given = Generating(args.fake) if args.fake else generating(args.weights, args.family, args.size)
     if args.weights and not args.photos:
         raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
     fake = PictureSet(Path(args.fake)) if args.fake else None
     photos = PictureSet(Path(args.photos)) if args.photos else None
     if fake and photos:
         require_pairs(photos, fake)
-    return _one(args, PictureSet(Path(args.real)), photos, fake)
+    return _one(args, PictureSet(Path(args.real)), photos, fake, given)
 
 
 def _evaluator(args: argparse.Namespace, real: PictureSet, photos: PictureSet | None) -> Evaluator:
@@ -100,7 +103,9 @@ def _has_cuda(device: str) -> bool:
     return device == "gpu" and torch.cuda.is_available()
 
 
-def _one(args: argparse.Namespace, real: PictureSet, photos: PictureSet | None, fake: PictureSet | None) -> int:
+def _one(
+    args: argparse.Namespace, real: PictureSet, photos: PictureSet | None, fake: PictureSet | None, source: Generating
+) -> int:
     from toonport.evaluate.evaluator import generator_settings
     from toonport.evaluate.report import definition_lines, evaluation_rows, facts, note_lines, write_report
     from toonport.evaluate.select import Candidate
@@ -111,15 +116,15 @@ def _one(args: argparse.Namespace, real: PictureSet, photos: PictureSet | None, 
         if fake:
             evaluation = evaluator.of_folder(fake)
         else:
-            chosen = (args.family, args.part, args.backend, args.device, args.size)
-            evaluation = evaluator.of_generator(generator_settings(Path(args.weights), *chosen))
+            chosen = (source.family, args.part, args.backend, args.device, source.size)
+            evaluation = evaluator.of_generator(generator_settings(Path(source.weights), *chosen))
     notes = note_lines(evaluation, [one for one in (real, photos, fake) if one])
     if not evaluation.metrics:
         raise InputError(f"nothing could be computed: {'; '.join(notes)}")
     print_table(["number", "value", "", "pictures"], evaluation_rows(evaluation))
     _print(notes, definition_lines(evaluation, evaluator))
     if args.json:
-        candidate = Candidate(0, Path(args.weights or args.fake), evaluation)
+        candidate = Candidate(0, Path(source.weights), evaluation)
         write_report(facts(evaluator, fake, [candidate], None), Path(args.json))
     return 0
 

@@ -62,14 +62,15 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.out) if args.out else None
     from toonport.exporting import ExportOptions, default_target, export_network
     from toonport.onnx_export import NotReproducedError
-    from toonport.train.state import drawing_weights
+    from toonport.train.finished import generating
 
+    source = generating(args.weights, args.family, args.size)
     options = ExportOptions(
         family=args.family,
-        weights=drawing_weights(args.weights),
+        weights=source.weights,
         to=args.to or ("mindir" if target and target.suffix == ".mindir" else "onnx"),
         part=args.part,
-        side=args.size,
+        side=source.size,
         dynamic=args.dynamic,
         outputs=args.outputs,
         precision="float16" if args.fp16 else "int8" if args.int8 else "float32",

@@ -196,7 +196,8 @@ def _list_settings(family: str) -> int:
 
 def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
     import ms_models  # noqa: F401  # prepares the environment before TensorBoard loads protobuf
-    from toonport.train.loop import CONFIG_FILE, train
+    from toonport.train.config import CONFIG_FILE
+    from toonport.train.loop import train
     from toonport.train.progress import progress
 
     rank = 0

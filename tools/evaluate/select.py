@@ -8,12 +8,11 @@ from pathlib import Path
 
 from convert.errors import InputError
 from toonport.evaluate.measure import Evaluation, Metric
-from toonport.train.config import RunConfig, read_config
+from toonport.train.config import CONFIG_FILE, RunConfig, read_config
 from toonport.train.state import Checkpoints, read_state, weights_file
 
 __all__ = ["Candidate", "RunToSelect", "choose", "decisive", "evaluate_run", "open_run"]
 
-CONFIG_FILE = "config.toml"
 DECIDING = ("kid", "kernel-inception", "kernel-vgg19", "kernel-mobilefacenet", "face-id", "perceptual")
 
 

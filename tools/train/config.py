@@ -13,7 +13,9 @@ from convert.errors import InputError
 from convert.files import atomic_path
 from convert.registry import Family, Training, families, family_named, part_named, resolve
 
-__all__ = ["RunConfig", "network_kwargs", "read_config", "settings_of", "trained_family", "write_config"]
+__all__ = ["CONFIG_FILE", "RunConfig", "network_kwargs", "read_config", "settings_of", "trained_family", "write_config"]
+
+CONFIG_FILE = "config.toml"  # beside a run's results
 
 # What may be given anew when a run is resumed: nothing of it changes a number.
 FREE_ON_RESUME = frozenset(

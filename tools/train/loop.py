@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from convert.errors import InputError
-from toonport.train.config import RunConfig, read_config, resumed_config, write_config
+from toonport.train.config import CONFIG_FILE, RunConfig, read_config, resumed_config, write_config
 from toonport.train.data import Batches
 from toonport.train.engine import Engine, make_engine, starting_point
 from toonport.train.logs import RunLog, plot_losses
@@ -21,7 +21,6 @@ from toonport.train.state import Best, Checkpoints, newest_weights, restore_run,
 
 __all__ = ["Outcome", "Run", "prepare", "starting_notes", "train"]
 
-CONFIG_FILE = "config.toml"
 Show = Callable[[int, Mapping[str, float], float], None]
 Say = Callable[[str], None]
 

@@ -29,7 +29,6 @@ from toonport.train.engine import Engine
 __all__ = [
     "Best",
     "Checkpoints",
-    "drawing_weights",
     "newest_weights",
     "read_state",
     "restore_run",
@@ -265,24 +264,6 @@ def newest_weights(init: str | None) -> str | None:
     step = run.latest()
     if step is None:
         raise InputError(f"{init}: is a folder without a checkpoint; --init takes a file, or the folder of a run")
-    return str(weights_file(run.path(step)))
-
-
-def drawing_weights(weights: str) -> str:
-    """The weights to draw with: of a run's folder those that `toonport evaluate --select` picked, else the newest.
-
-    Raises:
-        InputError: neither a file nor a run's folder with a checkpoint.
-    """
-    path = Path(weights)
-    if path.is_file():
-        return weights
-    if not path.is_dir():
-        raise InputError(f"{weights}: no such file")
-    run = Checkpoints(path)
-    step = run.selected() or run.latest()
-    if step is None:
-        raise InputError(f"{weights}: is a folder without a checkpoint; --weights takes a file, or the folder of a run")
     return str(weights_file(run.path(step)))
 
 
