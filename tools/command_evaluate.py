@@ -169,8 +169,9 @@ def _select(args: argparse.Namespace) -> int:
 def _candidates(args: argparse.Namespace, run: RunToSelect, evaluator: Evaluator) -> list[Candidate]:
     from toonport.evaluate.evaluator import generator_settings
     from toonport.evaluate.select import evaluate_run
+    from toonport.train.finished import drawing_side
 
-    size, family = args.size or run.config.size, args.family or run.config.family
+    size, family = args.size or drawing_side(run.config), args.family or run.config.family
     with bar("evaluating") as progress:
         evaluator.tell = progress
         return evaluate_run(

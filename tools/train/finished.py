@@ -10,7 +10,7 @@ from convert.registry import family_named
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config
 from toonport.train.state import Checkpoints, weights_file
 
-__all__ = ["Generating", "generating"]
+__all__ = ["Generating", "drawing_side", "generating"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ def generating(weights: str, family: str | None = None, size: int | None = None)
     if step is None or not (path / CONFIG_FILE).is_file():
         raise InputError(f"{weights}: is a folder without a checkpoint; --weights takes a file, or the folder of a run")
     config = RunConfig(**read_config(path / CONFIG_FILE))
+    return Generating(str(weights_file(run.path(step))), family or config.family, size or drawing_side(config))
+
+
+def drawing_side(config: RunConfig) -> int | None:
+    """Side of the pictures that a run's generator draws, None for networks that take any."""
     how = family_named(config.family).cartoonize
-    side = config.size if how and how.side else None
-    return Generating(str(weights_file(run.path(step))), family or config.family, size or side)
+    return config.size if how and how.side else None

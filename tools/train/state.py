@@ -26,15 +26,7 @@ from convert.files import Array, atomic_path, open_checkpoint, sha256_of, write_
 from convert.plan import TensorSpec
 from toonport.train.engine import Engine
 
-__all__ = [
-    "Best",
-    "Checkpoints",
-    "newest_weights",
-    "read_state",
-    "restore_run",
-    "run_lock",
-    "weights_file",
-]
+__all__ = ["Best", "Checkpoints", "newest_weights", "read_state", "restore_run", "run_lock", "weights_file"]
 
 SCHEMA = "toonport-training/1"
 MOMENTS_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
