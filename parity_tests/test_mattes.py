@@ -7,6 +7,7 @@ import pytest
 
 from convert.errors import InputError
 from toonport.photo import matte as matte_module
+from toonport.photo.align import Crop
 from toonport.photo.faces import open_landmarks
 from toonport.photo.faces import usable as landmarks_usable
 from toonport.photo.matte import HEAD_SIDE, HeadMatte, open_matte, refine, to_matte
@@ -26,6 +27,9 @@ def test_refinement_decides_by_colour_and_repeats_itself():
     assert (refine(pixels, speck)[:, :135] < 0.1).all()
     everyone = np.ones((256, 256), np.float32)
     np.testing.assert_array_equal(refine(pixels, everyone), everyone)
+    hardly = np.zeros((256, 256), np.float32)
+    hardly[60:80, 60:80] = 1  # too few pixels to learn colours from
+    np.testing.assert_array_equal(refine(pixels, hardly), hardly)
     assert (to_matte(everyone, 10) == 255).all()
 
 
@@ -68,12 +72,16 @@ def _frozen_graph():
     )  # fmt: skip
 
 
+def _whole(pixels):
+    return Crop(pixels, np.ones(pixels.shape[:2], np.bool_))
+
+
 def test_a_frozen_tensorflow_graph_is_run_without_tensorflow(tmp_path):
     path = tmp_path / "seg_model_384.pb"
     path.write_bytes(_frozen_graph())
     pixels = np.full((50, 50, 3), (0, 200, 0), np.uint8)
     pixels[:, 25:] = (200, 0, 0)
-    found = HeadMatte(path)(pixels)
+    found = HeadMatte(path)(_whole(pixels))
     assert found.shape == (50, 50)
     assert (found[:, :23] == 0).all()
     assert (found[:, 27:] >= 254).all()
@@ -99,7 +107,7 @@ def test_an_onnx_conversion_of_the_graph_is_used_first(tmp_path, monkeypatch):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, str(tmp_path / "seg_model_384.onnx"))
-    assert (open_matte("head")(np.full((30, 30, 3), (0, 128, 64), np.uint8)) == 128).all()
+    assert (open_matte("head")(_whole(np.full((30, 30, 3), (0, 128, 64), np.uint8))) == 128).all()
 
 
 def test_missing_backends_say_what_to_do(tmp_path, monkeypatch):

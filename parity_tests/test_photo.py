@@ -13,7 +13,7 @@ from convert.errors import InputError
 from parity_tests.conftest import recorded
 from parity_tests.harness.inputs import feature, image, noise
 from parity_tests.tolerances import RECORDED_LEVELS
-from toonport.photo.align import crop_face, crop_window, eye_angle, turn_upright
+from toonport.photo.align import WHITE, Crop, carried, crop_face, crop_window, eye_angle, upright_matrix
 from toonport.photo.compose import finish, heat_picture, mask_of, on_white, sheet, to_input
 from toonport.photo.detect import find_faces
 from toonport.photo.example import drawn_face
@@ -71,10 +71,30 @@ def test_turning_upright_is_the_reference_s(record, key):
     case = record["rotate"][key]
     picture, points = _recorded_case(record, key)
     points[36], points[45] = case["eye36"], case["eye45"]
-    turned, moved, _ = turn_upright(picture, points, eye_angle(points, as_reference=True))
-    wanted, found = recorded(case["landmarks_out"], moved)
+    matrix, size = upright_matrix(*picture.shape[:2], eye_angle(points, as_reference=True))
+    wanted, found = recorded(case["landmarks_out"], carried(points, matrix))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    _assert_close(case["out"], turned)
+    _assert_close(case["out"], cv2.warpAffine(picture, matrix, size, borderValue=WHITE))
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 90, -135])
+def test_a_face_turned_alone_is_the_one_in_the_turned_photo(degrees):
+    picture, angle = _picture("turned alone", 200, 260), np.radians(degrees)
+    picture = cv2.GaussianBlur(picture, (0, 0), 3)
+    points = np.random.default_rng(2).uniform((-20, 60), (60, 130), (68, 2))
+    matrix, size = upright_matrix(*picture.shape[:2], angle)
+    turned = cv2.warpAffine(picture, matrix, size, borderValue=WHITE)
+    wanted = crop_face(turned, carried(points, matrix))
+    crop = crop_face(picture, points, angle)
+    photo = cv2.warpAffine(np.ones(picture.shape[:2], np.uint8), matrix, size)
+    within = crop_face(np.dstack([photo] * 3), carried(points, matrix)).pixels[..., 0] == 1
+    assert (crop.inside != within).sum() <= 2 * crop.side  # along the photo's border, by a pixel at most
+    far_in, far_out = (
+        cv2.erode(place.astype(np.uint8), np.ones((3, 3)), iterations=2) > 0 for place in (within, ~within)
+    )
+    assert np.abs(crop.pixels.astype(int) - wanted.pixels)[far_in].max() <= RECORDED_LEVELS
+    assert far_out.any()
+    assert (crop.pixels[far_out] == 255).all()
 
 
 @pytest.mark.shared
@@ -95,7 +115,7 @@ def test_head_network_is_fed_and_read_as_in_the_reference(record):
     network = HeadMatte.__new__(HeadMatte)
     network._run = lambda batch: seen.append(batch) or feature("open/pre/segmask", (384, 384, 1), 0.5, 0.5)[..., 0]
     picture = _picture("open/pre/seg", 300, 260)
-    network(picture)
+    network(Crop(picture, np.ones(picture.shape[:2], np.bool_)))
     wanted, found = recorded(case["input_300x260"], seen[0])
     np.testing.assert_allclose(found, wanted, atol=RECORDED_LEVELS / 255)
     mask = (255 * cv2.resize(feature("open/pre/segmask", (384, 384, 1), 0.5, 0.5), (260, 300))).astype(np.uint8)
@@ -124,7 +144,7 @@ def test_turning_brings_the_eyes_level_and_the_right_way_up(degrees):
     radians = np.radians(degrees)
     matrix = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
     tilted = (points - 100) @ matrix + 100
-    _, upright, _ = turn_upright(np.zeros((200, 200, 3), np.uint8), tilted, eye_angle(tilted))
+    upright = carried(tilted, upright_matrix(200, 200, eye_angle(tilted))[0])
     assert upright[45, 1] == pytest.approx(upright[36, 1])
     assert upright[45, 0] - upright[36, 0] == pytest.approx(40)
 

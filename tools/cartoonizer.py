@@ -125,7 +125,7 @@ class Cartoonizer:
         """
         if self._portraits is None:
             return [self._draw(photo, self._fit(photo))]
-        return [self._draw(photo, self._square(one.rgba), one) for one in self._portraits(photo)]
+        return [self._draw(photo, one.at(self._side), one) for one in self._portraits(photo)]
 
     def _draw(self, photo: Picture, sized: Picture, portrait: Portrait | None = None) -> Cartoon:
         channels = self.generator.how.channels
@@ -136,16 +136,16 @@ class Cartoonizer:
         picture = finish(image, resize(sized, height, width), channels)
         return Cartoon(picture, photo, None if heat is None else np.asarray(heat[0, 0], np.float32), portrait)
 
-    def _square(self, picture: Picture) -> Picture:
-        """Bring a picture to the square that the network is given."""
-        side = self.settings.size or self.generator.fixed_side or self.generator.how.side or DEFAULT_SIDE
-        return resize(picture, side, side)
+    @property
+    def _side(self) -> int:
+        """Side of the square that the network is given."""
+        return self.settings.size or self.generator.fixed_side or self.generator.how.side or DEFAULT_SIDE
 
     def _fit(self, photo: Picture) -> Picture:
         """Bring a whole photo to a size that the network takes."""
         how = self.generator.how
         if self.settings.size or self.generator.fixed_side or how.side:
-            return self._square(photo)
+            return resize(photo, self._side, self._side)
         height, width = _within(photo.shape[:2], how.shorter_limit)
         rows, columns = height // how.multiple * how.multiple, width // how.multiple * how.multiple
         smallest = self.generator.smallest

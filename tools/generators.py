@@ -19,6 +19,7 @@ from convert.files import Array
 from convert.identify import Network, identify, open_source
 from convert.ledger import verify_ledger
 from convert.registry import Cartoonize, Family, families, family_named, part_named
+from parity_tests.harness.onnx_session import open_session
 
 __all__ = ["BACKENDS", "DEVICES", "Generator", "family_of_onnx", "open_generator"]
 
@@ -217,13 +218,10 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
     import onnxruntime
 
     provider = PROVIDERS.get(device)
-    if provider not in onnxruntime.get_available_providers():
+    if provider is None or provider not in onnxruntime.get_available_providers():
         raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0  # 0: every core
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        session = open_session(path, threads, provider)
     except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
         text = str(error).strip().splitlines()[0]
         raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({text})") from error

@@ -21,6 +21,7 @@ from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.onnx_layers import LAYERS, noted_layers, packed
 from parity_tests.harness.onnx_leg import probe_name
+from parity_tests.harness.onnx_session import open_session
 from toonport.onnx_precise import rewrite_sums
 
 __all__ = [
@@ -248,9 +249,7 @@ def _count_nodes(path: Path) -> int:
 
 def verify_onnx(network: Any, path: Path, inputs: Array, mode: str = "onnx") -> Iterator[Verdict]:
     """Judge every output of an ONNX file in ONNX Runtime (CPU) against the network in float64."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     found = session.run(None, {session.get_inputs()[0].name: inputs})
     dtype = "float16" if mode == "onnx float16" else "float32"
     truths, runs = _references(network, inputs, dtype)

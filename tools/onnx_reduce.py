@@ -15,6 +15,7 @@ import numpy as np
 
 from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import rms
+from parity_tests.harness.onnx_session import open_session
 
 __all__ = ["QuantizationError", "measure_int8", "to_float16", "to_int8"]
 
@@ -139,10 +140,9 @@ def to_int8(path: Path, pictures: Sequence[Array]) -> None:
 
 def measure_int8(network: Any, path: Path, pictures: Sequence[Array]) -> QuantizationError:
     """Measure the first output of an int8 file in ONNX Runtime (CPU) against the network in float64."""
-    import onnxruntime
     import torch
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     truth = copy.deepcopy(network).double()
     wanted, found = [], []
     for picture in pictures:

@@ -19,6 +19,7 @@ from parity_tests.harness.backends import Array, LayerCall, TorchSide
 from parity_tests.harness.capture import Key, layer_calls, output_names
 from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.onnx_layers import candidates, layer_values, only_fitting, with_outputs
+from parity_tests.harness.onnx_session import open_session
 
 __all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "probe_name", "run_onnx", "traces"]
 
@@ -50,7 +51,7 @@ def open_onnx(path: Path) -> OnnxFile:
 
     try:
         model = onnx.load(str(path))
-        opened = _session(str(path)).get_inputs()
+        opened = open_session(path).get_inputs()
     except Exception as error:  # protobuf, ONNX and ONNX Runtime each have errors of their own, without a common base
         raise InputError(f"{path}: not an ONNX file that ONNX Runtime takes ({_first_line(error)})") from error
     if len(opened) != 1 or len(opened[0].shape) != 4 or opened[0].type != "tensor(float)":
@@ -102,7 +103,7 @@ def measure_file(
     head = Measurement("onnx", probe_name(inputs), "", types[""], "output", len(order), hints=_hints(inputs))
     try:
         layers = _run_layers(file, inputs, truths)
-        outputs = run_onnx(str(file.path), inputs)
+        outputs = run_onnx(file.path, inputs)
     except Exception as error:  # ONNX Runtime's errors have no common base
         yield replace(head, problem=f"ONNX Runtime cannot run it: {_first_line(error)}")
         return
@@ -131,19 +132,11 @@ def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -
     return {key: found[name] for key, name in chosen.items() if name is not None}
 
 
-def run_onnx(source: str | bytes, inputs: Array) -> dict[str, Array]:
+def run_onnx(source: Path | bytes, inputs: Array) -> dict[str, Array]:
     """Run an ONNX file (its path, or its content) on the CPU; returns its outputs by name, in order."""
-    session = _session(source)
+    session = open_session(source)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
-
-
-def _session(source: str | bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors are raised
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def probe_name(inputs: Array) -> str:

@@ -73,7 +73,7 @@ def judge_export(
         onnx.save(model, str(path))
         measured = measure_file(open_onnx(path), exported.inputs, exported.truths, exported.references, exported.types)
         verdicts = [judge(one) for one in measured]
-        found = next(iter(run_onnx(str(path), exported.inputs).values()))
+        found = next(iter(run_onnx(path, exported.inputs).values()))
     truth, reference = (calls["", 0].outputs[0] for calls in (exported.truths, exported.references[0]))
     return verdicts, published_verdicts(truth, reference, found)
 

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from convert.apply import load_networks, torch_arrays
 from convert.files import write_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named
+from parity_tests.harness.onnx_session import open_session
 from toonport.bench.measure import Ratio, peak_mebibytes, ratio, take_turns
 
 __all__ = ["CASES", "Bench", "folder_ratio", "prepare", "runtime_ratio", "whole_ratio"]
@@ -77,7 +77,7 @@ def runtime_ratio(bench: Bench) -> Ratio:
     network = load_networks(bench.weights, FAMILY, PART)[0]
     module = build_torch(network.part, network.kwargs, torch_arrays(network))
     inputs = part_inputs(network.part, network.kwargs, 0)
-    session = _session(bench)
+    session = open_session(bench.exported, bench.threads)
     tensor = torch.from_numpy(inputs)
 
     def eager() -> None:
@@ -89,14 +89,6 @@ def runtime_ratio(bench: Bench) -> Ratio:
     details = f"PyTorch {one.median * 1e3:.0f} ms, ONNX Runtime {other.median * 1e3:.0f} ms"
     goal = f">= {RUNTIME_GOAL}"
     return ratio("eager PyTorch / ONNX Runtime, generator", one, other, goal, lambda v: v >= RUNTIME_GOAL, details)
-
-
-def _session(bench: Bench) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = bench.threads
-    return onnxruntime.InferenceSession(str(bench.exported), options, providers=["CPUExecutionProvider"])
 
 
 def whole_ratio(bench: Bench) -> Ratio:

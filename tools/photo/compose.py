@@ -7,6 +7,7 @@ of a float does not decide between 254 and white.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -41,11 +42,12 @@ def to_input(rgba: Picture, channels: str = "RGB") -> NDArray[np.float32]:
         rgba: [H, W, 4] uint8, or [H, W, 3] without a matte, at the network's size.
         channels: "RGB" or "BGR", the order in which the network was trained.
     """
-    mask = mask_of(rgba)
-    values = (rgba[:, :, :3] * mask + (1 - mask) * 255) / 127.5 - 1
-    if channels == "BGR":
-        values = values[:, :, ::-1]
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32)
+    mask = mask_of(rgba)[:, :, 0]
+    values = np.stack(_ordered(cv2.split(rgba)[:3], channels)) * mask  # [3, H, W]
+    values += (1 - mask) * 255
+    values /= 127.5
+    values -= 1
+    return values[None].astype(np.float32)
 
 
 def finish(output: NDArray[Any], rgba: Picture, channels: str = "RGB") -> Picture:
@@ -59,12 +61,19 @@ def finish(output: NDArray[Any], rgba: Picture, channels: str = "RGB") -> Pictur
     Returns:
         RGB uint8 [H, W, 3].
     """
-    values = np.clip(output[0], -1, 1).transpose(1, 2, 0)  # [H, W, 3]
-    if channels == "BGR":
-        values = values[:, :, ::-1]
-    mask = mask_of(rgba)
-    levels = (values.astype(np.float64) + 1) * 127.5 * mask + 255 * (1 - mask)
-    return np.ascontiguousarray(np.floor(levels + REACHED).astype(np.uint8))
+    mask = mask_of(rgba)[:, :, 0]
+    values = np.clip(output[0], -1, 1).astype(np.float64)  # [3, H, W]
+    values += 1
+    values *= 127.5
+    values *= mask
+    values += 255 * (1 - mask)
+    levels = (values + REACHED).astype(np.uint8)  # cuts to whole numbers
+    return np.asarray(cv2.merge(_ordered(levels, channels)), np.uint8)
+
+
+def _ordered(planes: Sequence[NDArray[Any]], channels: str) -> list[NDArray[Any]]:
+    """Return red, green and blue planes in the network's order, or the network's as red, green and blue."""
+    return list(planes if channels == "RGB" else planes[::-1])
 
 
 def heat_picture(heat: NDArray[Any], height: int, width: int) -> Picture:

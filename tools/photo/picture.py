@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ Picture = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 JPEG_QUALITY = 95
-PNG_LEVEL = 1  # a tenth larger than the usual 6 on cartoons, written in a third of the time
+# Half the time of the usual level 6, in files a few hundredths larger.
+PNG_OPTIONS = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
 def read_picture(source: Path | bytes, name: str = "") -> Picture:
@@ -47,7 +49,8 @@ def read_picture(source: Path | bytes, name: str = "") -> Picture:
             warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
             warnings.filterwarnings("ignore", "Palette images with Transparency")
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-                return _eight_bit(ImageOps.exif_transpose(opened))
+                ImageOps.exif_transpose(opened, in_place=True)
+                return _eight_bit(opened)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: too many pixels for a photo; make it smaller") from error
     except (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, KeyError, IndexError) as error:
@@ -76,7 +79,7 @@ def _eight_bit(opened: Any) -> Picture:
         rgba = opened.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return np.array(Image.alpha_composite(white, rgba).convert("RGB"), np.uint8)
-    return np.array(opened.convert("RGB"), np.uint8)
+    return np.array(opened if opened.mode == "RGB" else opened.convert("RGB"), np.uint8)
 
 
 def _grey_levels(values: NDArray[np.float64], mode: str) -> Picture:
@@ -102,7 +105,7 @@ def encode(pixels: Picture, suffix: str = ".png") -> bytes:
     if kind is None:
         raise InputError(f"cannot write a picture as '{suffix}'; use one of {', '.join(WRITABLE)}")
     buffer = io.BytesIO()
-    options = {"PNG": {"compress_level": PNG_LEVEL}}.get(kind, {"quality": JPEG_QUALITY})
+    options = {"PNG": PNG_OPTIONS}.get(kind, {"quality": JPEG_QUALITY})
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from convert.errors import InputError
-from toonport.photo.align import crop_face, eye_angle, turn_upright
+from toonport.photo.align import Crop, crop_face, eye_angle
 from toonport.photo.compose import on_white
 from toonport.photo.detect import find_faces, find_faces_as_reference
 from toonport.photo.faces import Face, largest, open_landmarks
 from toonport.photo.matte import open_matte
-from toonport.photo.picture import Picture
+from toonport.photo.picture import Picture, resize
 
 __all__ = ["NO_FACE", "SMALL_CROP", "Portrait", "PortraitOptions", "Portraits"]
 
@@ -47,19 +48,30 @@ class Portrait:
     """One face, cut out.
 
     Attributes:
-        rgba: uint8 [S, S, 4] at the photo's own resolution; white and transparent outside the photo.
+        crop: the face at the photo's own resolution, [S, S, 3].
+        matte: uint8 [S, S], 255 where the person is, 0 in the background and outside the photo.
         angle: by how many degrees the photo was turned; clockwise tilt of the face is positive.
         warnings: what the user should know about this one.
     """
 
-    rgba: Picture
+    crop: Crop
+    matte: Picture
     angle: float
     warnings: tuple[str, ...] = field(default=())
 
     @property
     def side(self) -> int:
         """Side of the crop in pixels."""
-        return int(self.rgba.shape[0])
+        return self.crop.side
+
+    @cached_property
+    def rgba(self) -> Picture:
+        """The cut-out, uint8 [S, S, 4]: white and transparent outside the photo."""
+        return cv2.merge([self.crop.pixels, self.matte])
+
+    def at(self, side: int) -> Picture:
+        """Return the cut-out at another size, uint8 [side, side, 4]."""
+        return cv2.merge([self.crop.at(side), resize(self.matte, side, side)])
 
     @property
     def white(self) -> Picture:
@@ -93,12 +105,11 @@ class Portraits:
 
     def _portrait(self, picture: Picture, face: Face) -> Portrait:
         angle = eye_angle(face.points, self.options.as_reference)
-        turned, points, inside = turn_upright(picture, face.points, angle)
-        crop = crop_face(turned, points, inside)
-        matte = self._matte(crop.pixels) if self._matte else np.full(crop.inside.shape, 255, np.uint8)
+        crop = crop_face(picture, face.points, angle)
+        matte = self._matte(crop) if self._matte else np.full(crop.inside.shape, 255, np.uint8)
         if not self.options.as_reference:
-            matte = np.where(crop.inside, matte, 0).astype(np.uint8)
+            matte[~crop.inside] = 0
         warnings = []
-        if len(crop.pixels) < SMALL_CROP:
-            warnings.append(f"the face is small ({len(crop.pixels)} px with its surroundings): expect little detail")
-        return Portrait(cv2.merge([crop.pixels, matte]), float(np.degrees(angle)), tuple(warnings))
+        if crop.side < SMALL_CROP:
+            warnings.append(f"the face is small ({crop.side} px with its surroundings): expect little detail")
+        return Portrait(crop, matte, float(np.degrees(angle)), tuple(warnings))

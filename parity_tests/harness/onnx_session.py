@@ -1,0 +1,35 @@
+"""Opens ONNX files in ONNX Runtime, everywhere with the same settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["open_session"]
+
+CPU = "CPUExecutionProvider"
+ERRORS = 3  # the lowest level that is shown; ONNX Runtime raises errors as exceptions as well
+
+
+def open_session(source: Path | bytes, threads: int | None = None, provider: str = CPU) -> Any:
+    """Return an `onnxruntime.InferenceSession` of a file, or of the content of one.
+
+    Args:
+        source: the file.
+        threads: threads of its operators; None: one per core.
+        provider: what runs it, by ONNX Runtime's name.
+
+    Raises:
+        Exception: ONNX Runtime cannot run the file; it has an exception class of its own for each reason.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: one per core
+    options.log_severity_level = ERRORS
+    # Planning which tensors share memory takes time that grows with the square of the nodes, seconds for photo2cartoon;
+    # the runs are as fast without it, and take no more memory, because the arena reuses what was freed.
+    options.enable_mem_reuse = False
+    # Threads that wait for the next picture would keep a core busy that the photo's other steps need.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime.InferenceSession(source if isinstance(source, bytes) else str(source), options, [provider])
