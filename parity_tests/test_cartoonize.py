@@ -19,7 +19,7 @@ from parity_tests.harness.inputs import formula_state, image
 from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS
 from toonport.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.cli import main
-from toonport.generators import Generator, open_generator
+from toonport.generators import BACKENDS, Generator, open_generator
 from toonport.photo.compose import finish, to_input
 from toonport.photo.example import drawn_face
 from toonport.photo.picture import read_picture, write_picture
@@ -79,6 +79,20 @@ def test_three_backends_draw_the_same_picture(weights):
     _same_picture(pictures["torch"], pictures["onnxruntime"])
     for found in outputs.values():
         assert set(found) == {"image", "cam_logit", "heatmap"}
+
+
+@pytest.mark.shared
+def test_three_backends_draw_the_same_picture_with_trained_weights(shared):
+    weights = str(shared / "weights" / "whitebox_unet_arthurin_keys_fp32.pth")
+    photo = read_picture(shared / "data" / "wild" / "05_portrait_man.jpg")
+    one, *others = (
+        Cartoonizer(CartoonSettings(weights, "whitebox", backend=backend, size=256)).draw(photo)[0].picture
+        for backend in BACKENDS
+    )
+    assert one.std() > 30
+    for other in others:
+        _same_picture(one, other)
+        assert (one == other).all(axis=2).mean() >= BACKEND_EQUAL_SHARE  # whole pixels, too
 
 
 def test_portraits_are_the_same_from_both_frameworks_weights(weights, photo, tmp_path, matte_network):

@@ -141,7 +141,9 @@ FRECHET_RELATIVE = 1e-6
 FLOAT64_STATE_RELATIVE = 1e-6
 
 # Pictures of the three backends: the float images differ by rounding, which moves a value across a whole grey level
-# here and there (0.03 % of the values of the released configuration).
+# here and there. Of the pixels, 99.99 % are wholly equal with trained White-box weights; 99.9 % are even
+# between PyTorch and its own float64 with seeded weights of photo2cartoon at 256x256, which amplify rounding, so that
+# whole pixels are asked for with trained weights, single values with seeded ones.
 BACKEND_LEVELS = 1
 BACKEND_EQUAL_SHARE = 0.999
 
