@@ -16,7 +16,7 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.judge import Verdict
 from toonport.onnx_reduce import QuantizationError
 
-__all__ = ["FORMATS", "OUTPUTS", "ExportOptions", "Exported", "default_target", "export_network"]
+__all__ = ["FORMATS", "OUTPUTS", "ExportOptions", "Exported", "default_target", "export_network", "second_input"]
 
 FORMATS = ("onnx", "mindir")
 OUTPUTS = ("first", "all")
@@ -140,7 +140,7 @@ def _onnx(
         if sizes is None:
             side = f"{inputs.shape[2]}x{inputs.shape[3]}"
             raise InputError(f"--dynamic: {network.part.name} takes pictures of {side} only; drop --dynamic")
-    more = [_second_input(network, inputs, sizes)]
+    more = [second_input(network, inputs, sizes)]
     write = partial(export_onnx, module, inputs, names, more=more, sizes=sizes, metadata=_metadata(options, network))
     if options.precision == "int8":
         return _int8(options, network, module, inputs, write, target)
@@ -152,7 +152,7 @@ def _onnx(
     return Exported(target, network, done.verdicts, tuple(facts))
 
 
-def _second_input(network: Network, inputs: Array, sizes: Any) -> Array:
+def second_input(network: Network, inputs: Array, sizes: Any) -> Array:
     """Return a batch of two to verify with: of another size and shape where the size is free."""
     from parity_tests.harness.inputs import image
 

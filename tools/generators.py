@@ -196,20 +196,28 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 
 
 def _exported(network: Network, device: str, threads: int | None) -> Run:
-    """Export a checkpoint to a passing ONNX file for each size of picture, and run that."""
+    """Run an ONNX file exported from a checkpoint: one where photos keep their sizes, else one for each size."""
     from parity_tests.harness.pair import build_torch, for_inference
-    from toonport.onnx_export import export_onnx
+    from parity_tests.harness.run import part_inputs
+    from toonport.exporting import second_input
+    from toonport.onnx_export import export_onnx, find_sizes
 
-    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network)))
-    sessions: dict[tuple[int, ...], Any] = {}
+    part, outputs = network.part, network.part.outputs
+    module = for_inference(build_torch(part, network.kwargs, torch_arrays(network)))
+    any_size = _how(network.family).side is None
+    sizes = find_sizes(module, part.input_shape[1], part.smallest(network.kwargs)) if any_size else None
+    sessions: dict[tuple[int, ...] | None, Any] = {}
 
     def run(batch: Array) -> list[Array]:
-        if batch.shape[2:] not in sessions:
+        key = None if sizes else batch.shape[2:]
+        if key not in sessions:
+            inputs = part_inputs(part, network.kwargs, 0) if sizes else batch[:1]
+            more = [second_input(network, inputs, sizes)] if sizes else []
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "network.onnx"
-                export_onnx(module, batch[:1], network.part.outputs, target)
-                sessions[batch.shape[2:]] = _session(target, device, threads)
-        return list(sessions[batch.shape[2:]].run(None, {"input": batch}))
+                export_onnx(module, inputs, outputs, target, more, sizes)
+                sessions[key] = _session(target, device, threads)
+        return list(sessions[key].run(None, {"input": batch}))
 
     return run
 
