@@ -17,6 +17,7 @@ from convert.registry import Cartoonize, families, family_named, part_named
 from parity_tests.conftest import save_torch, seeded_state
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS
+from toonport import onnx_export
 from toonport.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.cli import main
 from toonport.generators import BACKENDS, Generator, open_generator
@@ -79,6 +80,19 @@ def test_three_backends_draw_the_same_picture(weights):
     _same_picture(pictures["torch"], pictures["onnxruntime"])
     for found in outputs.values():
         assert set(found) == {"image", "cam_logit", "heatmap"}
+
+
+def test_one_exported_file_draws_photos_of_every_size(tmp_path, monkeypatch):
+    save_torch(tmp_path / "whitebox.pt", seeded_state("whitebox", "generator"))
+    export, exports = onnx_export.export_onnx, []
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda *args: exports.append(1) or export(*args))
+    exported, own = (
+        open_generator(tmp_path / "whitebox.pt", "whitebox", backend=backend) for backend in ("onnxruntime", "torch")
+    )
+    for height, width in ((64, 96), (80, 48)):
+        batch, opaque = image("sizes", 1, height, width), np.zeros((height, width, 3), np.uint8)
+        _same_picture(*(finish(one(batch)["image"], opaque) for one in (exported, own)))
+    assert len(exports) == 1
 
 
 @pytest.mark.shared
