@@ -39,16 +39,18 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(weights, tmp_path_factory):
     """The page, served by the command itself in a process of its own."""
-    log = tmp_path_factory.mktemp("log") / "serve.log"
+    log, scratch = tmp_path_factory.mktemp("log") / "serve.log", tmp_path_factory.mktemp("scratch")
     command = [sys.executable, "-m", "toonport", "serve", "--weights", str(weights), "--max-megabytes", "1"]
     command += ["--max-megapixels", "1"]
     environment = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    environment["NO_PROXY"] = "127.0.0.1,localhost"
+    environment |= {"NO_PROXY": "127.0.0.1,localhost", "TMPDIR": str(scratch)}
     with open(log, "w") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as server:
         try:
             yield _wait_for_address(server, log)
         finally:
             server.terminate()
+    assert server.returncode == 0, log.read_text()
+    assert list(scratch.glob("toonport_serve_*")) == []  # the visitors' photos are gone
 
 
 def _wait_for_address(server, log):

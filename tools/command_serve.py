@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import tempfile
 
 from convert.errors import InputError
@@ -31,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted or terminated; the uploaded photos are removed then."""
     from toonport.fetch import weights_folder
     from toonport.serve_page import launch
     from toonport.serve_studio import Limits, Studio, find_weights
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     weights = find_weights(args.weights, weights_folder())
     limits = Limits(args.max_megabytes * 2**20, args.max_megapixels * 1_000_000)
     studio = Studio(weights, limits, args.device)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     with tempfile.TemporaryDirectory(prefix="toonport_serve_") as folder:
         try:
             page = launch(studio, folder, args.host, args.port)
