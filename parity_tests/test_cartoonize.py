@@ -95,6 +95,33 @@ def test_one_exported_file_draws_photos_of_every_size(tmp_path, monkeypatch):
     assert len(exports) == 1
 
 
+def _onnx(path, outputs, shape=("N", "C", "H", "W")):
+    """An ONNX file with the given outputs: name -> operator on the picture."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["input"], [name], **more) for name, (kind, more) in outputs.items()],
+        "given",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", "c", "h", "w"]) for name in outputs],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=10), str(path))
+    return str(path)
+
+
+def test_the_picture_of_an_onnx_file_is_known_by_name_and_by_shape(tmp_path):
+    batch, mean = image("given", 1, 64, 64), ("ReduceMean", {"axes": [1]})
+    path = _onnx(tmp_path / "NET.ONNX", {"heat": mean, "output": ("Neg", {})})
+    found = open_generator(path)(batch)
+    np.testing.assert_array_equal(found["image"], -batch)
+    assert found["heat"].shape == (1, 1, 64, 64)
+    with pytest.raises(InputError, match="'score' is no picture"):
+        open_generator(_onnx(tmp_path / "disc.onnx", {"score": mean}))(batch)
+    with pytest.raises(InputError, match="not one picture"):
+        open_generator(_onnx(tmp_path / "grey.onnx", {"output": ("Neg", {})}, (1, 1, 64, 64)))
+
+
 @pytest.mark.shared
 def test_three_backends_draw_the_same_picture_with_trained_weights(shared):
     weights = str(shared / "weights" / "whitebox_unet_arthurin_keys_fp32.pth")

@@ -1,12 +1,15 @@
 """The first network of every family becomes a verified ONNX file, without a word about the family in the exporter."""
 
+import numpy as np
 import pytest
 
 from convert.plan import build_plan
 from convert.registry import families
-from parity_tests.conftest import SMALL, seeded_state, small_part
+from parity_tests.conftest import SMALL, save_torch, seeded_family, seeded_state, small_part
 from parity_tests.harness.inputs import image
 from parity_tests.harness.pair import build_mindspore, build_torch
+from toonport.exporting import ExportOptions, default_target, export_network
+from toonport.generators import open_generator
 from toonport.mindir_export import export_mindir
 from toonport.onnx_export import export_onnx
 
@@ -25,6 +28,18 @@ def test_every_family_is_exported(family, name, tmp_path):
     )
     assert all(verdict.equal for verdict in export.verdicts)
     assert len(export.verdicts) == len(part.outputs)
+
+
+def test_networks_that_draw_together_become_one_file(tmp_path):
+    save_torch(tmp_path / "dtn.pt", seeded_family("dtn"))
+    exported = export_network(ExportOptions("dtn", str(tmp_path / "dtn.pt"), outputs="all"), tmp_path / "dtn.onnx")
+    assert all(verdict.equal for verdict in exported.verdicts)
+    batch = image("together", 1, 64, 64)
+    one, other = (open_generator(tmp_path / name)(batch)["image"] for name in ("dtn.onnx", "dtn.pt"))
+    assert one.std() > 0.01
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert default_target(ExportOptions("dtn", "")).name == "dtn.onnx"
+    assert default_target(ExportOptions("dtn", "", part="decoder")).name == "dtn_decoder.onnx"
 
 
 def test_a_network_with_one_output_becomes_mindir(tmp_path):

@@ -182,6 +182,26 @@ def test_crop_reaching_outside_is_white_there_and_says_so():
         crop_face(picture, points + 1000)
 
 
+def test_a_photo_too_long_for_opencv_is_cropped():
+    picture = np.full((300, 33000, 3), 90, np.uint8)
+    points = np.random.default_rng(1).uniform((32000, 60), (32100, 160), (68, 2))
+    crop = crop_face(picture, points, 0.1)
+    assert (cv2.erode(crop.pixels[..., 0], np.ones((5, 5)))[crop.inside] == 90).all()
+
+
+def test_every_face_is_found_beside_larger_and_turned_ones():
+    picture = np.full((900, 1500, 3), 128, np.uint8)
+    picture[:700, :700] = drawn_face(700)
+    picture[300:800, 900:1400] = np.rot90(drawn_face(500))
+    landmarks = open_landmarks()
+    faces = find_faces(picture, landmarks, every=True)
+    assert sorted(face.turns for face in faces) == [0, 3]
+    middles = {face.turns: face.points.mean(axis=0) for face in faces}
+    np.testing.assert_allclose(middles[0], (350, 440), atol=30)
+    np.testing.assert_allclose(middles[3], (900 + 315, 300 + 250), atol=30)
+    assert find_faces(np.zeros((3, 30000, 3), np.uint8), landmarks) == []  # a thread of a picture
+
+
 def _saved(picture, kind="PNG", **options):
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)

@@ -44,9 +44,38 @@ def test_results_inside_the_photo_folder_are_not_photos(tmp_path):
     assert _targets(plan_tasks([str(photos)], photos / "out")) == {"a.jpg": str(photos / "out" / "a.png")}
 
 
-def test_missing_and_empty_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file or folder"):
-        plan_tasks([str(tmp_path / "none")], tmp_path)
+def test_names_that_could_meet_are_kept_apart(tmp_path):
+    for names, wanted in (
+        (("x/a.jpg", "y/a.jpg"), ["out/a.jpg.png", "out/a.jpg-2.png"]),
+        (("x/a.jpg", "x/a.png", "x/a.jpg.png"), ["out/a.jpg.png", "out/a.jpg-2.png", "out/a.png.png"]),
+        (("x/g.jpg", "x/g_1.jpg", "x/g_sheet.jpg"), ["out/g.png", "out/g_1.jpg.png", "out/g_sheet.jpg.png"]),
+        (("x/a.jpg", "x/A.png"), ["out/A.png.png", "out/a.jpg.png"]),
+    ):
+        photos = _touch(tmp_path / str(len(list(tmp_path.iterdir()))), *names)
+        folders = sorted(str(path) for path in photos.iterdir())
+        assert sorted(task.target for task in plan_tasks(folders, Path("out"))) == sorted(wanted)
+
+
+def test_a_result_never_replaces_a_photo(tmp_path, capsys):
+    photos = _touch(tmp_path / "in", "a.png", "b.jpg")
+    with pytest.raises(InputError, match="different folders"):
+        plan_tasks([str(photos)], photos)
+    with pytest.raises(InputError, match="would replace the photo"):
+        plan_tasks([str(photos / "a.png")], photos)
+    assert len(plan_tasks([str(photos)], tmp_path)) == 2  # results above the photos
+    weights = str(_touch(tmp_path, "w.onnx") / "w.onnx")
+    assert main(["cartoonize", str(photos / "a.png"), "--weights", weights, "--out", str(photos / "a.png")]) == 2
+    assert "would replace the photo" in capsys.readouterr().err
+    assert (photos / "a.png").read_bytes() == b"a.png"
+
+
+def test_missing_photos_and_empty_folders_are_named(tmp_path, capsys, matte_network):
+    write_picture(tmp_path / "in" / "face.png", drawn_face(300))
+    command = ["preprocess", str(tmp_path / "none.jpg"), str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    text = capsys.readouterr()
+    assert "1 of 2 photos done" in text.out
+    assert "1 skipped: no such file" in text.out
     with pytest.raises(InputError, match="no pictures there"):
         plan_tasks([str(_touch(tmp_path / "texts", "a.txt"))], tmp_path)
 
@@ -103,15 +132,23 @@ def test_backends_that_cannot_be_loaded_stop_the_run(jobs):
 def test_record_knows_what_is_done_and_forgets_what_has_changed(tmp_path):
     photos = _touch(tmp_path, "a.jpg", "b.jpg", "out/a.png")
     path, task = photos / "out" / "record.jsonl", Task(str(photos / "a.jpg"), str(photos / "out" / "a.png"))
-    Record(path, {"size": 256}).add(Outcome(task.source, (task.target,), warnings=("small",)))
-    Record(path, {"size": 256}).add(Outcome(str(photos / "b.jpg"), problem="no face found"))
+    Record(path, {"size": 256}).add(Outcome(task.source, (task.target,), warnings=("small",)), task.target)
+    faceless = Task(str(photos / "b.jpg"), str(photos / "out" / "b.png"))
+    Record(path, {"size": 256}).add(Outcome(faceless.source, problem="no face found"), faceless.target)
     with open(path, "a") as file:
         file.write('{"source": "c.jpg", "fil')  # the program was stopped here
     same = Record(path, {"size": 256})
     assert same.known(task) == Outcome(task.source, (task.target,), warnings=("small",))
-    assert same.known(Task(str(photos / "b.jpg"), "")).problem == "no face found"
-    assert same.known(Task("c.jpg", "")) is None
+    assert same.known(faceless).problem == "no face found"
+    assert same.known(Task("c.jpg", "c.png")) is None
     assert Record(path, {"size": 128}).known(task) is None
+    assert same.known(Task(task.source, str(photos / "out" / "other.png"))) is None
+    same.add(Outcome(faceless.source, problem="the disk is full"), faceless.target)  # after the line that was cut
+    again = Record(path, {"size": 256})
+    assert again.known(faceless) is None  # what may have gone away is tried again
+    assert again.known(task) is not None
+    again.add(Outcome(faceless.source, (task.target,)), task.target)
+    assert again.known(task) is None  # its file is another photo's now
     (photos / "a.jpg").write_bytes(b"another photo")
     assert same.known(task) is None
     _touch(tmp_path, "a.jpg")
@@ -151,7 +188,7 @@ def test_preprocess_writes_the_good_and_names_the_bad(album, tmp_path, capsys, m
     assert (out / "face.png").stat().st_mtime_ns == before
     assert "2 of 4 photos done" in capsys.readouterr().out
     lines = [json.loads(line) for line in (out / "preprocess.jsonl").read_text().splitlines()]
-    assert len(lines) == 4
+    assert len({line["source"] for line in lines}) == 4
     sides = {Path(line["source"]).name: line["facts"].get("sides") for line in lines}
     assert sides["wall.png"] is None
     assert sides["face.png"][0] == pytest.approx(287, rel=0.05)

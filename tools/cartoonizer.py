@@ -17,7 +17,7 @@ from toonport.photo.picture import Picture, resize, write_picture
 from toonport.photo.portrait import Portrait, PortraitOptions, Portraits
 from toonport.preprocessor import load_photo, numbered
 
-__all__ = ["FRAMES", "Cartoon", "CartoonSettings", "Cartoonizer"]
+__all__ = ["FRAMES", "Cartoon", "CartoonSettings", "Cartoonizer", "warnings_of"]
 
 DEFAULT_SIDE = 256
 FRAMES = ("portrait", "face", "whole")
@@ -115,7 +115,7 @@ class Cartoonizer:
                 path = Path(name).with_name(f"{Path(name).stem}_sheet{Path(name).suffix}")
                 write_picture(path, cartoon.sheet(photo))
                 written.append(str(path))
-        return Outcome(task.source, tuple(written), warnings=_warnings(cartoons))
+        return Outcome(task.source, tuple(written), warnings=warnings_of(cartoons))
 
     def draw(self, photo: Picture) -> list[Cartoon]:
         """Return the cartoons of a photo, RGB uint8 [H, W, 3]: one, or one per face from left to right.
@@ -184,6 +184,7 @@ def _require_side(generator: Generator, side: int | None) -> None:
         raise InputError(f"--size {side}: this network takes multiples of {multiple} from {smallest} on")
 
 
-def _warnings(cartoons: list[Cartoon]) -> tuple[str, ...]:
+def warnings_of(cartoons: list[Cartoon]) -> tuple[str, ...]:
+    """Return what the user should know about cartoons of one photo."""
     found = [text for cartoon in cartoons if cartoon.portrait for text in cartoon.portrait.warnings]
     return tuple(dict.fromkeys(found))

@@ -6,6 +6,7 @@ Exit codes: 0 done (or equal), 1 different, 2 bad input or usage, 3 internal err
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -54,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     args = build_parser().parse_args(argv)
     try:
         return int(args.run(args))

@@ -92,14 +92,18 @@ def run(args: argparse.Namespace) -> int:
 def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:
     """Return what is to be drawn; a folder of results keeps a record, a single file does not."""
     from convert.files import sha256_of
-    from toonport.photo.batch import Record, Task, plan_tasks
+    from toonport.photo.batch import Record, Task, plan_tasks, require_kept
+    from toonport.photo.picture import WRITABLE
     from toonport.photo_run import require_folder
 
-    if target.suffix and not target.is_dir():
-        if len(photos) > 1 or Path(photos[0]).is_dir():
+    several = len(photos) > 1 or Path(photos[0]).is_dir()
+    if not target.is_dir() and (target.suffix.lower() in WRITABLE or (target.suffix and not several)):
+        if several:
             raise InputError(f"{target}: --out must be a folder for several photos")
         content = sys.stdin.buffer.read() if photos == [STANDARD] else None
-        return [Task(photos[0], str(target), content)], None
+        tasks = [Task(photos[0], str(target), content)]
+        require_kept(tasks)
+        return tasks, None
     if STANDARD in photos:
         raise InputError("a photo from standard input needs --out with a file name, or -")
     tasks = plan_tasks(photos, require_folder(target))
@@ -108,9 +112,10 @@ def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[
 
 def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
     """Draw one photo and write the picture as PNG to standard output."""
-    from toonport.cartoonizer import Cartoonizer
+    from toonport.cartoonizer import Cartoonizer, warnings_of
     from toonport.photo.batch import Task
     from toonport.photo.picture import encode
+    from toonport.photo_run import err
     from toonport.preprocessor import load_photo
 
     if len(photos) > 1 or Path(photos[0]).is_dir():
@@ -122,6 +127,8 @@ def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
     cartoons = Cartoonizer(settings).draw(photo)
     if len(cartoons) > 1:
         raise InputError(f"{len(cartoons)} faces; standard output takes one picture, leave out --all-faces")
+    for text in warnings_of(cartoons):
+        err.print(f"{photos[0]}: {text}", markup=False)
     shown = cartoons[0].sheet(photo) if settings.sheets else cartoons[0].picture
     sys.stdout.buffer.write(encode(shown))
     sys.stdout.buffer.flush()

@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--to", choices=("onnx", "mindir"), help="format (default: by --out, else onnx)")
     parser.add_argument("--out", metavar="FILE", help="target (default: FAMILY_PART.onnx in the current folder)")
-    parser.add_argument("--part", help="network to export (default: the family's first)")
+    parser.add_argument("--part", help="network to export (default: the family's first, or those that draw together)")
     parser.add_argument("--outputs", choices=("first", "all"), default="first", help="'output' alone, or all of them")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--size", type=int, help="side of the picture (default: as released)")
@@ -110,7 +110,7 @@ def _say(options: ExportOptions, done: Exported) -> None:
             f"{error.largest:.3g}{unit}, mean {error.mean:.3g}{unit}; measured, not judged"
         )
     facts = "; ".join((f"{done.path.stat().st_size / 2**20:.1f} MiB", *done.facts))
-    out.print(f"wrote {done.path} ({options.family} {done.network.part.name}; {facts})")
+    out.print(f"wrote {done.path} ({options.family} {' + '.join(one.part.name for one in done.networks)}; {facts})")
 
 
 def _line(verdict: Verdict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -50,4 +50,6 @@ def run(args: argparse.Namespace) -> int:
     settings = PreprocessSettings(portrait_options(args, args.keep_background), args.size)
     record = Record(folder / RECORD, asdict(settings))
     jobs = jobs_for(len(tasks), args.jobs)
+    if jobs > 1:  # each process has its share of the cores
+        settings = replace(settings, portrait=replace(settings.portrait, threads=1))
     return run_photos(partial(Preprocessor, settings), tasks, jobs, record, "preprocessing")

@@ -40,11 +40,12 @@ def run(args: argparse.Namespace) -> int:
     weights = find_weights(args.weights, weights_folder())
     limits = Limits(args.max_megabytes * 2**20, args.max_megapixels * 1_000_000)
     studio = Studio(weights, limits, args.device)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    for ending in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
+        signal.signal(signal.Signals[ending], signal.default_int_handler)  # ends like Ctrl-C
     with tempfile.TemporaryDirectory(prefix="toonport_serve_") as folder:
         try:
             page = launch(studio, folder, args.host, args.port)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
         out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")
         page.block_thread()

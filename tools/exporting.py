@@ -12,7 +12,7 @@ from convert.apply import load_networks, mindspore_arrays, torch_arrays
 from convert.errors import InputError
 from convert.files import Array, sha256_of
 from convert.identify import Network
-from convert.registry import family_named, part_named
+from convert.registry import Family, family_named, part_named
 from parity_tests.harness.judge import Verdict
 from toonport.onnx_reduce import QuantizationError
 
@@ -57,14 +57,14 @@ class Exported:
 
     Attributes:
         path: the file.
-        network: what it was made of.
+        networks: what it was made of, each fed by the one before it.
         verdicts: every output, judged.
         facts: nodes, sizes and other facts in words.
         quantization: the measured error of an int8 file.
     """
 
     path: Path
-    network: Network
+    networks: tuple[Network, ...]
     verdicts: tuple[Verdict, ...]
     facts: tuple[str, ...] = ()
     quantization: QuantizationError | None = None
@@ -72,8 +72,9 @@ class Exported:
 
 def default_target(options: ExportOptions) -> Path:
     """Return the file name of an export that was given none, in the current folder."""
-    part = options.part or family_named(options.family).parts[0].name
-    name = options.family if part == options.family else f"{options.family}_{part}"
+    family = family_named(options.family)
+    parts = _parts(options, family)
+    name = family.name if len(parts) > 1 or parts[0] == family.name else f"{family.name}_{parts[0]}"
     precision = "" if options.precision == "float32" else f"_{options.precision}"
     return Path(f"{name}{precision}.{options.to}")
 
@@ -81,22 +82,35 @@ def default_target(options: ExportOptions) -> Path:
 def export_network(options: ExportOptions, target: Path) -> Exported:
     """Export a network and keep the file only if it computes what float64 PyTorch computes.
 
+    Where two networks of a family draw together and no part is asked for, the file holds both.
+
     Raises:
         InputError: the options do not fit together, or the weights cannot be used.
         NotReproducedError: the file computes something else; nothing is written then.
     """
+    import torch
+
     from parity_tests.harness.pair import build_torch, for_inference
 
     _check(options, target)
     family = family_named(options.family)
-    part = part_named(family, options.part or family.parts[0].name)
-    network = load_networks(options.weights, family.name, part.name)[0]
-    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network)))
-    inputs = _first_input(options, network, module)
-    names = network.part.outputs if options.outputs == "all" else network.part.outputs[:1]
+    parts = [part_named(family, name) for name in _parts(options, family)]
+    networks = [load_networks(options.weights, family.name, part.name)[0] for part in parts]
+    modules = [for_inference(build_torch(one.part, one.kwargs, torch_arrays(one))) for one in networks]
+    module = modules[0] if len(modules) == 1 else torch.nn.Sequential(*modules)
+    inputs = _first_input(options, networks[0], module)
+    names = parts[-1].outputs if options.outputs == "all" else parts[-1].outputs[:1]
     if options.to == "mindir":
-        return _mindir(network, module, inputs, names, target)
-    return _onnx(options, network, module, inputs, names, target)
+        return _mindir(networks, module, inputs, names, target)
+    return _onnx(options, networks, module, inputs, names, target)
+
+
+def _parts(options: ExportOptions, family: Family) -> list[str]:
+    """Return the names of the networks of the file, each fed by the one before it."""
+    how = family.cartoonize
+    if options.part or not (how and how.then):
+        return [options.part or family.parts[0].name]
+    return [how.part, how.then]
 
 
 def _check(options: ExportOptions, target: Path) -> None:
@@ -129,27 +143,27 @@ def _first_input(options: ExportOptions, network: Network, module: Any) -> Array
 
 
 def _onnx(
-    options: ExportOptions, network: Network, module: Any, inputs: Array, names: Sequence[str], target: Path
+    options: ExportOptions, networks: Sequence[Network], module: Any, inputs: Array, names: Sequence[str], target: Path
 ) -> Exported:
     from toonport.onnx_export import export_onnx, find_sizes
     from toonport.onnx_reduce import to_float16
 
-    sizes = None
+    sizes, network = None, networks[0]
     if options.dynamic:
         sizes = find_sizes(module, inputs.shape[1], network.part.smallest(network.kwargs))
         if sizes is None:
             side = f"{inputs.shape[2]}x{inputs.shape[3]}"
             raise InputError(f"--dynamic: {network.part.name} takes pictures of {side} only; drop --dynamic")
     more = [second_input(network, inputs, sizes)]
-    write = partial(export_onnx, module, inputs, names, more=more, sizes=sizes, metadata=_metadata(options, network))
+    write = partial(export_onnx, module, inputs, names, more=more, sizes=sizes, metadata=_metadata(options, networks))
     if options.precision == "int8":
-        return _int8(options, network, module, inputs, write, target)
+        return _int8(options, networks, module, inputs, write, target)
     half = options.precision == "float16"
     done = write(path=target, reduce=to_float16 if half else None, mode="onnx float16" if half else "onnx")
     facts = [f"{done.nodes} nodes"]
     if sizes:
         facts.append(f"any height and width from {sizes.smallest} in steps of {sizes.step}")
-    return Exported(target, network, done.verdicts, tuple(facts))
+    return Exported(target, tuple(networks), done.verdicts, tuple(facts))
 
 
 def second_input(network: Network, inputs: Array, sizes: Any) -> Array:
@@ -162,14 +176,16 @@ def second_input(network: Network, inputs: Array, sizes: Any) -> Array:
     return image("toonport/second", 2, height, width, network.part.input_shape[1])
 
 
-def _int8(options: ExportOptions, network: Network, module: Any, inputs: Array, write: Any, target: Path) -> Exported:
+def _int8(
+    options: ExportOptions, networks: Sequence[Network], module: Any, inputs: Array, write: Any, target: Path
+) -> Exported:
     """Verify the float32 file first, then quantize it and measure what that costs."""
     import tempfile
 
     from convert.files import atomic_path
     from toonport.onnx_reduce import measure_int8, to_int8
 
-    pictures = list(_calibration(options, network, inputs))
+    pictures = list(_calibration(options, networks[0], inputs))
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "float32.onnx"
         done = write(path=plain)
@@ -179,7 +195,7 @@ def _int8(options: ExportOptions, network: Network, module: Any, inputs: Array, 
             error = measure_int8(module, temporary, pictures[-MEASURED_PICTURES:])
     kind = "given" if options.calibration else "seeded"
     facts = (f"{done.nodes} nodes before quantization", f"calibrated on {len(pictures)} {kind} pictures")
-    return Exported(target, network, done.verdicts, facts, error)
+    return Exported(target, tuple(networks), done.verdicts, facts, error)
 
 
 def _calibration(options: ExportOptions, network: Network, inputs: Array) -> Iterator[Array]:
@@ -194,21 +210,24 @@ def _calibration(options: ExportOptions, network: Network, inputs: Array) -> Ite
             yield image(f"toonport/calibration/{index}", 1, height, width, inputs.shape[1])
 
 
-def _metadata(options: ExportOptions, network: Network) -> dict[str, str]:
-    source = Path(options.weights)
+def _metadata(options: ExportOptions, networks: Sequence[Network]) -> dict[str, str]:
+    source, family = Path(options.weights), networks[0].family
     return {
-        "toonport.family": network.family.name,
-        "toonport.part": network.part.name,
+        "toonport.family": family.name,
+        "toonport.part": "+".join(one.part.name for one in networks),
         "toonport.precision": options.precision,
-        "toonport.licence": network.family.licence,
+        "toonport.licence": family.licence,
         **({"toonport.weights_sha256": sha256_of(source)} if source.is_file() else {}),
     }
 
 
-def _mindir(network: Network, module: Any, inputs: Array, names: Sequence[str], target: Path) -> Exported:
+def _mindir(networks: Sequence[Network], module: Any, inputs: Array, names: Sequence[str], target: Path) -> Exported:
+    from mindspore import nn
+
     from parity_tests.harness.pair import build_mindspore, for_inference
     from toonport.mindir_export import export_mindir
 
-    cell = for_inference(build_mindspore(network.part, network.kwargs, mindspore_arrays(network)))
+    cells = [for_inference(build_mindspore(one.part, one.kwargs, mindspore_arrays(one))) for one in networks]
+    cell = cells[0] if len(cells) == 1 else nn.SequentialCell(*cells)
     verdicts = export_mindir(cell, module, inputs, names, target)
-    return Exported(target, network, verdicts, (f"fixed input {list(inputs.shape)}",))
+    return Exported(target, tuple(networks), verdicts, (f"fixed input {list(inputs.shape)}",))

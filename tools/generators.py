@@ -28,6 +28,7 @@ DEVICES = ("cpu", "gpu", "ascend")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 # A third-party ONNX file names no family; the published ones with a picture in and out are photo2cartoon's.
 ONNX_DEFAULT = "photo2cartoon"
+PICTURE = "output"  # what the published file and `toonport export` call the picture
 
 Run = Callable[[Array], list[Array]]
 
@@ -58,10 +59,13 @@ class Generator:
         """Return the outputs by name for pictures [N, 3, H, W] in [-1, 1], as float32.
 
         Raises:
-            InputError: the network returns numbers that are not finite.
+            InputError: the network returns no picture, or numbers that are not finite.
         """
         found = dict(zip(self.outputs, self.run(np.asarray(batch, np.float32)), strict=True))
         picture = np.asarray(found[self.outputs[0]], np.float32)
+        if picture.ndim != 4 or picture.shape[:2] != (len(batch), 3):
+            shape = "x".join(map(str, picture.shape))
+            raise InputError(f"{self.family.name}: '{self.outputs[0]}' is no picture [N, 3, H, W] but {shape}")
         if not np.isfinite(picture).all():
             raise InputError(f"{self.family.name}: the network returns numbers that are not finite; check its weights")
         return {**found, "image": self._after(batch, picture)}
@@ -100,7 +104,7 @@ def open_generator(
         InputError: a file, backend or device that cannot be used; says what to do.
     """
     path = Path(weights)
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         if backend not in (None, "onnxruntime"):
             raise InputError(f"{path}: an ONNX file is run by onnxruntime, not {backend}; give a checkpoint instead")
         return _from_onnx(path, family, part, device, threads)
@@ -245,15 +249,19 @@ def _from_onnx(path: Path, family: str | None, part: str | None, device: str, th
     owner = family_named(family or family_of_onnx(session))
     how = _how(owner)
     known = part_named(owner, part or how.part)
-    inputs, names = session.get_inputs(), tuple(output.name for output in session.get_outputs())
-    sides = inputs[0].shape[2:]
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, "3") or not names:
+    inputs = session.get_inputs()
+    names = tuple(sorted((output.name for output in session.get_outputs()), key=lambda name: name != PICTURE))
+    shape = inputs[0].shape if len(inputs) == 1 else []
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):  # a name stands for a free length
         raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
+    if not names:
+        raise InputError(f"{path}: it has no output")
+    sides = shape[2:]
     numbers = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
     fixed = sides[0] if all(isinstance(side, int) for side in sides) and sides[0] == sides[1] else None
 
     def run(batch: Array) -> list[Array]:
-        return [np.asarray(one) for one in session.run(None, {inputs[0].name: batch.astype(numbers)})]
+        return [np.asarray(one) for one in session.run(list(names), {inputs[0].name: batch.astype(numbers)})]
 
     return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), run)
 

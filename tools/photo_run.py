@@ -53,9 +53,10 @@ def _with_record(make: Callable[[], Maker], tasks: list[Task], jobs: int, record
             waiting.append(task)
     if not waiting:
         return
+    targets = {task.source: task.target for task in waiting}
     for outcome in run_tasks(make, waiting, min(jobs, len(waiting))):
         if record:
-            record.add(outcome)
+            record.add(outcome, targets[outcome.source])
         yield outcome
 
 

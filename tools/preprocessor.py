@@ -58,12 +58,8 @@ def load_photo(task: Task, as_reference: bool = False) -> Picture:
     Raises:
         InputError: not a picture that can be read, or a smaller one than any face.
     """
-    if task.content is not None:
-        picture = read_picture(task.content, task.source)
-    elif as_reference:
-        picture = read_picture_as_reference(Path(task.source))
-    else:
-        picture = read_picture(Path(task.source))
+    read = read_picture_as_reference if as_reference else read_picture
+    picture = read(Path(task.source) if task.content is None else task.content, task.source)
     if min(picture.shape[:2]) < 2:
         raise InputError(f"{task.source}: {picture.shape[1]}x{picture.shape[0]} pixels are no photo")
     return picture

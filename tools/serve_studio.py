@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import FORMATS
+from convert.files import FORMATS, READ_ONLY
 from convert.registry import families
 from toonport.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.generators import BACKENDS
@@ -69,10 +70,12 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
     for path in [Path(one) for one in given] or [default]:
         if path.is_dir():
             found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-        elif path.is_file() and path.suffix.lower() in SUFFIXES:
+        elif path.is_file() and path.suffix.lower() in (*SUFFIXES, *READ_ONLY):
             found.append(path)
         elif given:
-            raise InputError(f"{path}: no folder, and no file of a kind that holds weights ({' '.join(SUFFIXES)})")
+            raise InputError(
+                f"{path}: no folder, and no file of a kind that holds weights ({' '.join((*SUFFIXES, *READ_ONLY))})"
+            )
     if not found:
         place = ", ".join(given) or str(default)
         raise InputError(f"{place}: holds no weights; give --weights FILE, or see toonport fetch --list")
@@ -119,6 +122,9 @@ class Studio:
             cartoon = cartoonizer.draw(photo)[0]
         except InputError as error:
             return Drawing(self._in_words(error), photo)
+        except Exception as error:  # a visitor gets words, whatever goes wrong
+            traceback.print_exc()
+            return Drawing(f"Failed inside: {type(error).__name__}; the server's log has more", photo)
         seconds = time.perf_counter() - start
         portrait = cartoon.portrait
         generator = cartoonizer.generator

@@ -19,6 +19,7 @@ __all__ = ["Crop", "carried", "crop_face", "crop_window", "eye_angle", "upright_
 
 RIGHT_EYE, LEFT_EYE = 36, 45  # outer corners, of the person
 WHITE = (255, 255, 255)
+MARGIN = 3  # pixels beside those that are needed, for interpolation and rounding
 SUBPIXEL_BITS = 8  # binary places in which OpenCV is told the corners of a polygon
 ABOVE, BELOW, BESIDE = 0.8, 0.3, 0.3  # room around the landmark box, as shares of its height and width
 
@@ -129,12 +130,21 @@ def crop_face(picture: Picture, points: Points, angle: float = 0.0) -> Crop:
     matrix, _ = upright_matrix(height, width, angle)
     top, left, side = crop_window(carried(points, matrix))
     matrix[:, 2] -= (left, top)
-    corners = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float64)
-    inside = _polygon(carried(corners, matrix), side)
+    inside = _polygon(carried(_corners(width, height), matrix), side)
     if not inside.any():
         raise InputError("the landmarks are no face: they lie outside the photo")
-    pixels = cv2.warpAffine(picture, matrix, (side, side), borderValue=WHITE)
+    needed = carried(_corners(side, side), np.asarray(cv2.invertAffineTransform(matrix), np.float64))
+    (left, top), (right, bottom) = needed.min(axis=0).astype(int) - MARGIN, needed.max(axis=0).astype(int) + MARGIN
+    left, top = max(0, left), max(0, top)  # OpenCV turns no picture of more than 32766 pixels in a row
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    part = np.ascontiguousarray(picture[top : max(0, bottom), left : max(0, right)])
+    pixels = cv2.warpAffine(part, matrix, (side, side), borderValue=WHITE)
     return Crop(np.asarray(pixels, np.uint8), inside)
+
+
+def _corners(width: int, height: int) -> Points:
+    """Return the middles of the corner pixels of a picture, in order around it."""
+    return np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float64)
 
 
 def _polygon(corners: Points, side: int) -> NDArray[np.bool_]:

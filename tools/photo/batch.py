@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
+from toonport.photo.faces import NO_FACE
 from toonport.photo.picture import SUFFIXES
 
-__all__ = ["Maker", "Outcome", "Record", "Task", "cores", "plan_tasks", "run_tasks", "sample"]
+__all__ = ["Maker", "Outcome", "Record", "Task", "cores", "plan_tasks", "require_kept", "run_tasks", "sample"]
 
+DERIVED = re.compile(r"(.+)_(?:\d+|\d+_sheet|sheet)")  # names of further faces and of sheets
 AHEAD = 2  # photos handed to each process before it asks for more
 
 
@@ -67,39 +70,65 @@ def cores() -> int:
 def plan_tasks(photos: Sequence[str], folder: Path, suffix: str = ".png") -> list[Task]:
     """Return a task for every photo named, and for every picture in every folder named, in a stable order.
 
-    A target keeps its photo's name, and its place below the folder that was named. Where two photos would be
-    written to one name ("a.jpg" and "a.png"), all of them keep their suffix too ("a.jpg.png" and "a.png.png").
+    A target keeps its photo's name, and its place below the folder that was named. Where two photos could be
+    written to one name ("a.jpg" and "a.png", or "a.jpg" with several faces and "a_1.jpg"), they keep their suffix too
+    ("a.jpg.png" and "a.png.png"); what is still alike is numbered ("a.jpg.png" and "a.jpg-2.png"). A path that does
+    not exist is a task that will fail, so that it does not stop the others.
 
     Raises:
-        InputError: a path that is neither a file nor a folder, or no picture at all.
+        InputError: no picture at all, or a result would replace a photo or lie among the photos.
     """
     found: dict[Path, Path] = {}  # photo -> its name below the target folder
     for argument in photos:
         path = Path(argument)
         if path.is_dir():
+            if path.resolve() == folder.resolve():
+                raise InputError(f"{path}: photos and results need different folders; choose another --out")
             inside = [one for one in sorted(path.rglob("*")) if _is_photo(one, path, folder)]
             found.update((one, one.relative_to(path)) for one in inside)
-        elif path.is_file():
-            found[path] = Path(path.name)
         else:
-            raise InputError(f"{path}: no such file or folder")
+            found[path] = Path(path.name)
     if not found:
         raise InputError(f"{', '.join(photos)}: no pictures there ({' '.join(SUFFIXES)})")
-    counts = Counter(_stem(name).lower() for name in found.values())
-    return [
-        Task(str(photo), str(folder / f"{_stem(name) if counts[_stem(name).lower()] == 1 else name}{suffix}"))
-        for photo, name in found.items()
-    ]
+    names = _distinct(list(found.values()))
+    tasks = [Task(str(photo), str(folder / f"{name}{suffix}")) for photo, name in zip(found, names, strict=True)]
+    require_kept(tasks)
+    return tasks
 
 
-def _stem(name: Path) -> str:
-    return str(name.with_suffix(""))
+def require_kept(tasks: Sequence[Task]) -> None:
+    """Refuse targets that are photos.
+
+    Raises:
+        InputError: names the first.
+    """
+    photos = {Path(task.source).resolve() for task in tasks if task.content is None}
+    for task in tasks:
+        if Path(task.target).resolve() in photos:
+            raise InputError(f"{task.target}: the result would replace the photo; choose another --out")
+
+
+def _distinct(names: Sequence[Path]) -> list[str]:
+    """Return a name without suffix for every photo, each different from the others and from what derives from them."""
+    stems = [str(name.with_suffix("")) for name in names]
+    counts = Counter(stem.lower() for stem in stems)
+    taken, found = set[str](), list[str]()
+    for stem, name in zip(stems, names, strict=True):
+        derived = DERIVED.fullmatch(stem.lower())
+        wanted = str(name) if counts[stem.lower()] > 1 or (derived and derived[1] in counts) else stem
+        unique, number = wanted, 1
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{wanted}-{number}"
+        taken.add(unique.lower())
+        found.append(unique)
+    return found
 
 
 def _is_photo(path: Path, root: Path, target: Path) -> bool:
-    """Whether a file of a folder is a picture, neither hidden nor one of our own results."""
+    """Whether a file of a folder is a picture, neither hidden nor in the folder of results inside that folder."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    own = target.resolve() in path.resolve().parents and root.resolve() != target.resolve()
+    own = root.resolve() in target.resolve().parents and target.resolve() in path.resolve().parents
     return path.suffix.lower() in SUFFIXES and not hidden and not own and path.is_file()
 
 
@@ -113,38 +142,63 @@ def sample(tasks: list[Task], count: int) -> list[Task]:
 class Record:
     """What became of every photo, one JSON line each, so that a second run goes on where the first ended.
 
-    A line counts only for the same photo (by size and time), the same settings, and while its files are there.
+    A line counts only for the same photo (by size and time), the same settings and target, and while its files are
+    there and no other photo's. Of what was not done, only "no face" counts: anything else may have gone away.
+
+    Raises:
+        InputError: the record cannot be read, or, when something is added, not be written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
         self._settings = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._lines: dict[str, dict[str, Any]] = {}
-        for text in path.read_text().splitlines() if path.is_file() else ():
+        self._owners: dict[str, str] = {}  # file -> the photo that was written to it last
+        for text in self._texts():
             try:
-                line = json.loads(text)
-                self._lines[line["source"]] = line
+                self._keep(json.loads(text))
             except (ValueError, KeyError, TypeError):
                 continue  # a line cut short when the program was stopped
+
+    def _texts(self) -> list[str]:
+        try:
+            return self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot be read: {error.strerror}") from error
+
+    def _keep(self, line: dict[str, Any]) -> None:
+        self._lines[line["source"]] = line
+        self._owners.update(dict.fromkeys(line["files"], line["source"]))
 
     def known(self, task: Task) -> Outcome | None:
         """Return what became of a photo in an earlier run, or None when it is to be done (again)."""
         line = self._lines.get(task.source)
-        if not line or line.get("settings") != self._settings or line.get("state") != _state(task.source):
+        wanted = {"settings": self._settings, "state": _state(task.source), "target": self._name(task.target)}
+        if not line or any(line.get(key) != value for key, value in wanted.items()):
             return None
         files = tuple(line["files"])
-        if not all((self._path.parent / name).is_file() for name in files):
+        if not all((self._path.parent / name).is_file() and self._owners[name] == task.source for name in files):
+            return None
+        if line["problem"] not in ("", NO_FACE):
             return None
         names = tuple(str(self._path.parent / name) for name in files)
         return Outcome(task.source, names, line["problem"], tuple(line["warnings"]), line["facts"])
 
-    def add(self, outcome: Outcome) -> None:
-        """Append what became of a photo."""
-        files = [os.path.relpath(name, self._path.parent) for name in outcome.files]
-        line = {**asdict(outcome), "files": files, "settings": self._settings, "state": _state(outcome.source)}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+    def add(self, outcome: Outcome, target: str) -> None:
+        """Append what became of a photo whose result was to be written to `target`."""
+        facts = {"settings": self._settings, "state": _state(outcome.source), "target": self._name(target)}
+        line = {**asdict(outcome), "files": [self._name(name) for name in outcome.files], **facts}
+        self._keep(line)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "a+b") as file:
+                cut = file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+                file.write(b"\n" * bool(cut) + json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def _name(self, file: str) -> str:
+        return os.path.relpath(file, self._path.parent)
 
 
 def _state(source: str) -> list[int]:

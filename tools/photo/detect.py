@@ -21,6 +21,7 @@ SIDES = (1024, 2048)
 SURE = 1.0
 THRESHOLD = 0.25
 LARGEST_ENLARGEMENT = 4.0
+SMALLEST = 20  # pixels; a quarter of the smallest face, and dlib fails on a picture of one row
 
 Found = list[tuple[Box, float]]
 
@@ -31,7 +32,8 @@ def find_faces(picture: Picture, landmarks: Landmarks, every: bool = False) -> l
     Args:
         picture: RGB uint8 [H, W, 3], turned in any way.
         landmarks: what sets the points.
-        every: look for small faces beside large ones; else the search ends at the first size that shows a face.
+        every: look for small faces beside large ones and for turned ones beside upright ones; else the search ends
+            at the first size and turn that shows a sure face, upright first.
 
     Returns:
         Faces with landmarks in the photo's own pixels; empty when there are none.
@@ -44,13 +46,28 @@ def find_faces(picture: Picture, landmarks: Landmarks, every: bool = False) -> l
         if side > SIDES[0] and side > 2 * max(picture.shape[:2]):
             continue
         upright = _at_side(picture, side, 0)
-        if upright and upright[0][1] >= SURE:
+        if not every and upright and upright[0][1] >= SURE:
             return _with_points(picture, upright, 0, landmarks)
         turned = [upright, *(_at_side(picture, side, turns) for turns in range(1, 4))]
         best = max(range(4), key=lambda turns: turned[turns][0][1] if turned[turns] else -np.inf)
-        if turned[best]:
-            return _with_points(picture, turned[best], best, landmarks)
+        if not turned[best]:
+            continue
+        faces = _with_points(picture, turned[best], best, landmarks)
+        if every:
+            for turns in {0, 1, 2, 3} - {best}:
+                faces += _with_points(picture, [one for one in turned[turns] if one[1] >= SURE], turns, landmarks)
+        return _distinct(faces)
     return []
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Return the faces, the surest first, without those whose middle lies in a surer one: the same, seen turned."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda one: -one.score):
+        middle = face.points.mean(axis=0)
+        if not any((one.points.min(axis=0) < middle).all() and (middle < one.points.max(axis=0)).all() for one in kept):
+            kept.append(face)
+    return kept
 
 
 def find_faces_as_reference(picture: Picture, landmarks: Landmarks) -> list[Face]:
@@ -62,7 +79,10 @@ def _at_side(picture: Picture, side: int, turns: int) -> Found:
     """Look at the photo with its longer side at `side` pixels, after quarter turns; boxes in turned full pixels."""
     height, width = picture.shape[:2]
     factor = min(side / max(height, width), LARGEST_ENLARGEMENT)
-    small = resize(_halved(picture, factor), max(1, round(height * factor)), max(1, round(width * factor)))
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    if min(size) < SMALLEST:
+        return []
+    small = resize(_halved(picture, factor), *size)
     found = detect(np.rot90(small, turns), THRESHOLD)
     return [((box[0] / factor, box[1] / factor, box[2] / factor, box[3] / factor), score) for box, score in found]
 

@@ -16,9 +16,21 @@ from numpy.typing import NDArray
 from convert.errors import InputError
 from toonport.photo.picture import Picture
 
-__all__ = ["LANDMARKS", "Box", "Face", "Landmarks", "Usable", "largest", "open_landmarks", "turn_back", "usable"]
+__all__ = [
+    "LANDMARKS",
+    "NO_FACE",
+    "Box",
+    "Face",
+    "Landmarks",
+    "Usable",
+    "largest",
+    "open_landmarks",
+    "turn_back",
+    "usable",
+]
 
 LANDMARKS = ("dlib", "face-alignment")
+NO_FACE = "no face found"
 Points = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 

@@ -58,19 +58,22 @@ class FaceAlignmentLandmarks:
 
 
 def _open(weights: Path, device: str) -> Any:
-    """Build the network; PyTorch's hub folder points to the fetched file meanwhile, so nothing is downloaded."""
+    """Build the network without a download: PyTorch's hub folder points to the fetched file meanwhile.
+
+    "folder" is the package's detector that loads nothing; the boxes are dlib's, found here.
+    """
     import face_alignment
     import torch
 
     before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package calls the reference's detector old
+        warnings.simplefilter("ignore")  # of what the package imports
         checkpoints = Path(folder) / "checkpoints"
         checkpoints.mkdir()
         (checkpoints / weights.name).symlink_to(weights.resolve())
         torch.hub.set_dir(folder)
         try:
             kind = face_alignment.LandmarksType.TWO_D
-            return face_alignment.FaceAlignment(kind, device=device, face_detector="dlib", compile=False)
+            return face_alignment.FaceAlignment(kind, device=device, face_detector="folder", compile=False)
         finally:
             torch.hub.set_dir(before)

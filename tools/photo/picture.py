@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from convert.errors import InputError
 from convert.files import atomic_path
 
-__all__ = ["SUFFIXES", "Picture", "encode", "read_picture", "read_picture_as_reference", "resize", "write_picture"]
+__all__ = [
+    "SUFFIXES",
+    "WRITABLE",
+    "Picture",
+    "encode",
+    "read_picture",
+    "read_picture_as_reference",
+    "resize",
+    "write_picture",
+]
 
 Picture = NDArray[np.uint8]
 
@@ -57,15 +66,23 @@ def read_picture(source: Path | bytes, name: str = "") -> Picture:
         raise InputError(f"{name}: not a picture that can be read") from error
 
 
-def read_picture_as_reference(path: Path) -> Picture:
+def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
     """Return a picture as the reference's scripts read it: a transparent pixel keeps the colour hidden under it.
 
+    Args:
+        source: a file, or the content of one.
+        name: what to call it in an error; default: the path.
+
     Raises:
-        InputError: not a picture that OpenCV reads.
+        InputError: no such file, or not a picture that OpenCV reads.
     """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    if isinstance(source, Path) and not source.is_file():
+        raise InputError(f"{source}: no such file")
+    content = np.frombuffer(source.read_bytes() if isinstance(source, Path) else source, np.uint8)
+    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if pixels is None:
-        raise InputError(f"{path}: not a picture that can be read")
+        raise InputError(f"{name}: not a picture that can be read")
     return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
 
 

@@ -12,13 +12,12 @@ from convert.errors import InputError
 from toonport.photo.align import Crop, crop_face, eye_angle
 from toonport.photo.compose import on_white
 from toonport.photo.detect import find_faces, find_faces_as_reference
-from toonport.photo.faces import Face, largest, open_landmarks
+from toonport.photo.faces import NO_FACE, Face, largest, open_landmarks
 from toonport.photo.matte import open_matte
 from toonport.photo.picture import Picture, resize
 
 __all__ = ["NO_FACE", "SMALL_CROP", "Portrait", "PortraitOptions", "Portraits"]
 
-NO_FACE = "no face found"
 SMALL_CROP = 128  # half the side at which the portrait networks draw
 
 
