@@ -137,7 +137,7 @@ def crop_face(picture: Picture, points: Points, angle: float = 0.0) -> Crop:
     (left, top), (right, bottom) = needed.min(axis=0).astype(int) - MARGIN, needed.max(axis=0).astype(int) + MARGIN
     left, top = max(0, left), max(0, top)  # OpenCV turns no picture of more than 32766 pixels in a row
     matrix[:, 2] += matrix[:, :2] @ (left, top)
-    part = np.ascontiguousarray(picture[top : max(0, bottom), left : max(0, right)])
+    part = picture[top : max(0, bottom), left : max(0, right)]
     pixels = cv2.warpAffine(part, matrix, (side, side), borderValue=WHITE)
     return Crop(np.asarray(pixels, np.uint8), inside)
 
