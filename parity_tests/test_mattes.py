@@ -1,11 +1,17 @@
 """Mattes: refinement by colour, the reference's own network from a TensorFlow file, and what is missing."""
 
 import struct
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from convert.errors import InputError
+from toonport.fetch import load_manifest
 from toonport.photo import matte as matte_module
 from toonport.photo.align import Crop
 from toonport.photo.faces import open_landmarks
@@ -108,6 +114,38 @@ def test_an_onnx_conversion_of_the_graph_is_used_first(tmp_path, monkeypatch):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, str(tmp_path / "seg_model_384.onnx"))
     assert (open_matte("head")(_whole(np.full((30, 30, 3), (0, 128, 64), np.uint8))) == 128).all()
+
+
+def test_the_reference_s_landmarks_are_opened_without_a_download(tmp_path, monkeypatch):
+    """A stand-in for the package `face-alignment` notes how it is used."""
+    seen, hub = {}, torch.hub.get_dir()
+
+    class FaceAlignment:
+        def __init__(self, kind, **options):
+            checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
+            seen.update(options, kind=kind, files=[(file.name, file.read_bytes()) for file in checkpoints.iterdir()])
+
+        def get_landmarks_from_image(self, picture, detected_faces):
+            return [np.full((68, 3), box[0]) for box in detected_faces]
+
+    package = ModuleType("face_alignment")
+    package.__spec__ = ModuleSpec("face_alignment", None)
+    package.FaceAlignment, package.LandmarksType = FaceAlignment, SimpleNamespace(TWO_D="2D")
+    monkeypatch.setitem(sys.modules, "face_alignment", package)
+    monkeypatch.setenv("TOONPORT_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match="toonport fetch face-alignment-landmarks"):
+        open_landmarks("face-alignment")
+    name = load_manifest()["face-alignment-landmarks"].file
+    (tmp_path / name).write_bytes(b"fetched")
+    landmarks = open_landmarks("face-alignment", "gpu")
+    assert seen["files"] == [(name, b"fetched")]
+    assert (seen["kind"], seen["device"], seen["face_detector"]) == ("2D", "cuda", "folder")  # "folder" fetches nothing
+    assert torch.hub.get_dir() == hub
+    picture = np.zeros((9, 9, 3), np.uint8)
+    assert landmarks(picture, []) == []
+    assert [(points.shape, points[0, 0]) for points in landmarks(picture, [(1, 2, 3, 4), (5, 6, 7, 8)])] == [
+        ((68, 2), 1), ((68, 2), 5),
+    ]  # fmt: skip
 
 
 def test_missing_backends_say_what_to_do(tmp_path, monkeypatch):
