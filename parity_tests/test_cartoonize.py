@@ -95,6 +95,24 @@ def test_one_exported_file_draws_photos_of_every_size(tmp_path, monkeypatch):
     assert len(exports) == 1
 
 
+def test_standard_input_is_read_and_warned_of_like_a_file(tmp_path, monkeypatch, capfdbinary, matte_network):
+    small = np.dstack([drawn_face(110), np.full((110, 110), 255, np.uint8)])
+    small[:, :30, 3] = 0  # hidden colours, which only the reference shows
+    write_picture(tmp_path / "small.png", small)
+    weights = third_party_onnx(tmp_path / "published.onnx")
+    for extra in ([], ["--reference-exact"]):
+        command = ["cartoonize", "--weights", str(weights), *extra, "--frame", "whole"]
+        assert main([*command, str(tmp_path / "small.png"), "--out", str(tmp_path / "file.png")]) == 0
+        capfdbinary.readouterr()
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / "small.png").read_bytes())))
+        assert main([*command, "-", "--out", str(tmp_path / "piped.png")]) == 0
+        np.testing.assert_array_equal(read_picture(tmp_path / "file.png"), read_picture(tmp_path / "piped.png"))
+    capfdbinary.readouterr()
+    write_picture(tmp_path / "small.png", drawn_face(110))
+    assert main(["cartoonize", str(tmp_path / "small.png"), "--weights", str(weights), "--out", "-"]) == 0
+    assert b"the face is small" in capfdbinary.readouterr().err
+
+
 def _onnx(path, outputs, shape=("N", "C", "H", "W")):
     """An ONNX file with the given outputs: name -> operator on the picture."""
     import onnx

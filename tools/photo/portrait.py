@@ -16,7 +16,7 @@ from toonport.photo.faces import NO_FACE, Face, largest, open_landmarks
 from toonport.photo.matte import open_matte
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["NO_FACE", "SMALL_CROP", "Portrait", "PortraitOptions", "Portraits"]
+__all__ = ["SMALL_CROP", "Portrait", "PortraitOptions", "Portraits"]
 
 SMALL_CROP = 128  # half the side at which the portrait networks draw
 
