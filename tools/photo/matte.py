@@ -36,7 +36,7 @@ HEAD_SIDE = 384
 HEAD_INPUT, HEAD_OUTPUT = "input_1", "sigmoid/Sigmoid"
 
 # GrabCut works on small copies, as its time grows with the pixels: it learns the colours on one and draws the border on
-# a larger one. On the reference's own crops the mattes overlap the reference's by 0.931; with 256 px for both, by 0.934 in
+# a larger one. On the reference's own crops the mattes overlap its by 0.931; with 256 px for both it is 0.934, in
 # six times the time. The border is then blurred, enlarged and sharpened, so that it stays even and crisp.
 LEARN_SIDE, REFINE_SIDE = 32, 128
 GAUSSIANS = 5  # of GrabCut's model of each side; fewer pixels than these teach it nothing
