@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from convert.errors import InputError
-from toonport.photo.batch import plan_tasks
+from toonport.photo.batch import name_photos
 from toonport.photo.picture import Picture, read_picture
 
 __all__ = ["Draw", "Pair", "PictureSet", "drawn", "ready_made", "require_pairs"]
@@ -34,8 +34,7 @@ class PictureSet:
         if not path.is_dir():
             raise InputError(f"{path}: no such folder")
         self.path = path
-        tasks = plan_tasks([str(path)], path, suffix="")
-        self.files = {str(Path(task.target).relative_to(path)): Path(task.source) for task in tasks}
+        self.files = name_photos([str(path)])
         self.skipped: set[Path] = set()
 
     def __len__(self) -> int:

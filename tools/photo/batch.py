@@ -19,7 +19,18 @@ from convert.errors import InputError
 from toonport.photo.faces import NO_FACE
 from toonport.photo.picture import SUFFIXES
 
-__all__ = ["Maker", "Outcome", "Record", "Task", "cores", "plan_tasks", "require_kept", "run_tasks", "sample"]
+__all__ = [
+    "Maker",
+    "Outcome",
+    "Record",
+    "Task",
+    "cores",
+    "name_photos",
+    "plan_tasks",
+    "require_kept",
+    "run_tasks",
+    "sample",
+]
 
 DERIVED = re.compile(r"(.+)_(?:\d+|\d+_sheet|sheet)")  # names of further faces and of sheets
 AHEAD = 2  # photos handed to each process before it asks for more
@@ -67,33 +78,47 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def plan_tasks(photos: Sequence[str], folder: Path, suffix: str = ".png") -> list[Task]:
-    """Return a task for every photo named, and for every picture in every folder named, in a stable order.
-
-    A target keeps its photo's name, and its place below the folder that was named. Where two photos could be
-    written to one name ("a.jpg" and "a.png", or "a.jpg" with several faces and "a_1.jpg"), they keep their suffix too
-    ("a.jpg.png" and "a.png.png"); what is still alike is numbered ("a.jpg.png" and "a.jpg-2.png"). A path that does
-    not exist is a task that will fail, so that it does not stop the others.
+def plan_tasks(photos: Sequence[str], folder: Path) -> list[Task]:
+    """Return a task for every photo that is named or lies in a folder that is named, with names by `name_photos`.
 
     Raises:
         InputError: no picture at all, or a result would replace a photo or lie among the photos.
     """
-    found: dict[Path, Path] = {}  # photo -> its name below the target folder
+    for argument in photos:
+        if Path(argument).is_dir() and Path(argument).resolve() == folder.resolve():
+            raise InputError(f"{argument}: photos and results need different folders; choose another --out")
+    named = name_photos(photos, folder)
+    tasks = [Task(str(photo), str(folder / f"{name}.png")) for name, photo in named.items()]
+    require_kept(tasks)
+    return tasks
+
+
+def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str, Path]:
+    """Return every photo named, and every picture in every folder named, under the name of its result, without suffix.
+
+    The order is stable. A result keeps its photo's name, and its place below the folder that was named. Where two
+    photos could be written to one name ("a.jpg" and "a.png", or "a.jpg" with several faces and "a_1.jpg"), they keep
+    their suffix too ("a.jpg" and "a.png"); what is still alike is numbered ("a.jpg" and "a.jpg-2"). A path that does
+    not exist is returned like the others, so that it does not stop them.
+
+    Args:
+        photos: photos and folders.
+        results: the folder of the results; what lies in it is no photo.
+
+    Raises:
+        InputError: no picture at all.
+    """
+    found: dict[Path, Path] = {}  # photo -> its name below the folder of the results
     for argument in photos:
         path = Path(argument)
         if path.is_dir():
-            if path.resolve() == folder.resolve():
-                raise InputError(f"{path}: photos and results need different folders; choose another --out")
-            inside = [one for one in sorted(path.rglob("*")) if _is_photo(one, path, folder)]
+            inside = [one for one in sorted(path.rglob("*")) if _is_photo(one, path, results)]
             found.update((one, one.relative_to(path)) for one in inside)
         else:
             found[path] = Path(path.name)
     if not found:
         raise InputError(f"{', '.join(photos)}: no pictures there ({' '.join(SUFFIXES)})")
-    names = _distinct(list(found.values()))
-    tasks = [Task(str(photo), str(folder / f"{name}{suffix}")) for photo, name in zip(found, names, strict=True)]
-    require_kept(tasks)
-    return tasks
+    return dict(zip(_distinct(list(found.values())), found, strict=True))
 
 
 def require_kept(tasks: Sequence[Task]) -> None:
@@ -125,10 +150,10 @@ def _distinct(names: Sequence[Path]) -> list[str]:
     return found
 
 
-def _is_photo(path: Path, root: Path, target: Path) -> bool:
+def _is_photo(path: Path, root: Path, results: Path | None) -> bool:
     """Whether a file of a folder is a picture, neither hidden nor in the folder of results inside that folder."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    own = root.resolve() in target.resolve().parents and target.resolve() in path.resolve().parents
+    own = results and root.resolve() in results.resolve().parents and results.resolve() in path.resolve().parents
     return path.suffix.lower() in SUFFIXES and not hidden and not own and path.is_file()
 
 
