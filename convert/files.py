@@ -143,8 +143,17 @@ def write_checkpoint(
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it, else remove it."""
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success rename it, else remove it.
+
+    Args:
+        path: the file to write; its folder is made.
+        durable: wait until the file is on the disk before it gets its name, so that it outlives a power cut. Not
+            needed for what can be made again in a moment, and takes longer than a small picture takes to draw.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -152,10 +161,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

@@ -135,8 +135,9 @@ def test_record_knows_what_is_done_and_forgets_what_has_changed(tmp_path):
     Record(path, {"size": 256}).add(Outcome(task.source, (task.target,), warnings=("small",)), task.target)
     faceless = Task(str(photos / "b.jpg"), str(photos / "out" / "b.png"))
     Record(path, {"size": 256}).add(Outcome(faceless.source, problem="no face found"), faceless.target)
-    with open(path, "a") as file:
-        file.write('{"source": "c.jpg", "fil')  # the program was stopped here
+    with open(path, "ab") as file:
+        file.write(b"\xff\x00 no text\n")
+        file.write(b'{"source": "c.jpg", "fil')  # the program was stopped here
     same = Record(path, {"size": 256})
     assert same.known(task) == Outcome(task.source, (task.target,), warnings=("small",))
     assert same.known(faceless).problem == "no face found"
@@ -151,9 +152,17 @@ def test_record_knows_what_is_done_and_forgets_what_has_changed(tmp_path):
     assert again.known(task) is None  # its file is another photo's now
     (photos / "a.jpg").write_bytes(b"another photo")
     assert same.known(task) is None
-    _touch(tmp_path, "a.jpg")
-    (photos / "out" / "a.png").unlink()
-    assert same.known(task) is None
+
+
+@pytest.mark.parametrize("loss", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_result_that_was_lost_is_made_again(tmp_path, loss):
+    photos = _touch(tmp_path, "a.jpg", "out/a.png")
+    task = Task(str(photos / "a.jpg"), str(photos / "out" / "a.png"))
+    record = Record(photos / "out" / "record.jsonl", {})
+    record.add(Outcome(task.source, (task.target,)), task.target)
+    assert record.known(task) is not None
+    loss(Path(task.target))
+    assert record.known(task) is None
 
 
 @pytest.fixture

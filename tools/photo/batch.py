@@ -168,7 +168,7 @@ class Record:
     """What became of every photo, one JSON line each, so that a second run goes on where the first ended.
 
     A line counts only for the same photo (by size and time), the same settings and target, and while its files are
-    there and no other photo's. Of what was not done, only "no face" counts: anything else may have gone away.
+    there, not empty and no other photo's. Of what was not done, only "no face" counts: all else may have gone away.
 
     Raises:
         InputError: the record cannot be read, or, when something is added, not be written.
@@ -202,7 +202,7 @@ class Record:
         if not line or any(line.get(key) != value for key, value in wanted.items()):
             return None
         files = tuple(line["files"])
-        if not all((self._path.parent / name).is_file() and self._owners[name] == task.source for name in files):
+        if not all(self._is_there(name) and self._owners[name] == task.source for name in files):
             return None
         if line["problem"] not in ("", NO_FACE):
             return None
@@ -221,6 +221,11 @@ class Record:
                 file.write(b"\n" * bool(cut) + json.dumps(line).encode() + b"\n")
         except OSError as error:
             raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def _is_there(self, name: str) -> bool:
+        """Whether a file is there and was not emptied, as a power cut may leave it."""
+        file = self._path.parent / name
+        return file.is_file() and file.stat().st_size > 0
 
     def _name(self, file: str) -> str:
         return os.path.relpath(file, self._path.parent)
