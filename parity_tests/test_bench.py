@@ -1,11 +1,14 @@
 """The benchmarks run and add up; how fast anything is, is not tested."""
 
+import os
+
 import pytest
 
 from parity_tests.conftest import save_torch, seeded_state
 from toonport.bench import cases
 from toonport.bench.measure import Times, peak_mebibytes, ratio, take_turns
 from toonport.cli import main
+from toonport.exporting import ExportOptions, export_network
 from toonport.photo.matte import usable
 
 
@@ -29,14 +32,22 @@ def test_a_ratio_is_the_median_of_neighbouring_runs():
 @pytest.mark.skipif(not usable("selfie").usable, reason=f"matte: {usable('selfie').detail}")
 def test_the_command_prints_every_ratio_with_its_goal(tmp_path, monkeypatch, capsys):
     weights = save_torch(tmp_path / "small.pt", {"genA2B": seeded_state("ugatit", "genA2B")})
+    exported = tmp_path / "small.onnx"
+    export_network(ExportOptions("ugatit", str(weights), part="genA2B"), exported)
 
     def prepare(folder, _, rounds, photos, threads):
-        return cases.Bench(folder, weights, weights, rounds, photos, threads)
+        return cases.Bench(folder, weights, exported, rounds, photos, threads)
 
     monkeypatch.setattr(cases, "prepare", prepare)
+    monkeypatch.setattr(cases, "alone", lambda work, *args: work(*args))
     assert main(["bench", "--case", "whole", "--case", "folder", "--rounds", "1", "--photos", "1"]) == 0
     text = capsys.readouterr().out
     assert "photo to cartoon / its generator" in text
     assert "<= 1.15" in text
     assert "1 photos: one process" in text
-    assert "peak memory of this process" in text
+    assert "the generator alone" in text
+    assert text.count("peak memory") == 2
+
+
+def test_a_benchmark_runs_in_a_process_of_its_own():
+    assert cases.alone(os.getpid) not in (os.getpid(), os.getppid())

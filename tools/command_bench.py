@@ -44,7 +44,6 @@ def _line(one: Ratio) -> str:
 def run(args: argparse.Namespace) -> int:
     """Run the benchmarks and print them."""
     from toonport.bench.cases import run_cases
-    from toonport.bench.measure import peak_mebibytes
     from toonport.photo.batch import cores
 
     threads = args.threads or cores()
@@ -54,5 +53,4 @@ def run(args: argparse.Namespace) -> int:
         for one in run_cases(args.case or list(CASES), args.weights, args.rounds, args.photos, threads):
             out.print(_line(one))
             say("measuring")
-    out.print(f"peak memory of this process {peak_mebibytes():.0f} MiB")
     return 0

@@ -1,16 +1,22 @@
-"""Draws a folder of photos with a number of processes, one thread each; the contender of the folder benchmark."""
+"""The contenders of the folder benchmark: a folder of photos, and the generator alone, with one thread per process."""
 
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from parity_tests.harness.onnx_session import open_session
 from toonport.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.photo.batch import plan_tasks, run_tasks
 from toonport.photo.portrait import PortraitOptions
 
-__all__ = ["main"]
+__all__ = ["draw_noise", "main"]
+
+SIDE = 256
 
 
 def main(weights: str, photos: str, target: str, jobs: str) -> None:
@@ -23,6 +29,18 @@ def main(weights: str, photos: str, target: str, jobs: str) -> None:
     for outcome in run_tasks(partial(Cartoonizer, settings), plan_tasks([photos], Path(target)), int(jobs)):
         if outcome.problem:
             raise RuntimeError(f"{outcome.source}: {outcome.problem}")
+
+
+def draw_noise(exported: Path, count: int) -> None:
+    """Let a generator draw `count` pictures [1, 3, 256, 256] of noise; it is loaded once per process."""
+    inputs = np.random.default_rng(0).uniform(-1, 1, (1, 3, SIDE, SIDE)).astype(np.float32)
+    for _ in range(count):
+        _session(exported).run(["output"], {"input": inputs})
+
+
+@cache
+def _session(exported: Path) -> Any:
+    return open_session(exported, threads=1)
 
 
 if __name__ == "__main__":
