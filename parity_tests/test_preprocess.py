@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -209,6 +211,23 @@ def test_preprocess_in_two_processes_writes_the_same(album, tmp_path, matte_netw
     one, two = (read_picture(tmp_path / jobs / "deep" / "turned.png") for jobs in ("1", "2"))
     assert one.shape == two.shape
     assert np.abs(one.astype(int) - two).mean() < 0.1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+def test_names_that_are_not_text_are_no_obstacle(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_picture(tmp_path / "album" / name, drawn_face(300))
+    write_picture(tmp_path / "album" / f"wall {name}", np.full((200, 200, 3), 90, np.uint8))
+    command = [sys.executable, "-m", "toonport", "preprocess", str(tmp_path / "album"), "--out", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    for _ in range(2):  # the second run reads the record
+        done = subprocess.run([*command, "--keep-background"], env=environment, capture_output=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert b"1 of 2 photos done" in done.stdout
+        assert b"wall caf" in done.stderr
+        assert b"no face found" in done.stderr
+        assert b"Traceback" not in done.stderr
+    assert (tmp_path / "out" / name).with_suffix(".png").stat().st_size > 0
 
 
 def test_preprocess_options(album, tmp_path, capsys):

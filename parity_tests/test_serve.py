@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -214,6 +215,40 @@ def test_the_studio_says_what_does_not_fit(weights, tmp_path):
     assert "photo2cartoon" in drawing.message
     assert str(weights) not in drawing.message
     assert "larger than 1 MiB" in studio.draw(b"x" * (1 << 21), "small_ugatit.pt").message
+
+
+def test_an_error_inside_is_told_without_its_details(weights, tmp_path, monkeypatch, capsys):
+    studio = Studio(find_weights([str(weights)], tmp_path))
+
+    def fail(_):
+        raise RuntimeError(f"{tmp_path} is nobody's business")
+
+    monkeypatch.setattr(studio, "_cartoonizer", fail)
+    drawing = studio.draw(FACE, "small_ugatit.pt")
+    assert drawing.message == "Failed inside: RuntimeError; the server's log has more"
+    assert drawing.cartoon is None
+    assert "nobody's business" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_uploads_are_removed_however_the_page_ends(weights, tmp_path, ending):
+    program = (
+        "import pathlib, signal, types\n"
+        "from toonport import cli, serve_page\n"
+        "def launch(studio, folder, host, port):\n"
+        "    pathlib.Path(folder, 'photo').write_text('private')\n"
+        "    return types.SimpleNamespace(local_url='the page', block_thread=signal.pause)\n"
+        "serve_page.launch = launch\n"
+        f"raise SystemExit(cli.main(['serve', '--weights', {str(weights)!r}]))\n"
+    )
+    command, environment = [sys.executable, "-uc", program], os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        assert b"the page serves 2 weights files" in server.stdout.readline()
+        assert len(list(tmp_path.rglob("photo"))) == 1
+        server.send_signal(ending)
+        assert server.wait(60) in (0, 130), server.stderr.read()
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_matte
