@@ -142,6 +142,16 @@ def _at_input(*steps: tuple[str, Any]) -> Edit:
     return edit
 
 
+def _both(first: Edit, second: Edit) -> Edit:
+    """Change what is written in two ways: small norms are one node, large ones are written out."""
+
+    def edit(model: Any) -> None:
+        first(model)
+        second(model)
+
+    return edit
+
+
 def _maximum_is_mean(model: Any) -> None:
     for node in _nodes(model, "ReduceMax"):
         node.op_type = "ReduceMean"
@@ -165,7 +175,8 @@ ONNX_MUTATIONS: tuple[OnnxMutation, ...] = (
     OnnxMutation("onnx-pad-edge", "replication for reflection padding", UGATIT, ("ReflectionPad2d",),
                  _attribute("Pad", "mode", "edge")),
     OnnxMutation("onnx-instance-norm-eps", "instance norm eps 1e-4", CYCLEGAN, ("InstanceNorm2d",),
-                 _constants(_is_eps, lambda value: value * 10)),
+                 _both(_attribute("InstanceNormalization", "epsilon", 10 * EPS),
+                       _constants(_is_eps, lambda value: value * 10))),
     OnnxMutation("onnx-adalin-eps", "AdaLIN and LIN eps 1e-4", UGATIT, ("AdaLIN", "LIN"),
                  _constants(lambda name, value: _is_eps(name, value) and "rewrite" not in name,
                             lambda value: value * 10)),
