@@ -135,7 +135,7 @@ def folder_ratio(bench: Bench) -> Ratio:
     """
     folder = bench.folder / "photos"
     list(_photos(folder, bench.photos))
-    runs = iter(range(10**6))
+    runs = itertools.count()
 
     def cartoonize(jobs: int) -> None:
         target = bench.folder / f"cartoons{next(runs)}"
