@@ -231,7 +231,7 @@ def test_an_error_inside_is_told_without_its_details(weights, tmp_path, monkeypa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP"])
 def test_uploads_are_removed_however_the_page_ends(weights, tmp_path, ending):
     program = (
         "import pathlib, signal, types\n"
@@ -246,7 +246,7 @@ def test_uploads_are_removed_however_the_page_ends(weights, tmp_path, ending):
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
         assert b"the page serves 2 weights files" in server.stdout.readline()
         assert len(list(tmp_path.rglob("photo"))) == 1
-        server.send_signal(ending)
+        server.send_signal(signal.Signals[ending])
         assert server.wait(60) in (0, 130), server.stderr.read()
     assert list(tmp_path.iterdir()) == []
 

@@ -1,7 +1,7 @@
 """The benchmarks: generator against generator, the whole way against the generator, two processes against one.
 
-Each runs in a process that has done nothing else, as a user's command would: after an export, say, PyTorch finds its
-memory laid out already, and is faster than it is anywhere else.
+Each runs in a process that has done nothing else: what ran before, an export say, leaves memory in a state that helps
+one contender more than the other.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from toonport.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.photo.batch import plan_tasks, run_tasks
 from toonport.photo.portrait import PortraitOptions
 
-__all__ = ["draw_noise", "main"]
+__all__ = ["SIDE", "draw_noise", "main"]
 
-SIDE = 256
+SIDE = 256  # of photo2cartoon's pictures
 
 
 def main(weights: str, photos: str, target: str, jobs: str) -> None:
