@@ -104,7 +104,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     from importlib import import_module
 
-    reader = import_module(f"convert.{file_format(path, read=True)}_file").read
+    reader = import_module(f"convert.formats.{file_format(path, read=True)}").read
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -130,16 +130,16 @@ def write_checkpoint(
         parts: networks whose names prefix the tensors ("genA2B."); a PyTorch file nests them in
             dictionaries, the other formats keep the flat names.
     """
-    from convert import ckpt_file, safetensors_file, torch_file
+    from convert.formats import ckpt, safetensors, torch
 
     kind = file_format(path)
     with atomic_path(path) as temporary:
         if kind == "torch":
-            torch_file.write(temporary, tensors, parts)
+            torch.write(temporary, tensors, parts)
         elif kind == "ckpt":
-            ckpt_file.write(temporary, tensors)
+            ckpt.write(temporary, tensors)
         else:
-            safetensors_file.write(temporary, tensors, specs)
+            safetensors.write(temporary, tensors, specs)
 
 
 @contextmanager

@@ -152,8 +152,8 @@ CYCLEGAN = Family(
         "function, and say why where they are not.",
     ),
     training=Training(
-        step="steps_cyclegan.CycleGanStep",
-        settings="steps_cyclegan.CycleGanSettings",
+        step="steps.cyclegan.CycleGanStep",
+        settings="steps.cyclegan.CycleGanSettings",
         phases={"G": ("G_A", "G_B"), "D": ("D_A", "D_B")},
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
         side=64,

@@ -77,8 +77,8 @@ DTN = Family(
     ),
     cartoonize=Cartoonize(part="encoder", then="decoder", frame="face", side=SIDE, multiple=16),
     training=Training(
-        step="steps_dtn.DtnStep",
-        settings="steps_dtn.DtnSettings",
+        step="steps.dtn.DtnStep",
+        settings="steps.dtn.DtnSettings",
         phases={"G": ("encoder", "decoder"), "D": ("net_D",)},
         narrow={"conv_dim": 8},
         side=SIDE,

@@ -99,8 +99,8 @@ def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part
 def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float) -> Training:
     """Return how the six networks are trained: discriminators first, then generators."""
     return Training(
-        step="steps.UgatitStep",
-        settings="steps.StepSettings",
+        step="steps.ugatit.UgatitStep",
+        settings="steps.ugatit.StepSettings",
         phases={"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")},
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
         side=96,

@@ -132,8 +132,8 @@ SAGAN_CYCLEGAN = Family(
     ),
     cartoonize=Cartoonize(part="netG_B", frame="face", side=SIDE, multiple=16),
     training=Training(
-        step="steps_sagan_cyclegan.SaganCycleGanStep",
-        settings="steps_sagan_cyclegan.SaganCycleGanSettings",
+        step="steps.sagan_cyclegan.SaganCycleGanStep",
+        settings="steps.sagan_cyclegan.SaganCycleGanSettings",
         phases={"G": ("netG_A", "netG_B"), "D": ("netD_A", "netD_B")},
         narrow={"conv_dim": 8},
         side=SIDE,

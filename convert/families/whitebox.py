@@ -151,8 +151,8 @@ def networks(form: str) -> tuple[Part, ...]:
 def training(settings: str) -> Training:
     """Return how the three networks are trained: generator first, then the discriminators."""
     return Training(
-        step="steps_whitebox.WhiteboxStep",
-        settings=f"steps_whitebox.{settings}",
+        step="steps.whitebox.WhiteboxStep",
+        settings=f"steps.whitebox.{settings}",
         phases={"G": ("generator",), "D": ("disc_blur", "disc_gray")},
         narrow={"channel": 4, "num_blocks": 1},
         side=32,

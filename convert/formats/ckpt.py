@@ -1,0 +1,195 @@
+"""MindSpore checkpoints (.ckpt), read and written without MindSpore, one tensor at a time.
+
+The file is a protocol-buffers message: Checkpoint { repeated Value value = 1 }, Value { string tag = 1;
+TensorProto tensor = 2 }, TensorProto { repeated int64 dims = 1; string tensor_type = 2; bytes
+tensor_content = 3 }. A tensor above 512 MiB is cut into consecutive values with the same tag. An optional
+tail of 17 bytes holds "crc_num" and the CRC-32 of all before it.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, Checkpoint, Entry
+from convert.formats.protobuf import fields
+from convert.plan import TensorSpec
+
+__all__ = ["read", "write"]
+
+SLICE_BYTES = 512 * 1024 * 1024
+CRC_MARK = b"crc_num"
+CRC_TAIL = len(CRC_MARK) + 10
+LENGTH_DELIMITED = 2
+
+DTYPES: Mapping[str, np.dtype] = {  # type: ignore[type-arg]
+    **{
+        name.capitalize(): np.dtype(name)
+        for name in ("int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
+    },
+    **{f"UInt{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    "BFloat16": np.dtype(ml_dtypes.bfloat16),
+}
+TYPE_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class _Value:
+    tag: str
+    dims: tuple[int, ...]
+    tensor_type: str
+    content: tuple[int, int]  # start and end in the file
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a MindSpore checkpoint.
+
+    Raises:
+        InputError: damaged, encrypted or foreign file; a tensor twice or with too few bytes.
+    """
+    with open(path, "rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    end = _check_crc(path, data)
+    try:
+        values = list(_values(data, end))
+    except (IndexError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a MindSpore checkpoint, or cut off, or encrypted ({error})") from error
+    tensors: dict[str, Entry] = {}
+    extras: dict[str, str] = {}
+    for group in _slices(values):
+        head = group[0]
+        if head.tensor_type == "str":
+            extras[head.tag] = "text"
+        elif head.tag in tensors:
+            raise InputError(f"{path}: tensor {head.tag} occurs twice")
+        else:
+            tensors[head.tag] = _entry(path, data, group)
+    return Checkpoint(path, "ckpt", tensors, extras)
+
+
+def _check_crc(path: Path, data: mmap.mmap) -> int:
+    """Return where the message ends; verify the checksum if the file carries one."""
+    end = len(data)
+    if end < CRC_TAIL or data[end - CRC_TAIL : end - CRC_TAIL + len(CRC_MARK)] != CRC_MARK:
+        return end
+    end -= CRC_TAIL
+    stored = int.from_bytes(data[end + len(CRC_MARK) :], "big")
+    crc = 0
+    for start in range(0, end, 1 << 24):
+        crc = zlib.crc32(data[start : min(start + (1 << 24), end)], crc)
+    if crc != stored:
+        raise InputError(f"{path}: damaged, its checksum does not match; get or convert the file again")
+    return end
+
+
+def _values(data: mmap.mmap, end: int) -> Iterator[_Value]:
+    for number, start, stop in fields(data, 0, end):
+        if number != 1 or stop < 0:
+            raise ValueError("a field that is not a parameter")
+        yield _value(data, start, stop)
+
+
+def _value(data: mmap.mmap, start: int, stop: int) -> _Value:
+    tag, tensor = None, None
+    for number, first, last in fields(data, start, stop):
+        if number == 1 and last >= 0:
+            tag = data[first:last].decode()
+        elif number == 2 and last >= 0:
+            tensor = (first, last)
+        else:
+            raise ValueError("a map parameter, which has no PyTorch counterpart")
+    if tag is None or tensor is None:
+        raise ValueError("a parameter without name or values")
+    dims, tensor_type, content = [], "", (0, 0)
+    for number, first, last in fields(data, *tensor):
+        if number == 1 and last < 0:
+            dims.append(first)
+        elif number == 2 and last >= 0:
+            tensor_type = data[first:last].decode()
+        elif number == 3 and last >= 0:
+            content = (first, last)
+        else:
+            raise ValueError("an unknown tensor field")
+    return _Value(tag, tuple(dims), tensor_type, content)
+
+
+def _slices(values: list[_Value]) -> Iterator[list[_Value]]:
+    """Group the consecutive values that are slices of one large tensor."""
+    group: list[_Value] = []
+    for value in values:
+        if group and (value.tag != group[0].tag or not _unfinished(group)):
+            yield group
+            group = []
+        group.append(value)
+    if group:
+        yield group
+
+
+def _unfinished(group: list[_Value]) -> bool:
+    held = sum(value.content[1] - value.content[0] for value in group)
+    dtype = DTYPES.get(group[0].tensor_type)
+    return dtype is not None and held < math.prod(group[0].dims) * dtype.itemsize
+
+
+def _entry(path: Path, data: mmap.mmap, group: list[_Value]) -> Entry:
+    head = group[0]
+    if head.tensor_type not in DTYPES:
+        raise InputError(f"{path}: {head.tag} has the type {head.tensor_type}, which cannot be converted")
+    dtype = DTYPES[head.tensor_type]
+    shape = () if head.dims == (0,) else head.dims  # MindSpore's old spelling of a scalar
+    wanted = math.prod(shape) * dtype.itemsize
+    held = sum(value.content[1] - value.content[0] for value in group)
+    if held != wanted:
+        raise InputError(f"{path}: {head.tag} holds {held} bytes where its shape {list(shape)} needs {wanted}")
+
+    def values() -> Array:
+        parts = [np.frombuffer(data, np.uint8, v.content[1] - v.content[0], v.content[0]) for v in group]
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return joined.view(dtype).reshape(shape)
+
+    return Entry(TensorSpec(shape, dtype.name), values)
+
+
+def write(path: Path, tensors: Iterable[tuple[str, Array]]) -> None:
+    """Write tensors to a MindSpore checkpoint with checksum; memory holds one tensor at a time."""
+    crc = 0
+    with open(path, "wb") as file:
+        for name, array in tensors:
+            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            for start in range(0, max(len(content), 1), SLICE_BYTES):
+                part = content[start : start + SLICE_BYTES]
+                head = _head(name, array.shape, TYPE_NAMES[array.dtype.name], len(part))
+                crc = zlib.crc32(part, zlib.crc32(head, crc))
+                file.write(head)
+                file.write(part)
+        file.write(CRC_MARK + crc.to_bytes(10, "big"))
+
+
+def _head(name: str, shape: tuple[int, ...], tensor_type: str, size: int) -> bytes:
+    """Everything of one serialized value that comes before the tensor's bytes."""
+    dims = b"".join(b"\x08" + _encode(side) for side in shape)
+    tensor = dims + _delimited(2, tensor_type.encode()) + b"\x1a" + _encode(size)
+    tag = _delimited(1, name.encode())
+    value = tag + b"\x12" + _encode(len(tensor) + size) + tensor
+    return b"\x0a" + _encode(len(value) + size) + value
+
+
+def _delimited(number: int, content: bytes) -> bytes:
+    return _encode(number << 3 | LENGTH_DELIMITED) + _encode(len(content)) + content
+
+
+def _encode(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,60 @@
+"""Numpy files: .npz archives of arrays, and .npy files that hold a dictionary of arrays, read without unpickling."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import Array, Checkpoint, Entry
+from convert.formats.pickle import read_pickle
+from convert.plan import TensorSpec
+
+__all__ = ["read"]
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a numpy file; nested dictionaries and lists become dotted names, e.g. "conv1_1.0".
+
+    Raises:
+        InputError: damaged, or holding anything but arrays.
+    """
+    try:
+        arrays = dict(_flatten(_dictionary(path) if path.suffix.lower() == ".npy" else _archive(path)))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a numpy file of named arrays, or not safe to read ({error})") from error
+    return Checkpoint(path, "numpy", {name: _entry(value) for name, value in arrays.items()})
+
+
+def _archive(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _dictionary(path: Path) -> Any:
+    with open(path, "rb") as file:
+        major, _ = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if not dtype.hasobject or shape != ():
+            raise ValueError("a single array without names")
+        return read_pickle(file.read())
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Array]]:
+    if isinstance(content, np.ndarray):
+        yield prefix, content
+    elif isinstance(content, dict | list):
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        for name, value in pairs:
+            yield from _flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        raise ValueError(f"'{prefix}' is not an array")
+
+
+def _entry(value: Array) -> Entry:
+    return Entry(TensorSpec(tuple(value.shape), value.dtype.name), lambda: np.ascontiguousarray(value))

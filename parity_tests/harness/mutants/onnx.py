@@ -1,0 +1,218 @@
+"""Bugs planted in ONNX files, as edits of the graph, to test the ONNX leg of the checker.
+
+They are what exporters, simplifiers and hands make: another attribute, another constant, a node left out. Not in
+the list: differences that ONNX Runtime's own rounding hides at the released size; the leg looks at small pictures
+for that reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parity_tests.harness.backends import Array
+from parity_tests.harness.mutants.ugatit import Subject
+
+__all__ = ["ONNX_MUTATIONS", "OnnxMutation"]
+
+UGATIT: Subject = ("ugatit", "genA2B")
+CYCLEGAN: Subject = ("cyclegan", "G_A")
+PATCH: Subject = ("cyclegan", "D_A")
+WHITEBOX: Subject = ("whitebox", "generator")
+ATTENTION: Subject = ("sagan_cyclegan", "netG_A")
+EPS = 1e-5
+
+Edit = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class OnnxMutation:
+    """One planted bug of an ONNX file.
+
+    Attributes:
+        name, what: short name, and the bug in words.
+        subject: (family, part) whose export is edited.
+        blame: fragments of which one must occur in the blamed layer or its type.
+        edit: changes the onnx.ModelProto in place.
+    """
+
+    name: str
+    what: str
+    subject: Subject
+    blame: tuple[str, ...]
+    edit: Edit
+
+    def plant(self, model: Any) -> None:
+        """Plant the bug; a file that it does not fit is an error of the suite."""
+        before = model.SerializeToString()
+        self.edit(model)
+        if model.SerializeToString() == before:
+            raise ValueError(f"{self.name}: nothing to change in the export of {' '.join(self.subject)}")
+
+
+def _nodes(model: Any, kind: str) -> Iterator[Any]:
+    return (node for node in model.graph.node if node.op_type == kind)
+
+
+def _attribute(kind: str, name: str, value: Any) -> Edit:
+    """Give all nodes of a kind another value of an attribute."""
+
+    def edit(model: Any) -> None:
+        from onnx import helper
+
+        for node in _nodes(model, kind):
+            others = [one for one in node.attribute if one.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*others, helper.make_attribute(name, value)])
+
+    return edit
+
+
+def _constants(fits: Callable[[str, Array], bool], change: Callable[[Array], Array]) -> Edit:
+    """Change the constants that fit."""
+
+    def edit(model: Any) -> None:
+        from onnx import numpy_helper
+
+        for one in model.graph.initializer:
+            value = numpy_helper.to_array(one)
+            if fits(one.name, value):
+                one.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(value), value.dtype), one.name))
+
+    return edit
+
+
+def _named(end: str) -> Callable[[str, Array], bool]:
+    return lambda name, value: name.endswith(end)
+
+
+def _is_eps(name: str, value: Array) -> bool:
+    return value.dtype == np.float32 and value.ndim == 0 and bool(np.isclose(value, EPS))
+
+
+def _is_weight(name: str, value: Array) -> bool:
+    return value.dtype == np.float32 and value.ndim > 1
+
+
+def _swap(first: str, second: str) -> Edit:
+    """Swap two constants, by the ends of their names."""
+
+    def edit(model: Any) -> None:
+        found = [next(one for one in model.graph.initializer if one.name.endswith(end)) for end in (first, second)]
+        found[0].name, found[1].name = found[1].name, found[0].name
+
+    return edit
+
+
+def _replace(kind: str, new: str, keep: slice = slice(None), count: int | None = None) -> Edit:
+    """Make nodes of a kind (the first `count`) another kind without attributes; `keep` says which inputs stay."""
+
+    def edit(model: Any) -> None:
+        for node in list(_nodes(model, kind))[:count]:
+            inputs = list(node.input)[keep]
+            node.op_type = new
+            del node.input[:], node.attribute[:]
+            node.input.extend(inputs)
+
+    return edit
+
+
+def _at_input(*steps: tuple[str, Any]) -> Edit:
+    """Put operators with one constant each between the input and the first layer."""
+
+    def edit(model: Any) -> None:
+        from onnx import helper, numpy_helper
+
+        source = value = model.graph.input[0].name
+        nodes = []
+        for number, (kind, constant) in enumerate(steps):
+            name = f"planted_{number}"
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), f"{name}.constant"))
+            axis: dict[str, Any] = {"axis": 1} if kind == "Gather" else {}
+            nodes.append(helper.make_node(kind, [value, f"{name}.constant"], [name], name, **axis))
+            value = name
+        for node in model.graph.node:
+            node.input[:] = [value if one == source and node.op_type != "Shape" else one for one in node.input]
+        for node in reversed(nodes):
+            model.graph.node.insert(0, node)
+
+    return edit
+
+
+def _both(first: Edit, second: Edit) -> Edit:
+    """Change what is written in two ways: small norms are one node, large ones are written out."""
+
+    def edit(model: Any) -> None:
+        first(model)
+        second(model)
+
+    return edit
+
+
+def _maximum_is_mean(model: Any) -> None:
+    for node in _nodes(model, "ReduceMax"):
+        node.op_type = "ReduceMean"
+
+
+def _biased(model: Any) -> None:
+    """Divide the sums of squares by N: their divisors N - 1 become N."""
+    divisors = {node.input[1] for node in _nodes(model, "Div") if node.output[0].startswith("var")}
+    _constants(lambda name, value: name in divisors, lambda value: value + 1)(model)
+
+
+def _concat_swapped(model: Any) -> None:
+    for node in _nodes(model, "Concat"):
+        if node.output[0].startswith("cat"):
+            node.input[:] = list(node.input)[::-1]
+
+
+ONNX_MUTATIONS: tuple[OnnxMutation, ...] = (
+    OnnxMutation("onnx-pad-zero", "zero for reflection padding", CYCLEGAN, ("ReflectionPad2d",),
+                 _attribute("Pad", "mode", "constant")),
+    OnnxMutation("onnx-pad-edge", "replication for reflection padding", UGATIT, ("ReflectionPad2d",),
+                 _attribute("Pad", "mode", "edge")),
+    OnnxMutation("onnx-instance-norm-eps", "instance norm eps 1e-4", CYCLEGAN, ("InstanceNorm2d",),
+                 _both(_attribute("InstanceNormalization", "epsilon", 10 * EPS),
+                       _constants(_is_eps, lambda value: value * 10))),
+    OnnxMutation("onnx-adalin-eps", "AdaLIN and LIN eps 1e-4", UGATIT, ("AdaLIN", "LIN"),
+                 _constants(lambda name, value: _is_eps(name, value) and "rewrite" not in name,
+                            lambda value: value * 10)),
+    OnnxMutation("onnx-biased-variance", "AdaLIN and LIN divide by N instead of N - 1", UGATIT, ("AdaLIN", "LIN"),
+                 _biased),
+    OnnxMutation("onnx-leaky-slope", "LeakyReLU slope 0.01", PATCH, ("LeakyReLU",),
+                 _attribute("LeakyRelu", "alpha", 0.01)),
+    OnnxMutation("onnx-relu-for-leaky", "ReLU for LeakyReLU", WHITEBOX, ("LeakyReLU",),
+                 _replace("LeakyRelu", "Relu")),
+    OnnxMutation("onnx-resize-linear", "bilinear for nearest up-sampling", UGATIT, ("Upsample",),
+                 _attribute("Resize", "mode", "linear")),
+    OnnxMutation("onnx-resize-shifted", "nearest up-sampling that rounds up", UGATIT, ("Upsample",),
+                 _attribute("Resize", "nearest_mode", "ceil")),
+    OnnxMutation("onnx-bias-dropped", "a bias of zero", UGATIT, ("conv1x1",),
+                 _constants(_named("conv1x1.bias"), np.zeros_like)),
+    OnnxMutation("onnx-half-precision", "weights rounded to float16", CYCLEGAN, ("Conv2d",),
+                 _constants(_is_weight, lambda value: value.astype(np.float16))),
+    OnnxMutation("onnx-transposed-square", "a square linear weight transposed", UGATIT, ("FC.2",),
+                 _constants(_named("FC.2.weight"), np.transpose)),
+    OnnxMutation("onnx-mean-for-max", "CAM: average pooling in the maximum branch", UGATIT, ("gmp_fc",),
+                 _maximum_is_mean),
+    OnnxMutation("onnx-concat-order", "CAM: the two halves concatenated the other way round", UGATIT, ("conv1x1",),
+                 _concat_swapped),
+    OnnxMutation("onnx-swapped-weights", "two weights of equal shape swapped", UGATIT, ("UpBlock1_1.conv1",),
+                 _swap("UpBlock1_1.conv1.weight", "UpBlock1_1.conv2.weight")),
+    OnnxMutation("onnx-gamma-beta", "gamma and beta heads swapped", UGATIT, ("gamma", "beta"),
+                 _swap("network.gamma.weight", "network.beta.weight")),
+    OnnxMutation("onnx-tanh-dropped", "no tanh at the end", CYCLEGAN, ("Tanh",), _replace("Tanh", "Identity")),
+    OnnxMutation("onnx-deconv-shifted", "transposed convolutions shifted by one pixel", CYCLEGAN, ("ConvTranspose2d",),
+                 _attribute("ConvTranspose", "pads", [0, 0, 2, 2])),
+    OnnxMutation("onnx-skip-dropped", "a residual block without its skip", WHITEBOX, ("ResBlock_0",),
+                 _replace("Add", "Identity", slice(1, 2), 1)),
+    OnnxMutation("onnx-input-range", "pictures in [0, 1] instead of [-1, 1]", CYCLEGAN, ("model.0",),
+                 _at_input(("Add", np.float32(1)), ("Div", np.float32(2)))),
+    OnnxMutation("onnx-bgr", "colours in the order BGR", CYCLEGAN, ("model.0",),
+                 _at_input(("Gather", np.array([2, 1, 0])))),
+    OnnxMutation("onnx-attention-axis", "softmax over the wrong axis", ATTENTION, ("Softmax",),
+                 _attribute("Softmax", "axis", 1)),
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""The report as one HTML file that needs no network: bars per layer, sorting, filters, pictures."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.files import atomic_path
+from parity_tests.harness.backends import Array
+
+__all__ = ["difference_pictures", "write_html"]
+
+TEMPLATE = "page.html.j2"
+
+
+def write_html(path: Path, data: Mapping[str, Any], pictures: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    """Write a report page.
+
+    Args:
+        path: target.
+        data: from `report.report_data`.
+        pictures: network name -> caption -> data URI, from `difference_pictures`.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    rows = json.dumps([network["rows"] for network in data["networks"]]).replace("<", "\\u003c")
+    page = environment.get_template(TEMPLATE).render(data=data, pictures=pictures or {}, rows_json=_safe(rows))
+    with atomic_path(path) as temporary:
+        temporary.write_text(page)
+
+
+def _safe(text: str) -> Any:
+    """Mark JSON whose every "<" is escaped as safe inside a script element."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def difference_pictures(inputs: Array, reference: Array, port: Array) -> dict[str, str]:
+    """Return caption -> data URI of the first input, both outputs and their difference.
+
+    Args:
+        inputs, reference, port: [N, 3, H, W] RGB in [-1, 1].
+    """
+    difference = np.abs(np.asarray(port, np.float64) - np.asarray(reference, np.float64))[0].max(0)  # [H, W]
+    largest = float(difference.max(initial=0.0))
+    scaled = difference / largest if largest else difference
+    return {
+        "input": _data_uri(_pixels(inputs[0])),
+        "PyTorch": _data_uri(_pixels(reference[0])),
+        "MindSpore": _data_uri(_pixels(port[0])),
+        f"difference (white = {largest:.1e})": _data_uri(np.round(scaled * 255).astype(np.uint8)),
+    }
+
+
+def _pixels(image: Array) -> Array:
+    """[3, H, W] in [-1, 1] RGB -> [H, W, 3] 8-bit BGR."""
+    return np.clip((np.asarray(image)[::-1].transpose(1, 2, 0) + 1) * 127.5, 0, 255).round().astype(np.uint8)
+
+
+def _data_uri(pixels: Array) -> str:
+    import cv2
+
+    _, png = cv2.imencode(".png", pixels)
+    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode()

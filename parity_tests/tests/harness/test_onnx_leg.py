@@ -1,0 +1,206 @@
+"""ONNX Runtime as the third leg: layers found in files, planted bugs caught and blamed, files from elsewhere judged."""
+
+import json
+from collections import Counter
+
+import onnx
+import pytest
+
+from parity_tests.harness.inputs import image
+from parity_tests.harness.judge import judge
+from parity_tests.harness.mutants.onnx import ONNX_MUTATIONS
+from parity_tests.harness.mutants.onnx_run import judge_export, onnx_false_alarms, run_onnx_mutants
+from parity_tests.harness.onnx.layers import layer_values, noted_layers
+from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
+from parity_tests.harness.onnx.write import write_onnx
+from parity_tests.tests.conftest import save_torch, seeded_state
+from toonport.cli import main
+
+CAUSES = {
+    "onnx-pad-zero": "padding mode",
+    "onnx-instance-norm-eps": "epsilon",
+    "onnx-adalin-eps": "epsilon",
+    "onnx-biased-variance": "biased variance",
+    "onnx-leaky-slope": "slope",
+    "onnx-resize-linear": "interpolation",
+    "onnx-bias-dropped": "bias",
+    "onnx-transposed-square": "transposed",
+    "onnx-tanh-dropped": "left out",
+    "onnx-bgr": "order of colours",
+    "onnx-input-range": "range",
+}
+
+
+@pytest.mark.parametrize("mutation", ONNX_MUTATIONS, ids=lambda one: one.name)
+def test_planted_bug_is_caught_and_blamed(mutation):
+    (outcome,) = run_onnx_mutants(write_onnx, [mutation.name])
+    assert outcome.caught_by == ("onnx",), mutation.what
+    assert outcome.right, f"blamed {outcome.blamed}"
+    assert CAUSES.get(mutation.name, "") in outcome.cause
+
+
+def test_causes_are_named_for_bugs_of_the_suite():
+    assert CAUSES.keys() <= {one.name for one in ONNX_MUTATIONS}
+    assert len({one.name for one in ONNX_MUTATIONS}) == len(ONNX_MUTATIONS) >= 8
+
+
+def test_no_alarm_on_correct_exports_over_twenty_seeds():
+    alarms = list(onnx_false_alarms(write_onnx, 20, subjects=[("cyclegan", "D_A")]))
+    assert len(alarms) == 20
+    assert [name for name, count in alarms if count] == []
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "layers", "types"),
+    [
+        ("photo2cartoon", "genA2B", 1120, {"SoftAdaLIN": 8, "LIN": 2, "HourGlass": 4, "Upsample": 2, "Tanh": 1}),
+        ("ugatit", "genA2B", 72, {"AdaLIN": 4, "LIN": 2, "InstanceNorm2d": 7, "Upsample": 2, "Tanh": 1}),
+    ],
+)
+def test_layers_are_found_in_an_export(family, part, layers, types):
+    verdicts, _ = judge_export(write_onnx, (family, part))
+    found = {one.measurement.layer: one.measurement.layer_type for one in verdicts}
+    assert len(found) - 1 >= layers
+    counts = Counter(found.values())
+    assert {kind: counts[kind] for kind in types} == types
+    assert all(one.equal for one in verdicts)
+
+
+def test_layers_come_in_the_order_of_computation_and_the_outputs_last():
+    verdicts, _ = judge_export(write_onnx, ("ugatit", "genA2B"))
+    orders = [one.measurement.order for one in verdicts]
+    assert orders == sorted(orders)
+    assert [one.measurement.tensor for one in verdicts[-3:]] == ["output", "cam_logit", "heatmap"]
+    assert [one.measurement.layer for one in verdicts[-3:]] == ["", "", ""]
+    pixels = {one.measurement.hints["pixels"] for one in verdicts}
+    assert pixels == {16 * 16}
+    again = [judge(one.measurement) for one in verdicts]
+    assert [one.budget for one in again] == [one.budget for one in verdicts]
+
+
+class Odd:
+    """A network that calls one layer twice, has one that returns two tensors, one without an operation and one that
+    the exporter fuses with the next."""
+
+    @staticmethod
+    def build():
+        import torch
+        from torch import nn
+
+        class Pair(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+            def forward(self, x):
+                y = self.norm(self.conv(x))
+                return y, y.mean((2, 3), keepdim=True)
+
+        class Network(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.pair, self.act, self.drop = Pair(), nn.LeakyReLU(0.2), nn.Dropout()
+
+            def forward(self, x):
+                y, mean = self.pair(x)
+                return self.act(self.drop(self.act(y) - mean))
+
+        torch.manual_seed(0)
+        return Network().eval()
+
+
+@pytest.fixture(scope="module")
+def plain_file(tmp_path_factory):
+    """A file straight from PyTorch's exporter, below another module, with the exporter's own notes."""
+    import torch
+    from torch import nn
+
+    network, path = Odd.build(), tmp_path_factory.mktemp("plain") / "plain.onnx"
+    inputs = image("plain", 2, 8, 8)
+    program = torch.onnx.export(
+        nn.Sequential(network).eval(), (torch.from_numpy(inputs),), dynamo=True, opset_version=20, verbose=False
+    )
+    program.save(str(path))
+    return network, path, inputs
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_layer_called_twice_is_compared_call_by_call_and_a_fused_one_is_absent(plain_file):
+    network, path, inputs = plain_file
+    rows = list(measure_onnx(network, open_onnx(path), inputs))
+    assert [(row.layer, row.tensor) for row in rows] == [
+        ("pair.norm", "output"),
+        ("act", "output"),
+        ("act", "output, call 2"),
+        ("", rows[-1].tensor),
+    ]
+    assert all(judge(row).equal for row in rows)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_without_notes_only_the_outputs_are_judged(plain_file, tmp_path):
+    network, path, inputs = plain_file
+    model = onnx.load(path)
+    assert noted_layers(model)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    assert layer_values(model, {"act"}) == {}
+    onnx.save(model, tmp_path / "bare.onnx")
+    (row,) = measure_onnx(network, open_onnx(tmp_path / "bare.onnx"), inputs)
+    assert row.layer == ""
+    assert judge(row).equal
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Weights, the file that `toonport export` makes of them, and the folder of both."""
+    folder = tmp_path_factory.mktemp("leg")
+    save_torch(folder / "d.pt", seeded_state("cyclegan", "D_A"))
+    argv = ["export", "cyclegan", "--weights", str(folder / "d.pt"), "--part", "D_A", "--size", "32"]
+    assert main([*argv, "--out", str(folder / "d.onnx")]) == 0
+    return folder
+
+
+def compare(folder, file, *more):
+    argv = ["compare", "cyclegan", "--part", "D_A", "--weights", str(folder / "d.pt"), "--mode", "onnx", "--brief"]
+    return main([*argv, "--onnx", str(file), *more])
+
+
+def test_a_good_file_is_equal_layer_by_layer(exported, capsys):
+    assert compare(exported, exported / "d.onnx", "--json", str(exported / "good.json")) == 0
+    assert "cyclegan D_A: equal" in capsys.readouterr().out
+    (network,) = json.loads((exported / "good.json").read_text())["networks"]
+    assert network["modes"] == {"onnx": {"tensors": 14, "out_of_budget": 0}}
+    assert main(["compare", str(exported / "good.json"), "--brief"]) == 0
+
+
+def test_a_damaged_file_is_different_and_the_layer_named(exported, capsys):
+    model = onnx.load(exported / "d.onnx")
+    for node in [one for one in model.graph.node if one.op_type == "LeakyRelu"][1:]:
+        node.attribute[0].f = 0.01
+    onnx.save(model, exported / "damaged.onnx")
+    assert compare(exported, exported / "damaged.onnx") == 1
+    said = capsys.readouterr().out
+    assert "first out of budget: model.4 (LeakyReLU), output, onnx" in said
+    assert "likely cause: activation: slope" in said
+
+
+def test_other_files_are_refused_in_one_line(exported, tmp_path, capsys):
+    (tmp_path / "text.onnx").write_text("no network")
+    for file, words in ((tmp_path / "text.onnx", "not an ONNX file"), (tmp_path / "none.onnx", "not an ONNX file")):
+        assert compare(exported, file) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert len(said.strip().splitlines()) == 1
+    assert main(["compare", "cyclegan", "--onnx", str(exported / "d.onnx")]) == 2
+    assert "--onnx needs --weights" in capsys.readouterr().err
+
+
+def test_a_network_that_cannot_be_asked_is_named_as_not_run(exported, monkeypatch, capsys):
+    argv = ["compare", "cyclegan", "--part", "D_A", "--weights", str(exported / "d.pt"), "--size", "32"]
+    monkeypatch.setattr("toonport.comparing.NETWORK_MODES", ("weights",))
+    assert main([*argv, "--brief"]) == 0
+    assert "onnx               15 tensors, equal" in capsys.readouterr().out
+    assert main([*argv, "--dtype", "bf16", "--brief"]) == 0
+    assert "ONNX Runtime: compared in fp32 only, not in bf16" in capsys.readouterr().out
+    assert main([*argv, "--dtype", "bf16", "--mode", "onnx"]) == 2

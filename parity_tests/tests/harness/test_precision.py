@@ -1,0 +1,123 @@
+"""Other precisions than float32, and captures that are kept and replayed."""
+
+import numpy as np
+import pytest
+
+from convert.errors import InputError
+from parity_tests.harness.capture import measure_isolated
+from parity_tests.harness.compare import Measurement, ulp_neighbour
+from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.mutants.run import compare_subject
+from parity_tests.harness.pair import pair_networks
+from parity_tests.harness.recorded import code_version, recorded
+from parity_tests.harness.report.data import line, summary_lines, verdict_word
+from parity_tests.harness.report.tree import tree_lines
+from parity_tests.harness.run import compare
+from parity_tests.tests.conftest import OWN_INPUTS, own_pair
+from parity_tests.tolerances import ULPS
+
+
+def test_a_right_port_is_equal_in_float16_and_a_bug_is_still_named():
+    assert compare(*own_pair(), OWN_INPUTS, dtype="float16").equal
+    wrong = compare(*own_pair("slope"), OWN_INPUTS, dtype="float16")
+    assert wrong.blamed[0].measurement.layer == "act"
+
+
+@pytest.mark.parametrize("subject", [("photo2cartoon", "disLA"), ("ugatit", "genA2B")])
+def test_right_ports_raise_no_alarm_in_float16(subject):
+    verdicts, _ = compare_subject(subject, modes=("isolated", "accumulated"), dtype="float16")
+    assert [one.measurement.layer for one in verdicts if not one.equal] == []
+    assert all(not one.measurement.not_run for one in verdicts)
+
+
+def test_what_has_no_float64_kernel_is_not_run_and_never_called_equal():
+    result = compare(*own_pair(), OWN_INPUTS, dtype="float64")
+    words = {one.measurement.layer: verdict_word(one) for one in result.verdicts if one.measurement.mode == "isolated"}
+    assert words == {"conv": "not run", "act": "equal", "head": "equal", "": "not run"}
+    assert any("no float64 kernel" in text for text in summary_lines(result))
+    assert any(one.text.split()[-2:] == ["not", "run"] for one in tree_lines(result))
+    refused = next(one for one in result.verdicts if one.measurement.not_run)
+    assert line(refused).endswith("not run")
+
+
+def test_float64_sees_a_bug_that_float32_cannot():
+    head = Measurement("isolated", "probe", "act", "LeakyReLU", "output", 0, scale=1.0, noise=5e-8, error=1.5e-7)
+    assert judge(head).equal
+    assert not judge(Measurement(**{**vars(head), "dtype": "float64", "noise": 0.0})).equal
+
+
+def test_a_precision_in_which_nothing_runs_is_refused():
+    with pytest.raises(InputError, match="nothing could be run in bfloat16"):
+        compare(*own_pair(), OWN_INPUTS, modes=("accumulated",), dtype="bfloat16")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_neighbours_in_other_precisions_differ_by_about_one_unit(dtype):
+    values = np.linspace(0.5, 1.0, 1001).astype(np.float32)
+    moved = ulp_neighbour(values, 1, dtype)
+    steps = np.abs(moved.astype(np.float64) / values - 1) / ULPS[dtype]
+    assert 0.5 < steps.max() <= 2
+    assert ulp_neighbour(values, 0, dtype) is values
+
+
+def _captured(folder, bug=None, training=False, replay_port=False):
+    pair = recorded(pair_networks(*own_pair(bug)), folder, replay_port)
+    pair.set_training(training)
+    verdicts = judge_all(measure_isolated(pair, [OWN_INPUTS], "probe"))
+    return [one.measurement.error for one in verdicts], pair
+
+
+def test_reference_captures_are_replayed_and_the_port_runs_anew(tmp_path):
+    errors, first = _captured(tmp_path)
+    assert first.truth.runs > 0 < first.reference.runs
+    again, second = _captured(tmp_path)
+    assert again == errors
+    assert (second.truth.runs, second.reference.runs) == (0, 0)
+    assert second.port.runs == first.port.runs
+    replayed, third = _captured(tmp_path, replay_port=True)
+    assert replayed == errors
+    assert third.port.runs == 0
+
+
+def test_another_network_mode_or_program_is_never_answered_from_captures(tmp_path):
+    _captured(tmp_path)
+    wrong, changed = _captured(tmp_path, bug="weight", replay_port=True)
+    assert changed.port.runs > 0  # its weights differ
+    assert max(wrong) > 1e-6
+    _, training = _captured(tmp_path, training=True, replay_port=True)
+    assert training.truth.runs > 0 < training.port.runs
+
+
+def test_captures_know_the_source_of_a_users_network(tmp_path):
+    pair = pair_networks(*own_pair())
+    assert code_version(pair.port) == code_version(pair_networks(*own_pair()).port)
+    assert code_version(pair.port) != code_version(_foreign(tmp_path).port)
+
+
+def _foreign(folder):
+    import importlib.util
+    import sys
+
+    import mindspore
+    import torch
+
+    path = folder / "foreign.py"
+    path.write_text("from mindspore import nn\n\n\nclass Net(nn.Dense):\n    pass\n")
+    spec = importlib.util.spec_from_file_location("foreign", path)
+    sys.modules["foreign"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reference, port = torch.nn.Linear(3, 2), module.Net(3, 2)
+    for name, parameter in port.parameters_and_names():
+        parameter.set_data(mindspore.Tensor(reference.state_dict()[name].numpy()))
+    return pair_networks(reference, port)
+
+
+def test_the_tree_shows_every_layer_with_its_numbers_and_marks_what_to_look_at_first():
+    rows = list(tree_lines(compare(*own_pair("slope"), OWN_INPUTS)))
+    marked = [one for one in rows if "look here first" in one.text]
+    assert [one.text.split()[1] for one in marked] == ["act"]
+    assert marked[0].bad
+    conv = next(one for one in rows if one.text.split()[1:3] == ["conv", "Conv2d"])
+    assert not conv.bad
+    assert len([float(word) for word in conv.text.split()[3:9]]) == 6
+    assert {one.text.split()[1] for one in rows[2:]} == {"conv", "act", "head"}

@@ -1,0 +1,141 @@
+"""Training steps: the reference against recorded numbers, the port against the reference."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convert.plan import build_plan
+from convert.registry import family_named
+from parity_tests.harness.compare import Measurement
+from parity_tests.harness.inputs import formula_state, image
+from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.pair import build_torch
+from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training_noise import TrainingNoise
+from parity_tests.tolerances import FLOAT64_TRAINING_RELATIVE, LOSS_SCALE_FLOOR
+
+RECORDED = {"photo2cartoon": "train_p2c_ngf8_96_b1", "ugatit": "train_ugatit_ngf8_96_b1"}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("family_name", RECORDED)
+def test_reference_steps_equal_the_original_in_float64(family_name, shared):
+    import torch
+
+    from torch_ref.steps.ugatit import StepSettings, UgatitStep
+
+    case = json.loads((shared / "golden" / "ugatit" / f"{RECORDED[family_name]}.json").read_text())
+    family, tag, config = family_named(family_name), case["tag"], case["effective_cfg"]
+    networks = {}
+    for part in family.parts:
+        changes = {"ngf": config["ch"], "ndf": config["ch"], "img_size": case["img_size"]}
+        kwargs = {**part.kwargs, **{key: changes[key] for key in changes if key in part.kwargs}}
+        layout = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
+        networks[part.name] = build_torch(part, kwargs, formula_state(f"{tag}/{part.name}", layout)).double()
+    face = None
+    if family_name == "photo2cartoon":
+        part = family_named("mobilefacenet").parts[0]
+        layout = {row.torch: row.spec.shape for row in build_plan(part, part.kwargs).rows}
+        face = build_torch(part, part.kwargs, formula_state(f"{tag}/mbf", layout)).double()
+    step = UgatitStep(networks, StepSettings(cycle=config["cycle_weight"], total_steps=config["iteration"]), face)
+    for record in case["f64"]["steps"]:
+        batch = [image(f"{tag}/real_{side}/{record['step']}", 1, 96, 96) for side in "AB"]
+        losses = step(*(torch.from_numpy(one).double() for one in batch))
+        assert set(losses) == set(record["loss"])
+        relative = FLOAT64_TRAINING_RELATIVE[record["step"] - 1]
+        for name, value in record["loss"].items():
+            scale = max(abs(value), LOSS_SCALE_FLOOR)
+            assert abs(losses[name] - value) <= relative * scale, (record["step"], name)
+        assert step.optimizers["G"].param_groups[0]["lr"] == pytest.approx(record["lr_G"])
+        for part, numbers in record["nets"].items():
+            total = np.sqrt(sum(float((value.double() ** 2).sum()) for value in networks[part].state_dict().values()))
+            assert abs(total - numbers["l2"]) <= relative * numbers["l2"], (record["step"], part)
+
+
+def test_port_steps_equal_the_reference_over_three_steps():
+    verdicts = judge_all(measure_training(small_setup(family_named("ugatit"), steps=3)))
+    assert len(verdicts) > 1000
+    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
+    assert sum(one.blind for one in verdicts) <= len(verdicts) // 100
+
+
+@pytest.mark.parametrize(
+    ("family", "seed"), [("photo2cartoon", 14), *((name, seed) for name in ("cyclegan", "dtn") for seed in (3, 7, 12))]
+)
+def test_no_alarm_where_a_kink_or_a_vanishing_gradient_lies_within_rounding(family, seed):
+    verdicts = judge_all(measure_training(small_setup(family_named(family), steps=1, seed=seed)))
+    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
+
+
+def test_elements_whose_direction_rounding_decides_stay_left_out():
+    change, mean = ("G", "update", "conv", "change of bias"), ("G", "moments", "conv", "mean of bias")
+    head = Measurement("training", "step 1", "conv", "generator update", change[3], 0)
+    step = np.array([1.0, 1.0, -1.0, 0.0])
+    first = {change: step, mean: np.array([1.0, 1e-8, -1.0, 0.0])}
+    runs = [{change: step, mean: first[mean] + error} for error in (np.zeros(4), np.array([1e-7, 1e-8, 0.1, 0.0]))]
+    noise = TrainingNoise(((0, 1), (1, 4)))
+    noise.next_step(first, runs)
+    found = noise.measure(head, change, np.array([1.0, -1.0, -1.0, 0.0]))
+    assert (found.error, found.hints) == (0.0, {"undecided": 0.25})
+    later = {change: step, mean: np.ones(4)}  # the second element's step was chance, the others' must still be right
+    noise.next_step(later, [later, later])
+    assert noise.measure(head, change, np.array([1.0, -1.0, -1.0, 0.0])).error == 0.0
+    assert noise.measure(head, change, np.array([-1.0, 1.0, -1.0, 0.0])).error == 1.0
+
+
+def test_noise_is_counted_per_unit_unless_it_is_all_there_is():
+    key = ("G", "moments", "conv", "mean of bias")
+    head = Measurement("training", "step 1", "conv", "generator moments", key[3], 0)
+    wanted = {key: np.ones(4), (*key[:3], "mean of weight"): np.full(4, 8.0)}
+    for error, noise, scale, hints in ((0.1, 0.025, 1.0, {}), (2.0, 2.0, 8.0, {"undecided": 1.0})):
+        runs = [wanted, {key: np.ones(4) + error}]
+        training_noise = TrainingNoise(((0, 1), (1, -4)))
+        training_noise.next_step(wanted, runs)
+        found = training_noise.measure(head, key, np.ones(4))
+        assert (found.noise, found.scale, found.hints) == (pytest.approx(noise), scale, hints)
+
+
+def test_a_tensor_that_rounding_decides_is_called_blind():
+    found = Measurement("training", "step 1", "conv", "generator update", "change of bias", 0, count=4, scale=1.0)
+    assert not judge(found).blind
+    assert judge(replace(found, hints={"undecided": 0.75})).blind
+    assert not judge(replace(found, error=1.0, hints={"undecided": 0.75})).equal
+
+
+def test_both_learning_rate_schedules_end_at_zero_and_never_below():
+    import ms_models.steps.ugatit
+    import torch_ref.steps.ugatit
+
+    for module in (torch_ref.steps.ugatit, ms_models.steps.ugatit):
+        settings = module.StepSettings(total_steps=10, lr=1.0)
+        rates = [module.learning_rate(settings, step) for step in range(1, 13)]
+        assert rates[:5] == [1.0] * 5
+        assert rates[5:10] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+        assert rates[10:] == [0.0, 0.0]
+        assert module.learning_rate(module.StepSettings(total_steps=10, lr=1.0, decay=False), 9) == 1.0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_adam_equals_torch_also_for_tiny_gradients_and_gamma_names(compiled):
+    import mindspore
+    import torch
+
+    from ms_models.optim import Adam
+
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(50).astype(np.float32)
+    theirs = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    ours = mindspore.Parameter(mindspore.Tensor(start), name="gamma")
+    reference = torch.optim.Adam([theirs], 1e-3, (0.5, 0.999), weight_decay=1e-4)
+    optimizer = Adam([ours], 1e-3)
+    optimizer.compiled = compiled
+    for scale in (1.0, 1e-6, 1e-8, 1e-8, 1.0):
+        gradient = (rng.standard_normal(50) * scale).astype(np.float32)
+        theirs.grad = torch.from_numpy(gradient)
+        reference.step()
+        optimizer([mindspore.Tensor(gradient)])
+    state = reference.state[theirs]
+    assert np.abs(ours.asnumpy() - theirs.detach().numpy()).max() < 1e-6
+    assert np.abs(optimizer.exp_avg_sq[0].asnumpy() / state["exp_avg_sq"].numpy() - 1).max() < 1e-6

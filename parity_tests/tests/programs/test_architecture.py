@@ -1,0 +1,91 @@
+"""The rules of the house: imports point one way, both sides mirror each other, the wheel holds what it should."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from parity_tests.tests.conftest import ROOT
+
+TWINS = sorted(path.stem for path in (ROOT / "torch_ref").glob("*.py") if path.stem != "__init__")
+# What only one framework lacks, or needs, is listed here by name.
+ONLY_MINDSPORE = {
+    "InstanceNorm2d",
+    "ParametrizedConv2d",
+    "SpectralNorm",
+    "SpectralNormConv2d",
+    "SpectralNormLinear",
+    "Tanh",
+    "Upsample",
+}
+
+
+def _classes(path: Path) -> dict[str, set[str]]:
+    """Class name -> names of the attributes that its constructor sets."""
+    found = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = {
+                target.attr
+                for part in ast.walk(node)
+                if isinstance(part, ast.Assign)
+                for target in part.targets
+                if isinstance(target, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id == "self"
+            }
+    return found
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_both_sides_have_the_same_classes_with_the_same_attributes(name):
+    reference = _classes(ROOT / "torch_ref" / f"{name}.py")
+    port = _classes(ROOT / "ms_models" / f"{name}.py")
+    assert {key: value for key, value in port.items() if key not in ONLY_MINDSPORE - reference.keys()} == reference
+
+
+def test_import_contracts_hold():
+    command = [str(Path(sys.executable).with_name("lint-imports"))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:]
+
+
+def test_help_imports_no_framework():
+    code = (
+        "import sys; from toonport.cli import build_parser; build_parser().format_help(); "
+        "print([m for m in ('torch', 'mindspore', 'onnx', 'cv2') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_tool_is_named_like_a_top_level_folder():
+    folders = {"convert", "ms_models", "torch_ref", "parity_tests", "weights", "tools"}
+    assert not folders & {path.stem for path in (ROOT / "tools" / "toonport").glob("*.py")}
+
+
+def test_wheel_installs_the_five_packages_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name and ".data/" not in name}
+    assert tops == {"convert", "ms_models", "torch_ref", "parity_tests", "toonport"}
+    assert any(name.endswith("parity_tests/harness/report/page.html.j2") for name in names)
+    assert any(name.endswith("toonport/commands/summary.html.j2") for name in names)
+    assert "toonport/photo/portrait.py" in names
+    assert any(name.endswith("share/toonport/manifest.toml") for name in names)
+
+
+def test_files_and_functions_keep_to_their_size():
+    for path in ROOT.glob("*/**/*.py"):
+        if ".venv" in path.parts or "build" in path.parts:
+            continue
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno + 1 <= 60, f"{path}: {node.name}"

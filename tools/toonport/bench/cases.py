@@ -1,0 +1,200 @@
+"""The benchmarks: generator against generator, the whole way against the generator, two processes against one.
+
+Each runs in a process that has done nothing else: what ran before, an export say, leaves memory in a state that helps
+one contender more than the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from convert.conversion import load_networks, torch_arrays
+from convert.files import write_checkpoint
+from convert.plan import build_plan
+from convert.registry import family_named
+from parity_tests.harness.onnx.session import open_session
+from toonport.bench.timing import Ratio, peak_mebibytes, ratio, take_turns
+from toonport.bench.worker import SIDE, draw_noise
+
+__all__ = ["CASES", "Bench", "alone", "folder_ratio", "prepare", "run_cases", "runtime_ratio", "whole_ratio"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FAMILY, PART = "photo2cartoon", "genA2B"
+RUNTIME_GOAL, WHOLE_GOAL, FOLDER_GOAL = 1.6, 1.15, 1.8
+PHOTO_SIDE = 1000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the benchmarks work with.
+
+    Attributes:
+        folder: for files of this run.
+        weights: checkpoint of a photo2cartoon generator.
+        exported: the same as ONNX.
+        rounds: runs of each contender.
+        photos: photos in the folder benchmark.
+        threads: threads of both runtimes.
+    """
+
+    folder: Path
+    weights: Path
+    exported: Path
+    rounds: int
+    photos: int
+    threads: int
+
+
+def prepare(folder: Path, weights: str | None, rounds: int, photos: int, threads: int) -> Bench:
+    """Export the generator once; without weights, seeded ones of the released size: speed does not depend on them."""
+    from toonport.export.exporter import ExportOptions, export_network
+
+    source = Path(weights) if weights else _seeded(folder / "seeded.pt")
+    exported = folder / "generator.onnx"
+    export_network(ExportOptions(FAMILY, str(source), part=PART), exported)
+    return Bench(folder, source, exported, rounds, photos, threads)
+
+
+def _seeded(path: Path) -> Path:
+    from parity_tests.harness.inputs import formula_state
+
+    part = next(one for one in family_named(FAMILY).parts if one.name == PART)
+    rows = build_plan(part, part.kwargs).rows
+    state = formula_state(f"bench/{PART}", {row.torch: row.spec.shape for row in rows})
+    write_checkpoint(path, state.items(), {row.torch: row.spec for row in rows})
+    return path
+
+
+def runtime_ratio(bench: Bench) -> Ratio:
+    """Eager PyTorch / ONNX Runtime: one picture through the generator."""
+    import torch
+
+    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.run import part_inputs
+
+    torch.set_num_threads(bench.threads)
+    network = load_networks(bench.weights, FAMILY, PART)[0]
+    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    inputs = part_inputs(network.part, network.kwargs, 0)
+    session = open_session(bench.exported, bench.threads)
+    tensor = torch.from_numpy(inputs)
+
+    def eager() -> None:
+        with torch.no_grad():
+            module(tensor)
+
+    times = take_turns({"torch": eager, "onnx": lambda: session.run(None, {"input": inputs})}, bench.rounds)
+    one, other = times["torch"], times["onnx"]
+    details = f"PyTorch {one.median * 1e3:.0f} ms, ONNX Runtime {other.median * 1e3:.0f} ms; {_peak()}"
+    goal = f">= {RUNTIME_GOAL}"
+    return ratio("eager PyTorch / ONNX Runtime, generator", one, other, goal, lambda v: v >= RUNTIME_GOAL, details)
+
+
+def whole_ratio(bench: Bench) -> Ratio:
+    """Photo file to cartoon file / generator alone, both by ONNX Runtime."""
+    from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+    from toonport.photo.batch import Task
+    from toonport.photo.compose import to_input
+
+    (photo,) = _photos(bench.folder / "one", 1)
+    cartoonizer = Cartoonizer(CartoonSettings(str(bench.exported), threads=bench.threads))
+    targets = (bench.folder / "one" / f"cartoon{number}.png" for number in itertools.count())
+    inputs = to_input(np.full((SIDE, SIDE, 3), 128, np.uint8))
+    contenders = {
+        "whole": lambda: cartoonizer(Task(str(photo), str(next(targets)))),
+        "generator": lambda: cartoonizer.generator(inputs),
+    }
+    times = take_turns(contenders, bench.rounds)
+    one, other = times["whole"], times["generator"]
+    details = (
+        f"whole {one.median * 1e3:.0f} ms, generator {other.median * 1e3:.0f} ms, {PHOTO_SIDE} px photo; {_peak()}"
+    )
+    goal = f"<= {WHOLE_GOAL}"
+    return ratio("photo to cartoon / its generator", one, other, goal, lambda v: v <= WHOLE_GOAL, details)
+
+
+def folder_ratio(bench: Bench) -> Ratio:
+    """One process with one thread / one process per core: a folder of photos.
+
+    The same for the generator alone, loaded beforehand, is measured beside it and told in the details: cores that
+    share their parts with each other, or with other machines, do not double anything.
+    """
+    folder = bench.folder / "photos"
+    list(_photos(folder, bench.photos))
+    runs = itertools.count()
+
+    def cartoonize(jobs: int) -> None:
+        target = bench.folder / f"cartoons{next(runs)}"
+        command = [sys.executable, "-m", "toonport.bench.worker", str(bench.exported), str(folder), str(target)]
+        subprocess.run([*command, str(jobs)], check=True, capture_output=True)
+
+    with ProcessPoolExecutor(bench.threads, multiprocessing.get_context("spawn")) as pool:
+
+        def draw(jobs: int) -> None:
+            list(pool.map(partial(draw_noise, bench.exported), [-(-bench.photos // jobs)] * jobs))
+
+        contenders = {
+            "one": lambda: cartoonize(1),
+            "all": lambda: cartoonize(bench.threads),
+            "one, generator": lambda: draw(1),
+            "all, generator": lambda: draw(bench.threads),
+        }
+        list(pool.map(partial(draw_noise, bench.exported), [2] * bench.threads))
+        times = take_turns(contenders, max(1, bench.rounds // 10), warm_up=0)
+    one, other = times["one"], times["all"]
+    busy = sum(other.cpu) / (sum(other.wall) * bench.threads)
+    possible = times["one, generator"].median / times["all, generator"].median
+    details = (
+        f"{bench.photos} photos: one process {one.median:.0f} s, {bench.threads} processes {other.median:.0f} s; "
+        f"the generator alone {possible:.2f}; cores busy {busy:.0%}; {_peak(children=True)}"
+    )
+    goal = f">= {FOLDER_GOAL}"
+    return ratio("one process / one per core, folder", one, other, goal, lambda v: v >= FOLDER_GOAL, details)
+
+
+def _peak(children: bool = False) -> str:
+    return f"peak memory {peak_mebibytes(children):.0f} MiB"
+
+
+def _photos(folder: Path, count: int) -> Iterator[Path]:
+    """Write photos of a drawn face, each a little different, as JPEG."""
+    from toonport.photo.example import drawn_face
+    from toonport.photo.picture import write_picture
+
+    folder.mkdir(exist_ok=True)
+    face = drawn_face(PHOTO_SIDE)
+    for index in range(count):
+        path = folder / f"photo{index:03d}.jpg"
+        write_picture(path, np.roll(face, index, axis=1))
+        yield path
+
+
+CASES = {"runtime": runtime_ratio, "whole": whole_ratio, "folder": folder_ratio}
+
+
+def run_cases(names: list[str], weights: str | None, rounds: int, photos: int, threads: int) -> Iterator[Ratio]:
+    """Yield the benchmarks asked for, as they are done."""
+    with tempfile.TemporaryDirectory(prefix="toonport_bench_") as folder:
+        bench = alone(prepare, Path(folder), weights, rounds, photos, threads)
+        for name in names:
+            yield alone(CASES[name], bench)
+
+
+def alone(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `work` returns in a new process that does nothing else."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *args, **kwargs).result()

@@ -1,0 +1,135 @@
+"""toonport cartoonize: photos to cartoons."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.errors import InputError
+from toonport.commands.photo_options import add_portrait_options, number, portrait_options
+
+if TYPE_CHECKING:
+    from toonport.draw.cartoonizer import CartoonSettings
+    from toonport.photo.batch import Record, Task
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  toonport cartoonize me.jpg --weights photo2cartoon.ckpt --out cartoon.png
+  toonport cartoonize photos/ --weights photo2cartoon_weights.onnx --out cartoons --sheet
+  cat me.jpg | toonport cartoonize - --weights photo2cartoon_weights.pt --out - > cartoon.png
+Weights may come from either framework or be a published ONNX file; the three backends draw the same picture.
+Exit codes: 0 every photo done; 2 some skipped (no face, not a picture), the others are written."""
+STANDARD = "-"
+RECORD = "cartoonize.jsonl"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "cartoonize",
+        help="draw cartoons of photos with MindSpore, ONNX Runtime or PyTorch",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos, folders of photos, or - for standard input")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        required=True,
+        help=".ckpt, .pt, .pth, .safetensors or .onnx, or a run's folder (its selected checkpoint or its newest)",
+    )
+    parser.add_argument("--out", metavar="PATH", help="a file for one photo, else a folder; - for standard output")
+    parser.add_argument("--family", help="family of the weights (default: by the tensors; ONNX: photo2cartoon)")
+    parser.add_argument("--part", help="network of the weights (default: the one that draws cartoons)")
+    parser.add_argument("--backend", choices=("mindspore", "onnxruntime", "torch"), help="default: the weights' own")
+    parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the generator")
+    parser.add_argument(
+        "--frame",
+        choices=("portrait", "face", "whole"),
+        help="portrait: face cut out on white; face: with its background; whole: the photo (default: as trained)",
+    )
+    parser.add_argument("--size", type=number, help="side of the picture that is drawn (default: as trained)")
+    parser.add_argument("--sheet", action="store_true", help="also photo, crop, heat map and cartoon side by side")
+    add_portrait_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the cartoons; 0 when every photo was done, else 2."""
+    from toonport.commands.photo_run import jobs_for, run_photos
+    from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+    from toonport.train.finished import generating
+
+    source = generating(args.weights, args.family, args.size)
+    settings = CartoonSettings(
+        weights=source.weights,
+        family=source.family,
+        part=args.part,
+        backend=args.backend,
+        device=args.device,
+        frame=args.frame,
+        size=source.size,
+        sheets=args.sheet,
+        portrait=portrait_options(args),
+    )
+    target = args.out or (STANDARD if args.photos == [STANDARD] else None)
+    if target is None:
+        raise InputError("--out is needed: a file for one photo, a folder for several, or -")
+    if target == STANDARD:
+        return _to_standard_output(args.photos, settings)
+    tasks, record = _tasks(args.photos, Path(target), settings)
+    jobs = jobs_for(len(tasks), args.jobs, args.device)
+    if jobs > 1:  # each process has its share of the cores
+        settings = replace(settings, threads=1, portrait=replace(settings.portrait, threads=1))
+    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing")
+
+
+def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:
+    """Return what is to be drawn; a folder of results keeps a record, a single file does not."""
+    from convert.files import sha256_of
+    from toonport.commands.photo_run import require_folder
+    from toonport.photo.batch import Record, Task, plan_tasks, require_kept
+    from toonport.photo.picture import WRITABLE
+
+    several = len(photos) > 1 or Path(photos[0]).is_dir()
+    if not target.is_dir() and (target.suffix.lower() in WRITABLE or (target.suffix and not several)):
+        if several:
+            raise InputError(f"{target}: --out must be a folder for several photos")
+        content = sys.stdin.buffer.read() if photos == [STANDARD] else None
+        tasks = [Task(photos[0], str(target), content)]
+        require_kept(tasks)
+        return tasks, None
+    if STANDARD in photos:
+        raise InputError("a photo from standard input needs --out with a file name, or -")
+    tasks = plan_tasks(photos, require_folder(target))
+    return tasks, Record(target / RECORD, {**asdict(settings), "weights": sha256_of(Path(settings.weights))})
+
+
+def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
+    """Draw one photo and write the picture as PNG to standard output."""
+    from toonport.commands.photo_run import err
+    from toonport.draw.cartoonizer import Cartoonizer, warnings_of
+    from toonport.photo.batch import Task
+    from toonport.photo.picture import encode
+    from toonport.photo.preprocessor import load_photo
+
+    if len(photos) > 1 or Path(photos[0]).is_dir():
+        raise InputError("standard output takes one photo; give --out a folder for several")
+    if sys.stdout.isatty():
+        raise InputError("a picture would be written to the terminal; use --out FILE or send it on with > or |")
+    content = sys.stdin.buffer.read() if photos == [STANDARD] else None
+    photo = load_photo(Task(photos[0], "", content), settings.portrait.as_reference)
+    cartoons = Cartoonizer(settings).draw(photo)
+    if len(cartoons) > 1:
+        raise InputError(f"{len(cartoons)} faces; standard output takes one picture, leave out --all-faces")
+    for text in warnings_of(cartoons):
+        err.print(f"{photos[0]}: {text}", markup=False)
+    shown = cartoons[0].sheet(photo) if settings.sheets else cartoons[0].picture
+    sys.stdout.buffer.write(encode(shown))
+    sys.stdout.buffer.flush()
+    return 0

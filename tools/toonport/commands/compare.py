@@ -1,0 +1,170 @@
+"""toonport compare: run the reference and the port side by side and judge every layer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convert.errors import InputError
+from convert.registry import family_named
+from toonport.commands.ui import out
+from toonport.comparing import choose_modes, compare_family, compare_training
+from toonport.comparing_onnx import OnnxLeg
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  toonport compare photo2cartoon --weights photo2cartoon_weights.pt
+  toonport compare photo2cartoon --weights photo2cartoon_weights.pt --ported photo2cartoon.ckpt
+  toonport compare photo2cartoon --part genA2B --json report.json --html report.html
+  toonport compare photo2cartoon --weights photo2cartoon_weights.pt --part genA2B --mode onnx --onnx net.onnx
+  toonport compare photo2cartoon --mode train --steps 3
+  toonport compare yesterday.json today.json        what changed
+  toonport compare report.json                      judge it again under the present tolerances
+Without --weights, seeded weights in the released configuration are used."""
+BRIEF_ROWS = 12
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="judge the MindSpore port against the PyTorch reference, layer by layer",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("family", metavar="FAMILY", help="see toonport list; or a saved report (.json)")
+    parser.add_argument("other", metavar="B.json", nargs="?", help="another saved report: show what changed")
+    parser.add_argument("--part", default="all", help="one network (default: all in the file)")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint for both sides; any format")
+    parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
+    parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
+    parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
+    parser.add_argument("--steps", type=int, default=1, help="training steps to compare (mode train)")
+    parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
+    parser.add_argument("--size", type=int, help="side of the picture for the whole run (default: as released)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the picture and of seeded weights")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="fp32", help="precision of both sides (fp64: where the port has kernels)"
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the port")
+    parser.add_argument(
+        "--captures", metavar="DIR", help="save every tensor of both sides; the reference's are used again"
+    )
+    parser.add_argument("--replay", action="store_true", help="use the port's captures again too")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
+    parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
+    parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
+    parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print, write the reports; 0 if equal, 1 if not."""
+    if args.family.endswith(".json"):
+        return _saved(args)
+    if args.other:
+        raise InputError("two arguments are only for two saved reports (.json)")
+    return _fresh(args)
+
+
+def _fresh(args: argparse.Namespace) -> int:
+    if args.replay and not args.captures:
+        raise InputError("--replay needs --captures: the folder with what was captured before")
+    if args.onnx and not args.weights:
+        raise InputError("--onnx needs --weights: the checkpoint that the file was made from")
+    modes, family = choose_modes(args.mode), family_named(args.family)
+    picture, dtype = Path(args.input) if args.input else None, DTYPES[args.dtype]
+    comparisons = []
+    if set(modes) - {"train"}:
+        comparisons += compare_family(
+            family.name,
+            part=args.part,
+            weights=args.weights,
+            ported=args.ported,
+            modes=modes,
+            size=args.size,
+            seed=args.seed,
+            device=args.device,
+            picture=picture,
+            dtype=dtype,
+            captures=Path(args.captures) if args.captures else None,
+            replay=args.replay,
+            onnx=_leg(args),
+        )
+    not_run = [f"{name}: not asked for" for name in _left_out(args.device, modes)]
+    if "train" in modes and family.training and args.part == "all":
+        if dtype == "float32":
+            comparisons.append(compare_training(family, args.steps, args.seed))
+        else:
+            not_run.append(f"training steps: compared in float32 only, not in {dtype}")
+    return _report(args, comparisons, not_run)
+
+
+def _leg(args: argparse.Namespace) -> OnnxLeg:
+    """How ONNX Runtime takes part: where everything is asked for, it may be left out with a reason."""
+    obstacle = ""
+    if args.dtype != "fp32":
+        obstacle = f"compared in fp32 only, not in {args.dtype}"
+    elif args.device != "cpu":
+        obstacle = f"compared on the CPU only, not beside a port on {args.device}"
+    asked_for = args.mode != "all" or args.onnx is not None
+    return OnnxLeg(Path(args.onnx) if args.onnx else None, required=asked_for, obstacle=obstacle)
+
+
+def _saved(args: argparse.Namespace) -> int:
+    """Judge a saved report again, or show what changed between two."""
+    from parity_tests.harness.report.diff import changes, judge_again, load_report
+
+    first = load_report(Path(args.family))
+    if not args.other:
+        return _report(args, judge_again(first), ["everything: the saved measurements were judged again"])
+    second = load_report(Path(args.other))
+    found = changes(first, second)
+    out.print("\n".join(found) if found else "no verdict changed", markup=False)
+    out.print(f"{args.family}: {first['verdict']}; {args.other}: {second['verdict']}", markup=False)
+    return 1 if found else 0
+
+
+def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]) -> int:
+    from parity_tests.harness.report.data import report_data, summary_lines, write_json
+    from parity_tests.harness.report.tree import tree_lines
+
+    for comparison in comparisons:
+        if not args.brief:
+            for row in tree_lines(comparison):
+                out.print(row.text, style="bold red" if row.bad else None, markup=False)
+        _print_rows(comparison.verdicts if args.rows else comparison.blamed[:BRIEF_ROWS])
+        out.print("\n".join(summary_lines(comparison)), markup=False)
+    data = report_data(comparisons, args.device, not_run)
+    if args.json:
+        write_json(Path(args.json), data)
+    if args.junit:
+        from parity_tests.harness.report.junit import write_junit
+
+        write_junit(Path(args.junit), data)
+    if args.html:
+        from parity_tests.harness.report.html import difference_pictures, write_html
+
+        pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}
+        write_html(Path(args.html), data, pictures)
+    return 0 if data["verdict"] == "equal" else 1
+
+
+def _print_rows(verdicts: Sequence[Any]) -> None:
+    """Print tensors with all their numbers."""
+    from parity_tests.harness.report.data import HEADING, line
+
+    if verdicts:
+        out.print(HEADING)
+    for verdict in verdicts:
+        out.print(line(verdict), style=None if verdict.equal else "bold red", markup=False)
+
+
+def _left_out(device: str, modes: tuple[str, ...]) -> list[str]:
+    devices = [name for name in ("cpu", "gpu", "ascend") if name != device]
+    return devices + ([] if "onnx" in modes else ["ONNX Runtime"])

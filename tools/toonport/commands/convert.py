@@ -1,0 +1,55 @@
+"""toonport convert: PyTorch, MindSpore and safetensors checkpoints into each other."""
+
+from __future__ import annotations
+
+import argparse
+
+from convert.conversion import convert_file
+from toonport.commands.ui import bar, out
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  toonport convert photo2cartoon_weights.pt photo2cartoon.ckpt           six networks, one file
+  toonport convert photo2cartoon_weights.pt 'p2c_{part}.ckpt'            one file per network
+  toonport convert 'p2c_{part}.ckpt' photo2cartoon_weights.pt            and back
+  toonport convert photo2cartoon_weights.pt genA2B.ckpt --part genA2B    one network
+A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="convert a checkpoint; the suffixes give the direction",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SRC", help=".pt, .pth, .ckpt or .safetensors; {part} for one file each")
+    parser.add_argument("target", metavar="DST", help="the same suffixes; {part} writes one file per network")
+    parser.add_argument("--family", help="family of SRC (default: found by its tensors)")
+    parser.add_argument("--part", default="all", help="one network, e.g. genA2B (default: all)")
+    parser.add_argument("--names", choices=("torch", "mindspore"), help="names in a .safetensors DST")
+    parser.add_argument(
+        "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and say what was done."""
+    part = None if args.part == "all" else args.part
+    with bar("converting") as progress:
+        done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style)
+    for network in done.networks:
+        notes = f"; {'; '.join(network.notes)}" if network.notes else ""
+        settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())
+        out.print(
+            f"{network.family.name} {network.part.name} ({settings}): {len(network.tensors)} tensors, "
+            f"{network.spelling} names{notes}"
+        )
+    if done.ignored:
+        out.print(f"not tensors, left out: {', '.join(done.ignored)}")
+    for path, ledger in zip(done.outputs, done.ledgers, strict=True):
+        out.print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB), ledger {ledger}")
+    return 0

@@ -1,0 +1,49 @@
+"""toonport demo: the main job on one screen."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from convert.files import atomic_path
+from toonport.commands.ui import out, print_table, spinner
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("demo", help="convert, prove, convert back, export: the main job in one go")
+    parser.add_argument("--out", metavar="FOLDER", default="out", help="where the results go (default: out)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo, print a table, write summary.html and summary.json; 0 if every step is good, else 1."""
+    from parity_tests.harness.report.data import versions, write_json
+    from toonport.demo import run_demo
+
+    folder = Path(args.out)
+    with spinner("demo") as say:
+        steps, _ = run_demo(folder, say)
+    good = all(step.good for step in steps)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    facts = {"good": good, "created": created, "versions": versions(), "steps": [asdict(step) for step in steps]}
+    write_json(folder / "summary.json", facts)
+    _write_page(folder / "summary.html", facts)
+    rows = [[step.title, "ok" if step.good else "FAILED", f"{step.seconds:.1f} s", step.outcome] for step in steps]
+    print_table(["step", "", "time", "outcome"], rows, right=(2,))
+    out.print(f"results in {folder.resolve()}: summary.html, parity.html", markup=False)
+    return 0 if good else 1
+
+
+def _write_page(path: Path, facts: dict[str, Any]) -> None:
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    page = environment.get_template("summary.html.j2").render(**facts)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page)

@@ -1,0 +1,121 @@
+"""toonport export: a network as a verified ONNX or MINDIR file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.errors import InputError
+from convert.registry import family_named
+from toonport.commands.ui import out, spinner
+
+if TYPE_CHECKING:
+    from parity_tests.harness.judge import Verdict
+    from toonport.export.exporter import Exported, ExportOptions
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  toonport export photo2cartoon --weights photo2cartoon_weights.pt                    photo2cartoon_genA2B.onnx
+  toonport export photo2cartoon --weights photo2cartoon.ckpt --outputs all --dynamic  any size, with the heat map
+  toonport export ugatit --weights ugatit.pt --part genB2A --fp16 --out photo.onnx    half the size
+  toonport export photo2cartoon --weights p2c.pt --int8 --calibration photos/         error measured and printed
+  toonport export photo2cartoon --weights p2c.pt --to mindir
+A file is kept only if it computes what the network computes in float64; otherwise the exit code is 1."""
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "export",
+        help="export a network to ONNX or MINDIR, verified before it is kept",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("family", metavar="FAMILY", help="see toonport list")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        required=True,
+        help="checkpoint: .pt, .pth, .ckpt or .safetensors, or the folder of a training run",
+    )
+    parser.add_argument("--to", choices=("onnx", "mindir"), help="format (default: by --out, else onnx)")
+    parser.add_argument("--out", metavar="FILE", help="target (default: FAMILY_PART.onnx in the current folder)")
+    parser.add_argument("--part", help="network to export (default: the family's first, or those that draw together)")
+    parser.add_argument("--outputs", choices=("first", "all"), default="first", help="'output' alone, or all of them")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--size", type=int, help="side of the picture (default: as released)")
+    size.add_argument("--dynamic", action="store_true", help="leave height and width free")
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument("--fp16", action="store_true", help="float16 weights and arithmetic, float32 in and out")
+    precision.add_argument("--int8", action="store_true", help="int8 weights, uint8 activations; prints the error")
+    parser.add_argument("--calibration", metavar="PATH", nargs="+", default=[], help="pictures or folders for --int8")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, verify, and say what was seen."""
+    family_named(args.family)
+    target = Path(args.out) if args.out else None
+    from parity_tests.harness.onnx.write import NotReproducedError
+    from toonport.export.exporter import ExportOptions, default_target, export_network
+    from toonport.train.finished import generating
+
+    source = generating(args.weights, args.family, args.size)
+    options = ExportOptions(
+        family=args.family,
+        weights=source.weights,
+        to=args.to or ("mindir" if target and target.suffix == ".mindir" else "onnx"),
+        part=args.part,
+        side=source.size,
+        dynamic=args.dynamic,
+        outputs=args.outputs,
+        precision="float16" if args.fp16 else "int8" if args.int8 else "float32",
+        calibration=tuple(_pictures(args.calibration)),
+    )
+    target = target or default_target(options)
+    try:
+        with spinner(f"exporting {args.family}"):
+            done = export_network(options, target)
+    except NotReproducedError as error:
+        print(f"toonport export: {error}", file=sys.stderr)
+        return 1
+    _say(options, done)
+    return 0
+
+
+def _pictures(names: list[str]) -> list[Path]:
+    found = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found += sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        else:
+            found.append(path)
+    if names and not found:
+        raise InputError(f"--calibration {' '.join(names)}: no pictures there")
+    return found
+
+
+def _say(options: ExportOptions, done: Exported) -> None:
+    for verdict in done.verdicts:
+        out.print(_line(verdict))
+    if error := done.quantization:
+        unit = f" {error.unit}" if error.unit else ""
+        out.print(
+            f"int8 against float64 on {error.pictures} pictures: PSNR {error.psnr:.1f} dB, largest difference "
+            f"{error.largest:.3g}{unit}, mean {error.mean:.3g}{unit}; measured, not judged"
+        )
+    facts = "; ".join((f"{done.path.stat().st_size / 2**20:.1f} MiB", *done.facts))
+    out.print(f"wrote {done.path} ({options.family} {' + '.join(one.part.name for one in done.networks)}; {facts})")
+
+
+def _line(verdict: Verdict) -> str:
+    one = verdict.measurement
+    return (
+        f"{one.tensor} at {one.probe}: max|Δ| {one.difference:.1e} against PyTorch, error against float64 "
+        f"{one.error:.1e} (PyTorch {one.noise:.1e}, budget {verdict.budget:.1e})"
+    )

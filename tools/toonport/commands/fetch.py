@@ -1,0 +1,44 @@
+"""toonport fetch: bring a published weight file, checked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from convert.errors import InputError
+from convert.files import sha256_of
+from toonport.commands.ui import bar, out, print_table
+from toonport.fetch import fetch, load_manifest, weights_folder
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("fetch", help="download published weights, or say how to get them")
+    parser.add_argument("name", nargs="?", help="entry of the manifest; without it, list them")
+    parser.add_argument("--dir", metavar="FOLDER", help="where to store it (default: the weights folder)")
+    parser.add_argument("--manifest", metavar="FILE", help="another manifest")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the releases, or fetch one."""
+    releases = load_manifest(Path(args.manifest) if args.manifest else None)
+    folder = Path(args.dir) if args.dir else weights_folder()
+    if not args.name:
+        rows = [
+            [one.name, one.family, one.part, one.how,
+             "here" if (folder / one.file).is_file() else "-", one.licence, one.source]
+            for one in releases.values()
+        ]  # fmt: skip
+        print_table(["name", "family", "part", "how", "present", "licence", "source"], rows)
+        return 0
+    if args.name not in releases:
+        raise InputError(f"unknown name '{args.name}'; known: {', '.join(releases)}")
+    release = releases[args.name]
+    with bar("fetching") as progress:
+        path = fetch(release, folder, progress)
+    checked = "matches the manifest" if release.sha256 else "the manifest has no hash to compare"
+    out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
+    return 0

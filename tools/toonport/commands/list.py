@@ -1,0 +1,42 @@
+"""toonport list: every family and part, with its paper, source and licence."""
+
+from __future__ import annotations
+
+import argparse
+
+from convert.registry import Family, families
+from toonport.commands.ui import out, print_table
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("list", help="list the families and their networks")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one block per family."""
+    for family in families():
+        out.print(f"[bold]{family.name}[/bold]  {family.title}")
+        out.print(f"  paper {family.paper}; source {family.source}; licence {family.licence}")
+        rows = [
+            [part.name, part.class_name, ", ".join(f"{name}={value}" for name, value in part.kwargs.items())]
+            for part in family.parts
+        ]
+        print_table(["part", "network", "released configuration"], rows)
+        out.print(f"  works: {_works(family)}")
+        for note in family.notes:
+            out.print(f"  note: {note}")
+    return 0
+
+
+def _works(family: Family) -> str:
+    """What can be done with a family, by what the registry says of it."""
+    words = ["convert both ways, compare, export to ONNX and MINDIR"]
+    if family.cartoonize:
+        words.append("cartoonize with MindSpore, PyTorch or ONNX Runtime")
+    if family.training:
+        words.append("train in MindSpore or PyTorch")
+    return "; ".join(words)

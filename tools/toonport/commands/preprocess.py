@@ -1,0 +1,55 @@
+"""toonport preprocess: photos to aligned, cropped and cut-out portraits, for training."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from toonport.commands.photo_options import add_portrait_options, number, portrait_options
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  toonport preprocess photos/ --out dataset/trainA --size 256
+  toonport preprocess photos/ --out dataset/testA --sample 100 --keep-background
+Every portrait is a PNG with its photo's name. A second run goes on where the first ended: OUT/preprocess.jsonl
+says what became of each photo. Exit codes: 0 every photo done; 2 some skipped (no face, not a picture), the
+others are written."""
+RECORD = "preprocess.jsonl"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "preprocess",
+        help="align, crop and cut out the faces of photos",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos, or folders of photos")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="where the portraits go")
+    parser.add_argument("--size", type=number, help="side in pixels (default: the photo's own resolution)")
+    parser.add_argument("--sample", type=number, metavar="N", help="only N photos, at equal intervals")
+    parser.add_argument("--keep-background", action="store_true", help="align and crop only")
+    add_portrait_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the portraits; 0 when every photo was done, else 2."""
+    from toonport.commands.photo_run import jobs_for, require_folder, run_photos
+    from toonport.photo.batch import Record, plan_tasks, sample
+    from toonport.photo.preprocessor import Preprocessor, PreprocessSettings
+
+    folder = require_folder(Path(args.out))
+    tasks = plan_tasks(args.photos, folder)
+    if args.sample:
+        tasks = sample(tasks, args.sample)
+    settings = PreprocessSettings(portrait_options(args, args.keep_background), args.size)
+    record = Record(folder / RECORD, asdict(settings))
+    jobs = jobs_for(len(tasks), args.jobs)
+    if jobs > 1:  # each process has its share of the cores
+        settings = replace(settings, portrait=replace(settings.portrait, threads=1))
+    return run_photos(partial(Preprocessor, settings), tasks, jobs, record, "preprocessing")

@@ -1,0 +1,52 @@
+"""toonport serve: a page on this machine that turns dropped photos into cartoons."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import tempfile
+
+from convert.errors import InputError
+from toonport.commands.photo_options import number
+from toonport.commands.ui import out
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("serve", help="a local web page: photo in, cartoon out")
+    parser.add_argument(
+        "--weights",
+        metavar="PATH",
+        nargs="+",
+        default=[],
+        help="files or folders to choose from (default: weights folder)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=number, help="port (default: the first free one from 7860 on)")
+    parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu")
+    parser.add_argument("--max-megabytes", type=number, default=20, help="largest file that is accepted (default: 20)")
+    parser.add_argument("--max-megapixels", type=number, default=40, help="largest picture (default: 40)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted or terminated; the uploaded photos are removed then."""
+    from toonport.fetch import weights_folder
+    from toonport.serve.page import launch
+    from toonport.serve.studio import Limits, Studio, find_weights
+
+    weights = find_weights(args.weights, weights_folder())
+    limits = Limits(args.max_megabytes * 2**20, args.max_megapixels * 1_000_000)
+    studio = Studio(weights, limits, args.device)
+    for ending in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
+        signal.signal(signal.Signals[ending], signal.default_int_handler)  # ends like Ctrl-C
+    with tempfile.TemporaryDirectory(prefix="toonport_serve_") as folder:
+        try:
+            page = launch(studio, folder, args.host, args.port)
+        except (OSError, OverflowError) as error:
+            raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
+        out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")
+        page.block_thread()
+    return 0

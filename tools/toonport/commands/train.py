@@ -1,0 +1,259 @@
+"""toonport train: train a family in MindSpore (or PyTorch), resume it, measure it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from convert.errors import InputError
+from convert.registry import families
+from toonport.commands.ui import out, print_table
+from toonport.train.config import RunConfig, read_config, settings_of, trained_family
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  toonport train photo2cartoon --data photos --init photo2cartoon_weights.pt --frozen mobilefacenet.pth --out run
+  toonport train photo2cartoon --data photos --out run --resume        go on after whatever stopped it
+  toonport train ugatit --data selfies --out run --cycle 20 --set rho_limit=0.9
+  toonport train ugatit --settings                                    every setting with its default
+  toonport train cyclegan --data photos --init G_A.pth --size 128      one network given, the others fresh
+  toonport train whitebox --pretrain --data photos --out pre           White-box's first stage, without VGG19
+  toonport train whitebox --init pre --frozen vgg19.pth --data photos --out run --set w0=1e4 --set w1=0.1
+  toonport cartoonize me.jpg --weights run/checkpoints/step_0100000/weights.ckpt --family whitebox --out cartoon.png
+  toonport train photo2cartoon --width 8 --size 96 --dry-run           parameters, memory, time per step
+  toonport train photo2cartoon --width 8 --size 96 --bench             MindSpore against PyTorch
+The data folder holds trainA, trainB and, for the sample sheets, testA and testB. The run's folder gets config.toml,
+metrics.jsonl, losses.png, sheets/, tensorboard/ and checkpoints/; `latest` names the newest. SIGTERM or Ctrl-C ends a
+run after the step in hand, saved, with exit code 130. White-box's weights w0 to w4 are variation, surface, texture,
+content and structure; --set landmark=1000 adds the landmark term (dlib finds the faces)."""
+SETTING_FLAGS = ("lr", "beta1", "beta2", "weight-decay", "adversarial", "cycle", "identity", "cam", "face-id",
+                 "rho-limit", "soft-limit")  # fmt: skip
+STOPPED = 130
+DEFAULT_PORT = 8118
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a family in MindSpore or PyTorch",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("family", metavar="FAMILY", help="see toonport list")
+    add("--data", metavar="DIR", help="folder with trainA and trainB")
+    add("--out", metavar="DIR", help="folder of the run (default: runs/FAMILY)")
+    add("--resume", action="store_true", help="continue the run in --out")
+    add("--config", metavar="FILE", help="TOML file; flags win over it")
+    add(
+        "--init",
+        metavar="FILE",
+        help="checkpoint of any format, or the folder of a run, to start from; networks that it lacks get fresh "
+        "weights; {part} in the name stands for one file each, e.g. cyclegan_{part}.ckpt (default: all fresh)",
+    )
+    add("--frozen", metavar="FILE", help="weights of the network used without training it (Face-ID, VGG)")
+    add("--framework", choices=("mindspore", "torch"), help="default: mindspore")
+    add("--device", choices=("cpu", "gpu", "ascend"), help="default: cpu")
+    _add_run_flags(parser)
+    _add_arithmetic_flags(parser)
+    add("--settings", action="store_true", dest="list_settings", help="list the family's settings and stop")
+    add("--dry-run", action="store_true", help="print parameters, memory and time per step, and stop")
+    add("--bench", action="store_true", help="time MindSpore against PyTorch, and stop")
+    add("--beside", metavar="RUN", help="draw the losses of --out beside those of another run, and stop")
+    add("--worker", action="store_true", help=argparse.SUPPRESS)
+    add("--port", type=int, default=DEFAULT_PORT, help="port at which the processes of --parallel meet")
+    parser.set_defaults(run=run)
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
+    add(
+        "--steps",
+        type=int,
+        help="length of the training; the learning rate falls over its second half (White-box: --set decay=true)",
+    )
+    add("--until", type=int, metavar="STEP", help="stop, saved, after this step")
+    add("--size", type=int, help="side of the training pictures (default: as released)")
+    add("--margin", type=int, help="enlarge to size + this before the random crop (default: 30)")
+    add("--no-flip", action="store_false", dest="flip", default=None, help="never mirror")
+    add("--batch", type=int, help="pictures of each domain in a step (default: 1)")
+    add("--width", type=int, help="channels of the first layers (default: as released)")
+    add("--network", action="append", metavar="NAME=VALUE", help="another constructor argument, e.g. light=false")
+    add("--seed", type=int, help="default: 0")
+    add("--save-every", type=int, metavar="STEPS", help="default: 1000")
+    add("--log-every", type=int, metavar="STEPS", help="default: 10")
+    add("--sheet-every", type=int, metavar="STEPS", help="default: 1000")
+    add("--keep", type=int, metavar="N", help="keep the newest N checkpoints and the best (default: 3)")
+    add("--best-by", metavar="TERM", help="loss term that tells the best checkpoint (default: G.total)")
+    add("--workers", type=int, help="threads that read pictures (default: 2)")
+    add("--no-tensorboard", action="store_false", dest="tensorboard", default=None, help="no event files")
+
+
+def _add_arithmetic_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    for name in SETTING_FLAGS:
+        add(f"--{name}", type=float, help=argparse.SUPPRESS if name.startswith("beta") else "see --settings")
+    add("--set", action="append", metavar="NAME=VALUE", help="any other setting of the family")
+    add(
+        "--adaptive-structure",
+        action="store_true",
+        default=None,
+        help="White-box: join superpixels of like colour for the structure term",
+    )
+    add("--accumulate", type=int, metavar="N", help="work through each batch in N pieces")
+    add("--precision", choices=("float32", "float16"), help="float16 on GPU and Ascend only")
+    add("--loss-scale", metavar="N|dynamic", help="for float16 (default: 1)")
+    add("--no-jit", action="store_false", dest="compiled", default=None, help="run MindSpore operation by operation")
+    add("--parallel", type=int, dest="data_parallel", metavar="N", help="train in N processes, through msrun")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the flags say; 0 when the run reached its end, 130 when a signal stopped it."""
+    trained_family(args.family)
+    if args.list_settings:
+        return _list_settings(args.family)
+    if args.beside:
+        return _beside(args)
+    given = given_values(args)
+    if args.dry_run or args.bench:
+        return _measure(args, RunConfig(**{"data": "", **given}).checked())
+    if not args.data and not args.resume and "data" not in given:
+        raise InputError("--data DIR is missing: the folder with trainA and trainB")
+    workers = int(given.get("data_parallel", 1))
+    if workers > 1 and not args.worker:
+        from toonport.train.parallel import start_workers
+
+        RunConfig(**given).checked()
+        return start_workers(_own_arguments(), workers, Path(given["out"]), args.port)
+    return _train(given, args.resume, args.worker)
+
+
+def given_values(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `RunConfig` that the user gave, from the TOML file and, over it, the flags.
+
+    Raises:
+        InputError: a pair that is not NAME=VALUE, or another family in the file.
+    """
+    values = read_config(Path(args.config)) if args.config else {}
+    if values.get("family", args.family) != args.family:
+        raise InputError(f"{args.config}: is for {values['family']}, not {args.family}")
+    names = {one.name for one in fields(RunConfig)} - {"settings", "network"}
+    values |= {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    flags = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SETTING_FLAGS}
+    settings = {name: value for name, value in flags.items() if value is not None}
+    if args.pretrain:
+        settings["pretrain"] = True
+        _allow_pretraining(values, args.resume)
+    for key, more in (("settings", settings | _pairs(args.set)), ("network", _pairs(args.network))):
+        if more:
+            values[key] = {**values.get(key, {}), **more}
+    values.setdefault("out", f"runs/{args.family}")
+    return values
+
+
+def _allow_pretraining(values: dict[str, Any], resume: bool) -> None:
+    """Refuse --pretrain where a family has none; a new run is as long as the source's unless --steps says so."""
+    steps = trained_family(values["family"])[1].pretrain_steps
+    if steps is None:
+        known = ", ".join(one.name for one in families() if one.training and one.training.pretrain_steps)
+        raise InputError(f"--pretrain: {values['family']} is not pre-trained; families that are: {known}")
+    if not resume:
+        values.setdefault("steps", steps)
+
+
+def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"{text}: should be NAME=VALUE")
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
+def _own_arguments() -> list[str]:
+    return sys.argv[1:]
+
+
+def _list_settings(family: str) -> int:
+    _, training = trained_family(family)
+    made = settings_of(training, training.defaults)
+    print_table(["setting", "default"], [[one.name, str(getattr(made, one.name))] for one in fields(made)])
+    out.print((type(made).__doc__ or "").strip(), markup=False)
+    return 0
+
+
+def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
+    import ms_models  # noqa: F401  # prepares the environment before TensorBoard loads protobuf
+    from toonport.train.config import CONFIG_FILE
+    from toonport.train.loop import train
+    from toonport.train.progress import progress
+
+    rank = 0
+    if worker:
+        from toonport.train.parallel import join_workers
+
+        rank = join_workers(str(given.get("device", "cpu")))
+    saved = Path(given["out"]) / CONFIG_FILE
+    known = read_config(saved) if resume and saved.is_file() else {}
+    with progress({**known, **given}, quiet=rank > 0) as show:
+        outcome = train(given, show, resume, rank, lambda text: out.print(text, markup=False))
+    if rank > 0:
+        return 0
+    for path in outcome.unreadable:
+        out.print(f"left out, cannot be read: {path}", markup=False)
+    where = f"; checkpoint {outcome.checkpoint}" if outcome.checkpoint else ""
+    if outcome.stopped_by:
+        out.print(f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on", markup=False)
+        return STOPPED
+    best = f"; best at step {outcome.best.step}" if outcome.best and outcome.best.step else ""
+    out.print(f"done: step {outcome.step}{where}{best}", markup=False)
+    return 0
+
+
+def _beside(args: argparse.Namespace) -> int:
+    from toonport.train.logs import plot_losses
+
+    own, other = Path(args.out or f"runs/{args.family}"), Path(args.beside)
+    target = own / f"losses_beside_{other.name}.png"
+    if not plot_losses([own, other], target):
+        raise InputError(f"{own}: nothing to draw, or matplotlib is not installed (pip install 'toonport[train]')")
+    out.print(f"wrote {target}", markup=False)
+    return 0
+
+
+def _measure(args: argparse.Namespace, config: RunConfig) -> int:
+    from toonport.train.sizing import benchmark, part_sizes, time_steps
+
+    if args.bench:
+        side = config.size
+        rows = [
+            [str(port.size), str(port.batch), f"{port.median:.2f}", f"{reference.median:.2f}",
+             f"{port.median / reference.median:.2f}", f"{port.first:.1f}"]
+            for port, reference in benchmark(config, (side, side * 4 // 3), (1, 2))
+        ]  # fmt: skip
+        headings = ["size", "batch", "MindSpore s/step", "PyTorch s/step", "ratio", "MindSpore first step s"]
+        print_table(headings, rows, (0, 1, 2, 3, 4, 5))
+        return 0
+    engine, seconds = time_steps(config, 2)
+    sizes = part_sizes(engine)
+    rows = [[one.name, f"{one.parameters:,}", f"{one.training_bytes / 2**20:.1f}"] for one in sizes]
+    print_table(["network", "parameters", "weights, gradients, moments MiB"], rows, (1, 2))
+    own = sum(one.training_bytes for one in sizes) / 2**20
+    whole = seconds.first + seconds.median * (config.steps - 1)
+    out.print(f"{sum(one.parameters for one in sizes):,} parameters, {own:.1f} MiB for them; ", end="")
+    out.print(f"the whole process reached {seconds.peak_bytes / 2**20:.0f} MiB")
+    out.print(f"{seconds.framework}, {config.size}x{config.size}, batch {config.batch}: first step ", end="")
+    out.print(f"{seconds.first:.1f} s, then {seconds.median:.2f} s each; {config.steps} steps take about {whole:.0f} s")
+    return 0

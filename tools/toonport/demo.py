@@ -1,0 +1,201 @@
+"""The main job from start to end: convert, prove, convert back, export, embed; with a page that sums it up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.conversion import convert_file, load_networks, mindspore_arrays, torch_arrays
+from convert.errors import InputError
+from convert.files import Array, open_checkpoint, tensor_sha256, write_checkpoint
+from convert.plan import build_plan
+from convert.registry import family_named
+from toonport.fetch import checkout, weights_folder
+
+__all__ = ["Step", "run_demo", "shared_folder"]
+
+FAMILY = "photo2cartoon"
+RELEASED = "photo2cartoon_weights.pt"
+FACE_WEIGHTS = "mobilefacenet_y1_128_torch.pth"
+FACE_EMBEDDINGS = "mobilefacenet_y1_lfw_embeddings.npz"
+EMBEDDING_TOLERANCE = 1e-5
+MODES = ("weights", "isolated", "accumulated")
+
+
+@dataclass
+class Step:
+    """One step of the demo: its outcome in one line, whether it is good, and how long it took."""
+
+    title: str
+    outcome: str = ""
+    good: bool = True
+    seconds: float = 0.0
+    files: list[str] = field(default_factory=list)
+
+
+def shared_folder() -> Path | None:
+    """Return the folder of real pictures and weights (TOONPORT_SHARED, or beside the checkout), if it is there."""
+    root = checkout()
+    folder = Path(os.environ.get("TOONPORT_SHARED") or (root.parent / "shared" if root else "shared"))
+    return folder if folder.is_dir() else None
+
+
+def run_demo(out: Path, say: Callable[[str], None]) -> tuple[list[Step], dict[str, Any]]:
+    """Run every step and write the results under `out`.
+
+    Args:
+        out: folder for the results.
+        say: called with what is being done.
+
+    Returns:
+        The steps, and the parity report as data.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {}
+    work: tuple[tuple[str, Callable[[Step], None]], ...] = (
+        ("checkpoint", lambda step: _checkpoint(step, out)),
+        ("convert to MindSpore", lambda step: _to_mindspore(step, out)),
+        ("prove parity", lambda step: report.update(_prove(step, out, say))),
+        ("convert back", lambda step: _back(step, out)),
+        ("export to ONNX", lambda step: _export(step, out)),
+        ("real MobileFaceNet", lambda step: _faces(step, out)),
+    )
+    steps = []
+    for title, action in work:
+        say(title)
+        step = Step(title)
+        start = time.perf_counter()
+        try:
+            action(step)
+        except InputError as error:
+            step.good, step.outcome = False, str(error)
+        step.seconds = time.perf_counter() - start
+        steps.append(step)
+    return steps, report
+
+
+def _source(out: Path) -> Path:
+    released = weights_folder() / RELEASED
+    return released if released.is_file() else out / "photo2cartoon_seeded.pt"
+
+
+def _checkpoint(step: Step, out: Path) -> None:
+    path = _source(out)
+    if path.parent != out:
+        step.outcome = f"the released file {path}"
+        return
+    tensors, parts = _seeded_networks()
+    specs: dict[str, Any] = {}
+    write_checkpoint(path, tensors.items(), specs, parts)
+    size = path.stat().st_size / 2**20
+    step.outcome = f"{RELEASED} is not in the weights folder: seeded weights in its exact layout, {size:.0f} MiB"
+    step.files.append(path.name)
+
+
+def _seeded_networks() -> tuple[dict[str, Array], tuple[str, ...]]:
+    from parity_tests.harness.inputs import formula_state
+
+    family = family_named(FAMILY)
+    tensors: dict[str, Array] = {}
+    for part in family.parts:
+        plan = build_plan(part, part.kwargs)
+        state = formula_state(f"demo/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
+        tensors |= {f"{part.name}.{name}": value for name, value in state.items()}
+    return tensors, tuple(part.name for part in family.parts)
+
+
+def _to_mindspore(step: Step, out: Path) -> None:
+    done = convert_file(_source(out), out / "photo2cartoon.ckpt", FAMILY)
+    count = sum(len(network.tensors) for network in done.networks)
+    step.outcome = f"{len(done.networks)} networks, {count} tensors, every one accounted for in the ledger"
+    step.files += [path.name for path in (*done.outputs, *done.ledgers)]
+
+
+def _prove(step: Step, out: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
+    from parity_tests.harness.report.data import report_data, write_json
+    from parity_tests.harness.report.html import difference_pictures, write_html
+    from toonport.comparing import compare_family
+
+    comparisons = []
+    for part in ("genA2B", "disGA", "disLA"):
+        say(f"prove parity: {part}")
+        comparisons += compare_family(FAMILY, part, str(_source(out)), str(out / "photo2cartoon.ckpt"), MODES)
+    data = report_data(comparisons, "cpu", ["gpu: not asked for", "ascend: not asked for"])
+    write_json(out / "parity.json", data)
+    pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}
+    write_html(out / "parity.html", data, pictures)
+    tensors = sum(len(one.verdicts) for one in comparisons)
+    worst = max((verdict.multiple for one in comparisons for verdict in one.verdicts), default=0.0)
+    step.good = data["verdict"] == "equal"
+    step.outcome = f"{data['verdict']}: {tensors} tensors of 3 networks judged, worst {worst:.2f} of its budget"
+    step.files += ["parity.html", "parity.json"]
+    return data
+
+
+def _back(step: Step, out: Path) -> None:
+    convert_file(out / "photo2cartoon.ckpt", out / "photo2cartoon_back.pt", FAMILY)
+    first, back = (open_checkpoint(path) for path in (_source(out), out / "photo2cartoon_back.pt"))
+    hashes = {name: tensor_sha256(entry.read()) for name, entry in first.tensors.items()}
+    same = sum(hashes[name] == tensor_sha256(entry.read()) for name, entry in back.tensors.items() if name in hashes)
+    step.good = same == len(hashes) == len(back.tensors)
+    step.outcome = f"sha256 equal for {same} of {len(hashes)} tensors"
+    step.files.append("photo2cartoon_back.pt")
+
+
+def _export(step: Step, out: Path) -> None:
+    from parity_tests.harness.onnx.write import export_onnx
+    from parity_tests.harness.pair import build_torch
+    from parity_tests.harness.run import part_inputs
+
+    network = load_networks(out / "photo2cartoon.ckpt", FAMILY, "genA2B")[0]
+    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    inputs = part_inputs(network.part, network.kwargs, 0)
+    export = export_onnx(module, inputs, network.part.outputs, out / "photo2cartoon.onnx")
+    image = export.verdicts[0]
+    step.outcome = (
+        f"{export.nodes} nodes; ONNX Runtime's picture differs by at most {image.measurement.difference:.1e}, "
+        f"{image.multiple:.2f} of its budget"
+    )
+    step.files.append("photo2cartoon.onnx")
+
+
+def _faces(step: Step, out: Path) -> None:
+    shared = shared_folder()
+    released = weights_folder() / "model_mobilefacenet.pth"
+    recorded = shared / "weights" / FACE_WEIGHTS if shared else None
+    source = recorded if recorded and recorded.is_file() else released
+    if not source.is_file():
+        step.outcome = f"not run: no {released.name} in the weights folder"
+        return
+    target = out / f"{source.stem}.ckpt"
+    convert_file(source, target, "mobilefacenet")
+    step.files.append(target.name)
+    if source != recorded or shared is None:
+        step.outcome = f"{source.name} converted; no recorded embeddings to compare with"
+        return
+    difference, faces = face_difference(target, shared)
+    step.good = difference <= EMBEDDING_TOLERANCE
+    step.outcome = f"{faces} faces: embeddings within {difference:.1e} of the recorded float64 ones"
+
+
+def face_difference(weights: Path, shared: Path) -> tuple[float, int]:
+    """Return the largest difference between MindSpore's embeddings and the recorded ones, and the number of faces."""
+    import cv2
+    import mindspore
+
+    from parity_tests.harness.pair import build_mindspore
+
+    network = load_networks(weights, "mobilefacenet")[0]
+    cell = build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
+    with np.load(shared / "weights" / FACE_EMBEDDINGS) as record:
+        names, wanted = record["names"], record["embedding"]
+    pictures = [cv2.imread(str(shared / "data" / "lfw112" / name)) for name in names]
+    batch = np.stack([picture[..., ::-1].transpose(2, 0, 1) for picture in pictures])
+    found = cell(mindspore.Tensor(((batch - 127.5) / 128).astype(np.float32))).asnumpy()  # [faces, 128]
+    return float(np.abs(found - wanted).max()), len(names)

@@ -1,0 +1,117 @@
+"""What is installed, what is usable, what is missing and the one line that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from ms_models.environment import environment_needed
+
+__all__ = ["Finding", "examine", "shadowed_packages"]
+
+CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
+OPTIONAL = {
+    "gradio": "pip install 'toonport[serve]'",
+    "torchmetrics": "pip install 'toonport[evaluate]'",
+    "pytest": "pip install 'toonport[dev]'",
+}
+OWN = ("convert", "ms_models", "torch_ref", "parity_tests", "toonport")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination; `state` is "ok", "missing", "optional" or "problem"."""
+
+    what: str
+    state: str
+    detail: str
+
+
+def examine() -> list[Finding]:
+    """Return all findings."""
+    return [*_packages(), *_devices(), *_environment(), *_photo_backends(), *shadowed_packages()]
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding("python", "ok", platform.python_version())
+    for name in CORE:
+        version = _version(name)
+        yield Finding(name, "ok" if version else "missing", version or f"pip install '{name}'")
+    for name, remedy in OPTIONAL.items():
+        version = _version(name)
+        yield Finding(name, "ok" if version else "optional", version or f"not installed; {remedy}")
+    if (_version("numpy") or "1").split(".")[0] != "1":
+        yield Finding("numpy", "problem", "MindSpore is built for numpy 1; pip install 'numpy>=1.26,<2'")
+    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+        yield Finding("onnxruntime", "problem", "both onnxruntime and -gpu are installed; uninstall one")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Finding]:
+    if _version("torch"):
+        import torch
+
+        cuda = torch.cuda.is_available()
+        yield Finding("torch devices", "ok", "cpu" + (f", {torch.cuda.get_device_name()}" if cuda else "; no CUDA"))
+    if _version("mindspore"):
+        yield Finding("mindspore devices", "ok", _mindspore_devices())
+    if _version("onnxruntime") or _version("onnxruntime-gpu"):
+        import onnxruntime
+
+        yield Finding("onnxruntime providers", "ok", ", ".join(onnxruntime.get_available_providers()))
+
+
+def _mindspore_devices() -> str:
+    import mindspore
+
+    found = ["cpu"]
+    for name in ("gpu", "ascend"):
+        probe = getattr(mindspore.device_context, name, None)
+        try:
+            usable = bool(probe and probe.is_available())
+        except (AttributeError, RuntimeError, ValueError):
+            usable = False
+        found += [name] if usable else []
+    return ", ".join(found) + ("" if len(found) > 1 else "; no GPU or Ascend")
+
+
+def _environment() -> Iterator[Finding]:
+    for name, value in environment_needed().items():
+        actual = os.environ.get(name)
+        state = "ok" if actual == value else "problem"
+        yield Finding(f"${name}", state, f"{actual} (this MindSpore needs {value})")
+
+
+def _photo_backends() -> Iterator[Finding]:
+    """What finds faces and cuts them out, for preprocess and cartoonize."""
+    from toonport.photo import faces, matte
+
+    for kind, names, examine_one in (
+        ("landmarks", faces.LANDMARKS, faces.usable),
+        ("matte", matte.MATTES, matte.usable),
+    ):
+        for name in names:
+            state = examine_one(name)
+            yield Finding(f"{kind} {name}", "ok" if state.usable else "optional", state.detail)
+
+
+def shadowed_packages() -> Iterator[Finding]:
+    """Say of each of our packages whether another one of the same name would be imported instead."""
+    home = Path(__file__).resolve().parents[2]
+    for name in OWN:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin is None or home not in origin.parents:
+            detail = f"{origin} is imported instead of toonport's; uninstall that package or use a fresh environment"
+            yield Finding(f"package {name}", "problem", detail)

@@ -1,0 +1,272 @@
+"""A generator of the registry behind one interface, run by MindSpore, ONNX Runtime or PyTorch.
+
+Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made of them agree to one grey level.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.conversion import mindspore_arrays, require_finite, torch_arrays
+from convert.errors import InputError
+from convert.files import Array
+from convert.identify import Network, identify, open_source
+from convert.ledger import verify_ledger
+from convert.registry import Cartoonize, Family, families, family_named, part_named
+from parity_tests.harness.onnx.session import open_session
+
+__all__ = ["BACKENDS", "DEVICES", "Generator", "family_of_onnx", "open_generator"]
+
+BACKENDS = ("mindspore", "onnxruntime", "torch")
+DEVICES = ("cpu", "gpu", "ascend")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+# A third-party ONNX file names no family; the published ones with a picture in and out are photo2cartoon's.
+ONNX_DEFAULT = "photo2cartoon"
+PICTURE = "output"  # what the published file and `toonport export` call the picture
+
+Run = Callable[[Array], list[Array]]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A loaded generator.
+
+    Attributes:
+        family: the family it belongs to.
+        how: how the family feeds it with photos.
+        backend: what runs it.
+        outputs: names of what it returns; the first is the picture.
+        fixed_side: the only side of a picture it takes, None when it takes several.
+        smallest: the smallest side it takes.
+        run: [N, 3, H, W] -> the outputs, in the order of their names.
+    """
+
+    family: Family
+    how: Cartoonize
+    backend: str
+    outputs: tuple[str, ...]
+    fixed_side: int | None
+    smallest: int
+    run: Run
+
+    def __call__(self, batch: Array) -> dict[str, Array]:
+        """Return the outputs by name for pictures [N, 3, H, W] in [-1, 1], as float32.
+
+        Raises:
+            InputError: the network returns no picture, or numbers that are not finite.
+        """
+        found = dict(zip(self.outputs, self.run(np.asarray(batch, np.float32)), strict=True))
+        picture = np.asarray(found[self.outputs[0]], np.float32)
+        if picture.ndim != 4 or picture.shape[:2] != (len(batch), 3):
+            shape = "x".join(map(str, picture.shape))
+            raise InputError(f"{self.family.name}: '{self.outputs[0]}' is no picture [N, 3, H, W] but {shape}")
+        if not np.isfinite(picture).all():
+            raise InputError(f"{self.family.name}: the network returns numbers that are not finite; check its weights")
+        return {**found, "image": self._after(batch, picture)}
+
+    def _after(self, batch: Array, picture: Array) -> Array:
+        if not self.how.after:
+            return picture
+        import torch
+
+        from convert.registry import resolve
+
+        with torch.no_grad():
+            finished = resolve("torch_ref", self.how.after)(torch.from_numpy(batch), torch.from_numpy(picture))
+        return np.asarray(finished.numpy(), np.float32)
+
+
+def open_generator(
+    weights: str | Path,
+    family: str | None = None,
+    part: str | None = None,
+    backend: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Generator:
+    """Load a generator.
+
+    Args:
+        weights: .onnx file, or a checkpoint of any format that `convert` reads.
+        family: its family; default: by the tensors, for ONNX by what the file says of itself.
+        part: which network of the file; default: the one that draws cartoons.
+        backend: one of BACKENDS; default: the format's own (.ckpt MindSpore, .onnx ONNX Runtime, else PyTorch).
+        device: "cpu", "gpu" or "ascend".
+        threads: threads of ONNX Runtime and PyTorch; default: all.
+
+    Raises:
+        InputError: a file, backend or device that cannot be used; says what to do.
+    """
+    path = Path(weights)
+    if path.suffix.lower() == ".onnx":
+        if backend not in (None, "onnxruntime"):
+            raise InputError(f"{path}: an ONNX file is run by onnxruntime, not {backend}; give a checkpoint instead")
+        return _from_onnx(path, family, part, device, threads)
+    chain = _chain(path, family, part)
+    network = chain[0]
+    chosen = backend or ("mindspore" if path.suffix == ".ckpt" else "torch")
+    if chosen not in BACKENDS:
+        raise InputError(f"unknown backend '{chosen}'; backends: {', '.join(BACKENDS)}")
+    how = _how(network.family)
+    openers = {"mindspore": _mindspore, "onnxruntime": _exported, "torch": _torch}
+    return Generator(
+        network.family,
+        how,
+        chosen,
+        chain[-1].part.outputs,
+        how.fixed_side(network.kwargs),
+        network.part.smallest(network.kwargs),
+        _one_after_the_other([openers[chosen](one, device, threads) for one in chain]),
+    )
+
+
+def _one_after_the_other(runs: Sequence[Run]) -> Run:
+    """Feed each network with the first output of the one before it."""
+
+    def run(batch: Array) -> list[Array]:
+        outputs = [batch]
+        for one in runs:
+            outputs = one(outputs[0])
+        return outputs
+
+    return run
+
+
+def _how(family: Family) -> Cartoonize:
+    if family.cartoonize is None:
+        known = ", ".join(one.name for one in families() if one.cartoonize)
+        raise InputError(f"{family.name} draws no pictures; families that do: {known}")
+    return family.cartoonize
+
+
+def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
+    """Return the networks of a checkpoint that draw, one fed by the other, checked; mostly there is just one."""
+    checkpoint = open_source(path)
+    verify_ledger(checkpoint)
+    networks = {one.part.name: one for one in identify(checkpoint, family, part)}
+    first = next(iter(networks.values()))
+    how = _how(first.family)
+    wanted = [part] if part else [name for name in (how.part, how.then) if name]
+    chain = [networks[name] for name in wanted if name in networks]
+    if len(chain) < len(wanted):
+        chain = [first] if len(wanted) == 1 else []
+    if not chain or chain[-1].part.outputs[0] != "image":
+        raise InputError(f"{path}: {first.part.name} draws no pictures; the file has no {' and '.join(wanted)}")
+    for network in chain:
+        require_finite(network)
+    return chain
+
+
+def _torch(network: Network, device: str, threads: int | None) -> Run:
+    import torch
+
+    from parity_tests.harness.pair import build_torch, for_inference
+
+    if device == "ascend" or (device == "gpu" and not torch.cuda.is_available()):
+        raise InputError(f"device {device} is not usable by PyTorch here")
+    if threads:
+        torch.set_num_threads(threads)
+    place = "cuda" if device == "gpu" else "cpu"
+    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network))).to(place)
+
+    def run(batch: Array) -> list[Array]:
+        with torch.no_grad():
+            found = module(torch.from_numpy(batch).to(place))
+        return [tensor.cpu().numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+
+    return run
+
+
+def _mindspore(network: Network, device: str, threads: int | None) -> Run:
+    import mindspore
+
+    from parity_tests.harness.pair import build_mindspore, for_inference
+    from toonport.comparing import choose_device
+
+    choose_device(device)
+    cell = for_inference(build_mindspore(network.part, network.kwargs, mindspore_arrays(network)))
+
+    def run(batch: Array) -> list[Array]:
+        found = cell(mindspore.Tensor(batch))
+        return [tensor.asnumpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+
+    return run
+
+
+def _exported(network: Network, device: str, threads: int | None) -> Run:
+    """Run an ONNX file exported from a checkpoint: one where photos keep their sizes, else one for each size."""
+    from parity_tests.harness.onnx.write import export_onnx, find_sizes
+    from parity_tests.harness.pair import build_torch, for_inference
+    from parity_tests.harness.run import part_inputs
+    from toonport.export.exporter import second_input
+
+    part, outputs = network.part, network.part.outputs
+    module = for_inference(build_torch(part, network.kwargs, torch_arrays(network)))
+    any_size = _how(network.family).side is None
+    sizes = find_sizes(module, part.input_shape[1], part.smallest(network.kwargs)) if any_size else None
+    sessions: dict[tuple[int, ...] | None, Any] = {}
+
+    def run(batch: Array) -> list[Array]:
+        key = None if sizes else batch.shape[2:]
+        if key not in sessions:
+            inputs = part_inputs(part, network.kwargs, 0) if sizes else batch[:1]
+            more = [second_input(network, inputs, sizes)] if sizes else []
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(folder) / "network.onnx"
+                export_onnx(module, inputs, outputs, target, more, sizes)
+                sessions[key] = _session(target, device, threads)
+        return list(sessions[key].run(None, {"input": batch}))
+
+    return run
+
+
+def _session(path: Path, device: str, threads: int | None) -> Any:
+    import onnxruntime
+
+    provider = PROVIDERS.get(device)
+    if provider is None or provider not in onnxruntime.get_available_providers():
+        raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
+    try:
+        session = open_session(path, threads, provider)
+    except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
+        text = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({text})") from error
+    if provider not in session.get_providers():
+        raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
+    return session
+
+
+def _from_onnx(path: Path, family: str | None, part: str | None, device: str, threads: int | None) -> Generator:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    session = _session(path, device, threads)
+    owner = family_named(family or family_of_onnx(session))
+    how = _how(owner)
+    known = part_named(owner, part or how.part)
+    inputs = session.get_inputs()
+    names = tuple(sorted((output.name for output in session.get_outputs()), key=lambda name: name != PICTURE))
+    shape = inputs[0].shape if len(inputs) == 1 else []
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):  # a name stands for a free length
+        raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
+    if not names:
+        raise InputError(f"{path}: it has no output")
+    sides = shape[2:]
+    numbers = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+    fixed = sides[0] if all(isinstance(side, int) for side in sides) and sides[0] == sides[1] else None
+
+    def run(batch: Array) -> list[Array]:
+        return [np.asarray(one) for one in session.run(list(names), {inputs[0].name: batch.astype(numbers)})]
+
+    return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), run)
+
+
+def family_of_onnx(session: Any) -> str:
+    """Return the family that an ONNX file names in its metadata, as `toonport export` writes it."""
+    facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+    return facts.get("toonport.family", ONNX_DEFAULT)

@@ -1,0 +1,176 @@
+"""Networks that turn a picture into a vector: what the distances between sets of pictures are measured in.
+
+Only vectors of the very Inception weights that the Fréchet Inception distance was defined with may carry its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from convert.conversion import load_networks, torch_arrays
+from convert.errors import InputError
+from convert.files import Array, sha256_of
+from parity_tests.harness.pair import build_torch
+from toonport.evaluate.inception import load_inception
+from toonport.fetch import fetch, load_manifest, weights_folder
+from toonport.photo.compose import to_input
+from toonport.photo.picture import Picture, resize
+from torch_ref.losses import face_embeddings
+
+__all__ = ["RELEASES", "SIDE", "Features", "batch_of", "find_weights", "open_face", "open_inception", "open_vgg"]
+
+SIDE = 256  # of pictures given to the face network and VGG19, as in the training of portraits
+RELEASES = {"inception": ("inception",), "face": ("mobilefacenet",), "vgg": ("vgg19", "vgg19-numpy")}
+
+
+@dataclass(frozen=True)
+class Features:
+    """A loaded network.
+
+    Attributes:
+        key: short name for options and files.
+        name: what it is and how many numbers it gives, e.g. "MobileFaceNet-128".
+        dimension: how many numbers.
+        standard: these are the features that FID and KID are defined with.
+        how: what is done with a picture, in words.
+        path, sha256: the weights.
+        network: the PyTorch network, in eval mode.
+        run: pictures, RGB uint8 [H, W, 3] of any sizes -> float32 [N, dimension].
+    """
+
+    key: str
+    name: str
+    dimension: int
+    standard: bool
+    how: str
+    path: Path
+    sha256: str
+    network: torch.nn.Module
+    run: Callable[[Sequence[Picture]], Array]
+
+
+def find_weights(kind: str, given: str | None) -> Path | None:
+    """Return a weight file: the one given, else the one that `toonport fetch` stored, else None.
+
+    Args:
+        kind: a key of RELEASES.
+        given: the user's file.
+
+    Raises:
+        InputError: the file given is not there, or the fetched one is not what the manifest says.
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise InputError(f"{given}: no such file")
+        return Path(given)
+    releases = load_manifest()
+    known = [releases[name] for name in RELEASES[kind]]
+    found = [release for release in known if (weights_folder() / release.file).is_file()]
+    return fetch(found[0], weights_folder()) if found else None
+
+
+def batch_of(pictures: Sequence[Picture]) -> torch.Tensor:
+    """Return pictures of any sizes as one batch [N, 3, 256, 256] in [-1, 1], resized by area averaging."""
+    return torch.from_numpy(np.concatenate([to_input(resize(one, SIDE, SIDE)) for one in pictures]))
+
+
+def open_inception(path: Path, device: str = "cpu") -> Features:
+    """Load the network of the Fréchet Inception distance.
+
+    Raises:
+        InputError: not that network's file.
+    """
+    network = load_inception(path).to(device)
+    found = sha256_of(path)
+    standard = found == load_manifest()["inception"].sha256
+
+    def run(pictures: Sequence[Picture]) -> Array:
+        sized = [
+            torch.nn.functional.interpolate(_unit(one, device), (299, 299), mode="bilinear", align_corners=False)
+            for one in pictures
+        ]
+        with torch.no_grad():
+            return np.asarray(network(torch.cat(sized)).cpu().numpy())
+
+    return Features(
+        key="inception",
+        name="Inception-2048" if standard else f"Inception-2048 with weights {found[:8]}",
+        dimension=2048,
+        standard=standard,
+        how="last pool of TensorFlow's Inception v3 of 2015-12-05; pictures brought to 299x299 bilinearly without "
+        "antialiasing, in [-1, 1]",
+        path=path,
+        sha256=found,
+        network=network,
+        run=run,
+    )
+
+
+def _unit(picture: Picture, device: str) -> torch.Tensor:
+    """RGB uint8 [H, W, 3] -> [1, 3, H, W] in [0, 1]."""
+    return (torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).float() / 255).to(device)
+
+
+def _open_family(path: Path, family: str, device: str) -> tuple[torch.nn.Module, Any]:
+    found = load_networks(path, family)[0]
+    network = build_torch(found.part, found.kwargs, torch_arrays(found)).requires_grad_(False)
+    return network.to(device), found.kwargs
+
+
+def open_face(path: Path, device: str = "cpu") -> Features:
+    """Load MobileFaceNet: face embeddings of aligned portraits, cut as the Face-ID loss cuts them.
+
+    Raises:
+        InputError: not a file of MobileFaceNet.
+    """
+    network, kwargs = _open_family(path, "mobilefacenet", device)
+    dimension = int(kwargs["embedding_size"])
+
+    def run(pictures: Sequence[Picture]) -> Array:
+        with torch.no_grad():
+            return np.asarray(face_embeddings(network, batch_of(pictures).to(device)).cpu().numpy())
+
+    return Features(
+        key="mobilefacenet",
+        name=f"MobileFaceNet-{dimension}",
+        dimension=dimension,
+        standard=False,
+        how=f"unit vectors of MobileFaceNet; pictures brought to {SIDE}x{SIDE}, the face region of aligned portraits "
+        "cut out and brought to 112x112 as in the Face-ID loss",
+        path=path,
+        sha256=sha256_of(path),
+        network=network,
+        run=run,
+    )
+
+
+def open_vgg(path: Path, device: str = "cpu") -> Features:
+    """Load VGG19 up to conv4_4: its last layer, averaged over the picture.
+
+    Raises:
+        InputError: not a file of VGG19.
+    """
+    network, kwargs = _open_family(path, "vgg19", device)
+    dimension = 8 * int(kwargs["width"])
+
+    def run(pictures: Sequence[Picture]) -> Array:
+        with torch.no_grad():
+            return np.asarray(network(batch_of(pictures).to(device)).mean((2, 3)).cpu().numpy())
+
+    return Features(
+        key="vgg19",
+        name=f"VGG19-{dimension}",
+        dimension=dimension,
+        standard=False,
+        how=f"conv4_4 of VGG19 averaged over the picture; pictures brought to {SIDE}x{SIDE}",
+        path=path,
+        sha256=sha256_of(path),
+        network=network,
+        run=run,
+    )

@@ -1,0 +1,105 @@
+"""What an evaluation shows and saves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convert.files import atomic_path, sha256_of
+from toonport import __version__
+from toonport.evaluate.evaluator import Evaluator
+from toonport.evaluate.metrics import Evaluation, Metric
+from toonport.evaluate.pictures import PictureSet
+from toonport.evaluate.select import Candidate
+
+__all__ = ["SCHEMA", "candidate_rows", "definition_lines", "evaluation_rows", "facts", "note_lines", "write_report"]
+
+SCHEMA = "toonport-evaluation/1"
+
+
+def _number(metric: Metric) -> str:
+    spread = "" if metric.spread is None else f" ± {metric.spread:.4f}"
+    return f"{metric.value:.4f}{spread}"
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Return a table row per number: what, value, which way is better, of how many pictures."""
+    return [[one.name, _number(one), f"{one.better} is better", _counted(one)] for one in evaluation.metrics]
+
+
+def _counted(metric: Metric) -> str:
+    return ", ".join(f"{count} {what}" for what, count in metric.counts.items())
+
+
+def candidate_rows(found: Sequence[Candidate], chosen: Candidate, by: str) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of a table of checkpoints, the chosen one and the number that decided marked."""
+    keys = list(dict.fromkeys(one.key for each in found if each.evaluation for one in each.evaluation.metrics))
+    headings = ["", "step", *(f"{key} (decides)" if key == by else key for key in keys)]
+    rows = []
+    for each in found:
+        known = {one.key: _number(one) for one in each.evaluation.metrics} if each.evaluation else {}
+        cells = [known.get(key, "-") for key in keys] if known else [f"failed: {each.problem}", *[""] * (len(keys) - 1)]
+        rows.append(["*" if each is chosen else "", str(each.step), *cells])
+    return headings, rows
+
+
+def note_lines(evaluation: Evaluation, sets: Sequence[PictureSet]) -> list[str]:
+    """Return what was not run and why, the warnings, and the pictures that could not be read."""
+    lines = [f"{one.name}: not run ({one.reason})" for one in evaluation.not_run]
+    lines += [f"warning: {text}" for text in evaluation.warnings]
+    for one in sets:
+        lines += [f"left out, cannot be read: {path}" for path in sorted(one.skipped)]
+    return lines
+
+
+def definition_lines(evaluation: Evaluation, evaluator: Evaluator, with_keys: bool = False) -> list[str]:
+    """Return how each number is computed, and what the features are."""
+    shown = {f"{one.key}: {one.name}" if with_keys else one.name: one.definition for one in evaluation.metrics}
+    features = {f"features {one.name}": f"{one.how}; {one.path.name}, sha256 {one.sha256[:16]}"
+                for one in evaluator.networks.features}  # fmt: skip
+    return [f"{name}: {text}" for name, text in {**shown, **features}.items()]
+
+
+def facts(evaluator: Evaluator, fake: PictureSet | None, found: Sequence[Candidate], by: str | None) -> dict[str, Any]:
+    """Return everything there is to say about an evaluation, for the record.
+
+    Args:
+        evaluator: what measured.
+        fake: the folder of ready-made cartoons, if they were.
+        found: the generators evaluated; a folder of cartoons counts as one without weights, step 0.
+        by: short name of the metric that decided between checkpoints, None without a choice.
+    """
+    sets = {"real": evaluator.real, "photos": evaluator.photos, "generated": fake}
+    return {
+        "schema": SCHEMA,
+        "toonport": __version__,
+        "seed": evaluator.seed,
+        "kid": evaluator.protocol,
+        "decided_by": by,
+        "pictures": {name: _set_facts(one) for name, one in sets.items() if one},
+        "networks": evaluator.networks.facts(),
+        "evaluations": [_candidate_facts(one, fake) for one in found],
+    }
+
+
+def _set_facts(pictures: PictureSet) -> dict[str, Any]:
+    skipped = [str(path) for path in sorted(pictures.skipped)]
+    return {"folder": str(pictures.path), "found": len(pictures), "skipped": skipped}
+
+
+def _candidate_facts(found: Candidate, fake: PictureSet | None) -> dict[str, Any]:
+    source: dict[str, Any] = {"step": found.step} if found.step else {}
+    if fake is None:
+        readable = found.weights.is_file()
+        source |= {"weights": str(found.weights), "sha256": sha256_of(found.weights) if readable else None}
+    numbers = asdict(found.evaluation) if found.evaluation else {"problem": found.problem}
+    return {**source, **numbers}
+
+
+def write_report(content: dict[str, Any], path: Path) -> None:
+    """Write a record as JSON; on any failure nothing is left behind."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

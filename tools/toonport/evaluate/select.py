@@ -1,0 +1,102 @@
+"""The best checkpoint of a training run, by what its cartoons are worth instead of by its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.errors import InputError
+from toonport.evaluate.metrics import Evaluation, Metric
+from toonport.train.config import CONFIG_FILE, RunConfig, read_config
+from toonport.train.state import Checkpoints, read_state, weights_file
+
+__all__ = ["Candidate", "RunToSelect", "choose", "decisive", "evaluate_run", "open_run"]
+
+DECIDING = ("kid", "kernel-inception", "kernel-vgg19", "kernel-mobilefacenet", "face-id", "perceptual")
+
+
+@dataclass(frozen=True)
+class RunToSelect:
+    """A training run and its checkpoints: step -> weights, in order."""
+
+    config: RunConfig
+    checkpoints: Checkpoints
+    weights: dict[int, Path]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint and its numbers; `problem` says why it has none."""
+
+    step: int
+    weights: Path
+    evaluation: Evaluation | None
+    problem: str = ""
+
+
+def open_run(folder: Path) -> RunToSelect:
+    """Open a run of `toonport train`.
+
+    Raises:
+        InputError: no run, or no checkpoint in it.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"{folder}: no run of toonport train there (no {CONFIG_FILE})")
+    config = RunConfig(**{**read_config(folder / CONFIG_FILE), "out": str(folder)})
+    checkpoints = Checkpoints(folder, config.keep)
+    steps = checkpoints.steps()
+    if not steps:
+        raise InputError(f"{folder}: the run has no checkpoint yet")
+    return RunToSelect(config, checkpoints, {step: weights_file(checkpoints.path(step)) for step in steps})
+
+
+def evaluate_run(run: RunToSelect, evaluate: Callable[[int, Path], Evaluation]) -> list[Candidate]:
+    """Evaluate every checkpoint; one that is damaged, or whose network fails, has a problem instead of numbers.
+
+    Args:
+        run: the run.
+        evaluate: called with step and weights; raises InputError for weights that cannot be used.
+    """
+    found = []
+    for step, weights in run.weights.items():
+        try:
+            read_state(weights.parent)
+            found.append(Candidate(step, weights, evaluate(step, weights)))
+        except InputError as error:
+            found.append(Candidate(step, weights, None, str(error)))
+    return found
+
+
+def decisive(found: Iterable[Candidate], by: str | None) -> str:
+    """Return the short name of the metric that decides: the one asked for, else the first of DECIDING that is there.
+
+    Raises:
+        InputError: it was not measured; lists those that were.
+    """
+    found = list(found)
+    known = [metric.key for one in found if one.evaluation for metric in one.evaluation.metrics]
+    if not any(one.evaluation for one in found):
+        raise InputError(f"no checkpoint could be evaluated; the last: {found[-1].problem}")
+    if by is None:
+        by = next((key for key in DECIDING if key in known), None)
+    if by is None or by not in known:
+        listed = ", ".join(dict.fromkeys(known)) or "nothing"
+        raise InputError(f"--by {by or 'NAME'}: was not measured; measured: {listed}")
+    return by
+
+
+def choose(found: Sequence[Candidate], by: str) -> Candidate:
+    """Return the best candidate by a metric; of equal ones the earliest."""
+
+    def rank(candidate: Candidate) -> float:
+        metric = _metric(candidate, by)
+        if metric is None:
+            return float("inf")
+        return metric.value if metric.better == "lower" else -metric.value
+
+    return min(found, key=rank)
+
+
+def _metric(candidate: Candidate, by: str) -> Metric | None:
+    return candidate.evaluation.by(by) if candidate.evaluation else None

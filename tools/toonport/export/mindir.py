@@ -1,0 +1,102 @@
+"""MINDIR export of the MindSpore networks, loaded again and verified against float64 PyTorch before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from convert.errors import InputError
+from convert.files import atomic_path
+from parity_tests.harness.backends import Array
+from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.onnx.write import require_equal
+
+__all__ = ["export_mindir", "run_mindir"]
+
+
+def export_mindir(cell: Any, module: Any, inputs: Array, names: Sequence[str], path: Path) -> tuple[Verdict, ...]:
+    """Export a MindSpore cell and keep the file only if it computes what the PyTorch network computes.
+
+    Args:
+        cell: MindSpore network, in eval mode.
+        module: its PyTorch twin with the same weights, the source of the float64 truth.
+        inputs: float32 [N, C, H, W]; a MINDIR graph has a fixed shape, this one.
+        names: names of the outputs to keep, in order.
+        path: target .mindir file.
+
+    Returns:
+        The verdicts on every output.
+
+    Raises:
+        NotReproducedError: an output of the loaded file is outside its budget; nothing is written then.
+        InputError: the network does not fit into one MINDIR file.
+    """
+    import mindspore
+
+    own = [tensor.asnumpy() for tensor in _tuple(cell(mindspore.Tensor(inputs)))]
+    wanted = cell if len(own) == len(names) else _first_outputs(cell, len(names))
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "network.mindir"
+        mindspore.export(wanted, mindspore.Tensor(inputs), file_name=str(written), file_format="MINDIR")
+        if not written.is_file():
+            raise InputError(
+                f"{path}: MindSpore splits networks above 1 GiB into several files; they cannot be kept as one"
+            )
+        verdicts = tuple(_verify(own, module, written, inputs, names))
+        require_equal(path, "the MINDIR file", verdicts)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(written, temporary)
+    return verdicts
+
+
+def run_mindir(path: Path, inputs: Array) -> list[Array]:
+    """Load a MINDIR file and run it; float32 [N, C, H, W] in, the outputs in order."""
+    import mindspore
+    from mindspore import nn
+
+    graph = nn.GraphCell(mindspore.load(str(path)))
+    return [tensor.asnumpy() for tensor in _tuple(graph(mindspore.Tensor(inputs)))]
+
+
+def _verify(own: Sequence[Array], module: Any, path: Path, inputs: Array, names: Sequence[str]) -> Iterator[Verdict]:
+    """Judge every output of the file, and the cell's own before it was exported, like that of a whole network."""
+    import torch
+
+    found = run_mindir(path, inputs)
+    with torch.no_grad():
+        truths = [
+            tensor.numpy() for tensor in _tuple(copy.deepcopy(module).double()(torch.from_numpy(inputs).double()))
+        ]
+        moved = [torch.from_numpy(ulp_neighbour(inputs, seed)) for seed in range(2)]
+        runs = [[tensor.numpy() for tensor in _tuple(module(x))] for x in moved]
+    probe = f"{inputs.shape[2]}x{inputs.shape[3]} px"
+    for order, name in enumerate(names):
+        head = Measurement("accumulated", probe, "", "MINDIR", name, order)
+        yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]))
+        twin = Measurement("accumulated", probe, "", "PyNative", f"{name} in PyNative", order)
+        yield judge(measure(twin, truths[order], [run[order] for run in runs], own[order]))
+
+
+def _tuple(result: Any) -> tuple[Any, ...]:
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
+
+
+def _first_outputs(cell: Any, count: int) -> Any:
+    """Return a cell with the same weights and the first `count` outputs of a cell that has more."""
+    from mindspore import nn
+
+    class FirstOutputs(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__(auto_prefix=False)
+            self.network = cell
+
+        def construct(self, x: Any) -> Any:
+            found = self.network(x)
+            return found[0] if count == 1 else found[:count]
+
+    return FirstOutputs().set_train(False)

@@ -1,0 +1,185 @@
+"""What the web page does with an uploaded photo, without the page: limits, choices, and the pictures of one run."""
+
+from __future__ import annotations
+
+import io
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.files import FORMATS, READ_ONLY
+from convert.registry import families
+from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+from toonport.draw.generators import BACKENDS
+from toonport.photo.picture import Picture, read_picture
+
+__all__ = ["ANY", "Drawing", "Limits", "Studio", "find_weights"]
+
+ANY = "as the file says"
+KEPT = 2  # generators held in memory at once
+SUFFIXES = (*FORMATS, ".onnx")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest upload: bytes of the file, and pixels of the picture in it."""
+
+    file_bytes: int = 20 * 2**20
+    pixels: int = 40_000_000
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The pictures of one run, RGB uint8, and a line about it; pictures that do not exist are None.
+
+    Attributes:
+        message: what was done, or why nothing was.
+        photo: as it was understood, turned by its EXIF data.
+        crop: what the network saw, on white.
+        matte: which part of the crop is the person, white on black.
+        heat: where the network's attention lay.
+        cartoon: the finished picture.
+    """
+
+    message: str
+    photo: Picture | None = None
+    crop: Picture | None = None
+    matte: Picture | None = None
+    heat: Picture | None = None
+    cartoon: Picture | None = None
+
+
+def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
+    """Return name -> file of the weights that the page offers.
+
+    Args:
+        given: files and folders; of a folder, every file with a suffix of a checkpoint or of ONNX counts.
+        default: folder to look into when nothing is given.
+
+    Raises:
+        InputError: something given is not there, or nothing was found.
+    """
+    found: list[Path] = []
+    for path in [Path(one) for one in given] or [default]:
+        if path.is_dir():
+            found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        elif path.is_file() and path.suffix.lower() in (*SUFFIXES, *READ_ONLY):
+            found.append(path)
+        elif given:
+            raise InputError(
+                f"{path}: no folder, and no file of a kind that holds weights ({' '.join((*SUFFIXES, *READ_ONLY))})"
+            )
+    if not found:
+        place = ", ".join(given) or str(default)
+        raise InputError(f"{place}: holds no weights; give --weights FILE, or see toonport fetch --list")
+    found = list(dict.fromkeys(path.resolve() for path in found))
+    names = [path.name for path in found]
+    return {
+        path.name if names.count(path.name) == 1 else f"{path.name} ({number}, in {path.parent.name})": path
+        for number, path in enumerate(found, 1)
+    }
+
+
+class Studio:
+    """Draws cartoons of uploaded photos, one at a time and always in the same thread, as the frameworks like it.
+
+    Args:
+        weights: name -> file; nothing else can be loaded.
+        limits: the largest upload.
+        device: as for `toonport cartoonize`.
+    """
+
+    def __init__(self, weights: Mapping[str, Path], limits: Limits | None = None, device: str = "cpu") -> None:
+        self.weights, self.limits, self.device = dict(weights), limits or Limits(), device
+        self.families = (ANY, *(family.name for family in families() if family.cartoonize))
+        self.backends = (ANY, *BACKENDS)
+        self._loaded: OrderedDict[tuple[str, str, str], Cartoonizer] = OrderedDict()
+        self._worker = ThreadPoolExecutor(max_workers=1)
+
+    def draw(self, content: bytes, weights: str, family: str = ANY, backend: str = ANY) -> Drawing:
+        """Return the pictures made of an uploaded file; a user's mistake becomes the message.
+
+        Args:
+            content: the file.
+            weights, family, backend: chosen from this studio's own lists.
+        """
+        return self._worker.submit(self._draw, content, (weights, family, backend)).result()
+
+    def _draw(self, content: bytes, choice: tuple[str, str, str]) -> Drawing:
+        photo = None
+        try:
+            self._require_listed(choice)
+            photo = self._read(content)
+            cartoonizer = self._cartoonizer(choice)
+            start = time.perf_counter()
+            cartoon = cartoonizer.draw(photo)[0]
+        except InputError as error:
+            return Drawing(self._in_words(error), photo)
+        except Exception as error:  # a visitor gets words, whatever goes wrong
+            traceback.print_exc()
+            return Drawing(f"Failed inside: {type(error).__name__}; the server's log has more", photo)
+        seconds = time.perf_counter() - start
+        portrait = cartoon.portrait
+        generator = cartoonizer.generator
+        notes = "".join(f". Note: {text}" for text in (portrait.warnings if portrait else ()))
+        return Drawing(
+            f"Drawn by {generator.family.name} with {generator.backend} in {seconds:.1f} s{notes}",
+            photo,
+            cartoon.crop,
+            np.repeat(portrait.rgba[:, :, 3:], 3, axis=2) if portrait else None,
+            cartoon.heat,
+            cartoon.picture,
+        )
+
+    def _in_words(self, error: InputError) -> str:
+        """Return the error in one line, with the names of weights files in place of their paths."""
+        text = " ".join(str(error).split())
+        for name, path in self.weights.items():
+            text = text.replace(str(path), name)
+        return text[:1].upper() + text[1:]
+
+    def _require_listed(self, choice: tuple[str, str, str]) -> None:
+        offered = (self.weights, self.families, self.backends)
+        if any(one not in known for one, known in zip(choice, offered, strict=True)):
+            raise InputError("choose weights, family and backend from the lists")
+
+    def _read(self, content: bytes) -> Picture:
+        """Read an upload, refusing what is too large before it is unpacked."""
+        from PIL import Image
+
+        if len(content) > self.limits.file_bytes:
+            raise InputError(f"the file is larger than {self.limits.file_bytes / 2**20:.0f} MiB")
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                width, height = opened.size
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            width = height = self.limits.pixels
+        except Exception as error:  # what Pillow raises for damaged headers depends on the format
+            raise InputError("this file: not a picture that can be read") from error
+        if width * height > self.limits.pixels:
+            raise InputError(f"the picture has more than {self.limits.pixels / 1e6:g} million pixels; make it smaller")
+        return read_picture(content, "this file")
+
+    def _cartoonizer(self, choice: tuple[str, str, str]) -> Cartoonizer:
+        """Return the loaded generator of a choice; the one used longest ago makes room."""
+        if choice not in self._loaded:
+            weights, family, backend = choice
+            while len(self._loaded) >= KEPT:
+                self._loaded.popitem(last=False)
+            self._loaded[choice] = Cartoonizer(
+                CartoonSettings(
+                    str(self.weights[weights]),
+                    None if family == ANY else family,
+                    backend=None if backend == ANY else backend,
+                    device=self.device,
+                )
+            )
+        self._loaded.move_to_end(choice)
+        return self._loaded[choice]
