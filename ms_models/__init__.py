@@ -1,5 +1,7 @@
 """MindSpore twins of `torch_ref`: same file, class and attribute names. Imports MindSpore, never torch.
 
+Papers, systems, shape letters, arguments, state and errors that both sides share are described once, in the twin.
+
 Importing this package prepares the process environment for MindSpore, without importing it; every
 program of the project imports it before any framework.
 """

@@ -1,12 +1,4 @@
-"""CycleGAN: ResNet and U-Net generators and the patch discriminator; the twin of `torch_ref/cyclegan.py`.
-
-Paper: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (arXiv 1703.10593); the
-U-Net is pix2pix's (arXiv 1611.07004). System: junyanz/pytorch-CycleGAN-and-pix2pix (BSD). The networks of the
-MindSpore model zoo stand in `cyclegan_zoo.py`; `build_generator` and `build_discriminator` make either.
-
-Norms: "instance" (no parameters), "affine instance" (with scale and shift), "batch". Convolutions before a norm have a
-bias only where the norm is an instance norm.
-"""
+"""CycleGAN: ResNet and U-Net generators and the patch discriminator; the twin of `torch_ref/cyclegan.py`."""
 
 from __future__ import annotations
 
@@ -32,12 +24,7 @@ SPREAD = 0.02  # standard deviation of fresh weights
 
 
 def build_generator(architecture: str = "resnet", **options: Any) -> nn.Cell:
-    """Return a generator with fresh weights.
-
-    Args:
-        architecture: "resnet" or "unet" (junyanz), "zoo_resnet", "zoo_depth_resnet" or "zoo_unet" (model zoo).
-        options: constructor arguments of that network.
-    """
+    """Return a generator with fresh weights."""
     kinds = {
         "resnet": ResnetGenerator,
         "unet": UnetGenerator,
@@ -49,12 +36,7 @@ def build_generator(architecture: str = "resnet", **options: Any) -> nn.Cell:
 
 
 def build_discriminator(architecture: str = "patch", **options: Any) -> nn.Cell:
-    """Return a discriminator with fresh weights.
-
-    Args:
-        architecture: "patch" (junyanz) or "zoo_patch" (model zoo).
-        options: constructor arguments of that network.
-    """
+    """Return a discriminator with fresh weights."""
     return _fresh({"patch": NLayerDiscriminator, "zoo_patch": Discriminator}[architecture](**options))
 
 
@@ -105,15 +87,7 @@ class ResnetBlock(nn.Cell):
 
 
 class ResnetGenerator(nn.Cell):
-    """Two down-sampling convolutions, residual blocks, two transposed convolutions.
-
-    Args:
-        input_nc, output_nc: image channels.
-        ngf: channels of the first layer.
-        n_blocks: residual blocks (the system uses 6 or 9).
-        norm: see the module.
-        dropout: whether the residual blocks drop half of their values in train mode.
-    """
+    """Two down-sampling convolutions, residual blocks, two transposed convolutions."""
 
     def __init__(
         self,
@@ -137,34 +111,15 @@ class ResnetGenerator(nn.Cell):
         self.model = nn.SequentialCell(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W at least 8. A side that is no multiple of 4 comes out
-                as the next multiple of 4.
-
-        Returns:
-            [N, output_nc, H, W] in [-1, 1].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
+        """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W at least 8. A side that is no
+        multiple of 4 comes out as the next multiple of 4.
         """
         require_size("CycleGAN ResNet generator", x, 1, 8)
         return self.model(x)
 
 
 class UnetSkipConnectionBlock(nn.Cell):
-    """One level of the U-Net: down, the level below, up; all but the outermost join their input to the result.
-
-    Args:
-        outer: channels of the level's input and of what it adds to it.
-        inner: channels one level further down.
-        input_nc: input channels where they differ from `outer` (the outermost level).
-        submodule: the level below, None for the innermost.
-        outermost: whether this is the level of the images.
-        norm: see the module.
-        dropout: whether half of the values are dropped in train mode.
-    """
+    """One level of the U-Net: down, the level below, up; all but the outermost join their input to the result."""
 
     def __init__(
         self,
@@ -197,15 +152,7 @@ class UnetSkipConnectionBlock(nn.Cell):
 
 
 class UnetGenerator(nn.Cell):
-    """U-Net with `num_downs` levels; 7 for 128x128 images, 8 for 256x256.
-
-    Args:
-        input_nc, output_nc: image channels.
-        num_downs: levels, at least 5; the innermost works on images 2 ** num_downs times smaller.
-        ngf: channels of the first level.
-        norm: see the module.
-        dropout: whether the levels with 8 * ngf channels drop half of their values in train mode.
-    """
+    """U-Net with `num_downs` levels; 7 for 128x128 images, 8 for 256x256."""
 
     def __init__(
         self,
@@ -226,30 +173,13 @@ class UnetGenerator(nn.Cell):
         self.model = UnetSkipConnectionBlock(output_nc, ngf, input_nc, block, outermost=True, norm=norm)
 
     def construct(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs.
-
-        Returns:
-            [N, output_nc, H, W] in [-1, 1].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs."""
         require_size("CycleGAN U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
         return self.model(x)
 
 
 class NLayerDiscriminator(nn.Cell):
-    """PatchGAN discriminator: one logit for each overlapping patch (70x70 pixels with three layers).
-
-    Args:
-        input_nc: image channels.
-        ndf: channels of the first layer.
-        n_layers: down-sampling convolutions.
-        norm: see the module.
-    """
+    """PatchGAN discriminator: one logit for each overlapping patch (70x70 pixels with three layers)."""
 
     def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, norm: str = "instance") -> None:
         super().__init__()
@@ -265,16 +195,8 @@ class NLayerDiscriminator(nn.Cell):
         self.model = nn.SequentialCell(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
-        """Judge images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W at least 3 * 2 ** n_layers.
-
-        Returns:
-            Logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
+        """[N, input_nc, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real;
+        H and W at least 3 * 2 ** n_layers.
         """
         require_size("CycleGAN discriminator", x, 1, 3 * 2**self.n_layers)
         return self.model(x)

@@ -1,14 +1,4 @@
-"""The CycleGAN networks of the MindSpore model zoo, which human2anime uses; the twin of
-`torch_ref/cyclegan_zoo.py`.
-
-Systems: mindspore-ai/models official/cv/CycleGAN and stnjumu/human2anime (Apache-2.0); paper: arXiv 1703.10593.
-Names, layer order and padding are the model zoo's. They differ from junyanz's networks in function, not only in
-names: all residual blocks are one block run several times, transposed convolutions keep the first 2H rows of their full
-result where junyanz's keep rows 1 to 2H, and several convolutions have no bias.
-
-`pad_mode` "CONSTANT" pads with zeros inside the convolution; "REFLECT" puts a reflection before it, which moves the
-indices of what follows by one. `norm` is "instance" or "batch".
-"""
+"""The CycleGAN networks of the MindSpore model zoo, which human2anime uses; the twin of `torch_ref/cyclegan_zoo.py`."""
 
 from __future__ import annotations
 
@@ -28,15 +18,7 @@ __all__ = ["DepthResNet", "Discriminator", "ResNet", "UNet", "UnetSkipConnection
 
 
 class ResNet(nn.Cell):
-    """The model zoo's ResNet generator.
-
-    Args:
-        ngf: channels of the first layer.
-        n_blocks: how often the one residual block runs (gl_num).
-        slope: of the leaky ReLUs outside of the residual block; 0 for ReLU.
-        norm, pad_mode: see the module.
-        reference_exact: see ZooInstanceNorm2d.
-    """
+    """The model zoo's ResNet generator."""
 
     def __init__(
         self,
@@ -62,32 +44,14 @@ class ResNet(nn.Cell):
         self.tanh = Tanh()
 
     def construct(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W multiples of 4 and at least 8.
-
-        Returns:
-            [N, 3, H, W] in [-1, 1].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 4 and at least 8."""
         require_size("model zoo ResNet", x, 4, 8)
         x = self.residuals(self.down_2(self.down_1(self.conv_in(x))))  # [N, 4C, H/4, W/4]
         return self.tanh(self.conv_out(self.up_1(self.up_2(x))))
 
 
 class DepthResNet(nn.Cell):
-    """The model zoo's deeper ResNet generator, human2anime's default: 8 times smaller inside, 3 residual stages.
-
-    Args:
-        ngf: channels of the first layer.
-        n_blocks: gl_num; the inner residual block runs n_blocks - 5 times.
-        slope: of the leaky ReLUs outside of the residual blocks, whose slope is 0.2.
-        norm, pad_mode: see the module.
-        reference_exact: see ZooInstanceNorm2d.
-    """
+    """The model zoo's deeper ResNet generator, human2anime's default: 8 times smaller inside, 3 residual stages."""
 
     def __init__(
         self,
@@ -122,17 +86,7 @@ class DepthResNet(nn.Cell):
         self.conv_out = nn.SequentialCell(*_depth_output(ngf, pad_mode))
 
     def construct(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W multiples of 8 and at least 16.
-
-        Returns:
-            [N, 3, H, W] in [-1, 1].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 8 and at least 16."""
         require_size("model zoo DepthResNet", x, 8, 16)
         x = self.down_3(self.down_2(self.down_1(self.conv_in(x))))  # [N, 4C, H/8, W/8]
         return self.conv_out(self.up_1(self.up_2(self.up_3(self.residuals(x)))))
@@ -145,16 +99,7 @@ def _depth_output(ngf: int, pad_mode: str) -> list[nn.Cell]:
 
 
 class UnetSkipConnectionBlock(nn.Cell):
-    """One level of the model zoo's U-Net; it joins its result and its input, the result first.
-
-    Args:
-        outer: channels of the level's input and of what it adds to it.
-        inner: channels one level further down.
-        submodule: the level below, None for the innermost.
-        outermost: whether this is the level of the images.
-        norm, reference_exact: see the module and ZooInstanceNorm2d.
-        dropout: whether half of the values are dropped in train mode.
-    """
+    """One level of the model zoo's U-Net; it joins its result and its input, the result first."""
 
     def __init__(
         self,
@@ -187,15 +132,7 @@ class UnetSkipConnectionBlock(nn.Cell):
 
 
 class UNet(nn.Cell):
-    """The model zoo's U-Net generator.
-
-    Args:
-        num_downs: levels (gl_num), at least 5.
-        ngf: channels of the first level.
-        norm: see the module.
-        dropout: whether the levels with 8 * ngf channels drop half of their values in train mode.
-        reference_exact: see ZooInstanceNorm2d.
-    """
+    """The model zoo's U-Net generator."""
 
     def __init__(
         self,
@@ -216,31 +153,13 @@ class UNet(nn.Cell):
         self.model = UnetSkipConnectionBlock(3, ngf, block, True, norm, False, exact)
 
     def construct(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs.
-
-        Returns:
-            [N, 3, H, W] in [-1, 1].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 2 ** num_downs."""
         require_size("model zoo UNet", x, 2**self.num_downs, 2**self.num_downs)
         return self.model(x)
 
 
 class Discriminator(nn.Cell):
-    """The model zoo's PatchGAN discriminator; its first and last convolutions have no bias.
-
-    Args:
-        ndf: channels of the first layer.
-        n_layers: down-sampling convolutions.
-        slope: of the leaky ReLUs.
-        norm: see the module.
-        reference_exact: see ZooInstanceNorm2d.
-    """
+    """The model zoo's PatchGAN discriminator; its first and last convolutions have no bias."""
 
     def __init__(
         self,
@@ -262,16 +181,8 @@ class Discriminator(nn.Cell):
         self.features = nn.SequentialCell(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
-        """Judge images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W at least 3 * 2 ** n_layers.
-
-        Returns:
-            Logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
+        """[N, 3, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real; H and
+        W at least 3 * 2 ** n_layers.
         """
         require_size("model zoo discriminator", x, 1, 3 * 2**self.n_layers)
         return self.features(x)

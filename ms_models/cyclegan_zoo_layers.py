@@ -1,11 +1,4 @@
-"""Building blocks of the MindSpore model zoo's CycleGAN networks; the twin of
-`torch_ref/cyclegan_zoo_layers.py`.
-
-Systems: mindspore-ai/models official/cv/CycleGAN and stnjumu/human2anime (Apache-2.0); paper: arXiv 1703.10593.
-
-`pad_mode` "CONSTANT" pads with zeros inside the convolution; "REFLECT" puts a reflection before it, which moves the
-indices of what follows by one. `norm` is "instance" or "batch".
-"""
+"""Building blocks of the MindSpore model zoo's CycleGAN networks; the twin of `torch_ref/cyclegan_zoo_layers.py`."""
 
 from __future__ import annotations
 
@@ -33,11 +26,6 @@ class ZooInstanceNorm2d(nn.Cell):
     more, because images then share their statistics. Here every image has its own.
 
     State: moving_mean, moving_variance, gamma, beta [C]; gamma and beta are applied, the moving values never used.
-
-    Args:
-        num_features: channels.
-        reference_exact: True shares the statistics over the batch as the model zoo does, and moves the moving
-            values in train mode.
     """
 
     def __init__(self, num_features: int, reference_exact: bool = False) -> None:
@@ -85,15 +73,7 @@ def activation(slope: float) -> nn.Cell:
 
 
 class ConvNormReLU(nn.Cell):
-    """Convolution, norm and (leaky) ReLU; the padding keeps the size at stride 1.
-
-    Args:
-        dim_in, dim_out, kernel, stride: of the convolution.
-        slope: of the leaky ReLU; 0 for ReLU, None for no activation.
-        norm, pad_mode: see the module.
-        padding: pixels on each side, None for (kernel - 1) // 2.
-        reference_exact: see ZooInstanceNorm2d.
-    """
+    """Convolution, norm and (leaky) ReLU; the padding keeps the size at stride 1."""
 
     def __init__(
         self,

@@ -1,8 +1,4 @@
-"""DTN: unsupervised cross-domain generation with one encoder and one decoder.
-
-Paper: Domain Transfer Network (arXiv 1611.02200). System: lzw-all-in/anime_person_translation, whose encoder and
-decoder are the two halves of its Generator_SA and whose discriminator is its Discriminator_SA.
-"""
+"""DTN: unsupervised cross-domain generation with one encoder and one decoder; the twin of `torch_ref/dtn.py`."""
 
 from __future__ import annotations
 
@@ -15,12 +11,7 @@ __all__ = ["Decoder", "Discriminator_SA", "Encoder"]
 
 
 class Encoder(nn.Cell):
-    """Picture of either domain to a code that should not depend on the domain.
-
-    Args:
-        z_dim: channels of the code.
-        conv_dim: channels of the first layer.
-    """
+    """Picture of either domain to a code that should not depend on the domain."""
 
     def __init__(self, z_dim: int = 100, conv_dim: int = 64) -> None:
         super().__init__()
@@ -28,22 +19,13 @@ class Encoder(nn.Cell):
         initialize(self)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> [N, z_dim, H / 16 - 3, W / 16 - 3] >= 0.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> [N, z_dim, H / 16 - 3, W / 16 - 3] >= 0."""
         require_size("DTN encoder", x, 16, SA_SIDE)
         return self.down_sample(x)
 
 
 class Decoder(nn.Cell):
-    """Code to a picture of the target domain.
-
-    Args:
-        z_dim: channels of the code.
-        conv_dim: channels of the layer before the last; at least 8.
-    """
+    """Code to a picture of the target domain."""
 
     def __init__(self, z_dim: int = 100, conv_dim: int = 64) -> None:
         super().__init__()

@@ -1,7 +1,4 @@
-"""Image filters of the White-box representations in MindSpore; the twin of `torch_ref/filters.py`.
-
-Papers: Guided Image Filtering (ECCV 2010); Learning to Cartoonize Using White-box Cartoon Representations (CVPR 2020).
-"""
+"""Image filters of the White-box representations in MindSpore; the twin of `torch_ref/filters.py`."""
 
 from __future__ import annotations
 
@@ -19,14 +16,7 @@ def box_mean(x: Tensor, radius: int) -> Tensor:
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
-    """Smooth x along the edges of a guide: within each square, x is a linear function of the guide.
-
-    Args:
-        guide: [N, C or 1, H, W].
-        x: [N, C, H, W].
-        radius: half side of the squares, in pixels.
-        eps: variance of the guide below which the result becomes flat.
-    """
+    """Smooth x along the edges of a guide: within each square, x is a linear function of the guide."""
     guide_mean, x_mean = box_mean(guide, radius), box_mean(x, radius)
     covariance = box_mean(guide * x, radius) - guide_mean * x_mean
     variance = box_mean(guide * guide, radius) - guide_mean * guide_mean
@@ -36,16 +26,7 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
 
 
 def colour_shift(x: Tensor, weights: tuple[Tensor, Tensor, Tensor], order: str) -> Tensor:
-    """Texture representation: one channel, a weighted mean of the colours.
-
-    Args:
-        x: [N, 3, H, W].
-        weights: of blue, green and red, each broadcastable to [N, 1, H, W].
-        order: "rgb" or "bgr", the colours of x.
-
-    Returns:
-        [N, 1, H, W].
-    """
+    """Texture representation: one channel, a weighted mean of the colours."""
     weight = dict(zip("bgr", weights, strict=True))
     first, second, third = (x[:, index : index + 1] * weight[colour] for index, colour in enumerate(order))
     return (first + second + third) / (weights[0] + weights[1] + weights[2])

@@ -1,12 +1,7 @@
 """Layers that the MindSpore networks share; the twins of `torch_ref/layers.py` and what MindSpore lacks.
 
-MindSpore has no instance norm on CPU and no spectral norm anywhere; both are built here. All layers run
-in PyNative and in graph mode, on CPU, GPU and Ascend: the device is the caller's choice.
-
-Papers: U-GAT-IT (arXiv 1907.10830) for LIN, AdaLIN and CAM; Spectral Normalization (arXiv 1802.05957).
-System: photo2cartoon adds Soft-AdaLIN.
-
-Shape letters: N batch, C channels, H height, W width, D features of a vector.
+MindSpore has no instance norm on CPU and no spectral norm anywhere; both are built here. All layers run in PyNative and
+in graph mode, on CPU, GPU and Ascend: the device is the caller's choice.
 """
 
 from __future__ import annotations
@@ -75,13 +70,7 @@ def normalize_unbiased(x: Tensor, begin_axis: int, eps: float) -> Tensor:
 
 
 def mix_instance_and_layer(x: Tensor, rho: Tensor, eps: float = EPS) -> Tensor:
-    """Return rho * IN(x) + (1 - rho) * LN(x), both with the unbiased variance (divisor count - 1).
-
-    Args:
-        x: [N, C, H, W].
-        rho: [1, C, 1, 1] in [0, 1]; 1 is pure instance norm, 0 pure layer norm.
-        eps: added to the variances.
-    """
+    """Return rho * IN(x) + (1 - rho) * LN(x), both with the unbiased variance (divisor count - 1)."""
     return rho * normalize_unbiased(x, 2, eps) + (1 - rho) * normalize_unbiased(x, 1, eps)
 
 
@@ -342,18 +331,7 @@ def conv_transpose2d(
 
 
 def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: int | None = None) -> None:
-    """Refuse an input whose height or width the network cannot run.
-
-    Args:
-        network: name for the message.
-        x: [N, C, H, W].
-        multiple: both sides must be a multiple of this.
-        minimum: both sides must be at least this.
-        exact: the only side allowed, where the weights fix it.
-
-    Raises:
-        ValueError: names the size given and the sizes allowed.
-    """
+    """Refuse an input whose height or width the network cannot run."""
     height, width = x.shape[2:]
     if exact is not None:
         allowed, ok = f"exactly {exact}x{exact}", height == exact and width == exact

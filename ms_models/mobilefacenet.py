@@ -70,11 +70,7 @@ class ResidualStack(nn.Cell):
 
 
 class MobileFaceNet(nn.Cell):
-    """Face image in, unit-length embedding out.
-
-    Args:
-        embedding_size: 512 in photo2cartoon's file, 128 in InsightFace's y1.
-    """
+    """Face image in, unit-length embedding out."""
 
     def __init__(self, embedding_size: int = 512) -> None:
         super().__init__()
@@ -93,11 +89,7 @@ class MobileFaceNet(nn.Cell):
         self.bn = nn.BatchNorm1d(embedding_size)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, 112, 112] RGB in [-1, 1] -> unit vectors [N, embedding_size].
-
-        Raises:
-            ValueError: for any other size.
-        """
+        """[N, 3, 112, 112] RGB in [-1, 1] -> unit vectors [N, embedding_size]."""
         require_size("MobileFaceNet", x, 1, 112, 112)
         x = self.conv_3(self.conv_23(self.conv2_dw(self.conv1(x))))  # [N, 64, 28, 28]
         x = self.conv_4(self.conv_34(x))  # [N, 128, 14, 14]

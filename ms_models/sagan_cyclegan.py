@@ -1,10 +1,6 @@
 """SAGAN-CycleGAN: unpaired translation of 64x64 pictures with self-attention and spectral norm.
 
-Papers: CycleGAN (arXiv 1703.10593), SAGAN (arXiv 1805.08318), Spectral Normalization (arXiv 1802.05957).
-System: lzw-all-in/anime_person_translation. Domain A is anime, B are persons: netG_A turns A into B, netG_B
-turns B into A, netD_A judges A, netD_B judges B.
-
-Shape letters: N batch, C channels, H height, W width, P = H * W pixels.
+The twin of `torch_ref/sagan_cyclegan.py`.
 """
 
 from __future__ import annotations
@@ -121,12 +117,7 @@ def decode(network: Any, code: Tensor) -> Tensor:
 
 
 class Generator_SA(nn.Cell):
-    """Encoder to a code of one pixel and decoder back, with self-attention at a quarter and half of the side.
-
-    Args:
-        z_dim: channels of the code.
-        conv_dim: channels of the first layer; at least 8. The source allows 64 only.
-    """
+    """Encoder to a code of one pixel and decoder back, with self-attention at a quarter and half of the side."""
 
     def __init__(self, z_dim: int = 100, conv_dim: int = 64) -> None:
         super().__init__()
@@ -135,21 +126,13 @@ class Generator_SA(nn.Cell):
         initialize(self)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> the same shape and range.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> the same shape and range."""
         require_size("SAGAN generator", x, 16, SA_SIDE)
         return decode(self, self.up_sample(x))
 
 
 class Discriminator_SA(nn.Cell):
-    """Spectrally normalised discriminator with self-attention at an eighth and a sixteenth of the side.
-
-    Args:
-        conv_dim: channels of the first layer; at least 2. The source allows 64 only.
-    """
+    """Spectrally normalised discriminator with self-attention at an eighth and a sixteenth of the side."""
 
     def __init__(self, conv_dim: int = 64) -> None:
         super().__init__()
@@ -163,11 +146,7 @@ class Discriminator_SA(nn.Cell):
         initialize(self)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides at least 64 -> logits [N] for 64x64, else [N, h, w], one per region.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1], sides at least 64 -> logits [N] for 64x64, else [N, h, w], one per region."""
         require_size("SAGAN discriminator", x, 1, SA_SIDE)
         for layer in self.chain():
             x = layer(x)
@@ -186,10 +165,6 @@ class UnetGenerator(nn.Cell):
     """U-Net generator: convolutions without bias, instance norm, skips by concatenation.
 
     Paper: pix2pix (arXiv 1611.07004).
-
-    Args:
-        num_downs: times that the side is halved.
-        ngf: channels of the first layer.
     """
 
     def __init__(self, num_downs: int = 7, ngf: int = 64) -> None:
@@ -204,24 +179,13 @@ class UnetGenerator(nn.Cell):
         initialize(self)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides multiples of 2 ** num_downs -> the same shape and range.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1], sides multiples of 2 ** num_downs -> the same shape and range."""
         require_size("U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
         return self.model(x)
 
 
 class UnetSkipConnectionBlock(nn.Cell):
-    """One level of the U-Net: halve the side, run the level inside, double the side, append to the input.
-
-    Args:
-        outer: channels of input and of what this level makes.
-        inner: channels that the level inside takes.
-        inside: the level inside; None for the innermost.
-        outermost: whether it is the first level, which ends in tanh and does not append.
-    """
+    """One level of the U-Net: halve the side, run the level inside, double the side, append to the input."""
 
     def __init__(self, outer: int, inner: int, inside: UnetSkipConnectionBlock | None, outermost: bool = False) -> None:
         super().__init__()
@@ -246,10 +210,6 @@ class Discriminator(nn.Cell):
     """PatchGAN discriminator with instance norm; only the first and last convolution have a bias.
 
     Paper: pix2pix (arXiv 1611.07004).
-
-    Args:
-        ndf: channels of the first layer.
-        n_layers: layers that halve the side; 3 sees patches of 70x70.
     """
 
     def __init__(self, ndf: int = 64, n_layers: int = 3) -> None:
@@ -264,11 +224,7 @@ class Discriminator(nn.Cell):
         initialize(self)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides at least 3 * 2 ** n_layers -> logits [N, 1, H / 2 ** n_layers - 2, ...].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
+        """[N, 3, H, W] in [-1, 1], sides at least 3 * 2 ** n_layers -> logits [N, 1, H / 2 ** n_layers - 2, ...]."""
         require_size("patch discriminator", x, 1, 3 * 2**self.n_layers)
         return self.model(x)
 
@@ -281,13 +237,6 @@ class GANLoss(nn.Cell):
     """The adversarial loss of every mode.
 
     State: real_label and fake_label, scalars, the targets of the modes vanilla and lsgan.
-
-    Args:
-        gan_mode: "sn" hinge (arXiv 1705.02894); "sn+gp", "wgangp" (arXiv 1704.00028) and "wgan" (arXiv 1701.07875)
-            the mean logit; "vanilla" cross-entropy (arXiv 1406.2661); "lsgan" squares (arXiv 1611.04076).
-
-    Raises:
-        ValueError: an unknown mode.
     """
 
     def __init__(self, gan_mode: str = "sn") -> None:

@@ -80,15 +80,8 @@ def _random_unit(size: int) -> np.ndarray:
 class SpectralNorm(nn.Cell):
     """Runs a layer with weight_matrices / sigma, after one power iteration.
 
-    sigma = u . (W v), W being the weight flattened to [shape[0], rest]; the gradient flows through sigma with u and
-    v constant.
-
-    Attributes:
-        module: the layer.
-        moving: False uses the stored u and v without a power iteration.
-        calls_ahead: power iterations after which u and v are taken for the gradient of sigma (not its value). The
-            source swaps the vectors under the graph, so there a forward pass is differentiated with the vectors
-            that the last pass before backward left; 0 differentiates it as it was computed.
+    sigma = u . (W v), W being the weight flattened to [shape[0], rest]; the gradient flows through sigma with u and v
+    constant.
     """
 
     def __init__(self, module: SpectralConv2d | SpectralConvTranspose2d) -> None:

@@ -1,8 +1,4 @@
-"""VGG19 up to conv4_4 in MindSpore; the twin of `torch_ref/vgg.py`.
-
-Paper: Very Deep Convolutional Networks (arXiv 1409.1556). System: ArthurinRUC/FacialCartoonization, which reads the
-Caffe weights from vgg19_no_fc.npy.
-"""
+"""VGG19 up to conv4_4 in MindSpore; the twin of `torch_ref/vgg.py`."""
 
 from __future__ import annotations
 
@@ -22,11 +18,7 @@ def same_conv(dim_in: int, dim_out: int) -> nn.Conv2d:
 
 
 class VGG19(nn.Cell):
-    """Features of conv4_4, before its ReLU.
-
-    Args:
-        width: channels of the first layer; 64 in every released file.
-    """
+    """Features of conv4_4, before its ReLU."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -41,11 +33,7 @@ class VGG19(nn.Cell):
         self.conv = nn.SequentialCell(*layers[:-2], last)  # conv4_4 has no ReLU, and no pooling follows
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] RGB in [-1, 1] -> [N, 8 width, H / 8, W / 8].
-
-        Raises:
-            ValueError: a side below 8.
-        """
+        """[N, 3, H, W] RGB in [-1, 1] -> [N, 8 width, H / 8, W / 8]."""
         require_size("VGG19", x, 1, 8)
         blue, green, red = (x[:, index : index + 1] for index in (2, 1, 0))
         channels = zip((blue, green, red), BGR_MEAN, strict=True)

@@ -125,11 +125,7 @@ class UnetGenerator(nn.Cell):
         self.LastConv = nn.SequentialCell(last, Tanh()) if form == "published" else nn.SequentialCell(last)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] in [-1, 1] -> [N, out_channels, H, W], about [-1, 1].
-
-        Raises:
-            ValueError: H or W is not a multiple of 4.
-        """
+        """[N, in_channels, H, W] in [-1, 1] -> [N, out_channels, H, W], about [-1, 1]."""
         require_size("White-box generator", x, 4, 4)
         skip0 = self.FirstConv(x)  # [N, C, H, W]
         skip1 = self.DownSample1(skip0)  # [N, 2C, H / 2, W / 2]
@@ -181,11 +177,7 @@ class Discriminator(nn.Cell):
         self.LastConv = nn.SequentialCell(last, nn.Sigmoid()) if form == "published" else nn.SequentialCell(last)
 
     def construct(self, x: Tensor) -> Tensor:
-        """[N, in_channel, H, W] in [-1, 1] -> patch scores [N, 1, H / 8, W / 8].
-
-        Raises:
-            ValueError: H or W is not a multiple of 8.
-        """
+        """[N, in_channel, H, W] in [-1, 1] -> patch scores [N, 1, H / 8, W / 8]."""
         require_size("White-box discriminator", x, 8, 8)
         x = self.ConvSN3(self.ConvSN2(self.ConvSN1(x)))  # [N, 4C, H / 8, W / 8]
         return self.LastConv(x)

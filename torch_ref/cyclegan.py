@@ -134,14 +134,8 @@ class ResnetGenerator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W at least 8. A side that is no multiple of 4 comes out
-                as the next multiple of 4.
-
-        Returns:
-            [N, output_nc, H, W] in [-1, 1].
+        """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W at least 8. A side that is no
+        multiple of 4 comes out as the next multiple of 4.
 
         Raises:
             ValueError: for a size that the network cannot run.
@@ -223,13 +217,7 @@ class UnetGenerator(nn.Module):
         self.model = UnetSkipConnectionBlock(output_nc, ngf, input_nc, block, outermost=True, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs.
-
-        Returns:
-            [N, output_nc, H, W] in [-1, 1].
+        """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs.
 
         Raises:
             ValueError: for a size that the network cannot run.
@@ -262,13 +250,8 @@ class NLayerDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Judge images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W at least 3 * 2 ** n_layers.
-
-        Returns:
-            Logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real.
+        """[N, input_nc, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real;
+        H and W at least 3 * 2 ** n_layers.
 
         Raises:
             ValueError: for a size that the network cannot run.

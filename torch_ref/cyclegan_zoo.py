@@ -62,13 +62,7 @@ class ResNet(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W multiples of 4 and at least 8.
-
-        Returns:
-            [N, 3, H, W] in [-1, 1].
+        """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 4 and at least 8.
 
         Raises:
             ValueError: for a size that the network cannot run.
@@ -122,13 +116,7 @@ class DepthResNet(nn.Module):
         self.conv_out = nn.Sequential(*_depth_output(ngf, pad_mode))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W multiples of 8 and at least 16.
-
-        Returns:
-            [N, 3, H, W] in [-1, 1].
+        """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 8 and at least 16.
 
         Raises:
             ValueError: for a size that the network cannot run.
@@ -216,13 +204,7 @@ class UNet(nn.Module):
         self.model = UnetSkipConnectionBlock(3, ngf, block, True, norm, False, exact)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs.
-
-        Returns:
-            [N, 3, H, W] in [-1, 1].
+        """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 2 ** num_downs.
 
         Raises:
             ValueError: for a size that the network cannot run.
@@ -262,13 +244,8 @@ class Discriminator(nn.Module):
         self.features = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Judge images.
-
-        Args:
-            x: [N, 3, H, W] in [-1, 1]; H and W at least 3 * 2 ** n_layers.
-
-        Returns:
-            Logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real.
+        """[N, 3, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real; H and
+        W at least 3 * 2 ** n_layers.
 
         Raises:
             ValueError: for a size that the network cannot run.
