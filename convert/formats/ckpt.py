@@ -30,7 +30,7 @@ CRC_MARK = b"crc_num"
 CRC_TAIL = len(CRC_MARK) + 10
 LENGTH_DELIMITED = 2
 
-DTYPES: Mapping[str, np.dtype] = {  # type: ignore[type-arg]
+DTYPES: Mapping[str, np.dtype] = {
     **{
         name.capitalize(): np.dtype(name)
         for name in ("int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")

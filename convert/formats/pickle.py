@@ -168,7 +168,7 @@ def _array(state: Any) -> Any:
     return np.frombuffer(data, kind).reshape(shape, order="F" if fortran else "C")
 
 
-def _dtype(node: Any) -> np.dtype | None:  # type: ignore[type-arg]
+def _dtype(node: Any) -> np.dtype | None:
     """The type of an array, None for objects."""
     if not isinstance(node, _Call) or node.name != "numpy dtype":
         raise ValueError("an array has no type")

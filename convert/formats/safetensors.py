@@ -17,7 +17,7 @@ from convert.plan import TensorSpec
 
 __all__ = ["read", "write"]
 
-DTYPES: Mapping[str, np.dtype] = {  # type: ignore[type-arg]
+DTYPES: Mapping[str, np.dtype] = {
     "F64": np.dtype("float64"),
     "F32": np.dtype("float32"),
     "F16": np.dtype("float16"),

@@ -23,7 +23,7 @@ __all__ = ["crc32c", "masked", "read"]
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER, TRAILER = 48, 5
-DTYPES: Mapping[int, np.dtype] = {  # type: ignore[type-arg]
+DTYPES: Mapping[int, np.dtype] = {
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),
     3: np.dtype("<i4"),

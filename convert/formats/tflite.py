@@ -20,7 +20,7 @@ from convert.plan import TensorSpec
 
 __all__ = ["read"]
 
-DTYPES: Mapping[int, np.dtype] = {  # type: ignore[type-arg]
+DTYPES: Mapping[int, np.dtype] = {
     0: np.dtype("<f4"),
     1: np.dtype("<f2"),
     2: np.dtype("<i4"),
