@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from parity_tests.harness.judge import judge_all
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tolerances import FLOAT64_RELATIVE
 from toonport.cli import main
-from toonport.train.config import RunConfig, read_config, settings_of, trained_family
+from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family, write_config
 from toonport.train.logs import RunLog, read_metrics
 from toonport.train.state import Checkpoints
 
@@ -179,6 +180,8 @@ def test_resume_keeps_the_configuration_and_a_run_is_not_overwritten(pictures, s
         (["--batch", "3", "--accumulate", "2"], "multiple of --accumulate"),
         (["--network", "depth=3"], "unknown network argument depth"),
         (["--frozen", "some.pth"], "uses no frozen network"),
+        (["--keep", "0"], "--keep 0: must be at least 1"),
+        (["--parallel", "0"], "--parallel 0: must be at least 1"),
         (["--parallel", "2"], "leave out --framework torch"),
     ],
 )
@@ -208,6 +211,38 @@ def test_flags_win_over_the_file_and_families_keep_their_source_s_defaults(tmp_p
     assert main(["train", "mobilefacenet", "--data", "x"]) == 2
     assert "is not trained by itself" in capsys.readouterr().err
     assert main(["train", "ugatit", "--settings"]) == 0
+
+
+def test_a_configuration_is_read_back_as_it_was_written(tmp_path):
+    changed = {
+        "family": 'pörträit "quoted" \\ 漢字',
+        "data": "a\nb\tc",
+        "init": "{part}.pt",
+        "frozen": "f'ace",
+        "until": 7,
+        "width": 8,
+        "flip": False,
+        "adaptive_structure": True,
+        "network": {"light": False, "n_blocks": 2, "nested": {"a key": [1, 2.5, "x"], "ключ": {"deep": 1e-300}}},
+        "settings": {"lr": 1e-05, "beta1": 0.1 + 0.2, "cycle": 1e22, "colours": 'b"g"r', "total_steps": 10**15},
+    }
+    others = {known.name: known.name for known in fields(RunConfig) if known.type == "str"} | changed
+    whole = {**{known.name: index for index, known in enumerate(fields(RunConfig)) if known.type == "int"}, **others}
+    assert whole.keys() == {known.name for known in fields(RunConfig)} - {"tensorboard", "compiled"}
+    for config in (RunConfig(**whole), RunConfig("ugatit", "", "")):
+        write_config(config, tmp_path / "config.toml")
+        assert RunConfig(**read_config(tmp_path / "config.toml")) == config
+
+
+def test_every_field_of_a_run_has_a_flag_whose_help_tells_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for known in fields(RunConfig)[1:]:
+        said = f"{flag_of(known)} "
+        assert said in text
+        if known.type in ("int", "str") and known.name not in ("data", "out", "size", "steps"):
+            assert f"{known.metadata['help']} (default: {known.default})" in text
 
 
 @pytest.mark.parametrize("framework", ["torch", "mindspore"])

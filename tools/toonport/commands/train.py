@@ -6,14 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from convert.errors import InputError
 from convert.registry import families
 from toonport.commands.ui import out, print_table
-from toonport.train.config import RunConfig, read_config, settings_of, trained_family
+from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family
 
 __all__ = ["add_parser"]
 
@@ -48,21 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add = parser.add_argument
     add("family", metavar="FAMILY", help="see toonport list")
-    add("--data", metavar="DIR", help="folder with trainA and trainB")
-    add("--out", metavar="DIR", help="folder of the run (default: runs/FAMILY)")
     add("--resume", action="store_true", help="continue the run in --out")
     add("--config", metavar="FILE", help="TOML file; flags win over it")
-    add(
-        "--init",
-        metavar="FILE",
-        help="checkpoint of any format, or the folder of a run, to start from; networks that it lacks get fresh "
-        "weights; {part} in the name stands for one file each, e.g. cyclegan_{part}.ckpt (default: all fresh)",
-    )
-    add("--frozen", metavar="FILE", help="weights of the network used without training it (Face-ID, VGG)")
-    add("--framework", choices=("mindspore", "torch"), help="default: mindspore")
-    add("--device", choices=("cpu", "gpu", "ascend"), help="default: cpu")
-    _add_run_flags(parser)
-    _add_arithmetic_flags(parser)
+    _add_config_flags(parser)
+    for name in SETTING_FLAGS:
+        add(f"--{name}", type=float, help=argparse.SUPPRESS if name.startswith("beta") else "see --settings")
+    add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
     add("--settings", action="store_true", dest="list_settings", help="list the family's settings and stop")
     add("--dry-run", action="store_true", help="print parameters, memory and time per step, and stop")
     add("--bench", action="store_true", help="time MindSpore against PyTorch, and stop")
@@ -72,47 +63,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-def _add_run_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
-    add(
-        "--steps",
-        type=int,
-        help="length of the training; the learning rate falls over its second half (White-box: --set decay=true)",
-    )
-    add("--until", type=int, metavar="STEP", help="stop, saved, after this step")
-    add("--size", type=int, help="side of the training pictures (default: as released)")
-    add("--margin", type=int, help="enlarge to size + this before the random crop (default: 30)")
-    add("--no-flip", action="store_false", dest="flip", default=None, help="never mirror")
-    add("--batch", type=int, help="pictures of each domain in a step (default: 1)")
-    add("--width", type=int, help="channels of the first layers (default: as released)")
-    add("--network", action="append", metavar="NAME=VALUE", help="another constructor argument, e.g. light=false")
-    add("--seed", type=int, help="default: 0")
-    add("--save-every", type=int, metavar="STEPS", help="default: 1000")
-    add("--log-every", type=int, metavar="STEPS", help="default: 10")
-    add("--sheet-every", type=int, metavar="STEPS", help="default: 1000")
-    add("--keep", type=int, metavar="N", help="keep the newest N checkpoints and the best (default: 3)")
-    add("--best-by", metavar="TERM", help="loss term that tells the best checkpoint (default: G.total)")
-    add("--workers", type=int, help="threads that read pictures (default: 2)")
-    add("--no-tensorboard", action="store_false", dest="tensorboard", default=None, help="no event files")
-
-
-def _add_arithmetic_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    for name in SETTING_FLAGS:
-        add(f"--{name}", type=float, help=argparse.SUPPRESS if name.startswith("beta") else "see --settings")
-    add("--set", action="append", metavar="NAME=VALUE", help="any other setting of the family")
-    add(
-        "--adaptive-structure",
-        action="store_true",
-        default=None,
-        help="White-box: join superpixels of like colour for the structure term",
-    )
-    add("--accumulate", type=int, metavar="N", help="work through each batch in N pieces")
-    add("--precision", choices=("float32", "float16"), help="float16 on GPU and Ascend only")
-    add("--loss-scale", metavar="N|dynamic", help="for float16 (default: 1)")
-    add("--no-jit", action="store_false", dest="compiled", default=None, help="run MindSpore operation by operation")
-    add("--parallel", type=int, dest="data_parallel", metavar="N", help="train in N processes, through msrun")
+def _add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every field of `RunConfig` that tells its help; None stands for "not given"."""
+    kinds = get_type_hints(RunConfig)
+    for known in fields(RunConfig):
+        facts, kind = known.metadata, kinds[known.name]
+        if "help" not in facts:
+            continue
+        more: dict[str, Any] = {name: facts[name] for name in ("choices", "metavar") if name in facts}
+        shown = facts.get("shown", known.default)
+        if kind is bool:
+            more["action"], shown = "store_false" if known.default else "store_true", None
+        elif known.default_factory is dict:
+            more |= {"action": "append", "metavar": "NAME=VALUE"}
+        else:
+            more["type"] = int if int in (kind, *get_args(kind)) else str
+        text = facts["help"] + (f" (default: {shown})" if shown not in (None, MISSING) else "")
+        parser.add_argument(flag_of(known), dest=known.name, default=None, help=text, **more)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,26 +112,24 @@ def given_values(args: argparse.Namespace) -> dict[str, Any]:
     values = read_config(Path(args.config)) if args.config else {}
     if values.get("family", args.family) != args.family:
         raise InputError(f"{args.config}: is for {values['family']}, not {args.family}")
-    names = {one.name for one in fields(RunConfig)} - {"settings", "network"}
-    values |= {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    flags = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SETTING_FLAGS}
-    settings = {name: value for name, value in flags.items() if value is not None}
+    flags = {name: value for name, value in vars(args).items() if value is not None}
+    settings = {name: flags[name] for name in (flag.replace("-", "_") for flag in SETTING_FLAGS) if name in flags}
     if args.pretrain:
         settings["pretrain"] = True
-        _allow_pretraining(values, args.resume)
-    for key, more in (("settings", settings | _pairs(args.set)), ("network", _pairs(args.network))):
-        if more:
-            values[key] = {**values.get(key, {}), **more}
+        _allow_pretraining(values, args.family, args.resume)
+    pairs = {"settings": settings | _pairs(args.settings), "network": _pairs(args.network)}
+    values |= {known.name: flags[known.name] for known in fields(RunConfig) if known.name in flags.keys() - pairs}
+    values |= {name: {**values.get(name, {}), **more} for name, more in pairs.items() if more}
     values.setdefault("out", f"runs/{args.family}")
     return values
 
 
-def _allow_pretraining(values: dict[str, Any], resume: bool) -> None:
+def _allow_pretraining(values: dict[str, Any], family: str, resume: bool) -> None:
     """Refuse --pretrain where a family has none; a new run is as long as the source's unless --steps says so."""
-    steps = trained_family(values["family"])[1].pretrain_steps
+    steps = trained_family(family)[1].pretrain_steps
     if steps is None:
         known = ", ".join(one.name for one in families() if one.training and one.training.pretrain_steps)
-        raise InputError(f"--pretrain: {values['family']} is not pre-trained; families that are: {known}")
+        raise InputError(f"--pretrain: {family} is not pre-trained; families that are: {known}")
     if not resume:
         values.setdefault("steps", steps)
 

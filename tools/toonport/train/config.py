@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from convert.errors import InputError
 from convert.files import atomic_path
@@ -17,78 +19,77 @@ __all__ = ["CONFIG_FILE", "RunConfig", "network_kwargs", "read_config", "setting
 
 CONFIG_FILE = "config.toml"  # beside a run's results
 
-# What may be given anew when a run is resumed: nothing of it changes a number.
-FREE_ON_RESUME = frozenset(
-    {"data", "out", "device", "until", "save_every", "log_every", "sheet_every", "keep", "workers", "tensorboard"}
-)
 WIDTHS = ("ngf", "ndf", "conv_dim", "channel")
+
+
+def option(default: Any, help: str, **facts: Any) -> Any:
+    """Return a field of `RunConfig` that `toonport train` makes a flag of.
+
+    Args:
+        default: its value when nothing is given; a type stands for an empty value of it.
+        help: what the flag's help says.
+        facts: "flag", its name where that is not the field's; "shown", the default in words, where the value does not
+            tell it; "choices", "metavar", as for argparse; "at_least", the smallest value; "needs", the setting without
+            which a family cannot use it; "free", True where it may be given anew when a run is resumed, because
+            nothing of it changes a number.
+    """
+    metadata = {"help": help, **facts}
+    return (
+        field(default_factory=default, metadata=metadata)
+        if isinstance(default, type)
+        else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run does; the field names are those of the TOML file and, with dashes, of the flags.
+    """What a run does; the field names are those of the TOML file and, with dashes, of the flags if not said otherwise.
 
-    Attributes:
-        family: what is trained.
-        data: folder with trainA, trainB and, for the sheets, testA and testB.
-        out: folder of the run.
-        framework: "mindspore" or "torch".
-        device: "cpu", "gpu" or "ascend" ("gpu" is CUDA).
-        init: checkpoint to start from, or None for fresh weights.
-        frozen: weights of the network that the step uses without training it (Face-ID, VGG).
-        size: side of the training pictures.
-        margin: pictures are enlarged to size + margin before a random crop.
-        flip: mirror half of the pictures.
-        batch: pictures of each domain in a step (of one process).
-        width: channels of the first layers of generators and discriminators.
-        network: other constructor arguments of the networks.
-        settings: attributes of the family's step settings that differ from its defaults.
-        steps: length of the whole training; the learning rate's schedule follows it.
-        until: stop, saved, after this step.
-        seed: of fresh weights, data order, augmentation and the step's own draws.
-        save_every, log_every, sheet_every: steps between checkpoints, log lines and sample sheets; 0 for never.
-        keep: how many checkpoints to keep beside the best.
-        best_by: loss term whose mean between two checkpoints decides which is best.
-        workers: threads that read pictures.
-        accumulate: pieces in which a batch is worked through.
-        precision: "float32" or, on GPU and Ascend, "float16".
-        loss_scale: factor for half precision, or "dynamic".
-        compiled: run MindSpore's steps as graphs.
-        tensorboard: write event files.
-        data_parallel: processes that train together.
-        adaptive_structure: White-box's structure term: regions joined by colour instead of plain superpixels.
+    Sizes are in pixels, lengths in steps; the help texts say what each field is.
     """
 
     family: str
-    data: str
-    out: str
-    framework: str = "mindspore"
-    device: str = "cpu"
-    init: str | None = None
-    frozen: str | None = None
-    size: int = 0
-    margin: int = 30
-    flip: bool = True
-    batch: int = 1
-    width: int | None = None
-    network: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 0
-    until: int | None = None
-    seed: int = 0
-    save_every: int = 1000
-    log_every: int = 10
-    sheet_every: int = 1000
-    keep: int = 3
-    best_by: str = "G.total"
-    workers: int = 2
-    accumulate: int = 1
-    precision: str = "float32"
-    loss_scale: str = "1"
-    compiled: bool = True
-    tensorboard: bool = True
-    data_parallel: int = 1
-    adaptive_structure: bool = False
+    data: str = field(metadata={"help": "folder with trainA and trainB", "metavar": "DIR", "free": True})
+    out: str = field(metadata={"help": "folder of the run", "shown": "runs/FAMILY", "metavar": "DIR", "free": True})
+    init: str | None = option(
+        None,
+        "checkpoint of any format, or the folder of a run, to start from; networks that it lacks get fresh weights; "
+        "{part} in the name stands for one file each, e.g. cyclegan_{part}.ckpt",
+        shown="all fresh",
+        metavar="FILE",
+    )
+    frozen: str | None = option(None, "weights of the network used without training it (Face-ID, VGG)", metavar="FILE")
+    framework: str = option("mindspore", "what trains", choices=("mindspore", "torch"))
+    device: str = option("cpu", "where; gpu is CUDA", choices=("cpu", "gpu", "ascend"), free=True)
+    steps: int = option(
+        0,
+        "length of the training; the learning rate falls over its second half (White-box: --set decay=true)",
+        shown="as in the source",
+    )
+    until: int | None = option(None, "stop, saved, after this step", metavar="STEP", free=True)
+    size: int = option(0, "side of the training pictures", shown="as released")
+    margin: int = option(30, "enlarge to size + this before the random crop")
+    flip: bool = option(True, "never mirror; otherwise half of the pictures are", flag="--no-flip")
+    batch: int = option(1, "pictures of each domain in a step, of one process", at_least=1)
+    width: int | None = option(None, "channels of the first layers", shown="as released")
+    network: Mapping[str, Any] = option(dict, "another constructor argument, e.g. light=false")
+    seed: int = option(0, "of fresh weights, data order, augmentation and the step's own draws")
+    save_every: int = option(1000, "steps between checkpoints, 0 for never", metavar="STEPS", free=True)
+    log_every: int = option(10, "steps between log lines, 0 for never", metavar="STEPS", free=True)
+    sheet_every: int = option(1000, "steps between sample sheets, 0 for never", metavar="STEPS", free=True)
+    keep: int = option(3, "keep the newest N checkpoints and the best", metavar="N", at_least=1, free=True)
+    best_by: str = option("G.total", "loss term whose mean since the last checkpoint tells the best", metavar="TERM")
+    workers: int = option(2, "threads that read pictures", free=True)
+    tensorboard: bool = option(True, "no event files", flag="--no-tensorboard", free=True)
+    settings: Mapping[str, Any] = option(dict, "any other setting of the family", flag="--set")
+    adaptive_structure: bool = option(
+        False, "White-box: join superpixels of like colour for the structure term", needs="structure"
+    )
+    accumulate: int = option(1, "work through each batch in N pieces", metavar="N", at_least=1)
+    precision: str = option("float32", "float16 on GPU and Ascend only", choices=("float32", "float16"))
+    loss_scale: str = option("1", "for float16", metavar="N|dynamic")
+    compiled: bool = option(True, "run MindSpore operation by operation, not as graphs", flag="--no-jit")
+    data_parallel: int = option(1, "train in N processes, through msrun", flag="--parallel", metavar="N", at_least=1)
 
     @property
     def last_step(self) -> int:
@@ -102,25 +103,40 @@ class RunConfig:
             InputError: a value that cannot be.
         """
         family, training = trained_family(self.family)
-        if self.framework not in ("mindspore", "torch"):
-            raise InputError(f"--framework {self.framework}: use mindspore or torch")
-        for name in ("batch", "accumulate", "data_parallel", "keep"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
-        if self.batch % self.accumulate:
-            raise InputError(f"--batch {self.batch}: must be a multiple of --accumulate {self.accumulate}")
-        if self.device == "cpu" and (self.precision != "float32" or self.loss_scale != "1"):
-            raise InputError("half precision and loss scaling need --device gpu or ascend; the CPU trains in float32")
-        if self.loss_scale != "dynamic" and not _positive(self.loss_scale):
-            raise InputError(f"--loss-scale {self.loss_scale}: use a positive number or dynamic")
-        if self.data_parallel > 1 and self.framework != "mindspore":
-            raise InputError("--parallel trains with MindSpore; leave out --framework torch")
         settings = settings_of(training, {**training.defaults, **self.settings})
-        if self.adaptive_structure and not hasattr(settings, "structure"):
-            raise InputError(f"--adaptive-structure: {self.family} has no structure term; whitebox has one")
-        total = settings.total_steps
+        _check_fields(self, {known.name for known in fields(settings)})
+        _check_arithmetic(self)
         size = self.size or part_named(family, training.parts[0]).input_shape[-1]
-        return replace(self, size=size, steps=self.steps or total)
+        return replace(self, size=size, steps=self.steps or settings.total_steps)
+
+
+def flag_of(known: Field[Any]) -> str:
+    """The flag that gives a field of `RunConfig`."""
+    return str(known.metadata.get("flag", "--" + known.name.replace("_", "-")))
+
+
+def _check_fields(config: RunConfig, settings: Collection[str]) -> None:
+    """Refuse values that a field's own facts exclude; `settings` are the names of those that the family has."""
+    for known in fields(config):
+        value, facts, flag = getattr(config, known.name), known.metadata, flag_of(known)
+        if "choices" in facts and value not in facts["choices"]:
+            raise InputError(f"{flag} {value}: use {' or '.join(facts['choices'])}")
+        if "at_least" in facts and value < facts["at_least"]:
+            raise InputError(f"{flag} {value}: must be at least {facts['at_least']}")
+        needed = facts.get("needs")
+        if needed and value != known.default and needed not in settings:
+            raise InputError(f"{flag}: {config.family} has no {needed} term")
+
+
+def _check_arithmetic(config: RunConfig) -> None:
+    if config.batch % config.accumulate:
+        raise InputError(f"--batch {config.batch}: must be a multiple of --accumulate {config.accumulate}")
+    if config.device == "cpu" and (config.precision != "float32" or config.loss_scale != "1"):
+        raise InputError("half precision and loss scaling need --device gpu or ascend; the CPU trains in float32")
+    if config.loss_scale != "dynamic" and not _positive(config.loss_scale):
+        raise InputError(f"--loss-scale {config.loss_scale}: use a positive number or dynamic")
+    if config.data_parallel > 1 and config.framework != "mindspore":
+        raise InputError("--parallel trains with MindSpore; leave out --framework torch")
 
 
 def _positive(text: str) -> bool:
@@ -198,11 +214,7 @@ def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | 
     if config.width and not known & set(WIDTHS):
         raise InputError(f"--width: the networks of {family.name} have no width to set")
     changes |= config.network
-    return {name: _network_value(name, changes.get(name, value), value) for name, value in base.items()}
-
-
-def _network_value(name: str, value: Any, default: Any) -> Any:
-    return _converted(name, value, default)
+    return {name: _converted(name, changes.get(name, value), value) for name, value in base.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -216,7 +228,7 @@ def read_config(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -229,17 +241,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(config: RunConfig, path: Path) -> None:
-    """Write a configuration as TOML, so that `read_config` gives it back."""
-    lines, tables = [], []
-    for one in fields(config):
-        value = getattr(config, one.name)
-        if isinstance(value, Mapping):
-            rows = [f"{name} = {json.dumps(inner)}" for name, inner in value.items()]
-            tables.append("\n".join([f"\n[{one.name}]", *rows]))
-        elif value is not None:
-            lines.append(f"{one.name} = {json.dumps(value)}")
+    """Write a configuration as TOML, so that `read_config` gives it back; what is None is left out."""
+    content = {name: value for name, value in asdict(config).items() if value is not None}
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join([*lines, *tables]) + "\n")
+        temporary.write_bytes(tomli_w.dumps(content).encode())
 
 
 def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
@@ -248,9 +253,10 @@ def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     Raises:
         InputError: lists what is given otherwise than it was and would change the numbers.
     """
-    changed = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != getattr(saved, name)]
+    may_change = {known.name for known in fields(RunConfig) if known.metadata.get("free")}
+    changed = [name for name, value in given.items() if name not in may_change and value != getattr(saved, name)]
     if changed:
         texts = [f"{name} was {getattr(saved, name)!r}, now {given[name]!r}" for name in changed]
         raise InputError(f"{saved.out}: a resumed run keeps its configuration: {'; '.join(texts)}")
-    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
+    free = {name: value for name, value in given.items() if name in may_change}
     return replace(saved, **{"until": None, **free})
