@@ -18,7 +18,7 @@ from convert.registry import Family, Part, family_named, part_named
 from toonport.commands.ui import spinner
 from toonport.comparing_onnx import OnnxLeg, judge_onnx
 
-__all__ = ["NETWORK_MODES", "choose_device", "choose_modes", "compare_family", "compare_training", "load_picture"]
+__all__ = ["NETWORK_MODES", "choose_device", "choose_modes", "compare_family", "compare_training"]
 
 NETWORK_MODES = ("weights", "isolated", "gradients", "accumulated")
 OTHER_MODES = ("train", "onnx")
@@ -36,21 +36,6 @@ def choose_modes(text: str) -> tuple[str, ...]:
         known = ", ".join((*NETWORK_MODES, *OTHER_MODES))
         raise InputError(f"unknown mode {', '.join(unknown)}; modes: {known}, all")
     return chosen
-
-
-def load_picture(path: Path, side: int) -> Array:
-    """Read a picture as [1, 3, side, side] RGB in [-1, 1].
-
-    Raises:
-        InputError: not a picture that can be read.
-    """
-    import cv2
-
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise InputError(f"{path}: not a picture that can be read")
-    pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-    return (pixels[None, :, :, ::-1].transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)
 
 
 def compare_training(family: Family, steps: int, seed: int) -> Any:
@@ -189,6 +174,7 @@ def _compare_one(
     from parity_tests.harness.pair import build_pair, build_torch, for_inference
     from parity_tests.harness.recorded import recorded
     from parity_tests.harness.run import Comparison, compare_pair, part_inputs
+    from toonport.photo.picture import network_picture
 
     name = f"{family.name} {part.name}"
     own = tuple(mode for mode in modes if mode in NETWORK_MODES)
@@ -196,7 +182,7 @@ def _compare_one(
         probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
         inputs = part_inputs(part, kwargs, seed, size)
         if picture:
-            inputs = load_picture(picture, inputs.shape[-1])
+            inputs = network_picture(picture, inputs.shape[-1])
         facts = {**facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
         comparison = Comparison(name, (), (), facts)
         try:

@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -13,14 +15,27 @@ from convert.errors import InputError
 from parity_tests.harness.inputs import feature, image, noise
 from parity_tests.tests.conftest import recorded
 from parity_tests.tolerances import RECORDED_LEVELS
+from toonport.commands.export import given_pictures
+from toonport.evaluate.pictures import PictureSet
 from toonport.photo.align import WHITE, Crop, carried, crop_face, crop_window, eye_angle, upright_matrix
+from toonport.photo.batch import Task
 from toonport.photo.compose import finish, heat_picture, mask_of, on_white, sheet, to_input
 from toonport.photo.detect import find_faces
 from toonport.photo.example import drawn_face
 from toonport.photo.faces import open_landmarks, turn_back
 from toonport.photo.matte import HeadMatte
-from toonport.photo.picture import encode, read_picture, read_picture_as_reference, resize, write_picture
+from toonport.photo.picture import (
+    encode,
+    network_picture,
+    picture_files,
+    read_picture,
+    read_picture_as_reference,
+    resize,
+    write_picture,
+)
 from toonport.photo.portrait import PortraitOptions, Portraits
+from toonport.photo.preprocessor import load_photo
+from toonport.train.data import PictureFolder
 
 RECORDED = ("0:400x300", "1:240x320", "2:200x200")
 
@@ -344,3 +359,48 @@ def test_crop_without_matte_keeps_its_background():
     (portrait,) = Portraits(PortraitOptions(matte=""))(drawn_face(400))
     assert (portrait.white[portrait.rgba[..., 3] == 255] == portrait.rgba[..., :3][portrait.rgba[..., 3] == 255]).all()
     assert portrait.white[20, portrait.side // 2, 2] > 150  # the drawing's blue wall above the hair
+
+
+def test_five_programs_read_a_picture_alike(tmp_path):
+    """EXIF data, depth and transparency mean the same to cartoonize, train, evaluate, compare and export."""
+    side, upright = 32, Image.fromarray(_picture("alike", 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    alpha = Image.fromarray(np.dstack([np.asarray(upright.convert("L")), np.tri(32, dtype=np.uint8) * 255]), "LA")
+    kinds = {
+        "turned": (upright.transpose(Image.Transpose.ROTATE_90), {"exif": exif}),
+        "deep": (Image.fromarray(np.asarray(upright.convert("L"), np.uint16) * 257), {}),
+        "seen_through": (alpha, {}),
+    }
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+    for name, (picture, options) in kinds.items():
+        path = tmp_path / "trainA" / f"{name}.png"
+        picture.save(path, **options)
+        wanted = read_picture(path)
+        if name == "turned":
+            np.testing.assert_array_equal(wanted, np.asarray(upright))
+        else:
+            assert wanted.std() > 0
+        np.testing.assert_array_equal(load_photo(Task(str(path), "")), wanted)
+        np.testing.assert_array_equal(PictureFolder(path.parent).read(path, side), wanted)
+        np.testing.assert_array_equal(PictureSet(path.parent).read(name), wanted)
+        np.testing.assert_array_equal(network_picture(path, side), to_input(wanted))
+
+
+def test_one_list_of_suffixes_serves_every_folder(tmp_path):
+    for name in ("a.tiff", "b.PGM", "in/c.webp", ".hidden.png", ".cache/d.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PPM")
+    wanted = [tmp_path / name for name in ("a.tiff", "b.PGM", "in/c.webp")]
+    assert picture_files(tmp_path) == wanted
+    assert PictureFolder(tmp_path).files == wanted
+    assert list(PictureSet(tmp_path).files.values()) == wanted
+    assert given_pictures([str(tmp_path)]) == wanted
+
+
+def test_threads_that_read_pictures_leave_python_s_warnings_alone():
+    before, content = list(warnings.filters), _saved(Image.fromarray(_picture("threads", 30, 40)), "JPEG")
+    with ThreadPoolExecutor(8) as pool:
+        assert len({found.tobytes() for found in pool.map(read_picture, [content] * 200)}) == 1
+    assert list(warnings.filters) == before

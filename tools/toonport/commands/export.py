@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from parity_tests.harness.judge import Verdict
     from toonport.export.exporter import Exported, ExportOptions
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "given_pictures"]
 
 EPILOG = """examples:
   toonport export photo2cartoon --weights photo2cartoon_weights.pt                    photo2cartoon_genA2B.onnx
@@ -24,7 +24,6 @@ EPILOG = """examples:
   toonport export photo2cartoon --weights p2c.pt --int8 --calibration photos/         error measured and printed
   toonport export photo2cartoon --weights p2c.pt --to mindir
 A file is kept only if it computes what the network computes in float64; otherwise the exit code is 1."""
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         dynamic=args.dynamic,
         outputs=args.outputs,
         precision="float16" if args.fp16 else "int8" if args.int8 else "float32",
-        calibration=tuple(_pictures(args.calibration)),
+        calibration=tuple(given_pictures(args.calibration)),
     )
     target = target or default_target(options)
     try:
@@ -87,12 +86,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(names: list[str]) -> list[Path]:
+def given_pictures(names: list[str]) -> list[Path]:
+    """Return the pictures named, and those in the folders named, in order.
+
+    Raises:
+        InputError: there are none.
+    """
+    from toonport.photo.picture import picture_files
+
     found = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+            found += picture_files(path)
         else:
             found.append(path)
     if names and not found:

@@ -200,10 +200,10 @@ def _int8(
 
 def _calibration(options: ExportOptions, network: Network, inputs: Array) -> Iterator[Array]:
     from parity_tests.harness.inputs import image
-    from toonport.comparing import load_picture
+    from toonport.photo.picture import network_picture
 
     for path in options.calibration:
-        yield load_picture(path, inputs.shape[2])
+        yield network_picture(path, inputs.shape[2])
     if not options.calibration:
         for index in range(CALIBRATION_PICTURES):
             height, width = inputs.shape[2:]

@@ -17,7 +17,7 @@ from typing import Any
 
 from convert.errors import InputError
 from toonport.photo.faces import NO_FACE
-from toonport.photo.picture import SUFFIXES
+from toonport.photo.picture import SUFFIXES, picture_files
 
 __all__ = [
     "Maker",
@@ -112,8 +112,9 @@ def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str,
     for argument in photos:
         path = Path(argument)
         if path.is_dir():
-            inside = [one for one in sorted(path.rglob("*")) if _is_photo(one, path, results)]
-            found.update((one, one.relative_to(path)) for one in inside)
+            own = _results_within(path, results)
+            inside = [photo for photo in picture_files(path) if own is None or own not in photo.resolve().parents]
+            found.update((photo, photo.relative_to(path)) for photo in inside)
         else:
             found[path] = Path(path.name)
     if not found:
@@ -150,11 +151,9 @@ def _distinct(names: Sequence[Path]) -> list[str]:
     return found
 
 
-def _is_photo(path: Path, root: Path, results: Path | None) -> bool:
-    """Whether a file of a folder is a picture, neither hidden nor in the folder of results inside that folder."""
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    own = results and root.resolve() in results.resolve().parents and results.resolve() in path.resolve().parents
-    return path.suffix.lower() in SUFFIXES and not hidden and not own and path.is_file()
+def _results_within(folder: Path, results: Path | None) -> Path | None:
+    """Return the folder of the results if it lies in a folder of photos; what is in it is no photo."""
+    return results.resolve() if results and folder.resolve() in results.resolve().parents else None
 
 
 def sample(tasks: list[Task], count: int) -> list[Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ __all__ = [
     "WRITABLE",
     "Picture",
     "encode",
+    "network_picture",
+    "picture_files",
     "read_picture",
     "read_picture_as_reference",
     "resize",
@@ -30,6 +33,18 @@ Picture = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 JPEG_QUALITY = 95
+_opening = threading.Lock()  # the filters of Python's warnings belong to all threads
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the pictures below a folder, by suffix and sorted by path; hidden files and folders are left out."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
 
 
 def read_picture(source: Path | bytes, name: str = "") -> Picture:
@@ -46,17 +61,11 @@ def read_picture(source: Path | bytes, name: str = "") -> Picture:
     """
     from PIL import Image, ImageOps
 
-    name = name or (str(source) if isinstance(source, Path) else "the picture")
-    if isinstance(source, Path) and not source.is_file():
-        raise InputError(f"{source}: no such file")
+    name = _called(source, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
-            warnings.filterwarnings("ignore", "Palette images with Transparency")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-                ImageOps.exif_transpose(opened, in_place=True)
-                return _eight_bit(opened)
+        with _opened(source) as opened:
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _eight_bit(opened)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: too many pixels for a photo; make it smaller") from error
     except (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, KeyError, IndexError) as error:
@@ -73,14 +82,41 @@ def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
     Raises:
         InputError: no such file, or not a picture that OpenCV reads.
     """
-    name = name or (str(source) if isinstance(source, Path) else "the picture")
-    if isinstance(source, Path) and not source.is_file():
-        raise InputError(f"{source}: no such file")
+    name = _called(source, name)
     content = np.frombuffer(source.read_bytes() if isinstance(source, Path) else source, np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if pixels is None:
         raise InputError(f"{name}: not a picture that can be read")
     return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
+
+
+def network_picture(path: Path, side: int) -> NDArray[np.float32]:
+    """Return a picture file as a network takes it: [1, 3, side, side] RGB in [-1, 1].
+
+    Raises:
+        InputError: as `read_picture`.
+    """
+    pixels = resize(read_picture(path), side, side)
+    return (pixels[None].transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)
+
+
+def _called(source: Path | bytes, name: str) -> str:
+    if isinstance(source, Path) and not source.is_file():
+        raise InputError(f"{source}: no such file")
+    return name or (str(source) if isinstance(source, Path) else "the picture")
+
+
+def _opened(source: Path | bytes) -> Any:
+    """Open a picture; of what Pillow warns of, only too many pixels are an error."""
+    from PIL import Image
+
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        if opened.format != "PNG":  # which is decoded for it; nothing else warns of its EXIF data later
+            opened.getexif()
+    return opened
 
 
 def _eight_bit(opened: Any) -> Picture:

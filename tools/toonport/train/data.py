@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from convert.errors import InputError
+from toonport.photo.picture import SUFFIXES, picture_files, read_picture
 from toonport.train.config import RunConfig
 
 __all__ = ["Batches", "PictureFolder"]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 READ_AHEAD = 4
 ORDER, AUGMENTATION = 0, 1  # what a random stream is for
 
@@ -45,10 +46,10 @@ class PictureFolder:
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; the data folder needs trainA and trainB")
         self.path = path
-        self.files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        self.files = picture_files(path)
         self.unreadable: set[Path] = set()
         if not self.files:
-            raise InputError(f"{path}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            raise InputError(f"{path}: holds no pictures ({', '.join(SUFFIXES)})")
 
     def first_readable(self, order: NDArray[np.int64], start: int, side: int) -> NDArray[np.uint8]:
         """Return the picture at `order[start]`, or the next one that can be read, as [side, side, 3] RGB.
@@ -64,12 +65,9 @@ class PictureFolder:
 
     def read(self, file: Path, side: int) -> NDArray[np.uint8] | None:
         """Read a picture and resize it to [side, side, 3] RGB; None, and counted, when it cannot be read."""
-        from PIL import Image
-
         try:
-            with Image.open(file) as image:
-                return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return np.asarray(Image.fromarray(read_picture(file)).resize((side, side), Image.Resampling.BILINEAR))
+        except InputError:
             self.unreadable.add(file)
             return None
 
@@ -127,17 +125,13 @@ class Batches:
         """Return pictures [3, size, size] for a sample sheet: `count` of training and, if there are any, of test."""
         name = "AB"[domain]
         test = Path(self.config.data) / f"test{name}"
-        folders = [self.folders[domain], *([PictureFolder(test)] if _has_pictures(test) else [])]
+        folders = [self.folders[domain], *([PictureFolder(test)] if picture_files(test) else [])]
         found: list[Picture] = []
         for folder in folders:
             pixels = (folder.read(file, self.config.size) for file in folder.files)
             readable = (normalized(one) for one in pixels if one is not None)
             found += islice(readable, count)
         return found
-
-
-def _has_pictures(path: Path) -> bool:
-    return any(file.suffix.lower() in SUFFIXES for file in path.rglob("*"))
 
 
 def normalized(pixels: NDArray[np.uint8]) -> Picture:
