@@ -1,4 +1,4 @@
-"""Shared fixtures: small seeded networks of every kind, and the optional folder of real data."""
+"""Fixtures of several wings: a small checkpoint, the optional folder of real data, recorded numbers."""
 
 from __future__ import annotations
 
@@ -8,106 +8,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
 from convert.files import Array, write_checkpoint
-from convert.plan import build_plan
-from convert.registry import Part, family_named, part_named
-from parity_tests.harness.inputs import formula_state, sample_positions
+from parity_tests.tests.cases import ROOT, save_torch, seeded_family
 
 os.environ.setdefault("GLOG_v", "3")
-ROOT = Path(__file__).resolve().parents[2]
-
-WHITEBOX_FORMS = (("whitebox", "whitebox"), ("facialcartoonization", "published"))
-
-
-def whitebox_parts(form: str) -> tuple[tuple[str, dict[str, Any]], ...]:
-    """Small configurations of the White-box networks in one form."""
-    generator = {"channel": 8, "num_blocks": 2, "in_channels": 3, "out_channels": 3, "form": form}
-    return (
-        ("generator", generator),
-        ("disc_gray", {"in_channel": 1, "channel": 8, "form": form}),
-        ("disc_blur", {"in_channel": 3, "channel": 8, "form": form}),
-    )
-
-
-SMALL: Mapping[tuple[str, str], dict[str, Any]] = {
-    ("photo2cartoon", "genA2B"): {"ngf": 8, "img_size": 256, "light": True},
-    ("photo2cartoon", "disGA"): {"input_nc": 3, "ndf": 4, "n_layers": 7},
-    ("photo2cartoon", "disLA"): {"input_nc": 3, "ndf": 8, "n_layers": 5},
-    ("ugatit", "genA2B"): {"input_nc": 3, "output_nc": 3, "ngf": 8, "n_blocks": 2, "img_size": 256, "light": True},
-    ("mobilefacenet", "mobilefacenet"): {"embedding_size": 64},
-    **{(family, part): kwargs for family, form in WHITEBOX_FORMS for part, kwargs in whitebox_parts(form)},
-    ("vgg19", "vgg19"): {"width": 8},
-    ("sagan_cyclegan", "netG_A"): {"architecture": "sa", "z_dim": 12, "conv_dim": 8},
-    ("sagan_cyclegan", "netG_B"): {"architecture": "unet", "num_downs": 6, "ngf": 4},
-    ("sagan_cyclegan", "netD_A"): {"architecture": "sa", "conv_dim": 8},
-    ("sagan_cyclegan", "netD_B"): {"architecture": "patch", "ndf": 4, "n_layers": 3},
-    ("sagan_cyclegan", "criterionGAN"): {"gan_mode": "sn"},
-    ("dtn", "encoder"): {"z_dim": 100, "conv_dim": 8},
-    ("dtn", "decoder"): {"z_dim": 100, "conv_dim": 8},
-    ("dtn", "net_D"): {"conv_dim": 8},
-    ("dtn", "criterionGAN"): {"gan_mode": "sn"},
-    ("cyclegan", "G_A"): {
-        "architecture": "resnet",
-        "input_nc": 3,
-        "output_nc": 3,
-        "ngf": 8,
-        "n_blocks": 2,
-        "norm": "instance",
-        "dropout": False,
-    },
-    ("cyclegan", "D_A"): {"architecture": "patch", "input_nc": 3, "ndf": 8, "n_layers": 3, "norm": "instance"},
-}
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in the processes that tests start: sums are the same bit for bit
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
+def _one_thread() -> None:
+    """PyTorch with one thread; pytest-xdist keeps the other cores busy."""
     import torch
 
-    torch.set_num_threads(2)
-
-
-def small_part(family: str, part: str) -> tuple[Part, dict[str, Any]]:
-    """A registry part with a small configuration of the same kind."""
-    kind = {"genB2A": "genA2B", "disGB": "disGA", "disLB": "disLA", "G_B": "G_A", "D_B": "D_A"}.get(part, part)
-    kwargs = SMALL.get((family, kind)) or SMALL["photo2cartoon", kind]
-    return part_named(family_named(family), part), kwargs
-
-
-def seeded_state(family: str, part: str, tag: str = "test") -> dict[str, Array]:
-    """Seeded weights of a small network: PyTorch name -> values."""
-    found, kwargs = small_part(family, part)
-    plan = build_plan(found, kwargs)
-    return formula_state(f"{tag}/{part}", {row.torch: row.spec.shape for row in plan.rows})
-
-
-def seeded_family(family: str, tag: str = "test") -> dict[str, dict[str, Array]]:
-    """Seeded weights of every network of a family."""
-    return {part.name: seeded_state(family, part.name, tag) for part in family_named(family).parts}
-
-
-def save_torch(path: Path, content: Mapping[str, Any]) -> Path:
-    """Save nested dictionaries of arrays as a PyTorch file, the way the source systems do."""
-    import torch
-
-    def tensors(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: tensors(inner) for name, inner in value.items()}
-        return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
-
-    torch.save(tensors(content), path)
-    return path
-
-
-def recorded(record: Mapping[str, Any], array: Array) -> tuple[Array, Array]:
-    """The samples that a recorded statistic holds, and the values of `array` at the same positions."""
-    (name,) = [key for key in record if key == "all" or (key[0] == "s" and key[1:].isdigit())]
-    flat = np.asarray(array, np.float64).reshape(-1)
-    found = flat if name == "all" else flat[sample_positions(int(name[1:]), flat.size)]
-    return np.array(record[name], np.float64), found
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -147,47 +63,6 @@ def write() -> Callable[..., Path]:
         return path
 
     return writer
-
-
-OWN_INPUTS = np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)
-
-
-def own_pair(bug: str | None = None) -> tuple[Any, Any]:
-    """A user's own two networks of three layers, outside the registry; `bug` is "slope", "pooling" or "weight"."""
-    import mindspore
-    import torch
-    from mindspore import nn as mnn
-    from torch import nn
-
-    torch.manual_seed(0)
-
-    class Reference(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3, padding=1)
-            self.act = nn.LeakyReLU(0.2)
-            self.head = nn.Linear(8, 4)
-
-        def forward(self, x):
-            return self.head(self.act(self.conv(x)).mean((2, 3)))
-
-    class Port(mnn.Cell):
-        def __init__(self):
-            super().__init__()
-            self.conv = mnn.Conv2d(3, 8, 3, pad_mode="pad", padding=1, has_bias=True)
-            self.act = mnn.LeakyReLU(0.1 if bug == "slope" else 0.2)
-            self.head = mnn.Dense(8, 4)
-
-        def construct(self, x):
-            y = self.act(self.conv(x))
-            return self.head(y.max((2, 3)) if bug == "pooling" else y.mean((2, 3)))
-
-    module, cell = Reference(), Port()
-    for name, parameter in cell.parameters_and_names():
-        parameter.set_data(mindspore.Tensor(module.state_dict()[name].numpy()))
-    if bug == "weight":
-        cell.head.weight[0, 0] = cell.head.weight[0, 0] + 1e-4
-    return module, cell
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from convert.conversion import convert_file
 from convert.errors import InputError
 from convert.files import atomic_path, write_checkpoint
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
 
 

@@ -13,7 +13,7 @@ from convert.files import open_checkpoint, sha256_of, tensor_sha256
 from convert.identify import identify
 from convert.ledger import ledger_path
 from convert.registry import families, family_named
-from parity_tests.tests.conftest import save_torch, seeded_family, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 
 
 def _hashes(path):

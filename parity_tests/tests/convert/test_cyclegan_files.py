@@ -15,7 +15,7 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch
-from parity_tests.tests.conftest import ROOT, save_torch, seeded_state
+from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from parity_tests.tolerances import FLOAT64_RELATIVE
 
 VINTAGIFY = "c502cd44ca720d004f89775f593fc403acc6b36d27d65390cbe2f476f771e560"

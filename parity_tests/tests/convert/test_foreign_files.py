@@ -17,7 +17,7 @@ from convert.files import open_checkpoint
 from convert.formats.tensorflow import MAGIC, crc32c, masked
 from convert.plan import build_plan
 from convert.registry import family_named
-from parity_tests.tests.conftest import seeded_state, small_part
+from parity_tests.tests.cases import seeded_state, small_part
 from parity_tests.tolerances import ULP
 
 # Written by TensorFlow 2.21: one variable each of float32, float16, int64 and float64.

@@ -6,7 +6,7 @@ import torch
 
 from convert.errors import InputError
 from parity_tests.harness.inputs import feature, image
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import FLOAT64_RELATIVE, FRECHET_RELATIVE
 from toonport.evaluate.distances import frechet, kernel, kernel_definition
 from toonport.evaluate.inception import BlockA, BlockE, Inception, average_pool, load_inception

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from parity_tests.harness.inputs import feature, image
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import ULP
 from toonport.cli import main
 from toonport.evaluate import features as feature_module

@@ -11,7 +11,7 @@ from convert.conversion import convert_file, load_networks, torch_arrays
 from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import Sizes, find_sizes
 from parity_tests.harness.pair import build_torch
-from parity_tests.tests.conftest import ROOT, save_torch, seeded_state
+from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import main
 from toonport.export import reduce as onnx_reduce
 

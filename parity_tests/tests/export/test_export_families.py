@@ -8,7 +8,7 @@ from convert.registry import families
 from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import export_onnx
 from parity_tests.harness.pair import build_mindspore, build_torch
-from parity_tests.tests.conftest import SMALL, save_torch, seeded_family, seeded_state, small_part
+from parity_tests.tests.cases import SMALL, save_torch, seeded_family, seeded_state, small_part
 from toonport.draw.generators import open_generator
 from toonport.export.exporter import ExportOptions, default_target, export_network
 from toonport.export.mindir import export_mindir

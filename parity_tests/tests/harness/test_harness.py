@@ -12,7 +12,7 @@ from parity_tests.harness.report.data import report_data, summary_lines, write_j
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.run import compare
 from parity_tests.harness.sensitivity import bug_effects
-from parity_tests.tests.conftest import OWN_INPUTS, own_pair
+from parity_tests.tests.cases import OWN_INPUTS, own_pair
 from parity_tests.tolerances import BUDGETS, ULP, Budget
 
 HEAD = Measurement("isolated", "probe", "layer", "Conv2d", "output", 0)

@@ -13,7 +13,7 @@ from parity_tests.harness.mutants.onnx_run import judge_export, onnx_false_alarm
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
 from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
 from parity_tests.harness.onnx.write import write_onnx
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
 
 CAUSES = {

@@ -13,7 +13,7 @@ from parity_tests.harness.recorded import code_version, recorded
 from parity_tests.harness.report.data import line, summary_lines, verdict_word
 from parity_tests.harness.report.tree import tree_lines
 from parity_tests.harness.run import compare
-from parity_tests.tests.conftest import OWN_INPUTS, own_pair
+from parity_tests.tests.cases import OWN_INPUTS, own_pair
 from parity_tests.tolerances import ULPS
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parity_tests.harness.report.diff import judge_again, load_report
-from parity_tests.tests.conftest import ROOT, save_torch, seeded_state
+from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import main
 
 pytest_plugins = ["pytester"]

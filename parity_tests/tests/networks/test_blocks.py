@@ -8,7 +8,7 @@ import pytest
 from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.inputs import feature, formula_state, noise
 from parity_tests.harness.pair import load_mindspore, load_torch
-from parity_tests.tests.conftest import recorded
+from parity_tests.tests.cases import recorded
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, ULP
 
 

@@ -11,7 +11,7 @@ from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.pair import build_mindspore, build_torch
-from parity_tests.tests.conftest import seeded_state, small_part
+from parity_tests.tests.cases import seeded_state, small_part
 
 SIZES = [
     ("photo2cartoon", "genA2B", {}, (1, 32, 32)),

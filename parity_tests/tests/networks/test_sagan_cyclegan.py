@@ -12,7 +12,7 @@ from convert.plan import build_plan
 from convert.registry import family_named, part_named, resolve
 from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.pair import build_mindspore, build_torch, load_mindspore
-from parity_tests.tests.conftest import save_torch, seeded_family
+from parity_tests.tests.cases import save_torch, seeded_family
 from parity_tests.tests.golden_others import distance, image, parameters, positions
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, GRADIENT_SCALE_FLOOR, ULP
 

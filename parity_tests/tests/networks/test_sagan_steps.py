@@ -13,7 +13,7 @@ from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.pair import build_mindspore, build_torch
 from parity_tests.harness.training import measure_training, small_setup
-from parity_tests.tests.conftest import seeded_state, small_part
+from parity_tests.tests.cases import seeded_state, small_part
 from parity_tests.tests.golden_others import distance, image, parameters, uniform
 from parity_tests.tolerances import (
     FLOAT64_RELATIVE,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from convert.errors import InputError
 from parity_tests.harness.inputs import feature, image, noise
-from parity_tests.tests.conftest import recorded
+from parity_tests.tests.cases import recorded
 from parity_tests.tolerances import RECORDED_LEVELS
 from toonport.commands.export import given_pictures
 from toonport.evaluate.pictures import PictureSet

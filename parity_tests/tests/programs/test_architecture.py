@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parity_tests.tests.conftest import ROOT
+from parity_tests.tests.cases import ROOT
 
 TWINS = sorted(path.stem for path in (ROOT / "torch_ref").glob("*.py") if path.stem != "__init__")
 # What only one framework lacks, or needs, is listed here by name.

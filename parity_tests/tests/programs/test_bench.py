@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.bench import cases
 from toonport.bench.timing import Times, peak_mebibytes, ratio, take_turns
 from toonport.cli import main

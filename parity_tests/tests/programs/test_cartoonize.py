@@ -16,7 +16,7 @@ from convert.plan import build_plan
 from convert.registry import Cartoonize, families, family_named, part_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.onnx import write as onnx_export
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS
 from toonport.cli import main
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from convert.errors import InputError
-from parity_tests.tests.conftest import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.photo.example import drawn_face
 from toonport.photo.matte import usable
 from toonport.photo.picture import encode

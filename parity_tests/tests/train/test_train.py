@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from convert.conversion import load_networks
-from convert.files import open_checkpoint
 from convert.registry import family_named
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.tests.cases import checkpoint_bytes
 from parity_tests.tolerances import FLOAT64_RELATIVE
 from toonport.cli import main
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family, write_config
@@ -27,29 +27,6 @@ SMALL = ["--width", "4", "--network", "n_blocks=1", "--size", "96", "--framework
          "--log-every", "1", "--sheet-every", "0", "--save-every", "2"]  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Sums are bit for bit the same only with the same number of threads, here and in the processes started."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A data folder with three seeded pictures of each kind."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in ("trainA", "trainB", "testA", "testB"):
-        (folder / name).mkdir()
-        for index in range(3):
-            pixels = (image(f"{name}{index}", 1, 100, 100)[0].transpose(1, 2, 0) * 127.5 + 127.5).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
-
-
 def _command(pictures, out, *more):
     return ["train", "ugatit", "--data", str(pictures), "--out", str(out), *SMALL, *more]
 
@@ -58,16 +35,6 @@ def _start(pictures, out, *more):
     command = [sys.executable, "-m", "toonport", *_command(pictures, out, *more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def _tensors(folder):
-    """Every number of a checkpoint, by file and name."""
-    files = [path for path in folder.iterdir() if path.suffix != ".json"]
-    return {
-        (path.stem, name): entry.read().tobytes()
-        for path in files
-        for name, entry in open_checkpoint(path).tensors.items()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +58,7 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one_bit_for_bit(pictures, 
     assert main(["train", "ugatit", "--out", str(out), "--resume", "--until", "3"]) == 0
     assert Checkpoints(out).latest() == 3
     assert main(["train", "ugatit", "--out", str(out), "--resume", "--until", "4"]) == 0
-    assert _tensors(out / "checkpoints/step_0000004") == _tensors(straight / "checkpoints/step_0000004")
+    assert checkpoint_bytes(out, 4) == checkpoint_bytes(straight, 4)
     kept = [{**row, "seconds": 0} for row in read_metrics(out)]
     assert kept == [{**row, "seconds": 0} for row in read_metrics(straight)]
 

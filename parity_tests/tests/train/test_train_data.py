@@ -12,7 +12,7 @@ SIDE = 24
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def coloured(tmp_path):
     """Five pictures of A, three of B, each of one colour so that it can be told again."""
     for domain, count in (("A", 5), ("B", 3)):
         folder = tmp_path / f"train{domain}" / "inner"
@@ -31,21 +31,21 @@ def _reds(batch):
     return [round(float((one[0, 0, 0] + 1) * 127.5)) for one in batch]
 
 
-def test_batches_follow_from_seed_and_step_alone(pictures):
-    straight = _batches(pictures, batch=2, workers=4)
+def test_batches_follow_from_seed_and_step_alone(coloured):
+    straight = _batches(coloured, batch=2, workers=4)
     wanted = {step: straight(step) for step in range(1, 9)}
-    later = _batches(pictures, batch=2, workers=1)
+    later = _batches(coloured, batch=2, workers=1)
     for step in (8, 3):
         for first, second in zip(wanted[step], later(step), strict=True):
             assert first.tobytes() == second.tobytes()
-    other = _batches(pictures, batch=2, seed=1)
+    other = _batches(coloured, batch=2, seed=1)
     assert any(other(step)[0].tobytes() != wanted[step][0].tobytes() for step in (1, 2, 3))
     for batches in (straight, later, other):
         batches.close()
 
 
-def test_every_picture_comes_once_per_pass_and_passes_are_shuffled(pictures):
-    batches = _batches(pictures)
+def test_every_picture_comes_once_per_pass_and_passes_are_shuffled(coloured):
+    batches = _batches(coloured)
     reds = [_reds(batches(step)[0])[0] for step in range(1, 26)]
     passes = [reds[start : start + 5] for start in range(0, 25, 5)]
     assert all(sorted(one) == [0, 20, 40, 60, 80] for one in passes)
@@ -53,10 +53,10 @@ def test_every_picture_comes_once_per_pass_and_passes_are_shuffled(pictures):
     batches.close()
 
 
-def test_processes_share_the_global_batch(pictures):
-    whole = _batches(pictures, batch=2)
+def test_processes_share_the_global_batch(coloured):
+    whole = _batches(coloured, batch=2)
     parts = [
-        Batches(RunConfig("ugatit", str(pictures), "", size=SIDE, margin=6, data_parallel=2), rank) for rank in (0, 1)
+        Batches(RunConfig("ugatit", str(coloured), "", size=SIDE, margin=6, data_parallel=2), rank) for rank in (0, 1)
     ]
     for step in (1, 2, 3):
         together = np.concatenate([part(step)[0] for part in parts])
@@ -88,27 +88,27 @@ def test_pictures_are_mirrored_enlarged_cropped_and_normalised(tmp_path):
     batches.close()
 
 
-def test_a_bad_picture_is_replaced_by_the_next_and_counted_once(pictures):
-    (pictures / "trainA" / "inner" / "2.png").write_bytes(b"not a picture")
-    good = pictures / "trainA" / "inner" / "3.png"
+def test_a_bad_picture_is_replaced_by_the_next_and_counted_once(coloured):
+    (coloured / "trainA" / "inner" / "2.png").write_bytes(b"not a picture")
+    good = coloured / "trainA" / "inner" / "3.png"
     good.write_bytes(good.read_bytes()[:40])
-    batches = _batches(pictures)
+    batches = _batches(coloured)
     reds = {_reds(batches(step)[0])[0] for step in range(1, 16)}
     assert reds == {0, 20, 80}
     assert [path.name for path in batches.unreadable] == ["2.png", "3.png"]
     batches.close()
 
 
-def test_folders_without_pictures_are_refused(tmp_path, pictures):
+def test_folders_without_pictures_are_refused(tmp_path, coloured):
     with pytest.raises(InputError, match="trainA: no such folder"):
         _batches(tmp_path / "nowhere")
-    for file in (pictures / "trainB").rglob("*.png"):
+    for file in (coloured / "trainB").rglob("*.png"):
         file.write_bytes(b"")
-    batches = _batches(pictures)
+    batches = _batches(coloured)
     with pytest.raises(InputError, match="none of the 3 pictures can be read"):
         batches(1)
     batches.close()
-    for file in (pictures / "trainB").rglob("*.png"):
+    for file in (coloured / "trainB").rglob("*.png"):
         file.unlink()
     with pytest.raises(InputError, match="holds no pictures"):
-        _batches(pictures)
+        _batches(coloured)

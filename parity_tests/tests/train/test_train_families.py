@@ -5,10 +5,9 @@ import pytest
 from PIL import Image
 
 from convert.conversion import load_networks
-from convert.files import open_checkpoint
 from convert.registry import family_named
 from parity_tests.harness.inputs import image
-from parity_tests.tests.conftest import save_torch, seeded_family, seeded_state
+from parity_tests.tests.cases import checkpoint_bytes, save_torch, seeded_family, seeded_state
 from toonport.cli import main
 from toonport.train.config import RunConfig
 from toonport.train.engine import make_engine, starting_point
@@ -16,29 +15,6 @@ from toonport.train.logs import read_metrics
 
 NARROW = ["--width", "4", "--network", "num_blocks=1"]
 QUIET = ["--margin", "2", "--no-tensorboard", "--log-every", "1", "--sheet-every", "0", "--save-every", "2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Sums are bit for bit the same only with the same number of threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A data folder with three seeded pictures of each kind, 48x48."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in ("trainA", "trainB"):
-        (folder / name).mkdir()
-        for index in range(3):
-            pixels = (image(f"{name}{index}", 1, 48, 48)[0].transpose(1, 2, 0) * 127.5 + 127.5).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +38,6 @@ def face_points(monkeypatch):
     monkeypatch.setattr("toonport.train.landmark_windows.dlib_points", lambda: find)
 
 
-def _tensors(folder):
-    files = [path for path in folder.iterdir() if path.suffix != ".json"]
-    return {
-        (path.stem, name): entry.read().tobytes()
-        for path in files
-        for name, entry in open_checkpoint(path).tensors.items()
-    }
-
-
 def _losses(out):
     return [(row["step"], row["lr"], row["loss"]) for row in read_metrics(out)]
 
@@ -85,7 +52,7 @@ def test_whitebox_with_superpixels_and_landmarks_is_repeatable_and_resumes_exact
     assert main([*flags, "--out", str(straight)]) == 0
     assert main([*flags, "--out", str(again), "--until", "2"]) == 0
     assert main(["train", "whitebox", "--out", str(again), "--resume"]) == 0
-    assert _tensors(again / "checkpoints/step_0000004") == _tensors(straight / "checkpoints/step_0000004")
+    assert checkpoint_bytes(again, 4) == checkpoint_bytes(straight, 4)
     assert _losses(again) == _losses(straight)
     first = _losses(straight)[0][2]
     assert first["G.landmark"] > 0
@@ -104,9 +71,8 @@ def test_cyclegan_resumes_exactly_with_its_pools(framework, pictures, tmp_path):
     assert main([*flags, "--steps", "6", "--out", str(straight)]) == 0
     assert main([*flags, "--steps", "6", "--out", str(again), "--until", "4"]) == 0
     assert main(["train", "cyclegan", "--out", str(again), "--resume"]) == 0
-    last = "checkpoints/step_0000006"
-    assert _tensors(again / last) == _tensors(straight / last)
-    assert ("optimizer", "pool.A") in _tensors(straight / last)
+    assert checkpoint_bytes(again, 6) == checkpoint_bytes(straight, 6)
+    assert ("optimizer", "pool.A") in checkpoint_bytes(straight, 6)
     assert _losses(again) == _losses(straight)
 
 
