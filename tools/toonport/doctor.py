@@ -95,14 +95,12 @@ def _environment() -> Iterator[Finding]:
 
 def _photo_backends() -> Iterator[Finding]:
     """What finds faces and cuts them out, for preprocess and cartoonize."""
-    from toonport.photo import faces, matte
+    from toonport.photo.landmarks import LANDMARKS
+    from toonport.photo.matte import MATTES
 
-    for kind, names, examine_one in (
-        ("landmarks", faces.LANDMARKS, faces.usable),
-        ("matte", matte.MATTES, matte.usable),
-    ):
-        for name in names:
-            state = examine_one(name)
+    for kind, backends in (("landmarks", LANDMARKS), ("matte", MATTES)):
+        for name, backend in backends.items():
+            state = backend.examine()
             yield Finding(f"{kind} {name}", "ok" if state.usable else "optional", state.detail)
 
 

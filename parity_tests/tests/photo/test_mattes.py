@@ -14,8 +14,7 @@ from convert.errors import InputError
 from toonport.fetch import load_manifest
 from toonport.photo import matte as matte_module
 from toonport.photo.align import Crop
-from toonport.photo.faces import open_landmarks
-from toonport.photo.faces import usable as landmarks_usable
+from toonport.photo.landmarks import LANDMARKS, open_landmarks
 from toonport.photo.matte import HEAD_SIDE, HeadMatte, open_matte, refine, to_matte
 
 
@@ -159,7 +158,7 @@ def test_missing_backends_say_what_to_do(tmp_path, monkeypatch):
         open_landmarks("dlib")
     with pytest.raises(InputError, match="toonport\\[face\\]"):
         open_landmarks("face-alignment")
-    assert not landmarks_usable("face-alignment").usable
+    assert not LANDMARKS["face-alignment"].examine().usable
     for opener in (open_matte, open_landmarks):
         with pytest.raises(InputError, match="known"):
             opener("haar")

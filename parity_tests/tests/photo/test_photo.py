@@ -22,7 +22,8 @@ from toonport.photo.batch import Task
 from toonport.photo.compose import finish, heat_picture, mask_of, on_white, sheet, to_input
 from toonport.photo.detect import find_faces
 from toonport.photo.example import drawn_face
-from toonport.photo.faces import open_landmarks, turn_back
+from toonport.photo.faces import turn_back
+from toonport.photo.landmarks import open_landmarks
 from toonport.photo.matte import HeadMatte
 from toonport.photo.picture import (
     encode,

@@ -9,7 +9,7 @@ from toonport.bench import cases
 from toonport.bench.timing import Times, peak_mebibytes, ratio, take_turns
 from toonport.cli import main
 from toonport.export.exporter import ExportOptions, export_network
-from toonport.photo.matte import usable
+from toonport.photo.matte import MATTES
 
 
 def test_contenders_take_turns_and_warm_up_does_not_count():
@@ -29,7 +29,7 @@ def test_a_ratio_is_the_median_of_neighbouring_runs():
     assert peak_mebibytes() > 10
 
 
-@pytest.mark.skipif(not usable("selfie").usable, reason=f"matte: {usable('selfie').detail}")
+@pytest.mark.skipif(not (matte := MATTES["selfie"].examine()).usable, reason=f"matte: {matte.detail}")
 def test_the_command_prints_every_ratio_with_its_goal(tmp_path, monkeypatch, capsys):
     weights = save_torch(tmp_path / "small.pt", {"genA2B": seeded_state("ugatit", "genA2B")})
     exported = tmp_path / "small.onnx"

@@ -17,7 +17,7 @@ import pytest
 from convert.errors import InputError
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.photo.example import drawn_face
-from toonport.photo.matte import usable
+from toonport.photo.matte import MATTES
 from toonport.photo.picture import encode
 from toonport.serve.studio import ANY, Limits, Studio, find_weights
 
@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 PATIENCE = 120_000  # milliseconds: machines differ
 FACE = encode(drawn_face())
 PLAIN = encode(np.full((300, 300, 3), 200, np.uint8))
-needs_matte = pytest.mark.skipif(not usable("selfie").usable, reason=f"matte: {usable('selfie').detail}")
+needs_matte = pytest.mark.skipif(not (matte := MATTES["selfie"].examine()).usable, reason=f"matte: {matte.detail}")
 
 
 @pytest.fixture(scope="module")

@@ -38,26 +38,30 @@ def find_faces(picture: Picture, landmarks: Landmarks, every: bool = False) -> l
     Returns:
         Faces with landmarks in the photo's own pixels; empty when there are none.
     """
-    if not every:
-        found = _at_side(picture, QUICK_SIDE, 0)
-        if found and found[0][1] >= SURE:
-            return _with_points(picture, found, 0, landmarks)
-    for side in SIDES[::-1] if every else SIDES:
-        if side > SIDES[0] and side > 2 * max(picture.shape[:2]):
-            continue
+    if not every and _best(quick := _at_side(picture, QUICK_SIDE, 0)) >= SURE:
+        return _with_points(picture, quick, 0, landmarks)
+    for side in _sides(picture, every):
         upright = _at_side(picture, side, 0)
-        if not every and upright and upright[0][1] >= SURE:
+        if not every and _best(upright) >= SURE:
             return _with_points(picture, upright, 0, landmarks)
         turned = [upright, *(_at_side(picture, side, turns) for turns in range(1, 4))]
-        best = max(range(4), key=lambda turns: turned[turns][0][1] if turned[turns] else -np.inf)
-        if not turned[best]:
-            continue
+        best = max(range(4), key=lambda turns: _best(turned[turns]))
         faces = _with_points(picture, turned[best], best, landmarks)
-        if every:
-            for turns in {0, 1, 2, 3} - {best}:
-                faces += _with_points(picture, [one for one in turned[turns] if one[1] >= SURE], turns, landmarks)
-        return _distinct(faces)
+        for turns in {0, 1, 2, 3} - {best} if every else ():
+            faces += _with_points(picture, [one for one in turned[turns] if one[1] >= SURE], turns, landmarks)
+        if faces:
+            return _distinct(faces)
     return []
+
+
+def _sides(picture: Picture, every: bool) -> list[int]:
+    """Return the sides at which to look, in order; a small photo is not enlarged beyond the first."""
+    fitting = [side for side in SIDES if side == SIDES[0] or side <= 2 * max(picture.shape[:2])]
+    return fitting[::-1] if every else fitting
+
+
+def _best(found: Found) -> float:
+    return found[0][1] if found else -np.inf
 
 
 def _distinct(faces: list[Face]) -> list[Face]:

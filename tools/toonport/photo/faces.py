@@ -1,8 +1,7 @@
-"""Faces and their 68 landmarks: one small interface, two backends.
+"""Faces and their 68 landmarks.
 
 The points are those of the iBUG 300-W scheme: 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes (36 and 45 are
-the outer corners), 48-67 mouth. Both backends find faces with dlib's detector, as the reference does by
-default, and differ in the network that sets the points.
+the outer corners), 48-67 mouth.
 """
 
 from __future__ import annotations
@@ -13,23 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.errors import InputError
 from toonport.photo.picture import Picture
 
-__all__ = [
-    "LANDMARKS",
-    "NO_FACE",
-    "Box",
-    "Face",
-    "Landmarks",
-    "Usable",
-    "largest",
-    "open_landmarks",
-    "turn_back",
-    "usable",
-]
+__all__ = ["NO_FACE", "Box", "Face", "Landmarks", "Points", "largest", "turn_back"]
 
-LANDMARKS = ("dlib", "face-alignment")
 NO_FACE = "no face found"
 Points = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -55,45 +41,11 @@ class Face:
         return float(np.prod(np.ptp(self.points, axis=0)))
 
 
-@dataclass(frozen=True)
-class Usable:
-    """Whether a backend can run here, and if not, what to do."""
-
-    usable: bool
-    detail: str
-
-
 class Landmarks(Protocol):
     """A backend that sets landmarks on faces whose boxes are known."""
 
     def __call__(self, picture: Picture, boxes: list[Box]) -> list[Points]:
         """Return the landmarks [68, 2] of every box of an upright picture, in the boxes' order."""
-
-
-def open_landmarks(name: str = "dlib", device: str = "cpu") -> Landmarks:
-    """Return a landmark backend.
-
-    Raises:
-        InputError: unknown, not installed, or its weights are not there; says what to do.
-    """
-    if name == "dlib":
-        from toonport.photo.landmarks_dlib import DlibLandmarks
-
-        return DlibLandmarks()
-    if name == "face-alignment":
-        from toonport.photo.landmarks_fan import FaceAlignmentLandmarks
-
-        return FaceAlignmentLandmarks(device)
-    raise InputError(f"unknown landmark backend '{name}'; known: {', '.join(LANDMARKS)}")
-
-
-def usable(name: str) -> Usable:
-    """Say whether a landmark backend can run here, without loading it."""
-    if name == "dlib":
-        from toonport.photo.landmarks_dlib import examine
-    else:
-        from toonport.photo.landmarks_fan import examine
-    return examine()
 
 
 def largest(faces: list[Face]) -> Face:

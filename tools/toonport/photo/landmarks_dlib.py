@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from toonport.photo.faces import Box, Points, Usable
+from toonport.photo.backends import Usable
+from toonport.photo.faces import Box, Points
 from toonport.photo.picture import Picture
 
 __all__ = ["DlibLandmarks", "detect", "examine"]
@@ -67,9 +68,6 @@ class DlibLandmarks:
     """The shape predictor; about 100 MB of memory."""
 
     def __init__(self) -> None:
-        state = examine()
-        if not state.usable:
-            raise InputError(f"landmarks by dlib: {state.detail}")
         import dlib
 
         self._box = dlib.rectangle

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import InputError
 from toonport.fetch import load_manifest, weights_folder
-from toonport.photo.faces import Box, Points, Usable
+from toonport.photo.backends import Usable
+from toonport.photo.faces import Box, Points
 from toonport.photo.landmarks_dlib import examine as examine_dlib
 from toonport.photo.picture import Picture
 
@@ -44,9 +44,6 @@ class FaceAlignmentLandmarks:
     """The 2D-FAN-4 network on one device."""
 
     def __init__(self, device: str = "cpu") -> None:
-        state = examine()
-        if not state.usable:
-            raise InputError(f"landmarks by face-alignment: {state.detail}")
         self._network = _open(weights_file(), "cuda" if device == "gpu" else "cpu")
 
     def __call__(self, picture: Picture, boxes: list[Box]) -> list[Points]:

@@ -23,12 +23,11 @@ from convert.errors import InputError
 from parity_tests.harness.onnx.session import open_session
 from toonport.fetch import load_manifest, weights_folder
 from toonport.photo.align import Crop
-from toonport.photo.faces import Usable
+from toonport.photo.backends import Backend, Usable, open_backend
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["MATTES", "Matte", "open_matte", "refine", "usable"]
+__all__ = ["MATTES", "Matte", "open_matte", "refine"]
 
-MATTES = ("selfie", "head")
 SELFIE = "selfie_segmentation"
 HEAD = "head-segmentation"
 SELFIE_SIDE = 256
@@ -56,31 +55,18 @@ class Matte(Protocol):
         """Return the matte [S, S], 0 background to 255 person, of a crop."""
 
 
-def open_matte(name: str = "selfie", threads: int = 2) -> Matte:
-    """Return a matte backend.
-
-    Raises:
-        InputError: unknown, not installed, or its file is not there; says what to do.
-    """
-    if name not in MATTES:
-        raise InputError(f"unknown matte backend '{name}'; known: {', '.join(MATTES)}")
-    state = usable(name)
-    if not state.usable:
-        raise InputError(f"matte by {name}: {state.detail}")
-    return SelfieMatte(selfie_file(), threads) if name == "selfie" else HeadMatte(head_file(), threads)
-
-
-def usable(name: str) -> Usable:
-    """Say whether a matte backend can run here, without loading it."""
-    if name == "head":
-        pages = "put it into the weights folder, toonport fetch head-segmentation says where it is published"
-        there = head_file().is_file()
-        return Usable(there, str(head_file().name) if there else f"no {head_file().name}; {pages}")
+def _examine_selfie() -> Usable:
     if importlib.util.find_spec("ai_edge_litert") is None:
         return Usable(False, "not installed; pip install ai-edge-litert")
     if not selfie_file().is_file():
         return Usable(False, f"no {selfie_file().name}; toonport fetch {SELFIE}")
     return Usable(True, "256x256, refined by GrabCut, offline")
+
+
+def _examine_head() -> Usable:
+    name, there = head_file().name, head_file().is_file()
+    pages = "put it into the weights folder, toonport fetch head-segmentation says where it is published"
+    return Usable(there, name if there else f"no {name}; {pages}")
 
 
 def selfie_file() -> Path:
@@ -201,6 +187,7 @@ def _open_graph(path: Path) -> Any:
         ) from error
 
     def run(batch: NDArray[np.float32]) -> Probability:
+        """[1, 384, 384, 3] -> [384, 384]."""
         network.setInput(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
         return np.asarray(network.forward(HEAD_OUTPUT)[0, 0], np.float32)
 
@@ -212,3 +199,18 @@ def _open_onnx(path: Path, threads: int) -> Any:
     session = open_session(path, threads)
     name = session.get_inputs()[0].name
     return lambda batch: np.asarray(session.run(None, {name: batch})[0], np.float32).reshape(HEAD_SIDE, HEAD_SIDE)
+
+
+MATTES: dict[str, Backend[Matte]] = {
+    "selfie": Backend(_examine_selfie, lambda threads: SelfieMatte(selfie_file(), threads)),
+    "head": Backend(_examine_head, lambda threads: HeadMatte(head_file(), threads)),
+}
+
+
+def open_matte(name: str = "selfie", threads: int = 2) -> Matte:
+    """Return a matte backend.
+
+    Raises:
+        InputError: unknown, not installed, or its file is not there; says what to do.
+    """
+    return open_backend("matte", MATTES, name, threads)

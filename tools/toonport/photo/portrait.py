@@ -11,7 +11,8 @@ from convert.errors import InputError
 from toonport.photo.align import Crop, crop_face, eye_angle
 from toonport.photo.compose import on_white
 from toonport.photo.detect import find_faces, find_faces_as_reference
-from toonport.photo.faces import NO_FACE, Face, largest, open_landmarks
+from toonport.photo.faces import NO_FACE, Face, largest
+from toonport.photo.landmarks import open_landmarks
 from toonport.photo.matte import open_matte
 from toonport.photo.picture import Picture, resize
 
@@ -91,15 +92,14 @@ class Portraits:
         Raises:
             InputError: there is no face.
         """
-        find = find_faces_as_reference if self.options.as_reference else self._find
-        faces = find(picture, self._landmarks)
+        if self.options.as_reference:
+            faces = find_faces_as_reference(picture, self._landmarks)
+        else:
+            faces = find_faces(picture, self._landmarks, self.options.every)
         if not faces:
             raise InputError(NO_FACE)
         chosen = sorted(faces, key=lambda face: face.points[:, 0].min()) if self.options.every else [largest(faces)]
         return [self._portrait(picture, face) for face in chosen]
-
-    def _find(self, picture: Picture, landmarks: object) -> list[Face]:
-        return find_faces(picture, self._landmarks, self.options.every)
 
     def _portrait(self, picture: Picture, face: Face) -> Portrait:
         angle = eye_angle(face.points, self.options.as_reference)

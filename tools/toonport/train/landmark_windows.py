@@ -85,9 +85,10 @@ def dlib_points() -> FindPoints:
     """
     import cv2
 
-    from toonport.photo.landmarks_dlib import DlibLandmarks, detect
+    from toonport.photo.landmarks import open_landmarks
+    from toonport.photo.landmarks_dlib import detect
 
-    landmarks = DlibLandmarks()
+    landmarks = open_landmarks("dlib")
 
     def find(picture: Picture) -> Array | None:
         factor = max(1.0, DETECTOR_SIDE / min(picture.shape[:2]))

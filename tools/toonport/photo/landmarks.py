@@ -1,0 +1,23 @@
+"""The backends that set landmarks. Both look in boxes of dlib's detector, as the reference does by default."""
+
+from __future__ import annotations
+
+from toonport.photo import landmarks_dlib, landmarks_fan
+from toonport.photo.backends import Backend, open_backend
+from toonport.photo.faces import Landmarks
+
+__all__ = ["LANDMARKS", "open_landmarks"]
+
+LANDMARKS: dict[str, Backend[Landmarks]] = {
+    "dlib": Backend(landmarks_dlib.examine, lambda device: landmarks_dlib.DlibLandmarks()),
+    "face-alignment": Backend(landmarks_fan.examine, landmarks_fan.FaceAlignmentLandmarks),
+}
+
+
+def open_landmarks(name: str = "dlib", device: str = "cpu") -> Landmarks:
+    """Return a landmark backend on a device, "cpu" or "gpu".
+
+    Raises:
+        InputError: unknown, not installed, or its weights are not there; says what to do.
+    """
+    return open_backend("landmarks", LANDMARKS, name, device)
