@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 # A budget above this share of the signal, or a larger share of elements that rounding decides, cannot tell a bug from
 # noise: the report says so instead of "equal".
@@ -37,6 +38,7 @@ __all__ = [
     "WHITEBOX_FILTERED",
     "WHITEBOX_RAW",
     "Budget",
+    "Mode",
 ]
 
 # Unit in the last place of numbers near 1, by precision; ULP is that of float32.
@@ -59,44 +61,60 @@ class Budget:
     floor_per_pixel: float = 0.0
 
 
-BUDGETS: Mapping[str, Budget] = {
-    "weights": Budget(0.0, 0.0, "conversion copies bytes: any difference is a bug"),
-    "isolated": Budget(
+class Mode(str, Enum):
+    """How two networks are compared; each mode has its own budget."""
+
+    WEIGHTS = "weights"
+    ISOLATED = "isolated"
+    GRADIENTS = "gradients"
+    BLOCK_GRADIENTS = "block gradients"  # of a layer that holds others
+    ACCUMULATED = "accumulated"
+    TRAINING = "training"
+    ONNX = "onnx"
+    ONNX_FLOAT16 = "onnx float16"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+BUDGETS: Mapping[Mode, Budget] = {
+    Mode.WEIGHTS: Budget(0.0, 0.0, "conversion copies bytes: any difference is a bug"),
+    Mode.ISOLATED: Budget(
         4.0,
         2.0,
         "one layer, the reference's own input: MindSpore's noise is within 1.1 times PyTorch's on large "
         "tensors; small ones scatter, and the floor covers tensors that PyTorch happens to hit exactly",
     ),
-    "gradients": Budget(
+    Mode.GRADIENTS: Budget(
         6.0,
         16.0,
         "one layer's gradients: MindSpore adds up a parameter's gradient pixel by pixel, PyTorch in pairs",
     ),
-    "block gradients": Budget(
+    Mode.BLOCK_GRADIENTS: Budget(
         20.0,
         20000.0,
         "a block's gradients jump where rounding moves a value across the kink of a ReLU; such jumps reach 1e-3 "
         "of the largest gradient, a wrong path through the block changes it by about its own size",
     ),
-    "accumulated": Budget(
+    Mode.ACCUMULATED: Budget(
         10.0,
         8.0,
         "rounding differences grow along the network and scatter with its conditioning",
     ),
-    "training": Budget(
+    Mode.TRAINING: Budget(
         5.0,
         64.0,
         "the noise is the largest of 24 float32 runs whose weights are moved by one or four ulps, per ulp; a jump at "
         "the kink of a ReLU does not shrink with the ulps, and five times a quarter of it is still above it",
     ),
-    "onnx": Budget(
+    Mode.ONNX: Budget(
         10.0,
         8.0,
         "ONNX Runtime sums the means of the layer norms one by one, so its error grows with the number of "
         "pixels: a correct photo2cartoon export is 4.7 times PyTorch's error at 256x256",
         floor_per_pixel=0.01,
     ),
-    "onnx float16": Budget(
+    Mode.ONNX_FLOAT16: Budget(
         4.0,
         1.0,
         "the noise is PyTorch's own run in float16, which rounds more than the file: its norms stay in float32",

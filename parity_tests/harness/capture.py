@@ -6,27 +6,33 @@ arithmetic itself makes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from parity_tests.harness.backends import Array, LayerCall, Side, lacks_kernel
-from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
+from parity_tests.harness.compare import measure, rms, ulp_neighbour
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
 
 __all__ = [
+    "NOISE_RUNS",
+    "REFUSALS",
     "Key",
     "Pair",
+    "containers",
     "layer_calls",
     "measure_accumulated",
     "measure_isolated",
     "measure_weights",
-    "output_names",
+    "outputs_of",
     "refused",
 ]
 
 NOISE_RUNS = 3
+REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
 LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
 
@@ -41,6 +47,7 @@ class Pair:
         port: MindSpore in the compared precision.
         reference_weights, port_weights: PyTorch name -> values as loaded on either side.
         term_scales: layer -> factor that turns the size of its input into the size of the terms it sums.
+        dtype: the compared precision.
     """
 
     truth: Side
@@ -60,21 +67,26 @@ class Pair:
         for side in (self.truth, self.reference, self.port):
             side.set_training(training)
 
+    def head(self, mode: Mode, probe: Probe, layer: str, quantity: Quantity, order: int) -> Measurement:
+        """A measurement without its numbers."""
+        kind = self.reference.layer_types().get(layer, "")
+        return Measurement(mode, probe, layer, kind, quantity, order, dtype=self.dtype)
+
 
 def measure_weights(pair: Pair) -> Iterator[Measurement]:
     """Compare the weights that both networks hold; they must be the same bits."""
-    types = pair.reference.layer_types()
     for order, (name, wanted) in enumerate(pair.reference_weights.items()):
-        layer, _, leaf = name.rpartition(".")
-        head = Measurement("weights", "as loaded", layer, types.get(layer, ""), leaf, order)
-        yield measure(head, wanted.astype(np.float64), [wanted], pair.port_weights.get(name))
+        yield measure(_weight(pair, name, order), wanted.astype(np.float64), [wanted], pair.port_weights.get(name))
     for name in pair.port_weights.keys() - pair.reference_weights.keys():
-        layer, _, leaf = name.rpartition(".")
-        problem = "the reference has no such tensor"
-        yield Measurement("weights", "as loaded", layer, "", leaf, -1, problem=problem)
+        yield replace(_weight(pair, name, -1), problem="the reference has no such tensor")
 
 
-def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
+def _weight(pair: Pair, name: str, order: int) -> Measurement:
+    layer, _, leaf = name.rpartition(".")
+    return pair.head(Mode.WEIGHTS, Probe(), layer, Quantity(Kind.WEIGHT, leaf), order)
+
+
+def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
     Single layers are also fed the same input shrunk to a spread of LOW_SPREAD, at which a wrong epsilon
@@ -83,25 +95,30 @@ def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterato
     calls: list[LayerCall] = []
     with pair.reference.preserved():
         pair.reference.trace(inputs, calls.append)
-    parents = {path.rpartition(".")[0] for path in pair.reference.layer_types() if path} | {""}
+    parents = containers(pair.reference)
     for order, call in enumerate(calls):
-        terms = _terms(pair, call, calls[:order])
-        yield from _measure_call(pair, call.layer, call.inputs, order, probe, terms)
+        head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
+        yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
         if call.layer not in parents and call.inputs and call.inputs[0].ndim == 4:
-            shrunk = _shrunk(call.inputs)
-            terms = _terms(pair, LayerCall(call.layer, shrunk, call.outputs), ())
-            yield from _measure_call(pair, call.layer, shrunk, order, f"{probe}, low spread", terms)
+            low = replace(call, inputs=_shrunk(call.inputs))
+            own = replace(head, probe=replace(probe, low_spread=True))
+            yield from _measure_call(pair, own, low.inputs, _terms(pair, low, ()))
+
+
+def containers(side: Side) -> set[str]:
+    """Layers that hold other layers, and the network itself."""
+    return {path.rpartition(".")[0] for path in side.layer_types() if path} | {""}
 
 
 def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tuple[int, ...], float]:
     """Output shape -> size of the numbers that are added up to make it, in the layer or in a layer inside it."""
     prefix = f"{call.layer}." if call.layer else ""
     found: dict[tuple[int, ...], float] = {}
-    for one in (call, *earlier):
-        scale = pair.term_scales.get(one.layer, 0.0)
-        if scale and one.inputs and (one is call or one.layer.startswith(prefix)):
-            for output in one.outputs:
-                found[output.shape] = max(found.get(output.shape, 0.0), scale * rms(one.inputs[0]))
+    for summing in (call, *(inner for inner in earlier if inner.layer.startswith(prefix))):
+        scale = pair.term_scales.get(summing.layer, 0.0)
+        if scale and summing.inputs:
+            for output in summing.outputs:
+                found[output.shape] = max(found.get(output.shape, 0.0), scale * rms(summing.inputs[0]))
     return found
 
 
@@ -111,58 +128,52 @@ def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def _measure_call(
-    pair: Pair,
-    layer: str,
-    inputs: Sequence[Array],
-    order: int,
-    probe: str,
-    terms: Mapping[tuple[int, ...], float],
+    pair: Pair, head: Measurement, inputs: Sequence[Array], terms: Mapping[tuple[int, ...], float]
 ) -> Iterator[Measurement]:
-    kind = pair.reference.layer_types()[layer]
+    layer = head.layer
     if layer not in pair.port.layer_types():
-        problem = "the port has no layer of this name"
-        yield Measurement("isolated", probe, layer, kind, "output", order, problem=problem)
+        yield replace(head, problem="the port has no layer of this name")
         return
     truth = _run(pair.truth, layer, inputs)
-    runs = RUNS_OF_FEW if min((one.size for one in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
+    runs = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
     references = [_run(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
     try:
         port = _run(pair.port, layer, inputs)
-    except (RuntimeError, TypeError, ValueError) as error:
-        yield refused(Measurement("isolated", probe, layer, kind, "output", order, dtype=pair.dtype), "run", error)
+    except REFUSALS as error:
+        yield refused(head, "run", error)
         return
-    for name, wanted in truth.items():
-        effects = bug_effects(kind, inputs, wanted) if name == "output" else {}
-        hints = {"effects": effects} if effects else {}
-        head = Measurement("isolated", probe, layer, kind, name, order, dtype=pair.dtype, hints=hints)
-        yield measure(head, wanted, [one[name] for one in references], port.get(name), terms.get(wanted.shape, 0.0))
+    for quantity, wanted in truth.items():
+        effects = bug_effects(head.layer_type, inputs, wanted) if quantity == head.quantity else {}
+        own = replace(head, quantity=quantity, effects=effects)
+        noisy = [run[quantity] for run in references]
+        yield measure(own, wanted, noisy, port.get(quantity), terms.get(wanted.shape, 0.0))
 
 
 def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     """Say that the port raised an error: a fault of the port, unless the framework lacks the precision."""
-    reason = f"the port cannot {what} it: {_first_line(error)}"
+    lines = (line for line in str(error).strip().splitlines() if line.strip("-= "))
+    reason = next(lines, type(error).__name__)[:160]
     if head.dtype != "float32" and lacks_kernel(error):
-        return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {_first_line(error)}")
-    return replace(head, problem=reason)
+        return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
+    return replace(head, problem=f"the port cannot {what} it: {reason}")
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip("-= ")]
-    return lines[0][:160] if lines else type(error).__name__
-
-
-def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[str, Array]:
-    """One call's outputs and what it left in the layer's state, by name; the state is put back."""
+def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[Quantity, Array]:
+    """One call's outputs and what it left in the layer's state; the state is put back."""
     with side.preserved(layer):
         outputs = side.call(layer, inputs)
         after = side.state(layer)
-    names = ["output"] if len(outputs) == 1 else [f"output {index}" for index in range(len(outputs))]
     prefix = f"{layer}." if layer else ""
-    state = {f"{name.removeprefix(prefix)} afterwards": value for name, value in after.items()}
-    return {**dict(zip(names, outputs, strict=True)), **state}
+    state = {Quantity(Kind.STATE, name.removeprefix(prefix)): value for name, value in after.items()}
+    return dict(zip(outputs_of(outputs), outputs, strict=True)) | state
 
 
-def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
+def outputs_of(outputs: Sequence[Array], call: int = 0) -> list[Quantity]:
+    """Say which output of a layer each tensor is that one of its calls returned."""
+    return [Quantity(Kind.OUTPUT, "", index if len(outputs) > 1 else None, call) for index in range(len(outputs))]
+
+
+def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
     """Run both whole networks and compare every layer's output as errors build up along the way.
 
     Each measurement also says how far the port's input of that layer was off, in multiples of the noise
@@ -170,23 +181,20 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: str) -> Iter
     """
     truths = layer_calls(pair.truth, inputs)
     references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(NOISE_RUNS)]
-    types = pair.reference.layer_types()
     try:
         ports = layer_calls(pair.port, inputs)
-    except (RuntimeError, TypeError, ValueError) as error:
-        yield refused(Measurement("accumulated", probe, "", types[""], "output", 0, dtype=pair.dtype), "run", error)
+    except REFUSALS as error:
+        yield refused(pair.head(Mode.ACCUMULATED, probe, "", Quantity(Kind.OUTPUT), 0), "run", error)
         return
     order = 0
     for key, wanted in truths.items():
-        noisy, found = [one[key] for one in references], ports.get(key)
+        noisy, found = [calls[key] for calls in references], ports.get(key)
         before = _input_error(wanted, noisy, found)
-        for index, (name, truth) in enumerate(zip(output_names(key, wanted), wanted.outputs, strict=True)):
-            kind = types[wanted.layer]
-            head = Measurement(
-                "accumulated", probe, wanted.layer, kind, name, order, input_error=before, dtype=pair.dtype
-            )
+        for index, quantity in enumerate(outputs_of(wanted.outputs, key[1])):
+            head = pair.head(Mode.ACCUMULATED, probe, wanted.layer, quantity, order)
             port = found.outputs[index] if found and len(found.outputs) > index else None
-            yield measure(head, truth, [one.outputs[index] for one in noisy], port)
+            own = [call.outputs[index] for call in noisy]
+            yield measure(replace(head, input_error=before), wanted.outputs[index], own, port)
             order += 1
 
 
@@ -196,25 +204,20 @@ Key = tuple[str, int]  # layer, and which of its calls
 def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> dict[Key, LayerCall]:
     """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors."""
     calls: dict[Key, LayerCall] = {}
+    count: Counter[str] = Counter()
 
     def visit(call: LayerCall) -> None:
-        key = call.layer, sum(1 for layer, _ in calls if layer == call.layer)
-        calls[key] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
+        calls[call.layer, count[call.layer]] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
+        count[call.layer] += 1
 
     with side.preserved():
         side.trace(inputs, visit)
     return calls
 
 
-def output_names(key: Key, call: LayerCall) -> list[str]:
-    """Say in words which tensor each output of a call is."""
-    words = ["output"] if len(call.outputs) == 1 else [f"output {index}" for index in range(len(call.outputs))]
-    return words if key[1] == 0 else [f"{word}, call {key[1] + 1}" for word in words]
-
-
 def _input_error(truth: LayerCall, references: Sequence[LayerCall], port: LayerCall | None) -> float | None:
     """Error of the port's first input in multiples of the noise there; None where there is no noise."""
     if not truth.inputs or port is None or not port.inputs or port.inputs[0].shape != truth.inputs[0].shape:
         return None
-    noise = max(rms(one.inputs[0] - truth.inputs[0]) for one in references)
+    noise = max(rms(call.inputs[0] - truth.inputs[0]) for call in references)
     return rms(port.inputs[0] - truth.inputs[0]) / noise if noise else None

@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from parity_tests.harness.backends import Array
+from parity_tests.harness.measurement import Measurement
 from parity_tests.tolerances import ULPS
 
 HINT_FACTOR = 20.0
 
-__all__ = ["Measurement", "measure", "rms", "ulp_neighbour"]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One tensor of one layer, measured on both sides against float64 PyTorch.
-
-    Attributes:
-        mode: "weights", "isolated", "accumulated", "gradients", "training" or "onnx".
-        probe: which input, in words.
-        layer: dotted path of the layer ("" is the network itself).
-        layer_type: its class name.
-        tensor: which of its tensors, in words ("output", "input gradient 0", "weight_u afterwards").
-        order: position in the order of computation.
-        count: number of elements.
-        scale: root mean square of the true values, or of the terms they are summed from, if larger.
-        noise: root-mean-square error of PyTorch in `dtype`, the largest of several runs whose input was
-            moved by about one unit in the last place.
-        error: root-mean-square error of the port.
-        difference: largest |port - PyTorch in `dtype`|.
-        relative: ||port - PyTorch|| / ||PyTorch||, both in `dtype`.
-        input_error: the port's error at the layer's input as a multiple of the noise there, if known.
-        problem: why the tensor could not be compared (shape, missing, not a number), else "".
-        dtype: precision of the port and of the reference's own run.
-        not_run: why the framework cannot run the layer in that precision on that device, else "".
-        hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}, and the "pixels" of the
-            input where the budget counts them.
-    """
-
-    mode: str
-    probe: str
-    layer: str
-    layer_type: str
-    tensor: str
-    order: int
-    count: int = 0
-    scale: float = 0.0
-    noise: float = 0.0
-    error: float = 0.0
-    difference: float = 0.0
-    relative: float = 0.0
-    input_error: float | None = None
-    problem: str = ""
-    dtype: str = "float32"
-    not_run: str = ""
-    hints: dict[str, Any] = field(default_factory=dict)
+__all__ = ["measure", "rms", "ulp_neighbour"]
 
 
 def rms(values: Array) -> float:
@@ -112,14 +67,14 @@ def measure(
         error=error,
         difference=float(np.abs(delta).max(initial=0.0)),
         relative=rms(delta) / rms(reference) if rms(reference) else float(bool(delta.any())),
-        hints=head.hints | (_hints(reference, delta) if error > HINT_FACTOR * noise and delta.any() else {}),
+        hints=_hints(reference, delta) if error > HINT_FACTOR * noise and delta.any() else {},
     )
 
 
-def _hints(reference: Array, delta: Array) -> dict[str, Any]:
+def _hints(reference: Array, delta: Array) -> dict[str, float]:
     """Facts about a clear difference that point at its cause; `channel` is a share of the squared difference."""
     power, total = float(np.vdot(reference, reference)), float(np.vdot(delta, delta))
-    hints: dict[str, Any] = {"ratio": 1 + float(np.vdot(reference, delta)) / power if power else 0.0}
+    hints: dict[str, float] = {"ratio": 1 + float(np.vdot(reference, delta)) / power if power else 0.0}
     if delta.ndim == 4 and min(delta.shape[2:]) > 2:
         hints["ring"] = _ring(delta)
         hints["channel"] = float(np.square(delta.mean((0, 2, 3))).sum()) * (delta.size / delta.shape[1]) / total

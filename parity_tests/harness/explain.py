@@ -1,15 +1,16 @@
 """Likely causes of a difference, ranked: what the signature of the blamed layer points at.
 
-The signatures are those that the planted bugs of `mutations.py` leave. A cause is a hint for a person, never
+The signatures are those that the planted bugs of `mutants/` leave. A cause is a hint for a person, never
 part of the verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity_tests.harness.judge import Verdict, blamed
+from parity_tests.harness.judge import Verdict, blamed, holds_other
+from parity_tests.harness.measurement import Kind, Measurement, Mode
 
 __all__ = ["Signature", "likely_causes", "signature_of"]
 
@@ -24,34 +25,52 @@ class Signature:
     """Where and how the blamed layer differs.
 
     Attributes:
-        layer_type: class name of the layer.
-        container: whether it holds other layers, none of which differs.
+        head: the tensor that is blamed first.
+        container: whether the layer holds other layers, none of which differs.
         plain, low_spread: worst multiple of the budget at its outputs, on ordinary and on low-spread input.
-        eval_only, train_only: whether only one of the two modes differs, when both were run.
+        only: the only one of the two modes in which it differs, when both were run: False for eval, True for train.
         state: whether what it leaves behind (vectors, statistics) differs.
         gradient: whether its gradients differ.
         weights: whether its weights differ.
-        ratio: least-squares factor between port and reference.
-        ring: width in pixels of the border outside of which nothing differs; 0 if the inside differs too.
-        channel: share of the squared difference that is constant within each channel.
-        onnx: whether it is a layer of an ONNX file, seen in the run of the whole file only.
-        first: whether it is the first layer that is found in that file.
+        first: whether it is the first layer that is found in an ONNX file.
+        hints: of the first output that differs clearly, see `compare.measure`.
     """
 
-    layer_type: str
+    head: Measurement
     container: bool
     plain: float
     low_spread: float
-    eval_only: bool
-    train_only: bool
+    only: bool | None
     state: bool
     gradient: bool
     weights: bool
-    ratio: float
-    ring: int
-    channel: float
-    onnx: bool
     first: bool
+    hints: Mapping[str, float]
+
+    @property
+    def layer_type(self) -> str:
+        """Class name of the layer."""
+        return self.head.layer_type
+
+    @property
+    def onnx(self) -> bool:
+        """Whether it is a layer of an ONNX file, seen in the run of the whole file only."""
+        return self.head.mode is Mode.ONNX
+
+    @property
+    def ratio(self) -> float:
+        """Least-squares factor between port and reference."""
+        return self.hints.get("ratio", 1.0)
+
+    @property
+    def ring(self) -> float:
+        """Width in pixels of the border outside of which nothing differs; 0 if the inside differs too."""
+        return self.hints.get("ring", 0)
+
+    @property
+    def channel(self) -> float:
+        """Share of the squared difference that is constant within each channel."""
+        return self.hints.get("channel", 0.0)
 
 
 def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
@@ -59,63 +78,70 @@ def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
     first = next(iter(blamed(verdicts)), None)
     if first is None:
         return None
-    layer = first.measurement.layer
-    own = [one for one in verdicts if one.measurement.layer == layer]
-    bad = [one for one in own if not one.equal]
-    onnx = first.measurement.mode == "onnx"
-    direct = "onnx" if onnx else "isolated"
-    outputs = [one for one in bad if one.measurement.mode == direct and "afterwards" not in one.measurement.tensor]
-    alone = [one for one in bad if one.measurement.mode == "isolated"]
-    modes, failing = ({word for one in rows for word in _mode(one)} for rows in (own, alone))
-    hints = next((one.measurement.hints for one in outputs if "ratio" in one.measurement.hints), {})
-    prefix = f"{layer}." if layer else ""
+    head = first.measurement
+    direct = Mode.ONNX if head.mode is Mode.ONNX else Mode.ISOLATED
+    own = [verdict for verdict in verdicts if verdict.measurement.layer == head.layer]
+    bad = [verdict for verdict in own if not verdict.equal]
+    modes = {verdict.measurement.mode for verdict in bad}
+    alone = [verdict for verdict in bad if verdict.measurement.mode is direct]
+    outputs = [verdict for verdict in alone if verdict.measurement.quantity.kind is not Kind.STATE]
     return Signature(
-        layer_type=first.measurement.layer_type,
-        container=any(o.measurement.layer != layer and o.measurement.layer.startswith(prefix) for o in verdicts),
-        plain=max((one.multiple for one in outputs if "low spread" not in one.measurement.probe), default=0.0),
-        low_spread=max((one.multiple for one in outputs if "low spread" in one.measurement.probe), default=0.0),
-        eval_only=len(modes) > 1 and failing == {"eval"},
-        train_only=len(modes) > 1 and failing == {"train"},
-        state=any("afterwards" in one.measurement.tensor for one in alone),
-        gradient=any("gradients" in one.measurement.mode for one in bad),
-        weights=any(one.measurement.mode == "weights" for one in bad),
-        ratio=float(hints.get("ratio", 1.0)),
-        ring=int(hints.get("ring", 0)),
-        channel=float(hints.get("channel", 0.0)),
-        onnx=onnx,
-        first=onnx
-        and first.measurement.order == min(o.measurement.order for o in verdicts if o.measurement.mode == direct),
+        head,
+        container=holds_other(head.layer, {verdict.measurement.layer for verdict in verdicts}),
+        plain=_worst(outputs, low_spread=False),
+        low_spread=_worst(outputs, low_spread=True),
+        only=_only_mode(own, alone),
+        state=len(outputs) < len(alone),
+        gradient=bool(modes & {Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}),
+        weights=Mode.WEIGHTS in modes,
+        first=_is_first(head, verdicts),
+        hints=next((hints for hints in (verdict.measurement.hints for verdict in outputs) if "ratio" in hints), {}),
     )
 
 
-def _mode(verdict: Verdict) -> set[str]:
-    return {"eval", "train"} & set(verdict.measurement.probe.replace(",", "").split())
+def _worst(outputs: Iterable[Verdict], low_spread: bool) -> float:
+    return max((one.multiple for one in outputs if one.measurement.probe.low_spread is low_spread), default=0.0)
+
+
+def _only_mode(own: Iterable[Verdict], alone: Iterable[Verdict]) -> bool | None:
+    ran, failing = ({verdict.measurement.probe.training for verdict in some} - {None} for some in (own, alone))
+    return next(iter(failing)) if len(ran) > 1 and len(failing) == 1 else None
+
+
+def _is_first(head: Measurement, verdicts: Iterable[Verdict]) -> bool:
+    in_file = (verdict.measurement for verdict in verdicts if verdict.measurement.mode is Mode.ONNX)
+    return head.mode is Mode.ONNX and head.order == min(measurement.order for measurement in in_file)
 
 
 Row = tuple[Callable[[Signature], bool], str]
 
 
-def _is(kind: str) -> Callable[[Signature], bool]:
-    return lambda one: one.layer_type.startswith(kind)
+def _norm(s: Signature) -> bool:
+    return s.layer_type in NORMS
 
 
-def _norm(one: Signature) -> bool:
-    return one.layer_type in NORMS
+def _batch_norm(s: Signature) -> bool:
+    return s.layer_type.startswith("BatchNorm")
 
 
-def _no_output(one: Signature) -> bool:
-    return one.plain == one.low_spread == 0.0
+def _no_output(s: Signature) -> bool:
+    return s.plain == s.low_spread == 0.0
+
+
+def _about(*kinds: Kind, phase: str = "") -> Callable[[Signature], bool]:
+    """Of a training step: whether it differs in tensors of these kinds, and in this phase if one is named."""
+    return lambda s: s.head.quantity.kind in kinds and phase in ("", s.head.quantity.phase)
 
 
 ROWS: tuple[Row, ...] = (
     (lambda s: s.weights, "the weights differ: convert again and compare the ledger"),
     (lambda s: s.gradient and _no_output(s) and not s.state,
      "forward equal, gradient not: something is detached (stop_gradient, or no gradient through a norm)"),
-    (lambda s: _is("discriminator")(s) and "update" in s.layer_type, "discriminator update: weight decay, Adam, rate"),
-    (lambda s: "learning rate" in s.layer_type, "the learning-rate schedule is off"),
-    (lambda s: "moments" in s.layer_type, "Adam's moments: weight decay (missing or decoupled) or the betas"),
-    (lambda s: "update" in s.layer_type, "the update: Adam's eps or bias correction, clipping, weight decay"),
-    (lambda s: "loss" in s.layer_type, "a loss term: its formula, weight, inputs, or the order of the phases"),
+    (_about(Kind.CHANGE, phase="D"), "discriminator update: weight decay, Adam, rate"),
+    (_about(Kind.RATE), "the learning-rate schedule is off"),
+    (_about(Kind.MEAN, Kind.ROOT_MEAN_SQUARE), "Adam's moments: weight decay (missing or decoupled) or the betas"),
+    (_about(Kind.CHANGE), "the update: Adam's eps or bias correction, clipping, weight decay"),
+    (_about(Kind.LOSS), "a loss term: its formula, weight, inputs, or the order of the phases"),
     (lambda s: s.onnx and s.first and s.ring == 0, "what the file is fed with: range, order of colours, layout"),
     (lambda s: _norm(s) and s.low_spread > EPS_RATIO * max(s.plain, 1.0), "epsilon of the norm"),
     (lambda s: _norm(s) and s.container, "the mix of content and style: order of inputs, soft weights"),
@@ -123,21 +149,21 @@ ROWS: tuple[Row, ...] = (
      "ratio n/(n-1): biased variance"),
     (lambda s: s.onnx and _norm(s) and abs(s.ratio - 1) < EPS_CHANGE, "epsilon of the norm"),
     (lambda s: s.layer_type == "InstanceNorm2d", "statistics over the wrong axes (batch norm), or running ones"),
-    (lambda s: _norm(s), "rho (value, or rho and 1 - rho swapped), or statistics over the wrong axes (batch norm)"),
+    (_norm, "rho (value, or rho and 1 - rho swapped), or statistics over the wrong axes (batch norm)"),
     (lambda s: s.layer_type == "ReflectionPad2d" and s.ring > 0, "border only: padding mode"),
     (lambda s: s.layer_type == "ReflectionPad2d", "padding: sides or amount"),
     (lambda s: s.layer_type == "Upsample", "interpolation: nearest, bilinear, align_corners, or a shift"),
-    (lambda s: s.layer_type.startswith("BatchNorm") and s.eval_only,
+    (lambda s: _batch_norm(s) and s.only is False,
      "batch norm: batch statistics at inference, or its epsilon"),
-    (lambda s: s.layer_type.startswith("BatchNorm") and s.state, "batch norm: momentum (MindSpore's is 1 - PyTorch's)"),
-    (lambda s: s.layer_type.startswith("BatchNorm"), "batch norm: epsilon, or the statistics it uses"),
+    (lambda s: _batch_norm(s) and s.state, "batch norm: momentum (MindSpore's is 1 - PyTorch's)"),
+    (_batch_norm, "batch norm: epsilon, or the statistics it uses"),
     (lambda s: s.layer_type == "Self_Attention", "attention: axis of the softmax, scaling, gain, or what is added"),
     (lambda s: s.layer_type == "ConvTranspose2d" and not s.weights,
      "transposed convolution: padding, output padding, a shift by one pixel, or another weight"),
     (lambda s: s.layer_type == "SpectralNorm",
      "moving spectral norm: axis of the flattened weight, or when it moves (in eval mode, too)"),
-    (lambda s: s.state and s.eval_only, "spectral norm: iterates in eval mode"),
-    (lambda s: s.state and s.train_only, "spectral norm: number of power iterations in train mode"),
+    (lambda s: s.state and s.only is False, "spectral norm: iterates in eval mode"),
+    (lambda s: s.state and s.only is True, "spectral norm: number of power iterations in train mode"),
     (lambda s: s.layer_type in {"LeakyReLU", "ReLU", "PReLU"}, "activation: slope, or another activation"),
     (lambda s: s.layer_type in {"Tanh", "Sigmoid", "Softmax"}, "activation: left out, or over another axis"),
     (lambda s: s.container, "the wiring inside: pooling, order, sum, concatenation, or which weight is used"),

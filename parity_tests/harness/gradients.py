@@ -11,30 +11,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array, Gradients, LayerCall
-from parity_tests.harness.capture import Pair, refused
-from parity_tests.harness.compare import Measurement, measure, rms
+from parity_tests.harness.backends import Array, LayerCall, Side
+from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, refused
+from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 
 __all__ = ["measure_gradients"]
 
-NOISE_RUNS = 3
 
-
-def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: str) -> Iterator[Measurement]:
+def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
     """Compare the gradients of every layer with respect to its inputs and its parameters.
 
     Containers that only chain their layers are left out: they have no computation of their own.
     """
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
-    types, known = pair.reference.layer_types(), pair.port.layer_types()
-    parents = {path.rpartition(".")[0] for path in types if path} | {""}
+    known, parents = pair.port.layer_types(), containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):
-        if call.layer in known and types[call.layer] != "Sequential" and call.inputs:
-            mode = "block gradients" if call.layer in parents else "gradients"
-            head = Measurement(mode, probe, call.layer, types[call.layer], "gradient", order, dtype=pair.dtype)
-            yield from _measure_layer(pair, head, call, [_unit(one, index) for index, one in enumerate(cotangents)])
+        mode = Mode.BLOCK_GRADIENTS if call.layer in parents else Mode.GRADIENTS
+        head = pair.head(mode, probe, call.layer, Quantity(Kind.GRADIENT), order)
+        if call.layer in known and head.layer_type != "Sequential" and call.inputs:
+            units = [_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]
+            yield from _measure_layer(pair, head, call, units)
 
 
 def _unit(cotangent: Array, index: int) -> Array:
@@ -48,32 +47,30 @@ def _unit(cotangent: Array, index: int) -> Array:
 def _measure_layer(
     pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array]
 ) -> Iterator[Measurement]:
-    moved = [pair.moved(call.inputs, seed) for seed in range(NOISE_RUNS)]
-    with pair.truth.preserved(call.layer), pair.reference.preserved(call.layer), pair.port.preserved(call.layer):
-        truth = _named(pair.truth.gradients(call.layer, call.inputs, cotangents))
-        references = []
-        for variant in moved:
-            with pair.reference.preserved(call.layer):
-                references.append(_named(pair.reference.gradients(call.layer, variant, cotangents)))
-        try:
-            port = _named(pair.port.gradients(call.layer, call.inputs, cotangents))
-        except (RuntimeError, TypeError, ValueError) as error:
-            yield refused(head, "differentiate", error)
-            return
+    def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
+        with side.preserved(call.layer):
+            found = side.gradients(call.layer, inputs, cotangents)
+        by_input = {Quantity(Kind.INPUT_GRADIENT, index=place): value for place, value in enumerate(found.inputs)}
+        return by_input | {Quantity(Kind.GRADIENT, name): value for name, value in found.parameters.items()}
+
+    truth = run(pair.truth, call.inputs)
+    references = [run(pair.reference, pair.moved(call.inputs, seed)) for seed in range(NOISE_RUNS)]
+    try:
+        port = run(pair.port, call.inputs)
+    except REFUSALS as error:
+        yield refused(head, "differentiate", error)
+        return
     largest = max((rms(value) for value in truth.values()), default=0.0)
-    for name, wanted in truth.items():
-        scale = largest if head.mode == "block gradients" else _term_scale(name, wanted, call, cotangents)
-        yield measure(replace(head, tensor=name), wanted, [one[name] for one in references], port.get(name), scale)
+    for quantity, wanted in truth.items():
+        block = head.mode is Mode.BLOCK_GRADIENTS
+        scale = largest if block else _term_scale(quantity, wanted, call, cotangents)
+        own = [found[quantity] for found in references]
+        yield measure(replace(head, quantity=quantity), wanted, own, port.get(quantity), scale)
 
 
-def _term_scale(name: str, gradient: Array, call: LayerCall, cotangents: Sequence[Array]) -> float:
+def _term_scale(quantity: Quantity, gradient: Array, call: LayerCall, cotangents: Sequence[Array]) -> float:
     """Size of a parameter's gradient if its terms did not cancel: root of their number times their size."""
-    if name.startswith("gradient of input"):
+    if quantity.kind is Kind.INPUT_GRADIENT:
         return 0.0
     terms = max(1.0, sum(one.size for one in cotangents) / max(1, gradient.shape[0] if gradient.ndim else 1))
     return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]))
-
-
-def _named(gradients: Gradients) -> dict[str, Array]:
-    by_input = {f"gradient of input {index}": value for index, value in enumerate(gradients.inputs)}
-    return by_input | {f"gradient of {name}": value for name, value in gradients.parameters.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity_tests.harness.compare import Measurement
+from parity_tests.harness.measurement import Measurement, Mode
 from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, Budget
 
-ALONE = {"isolated", "gradients", "block gradients"}
+ALONE = {Mode.ISOLATED, Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}
 
-__all__ = ["Verdict", "blamed", "blind_spots", "judge", "judge_all"]
+__all__ = ["Verdict", "blamed", "blind_spots", "holds_other", "judge", "judge_all"]
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class Verdict:
         return self.measurement.error / self.budget
 
 
-def judge(measurement: Measurement, budgets: Mapping[str, Budget] = BUDGETS) -> Verdict:
+def judge(measurement: Measurement, budgets: Mapping[Mode, Budget] = BUDGETS) -> Verdict:
     """Judge one measurement by the budget of its mode; pixels of the input widen it where the row says so."""
     row = budgets[measurement.mode]
-    floor = row.floor + row.floor_per_pixel * measurement.hints.get("pixels", 0)
+    floor = row.floor + row.floor_per_pixel * measurement.probe.pixels
     budget = row.factor * measurement.noise + floor * FLOOR_UNITS[measurement.dtype] * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
     wide = measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
-    blind = equal and (wide or measurement.hints.get("undecided", 0.0) > BLIND_SHARE)
+    blind = equal and (wide or measurement.undecided > BLIND_SHARE)
     return Verdict(measurement, budget, equal, blind)
 
 
-def judge_all(measurements: Iterable[Measurement], budgets: Mapping[str, Budget] = BUDGETS) -> list[Verdict]:
+def judge_all(measurements: Iterable[Measurement], budgets: Mapping[Mode, Budget] = BUDGETS) -> list[Verdict]:
     """Judge many measurements."""
     return [judge(measurement, budgets) for measurement in measurements]
 
@@ -64,12 +64,12 @@ def blamed(verdicts: Sequence[Verdict]) -> list[Verdict]:
     fails, the first one out of budget in the whole network is returned.
     """
     failing = [verdict for verdict in verdicts if not verdict.equal]
-    weights = [verdict for verdict in failing if verdict.measurement.mode == "weights"]
+    weights = [verdict for verdict in failing if verdict.measurement.mode is Mode.WEIGHTS]
     if weights:
         return weights
     alone = [verdict for verdict in failing if verdict.measurement.mode in ALONE]
     layers = {verdict.measurement.layer for verdict in alone}
-    innermost = [verdict for verdict in alone if not _contains_other(verdict.measurement.layer, layers)]
+    innermost = [verdict for verdict in alone if not holds_other(verdict.measurement.layer, layers)]
     chosen = innermost or failing
     return sorted(chosen, key=lambda verdict: (verdict.measurement.order, -verdict.multiple))
 
@@ -78,7 +78,7 @@ def blind_spots(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
     """Return bug -> layers where no probe of this run could have seen it, although it is a bug of such layers."""
     seen: dict[tuple[str, str], bool] = {}
     for verdict in verdicts:
-        for bug, effect in verdict.measurement.hints.get("effects", {}).items():
+        for bug, effect in verdict.measurement.effects.items():
             key = (bug, verdict.measurement.layer)
             seen[key] = seen.get(key, False) or effect > verdict.budget
     found: dict[str, list[str]] = {}
@@ -88,6 +88,7 @@ def blind_spots(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
     return found
 
 
-def _contains_other(layer: str, layers: set[str]) -> bool:
+def holds_other(layer: str, layers: Iterable[str]) -> bool:
+    """Whether one of the other layers lies inside a layer."""
     prefix = f"{layer}." if layer else ""
     return any(other != layer and other.startswith(prefix) for other in layers)

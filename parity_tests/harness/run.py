@@ -14,16 +14,16 @@ from convert.errors import InputError
 from convert.registry import Part
 from parity_tests.harness.backends import Array
 from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
-from parity_tests.harness.compare import Measurement
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
+from parity_tests.harness.measurement import Measurement, Mode, Probe
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import recorded
 
 __all__ = ["MODES", "Comparison", "compare", "compare_pair", "part_inputs"]
 
-MODES = ("weights", "isolated", "gradients", "accumulated")
+MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 Progress = Callable[[str, int], None]
 
 
@@ -60,9 +60,9 @@ class Comparison:
         """Why layers were not run in the compared precision -> how many tensors that concerns."""
         return dict(Counter(one.measurement.not_run for one in self.verdicts if one.measurement.not_run))
 
-    def first_of(self, mode: str) -> Verdict | None:
+    def first_of(self, mode: Mode) -> Verdict | None:
         """Return the first layer, in the order of computation, that leaves its budget in a mode."""
-        failing = (one for one in self.verdicts if one.measurement.mode == mode and not one.equal)
+        failing = (one for one in self.verdicts if one.measurement.mode is mode and not one.equal)
         return min(failing, key=lambda verdict: verdict.measurement.order, default=None)
 
 
@@ -108,10 +108,10 @@ def compare_pair(
             if progress:
                 progress(stage, done)
     ran = [one for one in verdicts if not one.measurement.not_run]
-    if not any(one.measurement.mode != "weights" for one in ran) and set(modes) != {"weights"}:
+    if not any(one.measurement.mode is not Mode.WEIGHTS for one in ran) and set(modes) != {Mode.WEIGHTS}:
         reason = next(one.measurement.not_run for one in verdicts if one.measurement.not_run)
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
-    whole = any(one.measurement.mode == "accumulated" for one in ran)
+    whole = any(one.measurement.mode is Mode.ACCUMULATED for one in ran)
     pictures = _pictures(pair, inputs) if whole else ()
     return Comparison(name, tuple(verdicts), modes, facts or {}, pictures)
 
@@ -127,23 +127,20 @@ def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
 def _stages(
     pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], modes: tuple[str, ...]
 ) -> Iterator[tuple[str, Iterator[Measurement]]]:
-    if "weights" in modes:
+    if Mode.WEIGHTS in modes:
         yield "weights", measure_weights(pair)
     stateful = bool(pair.reference.state())
     for training in (False, True) if stateful else (False,):
         mode = "train" if training else "eval"
         pair.set_training(training)
-        if "isolated" in modes:
-            yield f"layers alone, {mode}", measure_isolated(pair, probe, f"{_size(probe)} {mode}")
-        if "gradients" in modes:
-            yield f"gradients, {mode}", measure_gradients(pair, probe, f"{_size(probe)} {mode}")
-        if "accumulated" in modes:
-            yield f"whole network, {mode}", measure_accumulated(pair, inputs, f"{_size(inputs)} {mode}")
+        small, whole = Probe.of(probe, training), Probe.of(inputs, training)
+        if Mode.ISOLATED in modes:
+            yield f"layers alone, {mode}", measure_isolated(pair, probe, small)
+        if Mode.GRADIENTS in modes:
+            yield f"gradients, {mode}", measure_gradients(pair, probe, small)
+        if Mode.ACCUMULATED in modes:
+            yield f"whole network, {mode}", measure_accumulated(pair, inputs, whole)
     pair.set_training(False)
-
-
-def _size(inputs: Sequence[Array]) -> str:
-    return "x".join(str(side) for side in np.shape(inputs[0])[2:]) + " px" if inputs[0].ndim == 4 else "vectors"
 
 
 def compare(

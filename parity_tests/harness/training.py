@@ -16,14 +16,13 @@ import numpy as np
 from convert.plan import Plan, build_plan
 from convert.registry import Family, FrozenNetwork, Part, Training, family_named, part_named, resolve
 from parity_tests.harness.backends import Array
-from parity_tests.harness.compare import Measurement, ulp_neighbour
+from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
 from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
 
 __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
-
-PHASES = {"D": "discriminator", "G": "generator"}
 
 Frozen = tuple[Part, Mapping[str, Any], Mapping[str, Array]]  # network, constructor arguments, weights
 
@@ -118,11 +117,9 @@ def measure_training(setup: TrainingSetup, make_port: MakePort | None = None) ->
         wanted = truth.step(first, second)
         noise.next_step(wanted, [one.step(first, second) for one in controls])
         found = port.step(first, second)
-        for key in sorted(wanted, key=lambda one: list(setup.training.phases).index(one[0])):
-            phase, kind, layer, tensor = key
-            kind = f"{PHASES.get(phase, phase)} {kind}"
-            head = Measurement("training", f"step {number}", layer, kind, tensor, order)
-            yield noise.measure(head, key, found.get(key))
+        for layer, quantity in sorted(wanted, key=lambda key: list(setup.training.phases).index(key[1].phase)):
+            head = Measurement(Mode.TRAINING, Probe(step=number), layer, "", quantity, order)
+            yield noise.measure(head, found.get((layer, quantity)))
             order += 1
 
 
@@ -138,21 +135,20 @@ class _Run(ABC):
         results: dict[Key, Array] = {}
         training = self.setup.training
         for name, term in self.train(first, second).items():
-            results[name[0], "loss", self._judge_of(name), name] = np.array(term)
+            results[self._judge_of(name), Quantity(Kind.LOSS, name, phase=name[0])] = np.array(term)
         for phase in training.phases:
-            results[phase, "learning rate", "", "learning rate"] = np.array(self.rate(phase))
+            results["", Quantity(Kind.RATE, phase=phase)] = np.array(self.rate(phase))
         moments = self.moments()
         for part in training.parts:
             phase = training.phase_of(part)
             for name, value in self.weights(part).items():
                 layer, _, leaf = f"{part}.{name}".rpartition(".")
                 change = np.asarray(value, np.float64) - self.start[part, name]
-                results[phase, "update", layer, f"change of {leaf}"] = change
+                results[layer, Quantity(Kind.CHANGE, leaf, phase=phase)] = change
                 if (part, name) in moments:
                     mean, square = moments[part, name]
-                    results[phase, "moments", layer, f"mean of {leaf}"] = mean
-                    # its root: rounding of a gradient is as large in it as in the mean
-                    results[phase, "moments", layer, f"root of the mean square of {leaf}"] = np.sqrt(square)
+                    results[layer, Quantity(Kind.MEAN, leaf, phase=phase)] = mean
+                    results[layer, Quantity(Kind.ROOT_MEAN_SQUARE, leaf, phase=phase)] = np.sqrt(square)
         return results
 
     def _judge_of(self, loss: str) -> str:

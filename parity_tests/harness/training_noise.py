@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from parity_tests.harness.backends import Array
-from parity_tests.harness.compare import Measurement, measure, rms
+from parity_tests.harness.compare import measure, rms
+from parity_tests.harness.measurement import Kind, Measurement, Quantity
 from parity_tests.tolerances import FLOAT64_RELATIVE, MOSTLY_ROUNDING, TIED_GRADIENT
 
 __all__ = ["CONTROLS", "Key", "Results", "TrainingNoise"]
@@ -22,8 +23,9 @@ __all__ = ["CONTROLS", "Key", "Results", "TrainingNoise"]
 # (seed, units in the last place that weights are moved by) of each float32 run that the noise is the largest of
 CONTROLS = (*((seed, 1) for seed in range(8)), *((seed, units) for seed in range(8, 16) for units in (4, -4)))
 
-Key = tuple[str, str, str, str]  # phase, kind, layer, tensor
+Key = tuple[str, Quantity]  # layer, tensor
 Results = Mapping[Key, Array]
+MOMENTS = {Kind.MEAN, Kind.ROOT_MEAN_SQUARE}
 
 
 class TrainingNoise:
@@ -38,33 +40,37 @@ class TrainingNoise:
         self._undecided: dict[Key, Array] = {}
         self._wanted: Results = {}
         self._references: Sequence[Results] = ()
-        self._sizes: dict[tuple[str, ...], float] = {}
+        self._sizes: dict[tuple[str, Kind, str | None], float] = {}  # by phase, moment and layer (None: any)
 
     def next_step(self, wanted: Results, references: Sequence[Results]) -> None:
         """Take the results of a step: those of float64 PyTorch and those of the controls."""
         self._wanted, self._references, self._sizes = wanted, references, {}
-        for (phase, kind, layer, tensor), value in wanted.items():
-            if kind == "moments":
-                moment, size = tensor.partition(" ")[0], rms(value)
-                for place in ((phase, moment), (phase, moment, layer)):
-                    self._sizes[place] = max(self._sizes.get(place, 0.0), size)
+        for (layer, quantity), value in wanted.items():
+            if quantity.kind in MOMENTS:
+                size = rms(value)
+                for place in (None, layer):
+                    key = quantity.phase, quantity.kind, place
+                    self._sizes[key] = max(self._sizes.get(key, 0.0), size)
 
-    def measure(self, head: Measurement, key: Key, port: Array | None) -> Measurement:
+    def measure(self, head: Measurement, port: Array | None) -> Measurement:
         """Fill in the numbers of one tensor of the step; `port` is the port's result, None if it has none."""
+        key, moment = (head.layer, head.quantity), head.quantity.kind in MOMENTS
         truth, others = self._wanted[key], [one[key] for one in self._references]
         out = self._left_out(key)
         if out is not None and port is not None and port.shape == truth.shape:  # they get the true value
             others, port = [np.where(out, truth, one) for one in others], np.where(out, truth, port)
         share = 0.0 if out is None else float(out.mean())
-        scale, moment = rms(truth), key[3].partition(" ")[0] if key[1] == "moments" else ""
-        if moment and scale < FLOAT64_RELATIVE * self._sizes[key[0], moment]:
-            scale = self._sizes[key[0], moment]
+        scale = rms(truth)
+        if moment and scale < FLOAT64_RELATIVE * self._size(head.quantity):
+            scale = self._size(head.quantity)
         if max(rms(one - truth) for one in others) <= MOSTLY_ROUNDING * scale:
             others = [truth + (one - truth) / units for one, units in zip(others, self._units, strict=True)]
         elif moment:  # rounding does not grow with the units, but with the terms that cancel
-            scale, share = max(scale, self._sizes[key[0], moment, key[2]]), 1.0
-        hints = {"undecided": share} if share else {}
-        return measure(replace(head, hints=head.hints | hints), truth, others, port, scale)
+            scale, share = max(scale, self._size(head.quantity, head.layer)), 1.0
+        return measure(replace(head, undecided=share), truth, others, port, scale)
+
+    def _size(self, moment: Quantity, layer: str | None = None) -> float:
+        return self._sizes[moment.phase, moment.kind, layer]
 
     def _left_out(self, key: Key) -> Array | None:
         """Elements of a weight's change whose direction rounding decided in this step or before, None if none are.
@@ -72,9 +78,9 @@ class TrainingNoise:
         Adam's first step is a whole step up or down by the sign of the gradient alone. Where the gradient is within
         rounding of 0 the sign is chance, and the weight keeps that difference in later steps.
         """
-        phase, kind, layer, tensor = key
-        mean = (phase, "moments", layer, tensor.replace("change of ", "mean of "))
-        if kind != "update" or mean not in self._wanted:
+        layer, quantity = key
+        mean = layer, replace(quantity, kind=Kind.MEAN)
+        if quantity.kind is not Kind.CHANGE or mean not in self._wanted:
             return None
         gradient = self._wanted[mean]
         deviation = np.max([np.abs(one[mean] - gradient) for one in self._references], axis=0)

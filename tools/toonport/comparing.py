@@ -44,6 +44,8 @@ def compare_training(family: Family, steps: int, seed: int) -> Any:
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
     """
     from parity_tests.harness.judge import judge
+    from parity_tests.harness.measurement import Mode
+    from parity_tests.harness.report.words import probe_words
     from parity_tests.harness.run import Comparison
     from parity_tests.harness.training import measure_training, small_setup
 
@@ -53,9 +55,9 @@ def compare_training(family: Family, steps: int, seed: int) -> Any:
         verdicts = []
         for done, measurement in enumerate(measure_training(setup), 1):
             verdicts.append(judge(measurement))
-            say(f"{name}: {measurement.probe}, {done} tensors")
+            say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
     facts = {"networks": "seeded, narrow", "steps": steps, "seed": seed}
-    return Comparison(name, tuple(verdicts), ("training",), facts)
+    return Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts)
 
 
 def compare_family(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from convert.errors import InputError
 from convert.files import Array
 from convert.registry import Part
-from parity_tests.harness.compare import Measurement
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge
-from parity_tests.harness.onnx.leg import OnnxFile, measure_onnx, open_onnx, probe_name
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.onnx.leg import OnnxFile, measure_onnx, open_onnx
 from parity_tests.harness.onnx.write import write_onnx
 
 __all__ = ["OnnxLeg", "judge_onnx"]
@@ -64,7 +64,8 @@ def judge_onnx(leg: OnnxLeg, part: Part, network: Any, inputs: Array, probe: Arr
         if leg.required:
             raise
         kind, reason = type(network).__name__, f"ONNX Runtime: {error}"
-        yield judge(Measurement("onnx", probe_name(inputs), "", kind, "output", 0, not_run=reason))
+        head = Measurement(Mode.ONNX, Probe.of([inputs]), "", kind, Quantity(Kind.OUTPUT), 0)
+        yield judge(replace(head, not_run=reason))
 
 
 def _exported(part: Part, network: Any, inputs: Array, probe: Array) -> Iterator[Verdict]:

@@ -12,6 +12,7 @@ from parity_tests.harness.backends import Array
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
+from parity_tests.harness.measurement import Mode
 from parity_tests.harness.mutants.cyclegan import CYCLEGAN_MUTATIONS, CYCLEGAN_TRAINING_MUTATIONS
 from parity_tests.harness.mutants.published_rules import published_verdicts
 from parity_tests.harness.mutants.sagan_cyclegan import (
@@ -23,6 +24,7 @@ from parity_tests.harness.mutants.ugatit import MUTATIONS, Mutation, Subject
 from parity_tests.harness.mutants.ugatit_training import TRAINING_MUTATIONS, TrainingMutation
 from parity_tests.harness.mutants.whitebox import WHITEBOX_MUTATIONS, WHITEBOX_TRAINING_MUTATIONS
 from parity_tests.harness.pair import build_pair
+from parity_tests.harness.report.words import place, quantity_words
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
@@ -49,7 +51,7 @@ NARROW = {
     "width": 8,
 }
 LARGE: tuple[Subject, ...] = (("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet"))
-MODES = ("isolated", "gradients", "accumulated")
+MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 ALL_MUTATIONS: tuple[Mutation | TrainingMutation, ...] = (
     *MUTATIONS,
     *CYCLEGAN_MUTATIONS,
@@ -147,9 +149,9 @@ def _network(mutation: Mutation, seed: int) -> Outcome:
     return outcome_of(mutation.name, mutation.what, subject, mutation.blame, verdicts, published)
 
 
-def _modes(subject: Subject) -> tuple[str, ...]:
+def _modes(subject: Subject) -> tuple[Mode, ...]:
     """Large networks are compared layer by layer only: their gradients take a minute each."""
-    return ("isolated",) if subject in LARGE else MODES
+    return (Mode.ISOLATED,) if subject in LARGE else MODES
 
 
 def _train(mutation: TrainingMutation, seed: int) -> Outcome:
@@ -184,12 +186,12 @@ def outcome_of(
     if not failing:
         return Outcome(name, what, subject, (), "", False, 0.0, published=published)
     first = blamed(verdicts)[0].measurement
-    place = f"{first.layer or '(network)'} ({first.layer_type})"
+    where = place(first)
     modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
-    right = any(fragment in place or fragment in first.tensor for fragment in blame)
+    right = any(fragment in where or fragment in quantity_words(first.quantity) for fragment in blame)
     worst = max(verdict.multiple for verdict in failing)
     cause = next(iter(likely_causes(verdicts)), "")
-    return Outcome(name, what, subject, modes, place, right, worst, cause, published)
+    return Outcome(name, what, subject, modes, where, right, worst, cause, published)
 
 
 def correct_subjects() -> tuple[Subject, ...]:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convert.errors import InputError
 from parity_tests.harness.backends import Array, LayerCall, TorchSide
-from parity_tests.harness.capture import Key, layer_calls, output_names
-from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.capture import Key, layer_calls, outputs_of
+from parity_tests.harness.compare import measure, ulp_neighbour
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
 from parity_tests.harness.onnx.session import open_session
 
-__all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "probe_name", "run_onnx", "traces"]
+__all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "run_onnx", "traces"]
 
 NOISE_RUNS = 2
 
@@ -100,7 +99,7 @@ def measure_file(
         types: layer -> class name.
     """
     order = {key: place for place, key in enumerate(truths)}
-    head = Measurement("onnx", probe_name(inputs), "", types[""], "output", len(order), hints=_hints(inputs))
+    head = Measurement(Mode.ONNX, Probe.of([inputs]), "", types[""], Quantity(Kind.OUTPUT), len(order))
     try:
         layers = _run_layers(file, inputs, truths)
         outputs = run_onnx(file.path, inputs)
@@ -109,11 +108,12 @@ def measure_file(
         return
     for key, value in layers.items():
         call = truths[key]
-        own = replace(head, layer=key[0], layer_type=types[key[0]], tensor=output_names(key, call)[0], order=order[key])
+        quantity = outputs_of(call.outputs, key[1])[0]
+        own = replace(head, layer=key[0], layer_type=types[key[0]], quantity=quantity, order=order[key])
         yield measure(own, call.outputs[0], [one[key].outputs[0] for one in references], value)
     whole = ("", 0)
     for index, (name, value) in enumerate(outputs.items()):
-        own = replace(head, tensor=name, order=len(order) + index)
+        own = replace(head, quantity=Quantity(Kind.OUTPUT, name), order=len(order) + index)
         if index < len(truths[whole].outputs):
             noisy = [one[whole].outputs[index] for one in references]
             yield measure(own, truths[whole].outputs[index], noisy, value)
@@ -137,17 +137,6 @@ def run_onnx(source: Path | bytes, inputs: Array) -> dict[str, Array]:
     session = open_session(source)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
-
-
-def probe_name(inputs: Array) -> str:
-    """Say in words what a file was run on."""
-    size = "x".join(str(side) for side in inputs.shape[2:])
-    return f"{size} px" + (f", batch {len(inputs)}" if len(inputs) > 1 else "")
-
-
-def _hints(inputs: Array) -> dict[str, int]:
-    """What the budget must know: means over all pixels of the input are added up one by one."""
-    return {"pixels": int(np.prod(inputs.shape[2:]))}
 
 
 def _first_line(error: Exception) -> str:

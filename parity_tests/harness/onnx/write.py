@@ -17,12 +17,13 @@ import numpy as np
 from convert.errors import InputError
 from convert.files import atomic_path
 from parity_tests.harness.backends import Array
-from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.onnx.layers import LAYERS, noted_layers, packed
-from parity_tests.harness.onnx.leg import probe_name
 from parity_tests.harness.onnx.precise import rewrite_sums
 from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.report.words import tensor_at
 
 __all__ = [
     "Export",
@@ -92,7 +93,7 @@ def export_onnx(
     sizes: Sizes | None = None,
     metadata: Mapping[str, str] | None = None,
     reduce: Reduce | None = None,
-    mode: str = "onnx",
+    mode: Mode = Mode.ONNX,
 ) -> Export:
     """Export a PyTorch network in eval mode and keep the file only if ONNX Runtime reproduces it.
 
@@ -129,7 +130,7 @@ def require_equal(path: Path, runtime: str, verdicts: Sequence[Verdict]) -> None
     one = worst.measurement
     how = one.problem or f"{worst.multiple:.1f} times its budget"
     raise NotReproducedError(
-        f"{path}: {runtime} does not reproduce the network: {one.tensor} at {one.probe} is {how}; nothing was written"
+        f"{path}: {runtime} does not reproduce the network: {tensor_at(one)} is {how}; nothing was written"
     )
 
 
@@ -247,15 +248,15 @@ def _count_nodes(path: Path) -> int:
     return len(onnx.load(str(path)).graph.node)
 
 
-def verify_onnx(network: Any, path: Path, inputs: Array, mode: str = "onnx") -> Iterator[Verdict]:
+def verify_onnx(network: Any, path: Path, inputs: Array, mode: Mode = Mode.ONNX) -> Iterator[Verdict]:
     """Judge every output of an ONNX file in ONNX Runtime (CPU) against the network in float64."""
     session = open_session(path)
     found = session.run(None, {session.get_inputs()[0].name: inputs})
-    dtype = "float16" if mode == "onnx float16" else "float32"
+    dtype = "float16" if mode is Mode.ONNX_FLOAT16 else "float32"
     truths, runs = _references(network, inputs, dtype)
-    probe, pixels = probe_name(inputs), {"pixels": int(np.prod(inputs.shape[2:]))}
     for order, output in enumerate(session.get_outputs()):
-        head = Measurement(mode, probe, "", "ONNX Runtime", output.name, order, dtype=dtype, hints=pixels)
+        quantity = Quantity(Kind.OUTPUT, output.name)
+        head = Measurement(mode, Probe.of([inputs]), "", "ONNX Runtime", quantity, order, dtype=dtype)
         yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]))
 
 

@@ -23,23 +23,18 @@ def write_html(path: Path, data: Mapping[str, Any], pictures: Mapping[str, Mappi
 
     Args:
         path: target.
-        data: from `report.report_data`.
+        data: from `report_data`.
         pictures: network name -> caption -> data URI, from `difference_pictures`.
     """
     from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    rows = json.dumps([network["rows"] for network in data["networks"]]).replace("<", "\\u003c")
-    page = environment.get_template(TEMPLATE).render(data=data, pictures=pictures or {}, rows_json=_safe(rows))
-    with atomic_path(path) as temporary:
-        temporary.write_text(page)
-
-
-def _safe(text: str) -> Any:
-    """Mark JSON whose every "<" is escaped as safe inside a script element."""
     from markupsafe import Markup
 
-    return Markup(text)
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    rows = [[row | row["words"] for row in network["rows"]] for network in data["networks"]]
+    rows_json = Markup(json.dumps(rows).replace("<", "\\u003c"))  # safe inside a script element
+    page = environment.get_template(TEMPLATE).render(data=data, pictures=pictures or {}, rows_json=rows_json)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page)
 
 
 def difference_pictures(inputs: Array, reference: Array, port: Array) -> dict[str, str]:

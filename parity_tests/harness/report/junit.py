@@ -13,12 +13,12 @@ __all__ = ["write_junit"]
 
 
 def write_junit(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a report (from `report.report_data`) as JUnit XML."""
+    """Write a report (from `report_data`) as JUnit XML."""
     root = ElementTree.Element("testsuites", name="toonport")
     for network in data["networks"]:
         groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for row in network["rows"]:
-            groups.setdefault((row["layer"] or "(network)", row["mode"]), []).append(row)
+            groups.setdefault((row["words"]["layer"], row["mode"]), []).append(row)
         failed = sum(any(not row["equal"] for row in rows) for rows in groups.values())
         suite = ElementTree.SubElement(
             root, "testsuite", name=network["name"], tests=str(len(groups)), failures=str(failed)
@@ -33,6 +33,5 @@ def write_junit(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _message(row: Mapping[str, Any]) -> str:
-    if row["problem"]:
-        return f"{row['tensor']} ({row['probe']}): {row['problem']}"
-    return f"{row['tensor']} ({row['probe']}): error {row['error']:.2e}, budget {row['budget']:.2e}"
+    how = row["problem"] or f"error {row['error']:.2e}, budget {row['budget']:.2e}"
+    return f"{row['words']['tensor']} ({row['words']['probe']}): {how}"

@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity_tests.harness.compare import Measurement, measure, rms, ulp_neighbour
+from parity_tests.harness.compare import measure, rms, ulp_neighbour
 from parity_tests.harness.judge import Verdict, blamed, judge
-from parity_tests.harness.report.data import report_data, summary_lines, write_json
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.report.console import summary_lines
+from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.run import compare
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.tests.cases import OWN_INPUTS, own_pair
 from parity_tests.tolerances import BUDGETS, ULP, Budget
 
-HEAD = Measurement("isolated", "probe", "layer", "Conv2d", "output", 0)
+HEAD = Measurement(Mode.ISOLATED, Probe((8, 8)), "layer", "Conv2d", Quantity(Kind.OUTPUT), 0)
 
 
 def test_measure_reports_distances_from_the_truth():
@@ -54,16 +56,16 @@ def test_ulp_neighbour_moves_by_whole_units_in_either_direction():
 
 def test_budget_is_noise_times_factor_plus_floor():
     found = replace(HEAD, noise=1e-7, error=5e-7, scale=2.0)
-    row = BUDGETS["isolated"]
+    row = BUDGETS[Mode.ISOLATED]
     verdict = judge(found)
     assert verdict.budget == pytest.approx(row.factor * 1e-7 + row.floor * ULP * 2.0)
     assert verdict.equal == (verdict.budget >= 5e-7)
-    strict = judge(found, {"isolated": Budget(0.0, 0.0, "strict")})
+    strict = judge(found, {Mode.ISOLATED: Budget(0.0, 0.0, "strict")})
     assert not strict.equal
-    assert judge(replace(found, error=0.0), {"isolated": Budget(0.0, 0.0, "strict")}).equal
+    assert judge(replace(found, error=0.0), {Mode.ISOLATED: Budget(0.0, 0.0, "strict")}).equal
 
 
-def _verdict(layer, equal, order, mode="isolated"):
+def _verdict(layer, equal, order, mode=Mode.ISOLATED):
     return Verdict(replace(HEAD, layer=layer, order=order, mode=mode, error=1.0), 2.0 if equal else 0.1, equal)
 
 
@@ -74,11 +76,11 @@ def test_blame_goes_to_the_innermost_layer_in_order_of_computation():
         _verdict("a", False, 2),
         _verdict("b", False, 3),
         _verdict("", False, 4),
-        _verdict("z", False, 0, "accumulated"),
+        _verdict("z", False, 0, Mode.ACCUMULATED),
     ]
     assert [one.measurement.layer for one in blamed(verdicts)] == ["a.1", "b"]
     assert [one.measurement.layer for one in blamed(verdicts[5:])] == ["z"]
-    weights = _verdict("b", False, 9, "weights")
+    weights = _verdict("b", False, 9, Mode.WEIGHTS)
     assert blamed([*verdicts, weights]) == [weights]
     assert blamed(verdicts[:1]) == []
 
@@ -93,7 +95,7 @@ def test_what_a_probe_cannot_see_is_said_and_small_probes_see_it():
         inputs = np.random.default_rng(0).standard_normal((1, 8, side, side)).astype(np.float32)
         with torch.no_grad():
             output = LIN(8)(torch.from_numpy(inputs)).numpy()
-        head = replace(HEAD, layer_type="LIN", hints={"effects": bug_effects("LIN", [inputs], output)})
+        head = replace(HEAD, layer_type="LIN", effects=bug_effects("LIN", [inputs], output))
         return [replace(judge(replace(head, noise=1e-7, scale=1.0)), budget=budget_factor * 1e-7)]
 
     assert blind_spots(verdicts(8, 10)) == {}
@@ -102,6 +104,7 @@ def test_what_a_probe_cannot_see_is_said_and_small_probes_see_it():
 
 
 def test_every_tolerance_has_a_reason():
+    assert BUDGETS.keys() == set(Mode)
     for mode, row in BUDGETS.items():
         assert len(row.reason) > 20, mode
 
@@ -121,7 +124,9 @@ def test_a_bug_in_a_users_own_pair_is_named(bug, layer):
 
 def test_amplification_tells_who_makes_an_error_from_who_passes_it_on():
     result = compare(*own_pair("slope"), OWN_INPUTS)
-    along = {one.measurement.layer: one.measurement for one in result.verdicts if one.measurement.mode == "accumulated"}
+    along = {
+        one.measurement.layer: one.measurement for one in result.verdicts if one.measurement.mode is Mode.ACCUMULATED
+    }
     assert along["act"].input_error < 5
     assert along["act"].error > 1000 * along["act"].noise
     assert along["head"].input_error > 1000

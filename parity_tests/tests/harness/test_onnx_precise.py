@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.precise import rewrite_sums
 from parity_tests.tolerances import BUDGETS, ULP
 
@@ -62,7 +63,7 @@ def test_instance_norm_rounds_like_pytorch(values, scale, bias, side, rewritten)
     wanted = norm(x.double(), weight=affine[0].double(), bias=affine[1].double()).numpy()
     noise = norm(x, weight=affine[0], bias=affine[1]).numpy() - wanted
     error = _run(model, values) - wanted
-    budget = BUDGETS["isolated"]
+    budget = BUDGETS[Mode.ISOLATED]
     scale_of_sums = np.abs(values).mean()
     assert np.sqrt((error**2).mean()) <= budget.factor * np.sqrt((noise**2).mean()) + budget.floor * ULP * scale_of_sums
 

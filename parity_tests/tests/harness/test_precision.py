@@ -1,17 +1,20 @@
 """Other precisions than float32, and captures that are kept and replayed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from convert.errors import InputError
 from parity_tests.harness.capture import measure_isolated
-from parity_tests.harness.compare import Measurement, ulp_neighbour
+from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants.run import compare_subject
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import code_version, recorded
-from parity_tests.harness.report.data import line, summary_lines, verdict_word
-from parity_tests.harness.report.tree import tree_lines
+from parity_tests.harness.report.console import line, summary_lines, tree_lines
+from parity_tests.harness.report.words import verdict_word
 from parity_tests.harness.run import compare
 from parity_tests.tests.cases import OWN_INPUTS, own_pair
 from parity_tests.tolerances import ULPS
@@ -32,7 +35,9 @@ def test_right_ports_raise_no_alarm_in_float16(subject):
 
 def test_what_has_no_float64_kernel_is_not_run_and_never_called_equal():
     result = compare(*own_pair(), OWN_INPUTS, dtype="float64")
-    words = {one.measurement.layer: verdict_word(one) for one in result.verdicts if one.measurement.mode == "isolated"}
+    words = {
+        one.measurement.layer: verdict_word(one) for one in result.verdicts if one.measurement.mode is Mode.ISOLATED
+    }
     assert words == {"conv": "not run", "act": "equal", "head": "equal", "": "not run"}
     assert any("no float64 kernel" in text for text in summary_lines(result))
     assert any(one.text.split()[-2:] == ["not", "run"] for one in tree_lines(result))
@@ -41,9 +46,10 @@ def test_what_has_no_float64_kernel_is_not_run_and_never_called_equal():
 
 
 def test_float64_sees_a_bug_that_float32_cannot():
-    head = Measurement("isolated", "probe", "act", "LeakyReLU", "output", 0, scale=1.0, noise=5e-8, error=1.5e-7)
+    head = Measurement(Mode.ISOLATED, Probe(), "act", "LeakyReLU", Quantity(Kind.OUTPUT), 0)
+    head = replace(head, scale=1.0, noise=5e-8, error=1.5e-7)
     assert judge(head).equal
-    assert not judge(Measurement(**{**vars(head), "dtype": "float64", "noise": 0.0})).equal
+    assert not judge(replace(head, dtype="float64", noise=0.0)).equal
 
 
 def test_a_precision_in_which_nothing_runs_is_refused():
@@ -63,7 +69,7 @@ def test_neighbours_in_other_precisions_differ_by_about_one_unit(dtype):
 def _captured(folder, bug=None, training=False, replay_port=False):
     pair = recorded(pair_networks(*own_pair(bug)), folder, replay_port)
     pair.set_training(training)
-    verdicts = judge_all(measure_isolated(pair, [OWN_INPUTS], "probe"))
+    verdicts = judge_all(measure_isolated(pair, [OWN_INPUTS], Probe()))
     return [one.measurement.error for one in verdicts], pair
 
 

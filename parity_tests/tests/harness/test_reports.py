@@ -7,11 +7,16 @@ import jsonschema
 import numpy as np
 import pytest
 
-from parity_tests.harness.report.diff import judge_again, load_report
+from parity_tests.harness.explain import likely_causes
+from parity_tests.harness.measurement import Kind, Mode
+from parity_tests.harness.report.saved import changes, judge_again, load_report
+from parity_tests.harness.report.words import probe_words, quantity_words, type_words
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import main
 
 pytest_plugins = ["pytester"]
+SCHEMA = ROOT / "parity_tests" / "harness" / "report" / "schema.json"
+VERSION1 = ROOT / "parity_tests" / "tests" / "harness" / "report_version1.json"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def reports(tmp_path_factory):
 
 
 def test_reports_follow_the_published_schema(reports):
-    schema = json.loads((ROOT / "parity_tests" / "harness" / "report" / "schema.json").read_text())
+    schema = json.loads(SCHEMA.read_text())
     for name in ("good.json", "bad.json"):
         jsonschema.validate(json.loads((reports / name).read_text()), schema)
 
@@ -126,3 +131,35 @@ def test_plugin_asserts_parity_in_a_users_tests(pytester):
     result.stdout.fnmatch_lines(["*first out of budget: 1 (LeakyReLU)*"])
     report = json.loads((pytester.path / "parity.json").read_text())
     assert [one["verdict"] for one in report["networks"]] == ["equal", "different"]
+
+
+def test_a_report_of_the_first_version_is_read_into_typed_rows_with_its_words_unchanged():
+    before, after = json.loads(VERSION1.read_text()), load_report(VERSION1)
+    jsonschema.validate(
+        json.loads(json.dumps(after)), json.loads((ROOT / "parity_tests/harness/report/schema.json").read_text())
+    )
+    again = judge_again(after)
+    for old, comparison in zip(before["networks"], again, strict=True):
+        assert [verdict.equal for verdict in comparison.verdicts] == [row["equal"] for row in old["rows"]]
+        assert [verdict.blind for verdict in comparison.verdicts] == [row["blind"] for row in old["rows"]]
+        assert likely_causes(comparison.verdicts) == old["causes"]
+        for verdict, row in zip(comparison.verdicts, old["rows"], strict=True):
+            one = verdict.measurement
+            words = (probe_words(one.probe), quantity_words(one.quantity), type_words(one))
+            assert words == (row["probe"], row["tensor"], row["layer_type"])
+    kinds = {verdict.measurement.quantity.kind for comparison in again for verdict in comparison.verdicts}
+    assert kinds == set(Kind)
+    found = [verdict.measurement for comparison in again for verdict in comparison.verdicts]
+    assert any(one.probe.low_spread and one.probe.training and one.probe.size == (24, 24) for one in found)
+    assert any(one.undecided for one in found)
+    assert any(one.effects for one in found)
+    assert {one.probe.pixels for one in found if one.mode is Mode.ONNX} == {16 * 16}
+    assert {key for one in found for key in one.hints} == {"ratio", "ring", "channel"}
+
+
+def test_reports_of_both_versions_are_judged_and_compared(tmp_path, capsys):
+    assert main(["compare", str(VERSION1), "--brief", "--json", str(tmp_path / "now.json")]) == 1
+    assert "first out of budget: model.1 (Conv2d), output, isolated" in capsys.readouterr().out
+    assert json.loads((tmp_path / "now.json").read_text())["schema"] == "toonport-report/2"
+    assert changes(load_report(VERSION1), load_report(tmp_path / "now.json")) == []
+    assert main(["compare", str(VERSION1), str(tmp_path / "now.json")]) == 0

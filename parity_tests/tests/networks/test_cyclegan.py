@@ -9,10 +9,11 @@ from convert.families.cyclegan import discriminator_kwargs, generator_kwargs
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from parity_tests.harness.backends import MindSporeSide, TorchSide
-from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.harness.judge import judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
 from parity_tests.tests.golden_others import distance, image, parameters, positions
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, ULP
@@ -265,9 +266,8 @@ def test_both_sides_of_every_variant_agree(name, training):
             runs.append({"output": outputs[0], **(side.state() if training else {})})
     wanted, first, second, found = runs
     for key in wanted:
-        measured = measure(
-            Measurement("accumulated", "", "", "", key, 0), wanted[key], [first[key], second[key]], found[key]
-        )
+        head = Measurement(Mode.ACCUMULATED, Probe(), "", "", Quantity(Kind.OUTPUT, key), 0)
+        measured = measure(head, wanted[key], [first[key], second[key]], found[key])
         assert judge(measured).equal, key
 
 

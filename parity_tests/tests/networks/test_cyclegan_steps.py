@@ -96,8 +96,8 @@ def test_mindspore_steps_equal_the_model_zoos(name, shared):
 def test_port_steps_equal_the_reference_over_two_steps():
     verdicts = judge_all(measure_training(small_setup(family_named("cyclegan"), steps=2)))
     assert len(verdicts) > 300
-    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
-    blind = [(one.measurement.layer, one.measurement.tensor) for one in verdicts if one.blind]
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
+    blind = [(one.measurement.layer, one.measurement.quantity) for one in verdicts if one.blind]
     assert all("bias" in tensor for _, tensor in blind), blind
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from convert.plan import build_plan
 from parity_tests.harness.backends import MindSporeSide, TorchSide
-from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
 from parity_tests.tests.cases import seeded_state, small_part
 
@@ -44,7 +45,7 @@ def _sides(family, part_name, changes):
 
 
 def _judged(truth, references, port):
-    head = Measurement("accumulated", "sizes", "", "", "output", 0)
+    head = Measurement(Mode.ACCUMULATED, Probe(), "", "", Quantity(Kind.OUTPUT), 0)
     return judge(measure(head, truth, references, port))
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from convert.plan import build_plan
 from convert.registry import family_named, part_named, resolve
-from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.cases import seeded_state, small_part
@@ -117,8 +118,8 @@ def test_port_step_with_penalty_and_identity_equals_the_reference():
     setup = small_setup(family_named("sagan_cyclegan"), steps=1)
     setup = replace(setup, settings={"gan_mode": "sn+gp", "identity": 0.05})
     verdicts = judge_all(measure_training(setup))
-    assert {one.measurement.tensor for one in verdicts} >= {"D.A.penalty", "G.identity_B", "learning rate"}
-    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
+    assert {one.measurement.quantity.name for one in verdicts} >= {"D.A.penalty", "G.identity_B"}
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
 
 
 def _steps(family, settings, parts):
@@ -288,7 +289,7 @@ def test_second_order_gradients_of_the_port_equal_float64(part, seed):
     assert abs(float(penalty) - value) < 256 * ULP * value
     largest = max(np.sqrt(np.mean(one**2)) for one in wanted.values())
     for (name, _), gradient in zip(names, gradients, strict=True):
-        head = Measurement("gradients", "second order", name, "", "gradient", 0)
+        head = Measurement(Mode.GRADIENTS, Probe(), name, "", Quantity(Kind.GRADIENT), 0)
         scale = GRADIENT_SCALE_FLOOR * largest
         references = [one[name] for one in controls]
         verdict = judge(measure(head, wanted[name], references, gradient.asnumpy(), scale))

@@ -8,9 +8,9 @@ import pytest
 
 from convert.plan import build_plan
 from convert.registry import family_named
-from parity_tests.harness.compare import Measurement
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.harness.training_noise import TrainingNoise
@@ -57,7 +57,7 @@ def test_reference_steps_equal_the_original_in_float64(family_name, shared):
 def test_port_steps_equal_the_reference_over_three_steps():
     verdicts = judge_all(measure_training(small_setup(family_named("ugatit"), steps=3)))
     assert len(verdicts) > 1000
-    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
     assert sum(one.blind for one in verdicts) <= len(verdicts) // 100
 
 
@@ -66,42 +66,46 @@ def test_port_steps_equal_the_reference_over_three_steps():
 )
 def test_no_alarm_where_a_kink_or_a_vanishing_gradient_lies_within_rounding(family, seed):
     verdicts = judge_all(measure_training(small_setup(family_named(family), steps=1, seed=seed)))
-    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
+
+
+def _head(kind):
+    return Measurement(Mode.TRAINING, Probe(step=1), "conv", "", Quantity(kind, "bias", phase="G"), 0)
 
 
 def test_elements_whose_direction_rounding_decides_stay_left_out():
-    change, mean = ("G", "update", "conv", "change of bias"), ("G", "moments", "conv", "mean of bias")
-    head = Measurement("training", "step 1", "conv", "generator update", change[3], 0)
+    change, mean = (("conv", Quantity(kind, "bias", phase="G")) for kind in (Kind.CHANGE, Kind.MEAN))
+    head = _head(Kind.CHANGE)
     step = np.array([1.0, 1.0, -1.0, 0.0])
     first = {change: step, mean: np.array([1.0, 1e-8, -1.0, 0.0])}
     runs = [{change: step, mean: first[mean] + error} for error in (np.zeros(4), np.array([1e-7, 1e-8, 0.1, 0.0]))]
     noise = TrainingNoise(((0, 1), (1, 4)))
     noise.next_step(first, runs)
-    found = noise.measure(head, change, np.array([1.0, -1.0, -1.0, 0.0]))
-    assert (found.error, found.hints) == (0.0, {"undecided": 0.25})
+    found = noise.measure(head, np.array([1.0, -1.0, -1.0, 0.0]))
+    assert (found.error, found.undecided) == (0.0, 0.25)
     later = {change: step, mean: np.ones(4)}  # the second element's step was chance, the others' must still be right
     noise.next_step(later, [later, later])
-    assert noise.measure(head, change, np.array([1.0, -1.0, -1.0, 0.0])).error == 0.0
-    assert noise.measure(head, change, np.array([-1.0, 1.0, -1.0, 0.0])).error == 1.0
+    assert noise.measure(head, np.array([1.0, -1.0, -1.0, 0.0])).error == 0.0
+    assert noise.measure(head, np.array([-1.0, 1.0, -1.0, 0.0])).error == 1.0
 
 
 def test_noise_is_counted_per_unit_unless_it_is_all_there_is():
-    key = ("G", "moments", "conv", "mean of bias")
-    head = Measurement("training", "step 1", "conv", "generator moments", key[3], 0)
-    wanted = {key: np.ones(4), (*key[:3], "mean of weight"): np.full(4, 8.0)}
-    for error, noise, scale, hints in ((0.1, 0.025, 1.0, {}), (2.0, 2.0, 8.0, {"undecided": 1.0})):
+    head = _head(Kind.MEAN)
+    key = ("conv", head.quantity)
+    wanted = {key: np.ones(4), ("conv", replace(head.quantity, name="weight")): np.full(4, 8.0)}
+    for error, noise, scale, undecided in ((0.1, 0.025, 1.0, 0.0), (2.0, 2.0, 8.0, 1.0)):
         runs = [wanted, {key: np.ones(4) + error}]
         training_noise = TrainingNoise(((0, 1), (1, -4)))
         training_noise.next_step(wanted, runs)
-        found = training_noise.measure(head, key, np.ones(4))
-        assert (found.noise, found.scale, found.hints) == (pytest.approx(noise), scale, hints)
+        found = training_noise.measure(head, np.ones(4))
+        assert (found.noise, found.scale, found.undecided) == (pytest.approx(noise), scale, undecided)
 
 
 def test_a_tensor_that_rounding_decides_is_called_blind():
-    found = Measurement("training", "step 1", "conv", "generator update", "change of bias", 0, count=4, scale=1.0)
+    found = replace(_head(Kind.CHANGE), count=4, scale=1.0)
     assert not judge(found).blind
-    assert judge(replace(found, hints={"undecided": 0.75})).blind
-    assert not judge(replace(found, error=1.0, hints={"undecided": 0.75})).equal
+    assert judge(replace(found, undecided=0.75)).blind
+    assert not judge(replace(found, error=1.0, undecided=0.75)).equal
 
 
 def test_both_learning_rate_schedules_end_at_zero_and_never_below():

@@ -136,8 +136,8 @@ def test_landmark_term_is_the_same_in_both_frameworks_and_off_by_default():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "WhiteboxStep", with_windows(reference.WhiteboxStep))
         verdicts = judge_all(measure_training(setup, with_windows(port.WhiteboxStep)))
-    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
-    assert any(one.measurement.tensor == "G.landmark" for one in verdicts)
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
+    assert any(one.measurement.quantity.name == "G.landmark" for one in verdicts)
 
 
 def test_steps_say_what_they_miss():

@@ -283,7 +283,7 @@ def test_a_compiled_mindspore_step_equals_the_reference_and_resumes_exactly(tmp_
 
     setup = small_setup(family_named("ugatit"), steps=2)
     verdicts = judge_all(measure_training(setup, compiled))
-    assert [(one.measurement.layer, one.measurement.tensor) for one in verdicts if not one.equal] == []
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
 
     from toonport.train.engine import Start
     from toonport.train.engine_mindspore import MindSporeEngine

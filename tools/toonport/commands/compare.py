@@ -118,7 +118,7 @@ def _leg(args: argparse.Namespace) -> OnnxLeg:
 
 def _saved(args: argparse.Namespace) -> int:
     """Judge a saved report again, or show what changed between two."""
-    from parity_tests.harness.report.diff import changes, judge_again, load_report
+    from parity_tests.harness.report.saved import changes, judge_again, load_report
 
     first = load_report(Path(args.family))
     if not args.other:
@@ -131,8 +131,8 @@ def _saved(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]) -> int:
-    from parity_tests.harness.report.data import report_data, summary_lines, write_json
-    from parity_tests.harness.report.tree import tree_lines
+    from parity_tests.harness.report.console import summary_lines, tree_lines
+    from parity_tests.harness.report.data import report_data, write_json
 
     for comparison in comparisons:
         if not args.brief:
@@ -157,7 +157,7 @@ def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]
 
 def _print_rows(verdicts: Sequence[Any]) -> None:
     """Print tensors with all their numbers."""
-    from parity_tests.harness.report.data import HEADING, line
+    from parity_tests.harness.report.console import HEADING, line
 
     if verdicts:
         out.print(HEADING)

@@ -120,8 +120,10 @@ def _say(options: ExportOptions, done: Exported) -> None:
 
 
 def _line(verdict: Verdict) -> str:
+    from parity_tests.harness.report.words import tensor_at
+
     one = verdict.measurement
     return (
-        f"{one.tensor} at {one.probe}: max|Δ| {one.difference:.1e} against PyTorch, error against float64 "
+        f"{tensor_at(one)}: max|Δ| {one.difference:.1e} against PyTorch, error against float64 "
         f"{one.error:.1e} (PyTorch {one.noise:.1e}, budget {verdict.budget:.1e})"
     )

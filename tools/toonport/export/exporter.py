@@ -14,6 +14,7 @@ from convert.files import Array, sha256_of
 from convert.identify import Network
 from convert.registry import Family, family_named, part_named
 from parity_tests.harness.judge import Verdict
+from parity_tests.harness.measurement import Mode
 from toonport.export.reduce import QuantizationError
 
 __all__ = ["FORMATS", "OUTPUTS", "ExportOptions", "Exported", "default_target", "export_network", "second_input"]
@@ -159,7 +160,7 @@ def _onnx(
     if options.precision == "int8":
         return _int8(options, networks, module, inputs, write, target)
     half = options.precision == "float16"
-    done = write(path=target, reduce=to_float16 if half else None, mode="onnx float16" if half else "onnx")
+    done = write(path=target, reduce=to_float16 if half else None, mode=Mode.ONNX_FLOAT16 if half else Mode.ONNX)
     facts = [f"{done.nodes} nodes"]
     if sizes:
         facts.append(f"any height and width from {sizes.smallest} in steps of {sizes.step}")

@@ -6,14 +6,16 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
 from convert.files import atomic_path
 from parity_tests.harness.backends import Array
-from parity_tests.harness.compare import Measurement, measure, ulp_neighbour
+from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.onnx.write import require_equal
 
 __all__ = ["export_mindir", "run_mindir"]
@@ -74,11 +76,11 @@ def _verify(own: Sequence[Array], module: Any, path: Path, inputs: Array, names:
         ]
         moved = [torch.from_numpy(ulp_neighbour(inputs, seed)) for seed in range(2)]
         runs = [[tensor.numpy() for tensor in _tuple(module(x))] for x in moved]
-    probe = f"{inputs.shape[2]}x{inputs.shape[3]} px"
+    probe = Probe.of([inputs])
     for order, name in enumerate(names):
-        head = Measurement("accumulated", probe, "", "MINDIR", name, order)
+        head = Measurement(Mode.ACCUMULATED, probe, "", "MINDIR", Quantity(Kind.OUTPUT, name), order)
         yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]))
-        twin = Measurement("accumulated", probe, "", "PyNative", f"{name} in PyNative", order)
+        twin = replace(head, layer_type="PyNative", quantity=Quantity(Kind.OUTPUT, f"{name} in PyNative"))
         yield judge(measure(twin, truths[order], [run[order] for run in runs], own[order]))
 
 

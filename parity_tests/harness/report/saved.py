@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
-from parity_tests.harness.compare import Measurement
 from parity_tests.harness.judge import judge_all
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
 from parity_tests.harness.run import Comparison
 
@@ -20,31 +21,44 @@ Row = Mapping[str, Any]
 
 
 def load_report(path: Path) -> dict[str, Any]:
-    """Read a saved report.
+    """Read a saved report; one of the first version comes back in the present form.
 
     Raises:
-        InputError: not a report of this version.
+        InputError: not a report of a version that is known.
     """
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a saved report ({error})") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise InputError(f"{path}: not a saved report (its schema is not {SCHEMA})")
-    return data
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema == version1.SCHEMA:
+        return version1.upgrade(data) | {"schema": SCHEMA}
+    if schema != SCHEMA:
+        raise InputError(f"{path}: not a saved report (its schema is neither {SCHEMA} nor {version1.SCHEMA})")
+    return dict(data)
 
 
 def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
     """Judge the saved measurements under the present tolerances; nothing is run."""
-    known = {one.name for one in fields(Measurement)}
-    comparisons = []
-    for network in data["networks"]:
-        measurements = [
-            Measurement(**{key: value for key, value in row.items() if key in known}) for row in network["rows"]
-        ]
-        modes = tuple(network["modes"])
-        comparisons.append(Comparison(network["name"], tuple(judge_all(measurements)), modes, network["facts"]))
-    return comparisons
+    return [
+        Comparison(
+            network["name"],
+            tuple(judge_all(map(_measurement, network["rows"]))),
+            tuple(network["modes"]),
+            network["facts"],
+        )
+        for network in data["networks"]
+    ]
+
+
+def _measurement(row: Row) -> Measurement:
+    own = {field.name: row[field.name] for field in fields(Measurement)}
+    probe, quantity = row["probe"], row["quantity"]
+    size = None if probe["size"] is None else tuple(probe["size"])
+    own["mode"] = Mode(row["mode"])
+    own["probe"] = Probe(**probe | {"size": size})
+    own["quantity"] = Quantity(**quantity | {"kind": Kind(quantity["kind"])})
+    return Measurement(**own)
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -63,9 +77,10 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _rows(data: Mapping[str, Any]) -> dict[tuple[str, ...], Row]:
     return {
-        (network["name"], row["layer"] or "(network)", row["tensor"], row["mode"], row["probe"]): row
+        (network["name"], words["layer"], words["tensor"], row["mode"], words["probe"]): row
         for network in data["networks"]
         for row in network["rows"]
+        for words in [row["words"]]
     }
 
 

@@ -1,0 +1,128 @@
+"""What a measurement is: which tensor of which layer, on which input, in which mode, and how far off it is.
+
+Words for people are made of these types by `report.words`, and by nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import prod
+from typing import Any
+
+from parity_tests.tolerances import Mode
+
+__all__ = ["Kind", "Measurement", "Mode", "Probe", "Quantity"]
+
+
+class Kind(str, Enum):
+    """What a tensor is to its layer."""
+
+    WEIGHT = "weight"
+    OUTPUT = "output"
+    STATE = "state"  # what a run leaves behind: a spectral norm's vector, a running statistic
+    INPUT_GRADIENT = "gradient of input"
+    GRADIENT = "gradient"  # of a parameter
+    LOSS = "loss"
+    RATE = "learning rate"
+    CHANGE = "change"  # of a weight or a state since training began
+    MEAN = "mean"  # Adam's first moment
+    ROOT_MEAN_SQUARE = "root mean square"  # of Adam's second: rounding of a gradient is as large in it as in the first
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Which tensor of a layer.
+
+    Attributes:
+        kind: what it is.
+        name: of the weight, state, loss term or named output; "" where `index` or the kind says all.
+        index: which input or output, None if there is only one or it has a name.
+        call: which call of the layer in the run, from 0.
+        phase: of the training step, e.g. "D" or "G"; "" outside of training.
+    """
+
+    kind: Kind
+    name: str = ""
+    index: int | None = None
+    call: int = 0
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the networks were run on.
+
+    Attributes:
+        size: height and width of the pictures, () for vectors, None where nothing was run or a training step was.
+        batch: number of pictures, None where it is not known.
+        training: whether the networks were in train mode, None where they have no modes.
+        low_spread: whether the layer's input was shrunk to a spread at which a wrong epsilon shows.
+        step: number of the training step, from 1.
+    """
+
+    size: tuple[int, ...] | None = None
+    batch: int | None = None
+    training: bool | None = None
+    low_spread: bool = False
+    step: int | None = None
+
+    @classmethod
+    def of(cls, inputs: Sequence[Any], training: bool | None = None) -> Probe:
+        """The probe that a network's inputs make, the first of them pictures [N, C, H, W] or vectors."""
+        shape = tuple(inputs[0].shape)
+        return cls(shape[2:] if len(shape) == 4 else (), shape[0] if shape else None, training)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of a picture; 0 where there are none."""
+        return prod(self.size) if self.size else 0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One tensor of one layer, measured on both sides against float64 PyTorch.
+
+    Attributes:
+        mode: how it was measured; the row of its budget.
+        probe: on which input.
+        layer: dotted path of the layer ("" is the network itself).
+        layer_type: its class name, or the runtime that ran the whole of an exported file; "" of training steps.
+        quantity: which of its tensors.
+        order: position in the order of computation.
+        count: number of elements.
+        scale: root mean square of the true values, or of the terms they are summed from, if larger.
+        noise: root-mean-square error of PyTorch in `dtype`, the largest of several runs whose input was
+            moved by about one unit in the last place.
+        error: root-mean-square error of the port.
+        difference: largest |port - PyTorch in `dtype`|.
+        relative: ||port - PyTorch|| / ||PyTorch||, both in `dtype`.
+        input_error: the port's error at the layer's input as a multiple of the noise there, if known.
+        problem: why the tensor could not be compared (shape, missing, not a number), else "".
+        dtype: precision of the port and of the reference's own run.
+        not_run: why the framework cannot run the layer in that precision on that device, else "".
+        undecided: share of the elements that rounding decides.
+        effects: known bug -> root-mean-square change that it would make here.
+        hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}; no verdict depends on them.
+    """
+
+    mode: Mode
+    probe: Probe
+    layer: str
+    layer_type: str
+    quantity: Quantity
+    order: int
+    count: int = 0
+    scale: float = 0.0
+    noise: float = 0.0
+    error: float = 0.0
+    difference: float = 0.0
+    relative: float = 0.0
+    input_error: float | None = None
+    problem: str = ""
+    dtype: str = "float32"
+    not_run: str = ""
+    undecided: float = 0.0
+    effects: Mapping[str, float] = field(default_factory=dict)
+    hints: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,167 @@
+"""The report on the console: a tree of layers, a table of tensors, and the outcome in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from parity_tests.harness.explain import likely_causes
+from parity_tests.harness.judge import Verdict, blind_spots
+from parity_tests.harness.measurement import Mode
+from parity_tests.harness.report.words import (
+    layer_words,
+    place,
+    probe_words,
+    quantity_words,
+    short,
+    verdict_word,
+)
+from parity_tests.harness.run import Comparison
+
+__all__ = ["HEADING", "TreeLine", "line", "summary_lines", "tree_lines"]
+
+NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
+HEADING = f"{'layer':<52} {'tensor':<22} {'mode':<15} {'probe':<24} {NUMBERS}"
+
+
+@dataclass(frozen=True)
+class TreeLine:
+    """One line of the tree and whether it stands for something out of budget."""
+
+    text: str
+    bad: bool
+
+
+@dataclass
+class _Node:
+    """A layer: its own tensors and the layers inside it."""
+
+    path: str
+    verdicts: list[Verdict] = field(default_factory=list)
+    children: dict[str, _Node] = field(default_factory=dict)
+
+
+def tree_lines(comparison: Comparison) -> Iterator[TreeLine]:
+    """Yield the tree of a comparison in the order of computation, a heading first.
+
+    Each line holds a named layer, its type, and the numbers of whichever of its tensors came closest to its budget
+    or left it furthest, over all modes. The layer to look at first is marked.
+    """
+    root = _grow(comparison)
+    first = next((verdict.measurement.layer for verdict in comparison.blamed), None)
+    yield TreeLine(f"{'layer':<52} {'type':<22} {NUMBERS}", False)
+    yield _node_line(root, comparison.name, first)
+    yield from _inside(root, "", first)
+
+
+def _grow(comparison: Comparison) -> _Node:
+    root = _Node("")
+    for verdict in sorted(comparison.verdicts, key=_position):
+        node = root
+        for step in filter(None, verdict.measurement.layer.split(".")):
+            path = f"{node.path}.{step}" if node.path else step
+            node = node.children.setdefault(step, _Node(path))
+        node.verdicts.append(verdict)
+    return root
+
+
+def _position(verdict: Verdict) -> tuple[bool, int]:
+    """Weights come last: their order is that of the file, not of the computation."""
+    return verdict.measurement.mode is Mode.WEIGHTS, verdict.measurement.order
+
+
+def _inside(node: _Node, indent: str, first: str | None) -> Iterator[TreeLine]:
+    for number, (name, child) in enumerate(node.children.items(), 1):
+        last = number == len(node.children)
+        yield _node_line(child, indent + ("└─ " if last else "├─ ") + name, first)
+        yield from _inside(child, indent + ("   " if last else "│  "), first)
+
+
+def _node_line(node: _Node, name: str, first: str | None) -> TreeLine:
+    if not node.verdicts:
+        return TreeLine(name, False)
+    worst = max(_telling(node.verdicts), key=lambda verdict: verdict.multiple)
+    kind = next((one.measurement.layer_type for one in node.verdicts), "")
+    mark = "  <-- look here first" if not worst.equal and node.path == first else ""
+    return TreeLine(f"{name:<52} {kind:<22} {_numbers(worst)}{mark}", not worst.equal)
+
+
+def _telling(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+    """Leave out what was not run, and equal weights, where anything else is known of the layer."""
+    beyond = [one for one in verdicts if one.measurement.mode is not Mode.WEIGHTS or not one.equal] or verdicts
+    return [one for one in beyond if not one.measurement.not_run] or beyond
+
+
+def line(verdict: Verdict) -> str:
+    """Return one measured tensor as a line of text, in the columns of `HEADING`."""
+    one = verdict.measurement
+    tensor, probe = quantity_words(one.quantity), probe_words(one.probe)
+    return f"{layer_words(one.layer):<52} {tensor:<22} {one.mode:<15} {probe:<24} {_numbers(verdict)}"
+
+
+def _numbers(verdict: Verdict) -> str:
+    """Max|Δ|, relative L2, both errors, the budget and its multiple, or why there are none; then the verdict."""
+    one = verdict.measurement
+    text = one.problem or one.not_run
+    if not text:
+        columns = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
+        text = f"{columns} {short(verdict.multiple):>8}"
+    return f"{text}  {verdict_word(verdict)}"
+
+
+def summary_lines(comparison: Comparison) -> list[str]:
+    """Return the outcome in a few lines: the verdict per mode, the first layer out of budget and why."""
+    state = "equal" if comparison.equal else "DIFFERENT"
+    lines = (*_by_mode(comparison), *_unseen(comparison), *_first_differences(comparison))
+    return [f"{comparison.name}: {state}", *(f"  {text}" for text in lines)]
+
+
+def _by_mode(comparison: Comparison) -> Iterator[str]:
+    ran: dict[Mode, list[Verdict]] = {}
+    for verdict in comparison.verdicts:
+        if not verdict.measurement.not_run:
+            ran.setdefault(verdict.measurement.mode, []).append(verdict)
+    for mode, verdicts in ran.items():
+        failing = sum(not verdict.equal for verdict in verdicts)
+        worst = max(verdict.multiple for verdict in verdicts)
+        state = f"{failing} out of budget" if failing else "equal"
+        yield f"{mode:<15} {len(verdicts):>5} tensors, {state}, worst {short(worst)} × budget"
+
+
+def _unseen(comparison: Comparison) -> Iterator[str]:
+    """Say what was not run, and where a bug could have hidden."""
+    for reason, count in comparison.not_run.items():
+        yield f"not run: {count} tensors: {reason}"
+    blind = [verdict for verdict in comparison.verdicts if verdict.blind]
+    if blind:
+        yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
+    for bug, layers in blind_spots(comparison.verdicts).items():
+        yield f"cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}"
+
+
+def _first_differences(comparison: Comparison) -> Iterator[str]:
+    if comparison.equal:
+        return
+    first, along = comparison.blamed[0], comparison.first_of(Mode.ACCUMULATED)
+    yield f"first out of budget: {_describe(first)}"
+    yield from (f"likely cause: {cause}" for cause in likely_causes(comparison.verdicts))
+    in_file = comparison.first_of(Mode.ONNX)
+    if in_file and in_file is not first:
+        yield f"first out of budget in the ONNX file: {_describe(in_file)}"
+    if along and along.measurement.layer != first.measurement.layer:
+        yield f"first seen in the whole run at: {_describe(along)}"
+    if along:
+        yield _amplification(along)
+
+
+def _amplification(verdict: Verdict) -> str:
+    one = verdict.measurement
+    before = "not measurable" if one.input_error is None else f"{one.input_error:.1f} × the noise"
+    after = f"{one.error / one.noise:.1f} × the noise" if one.noise else "out of nothing"
+    return f"in the whole run, error at the input of {layer_words(one.layer)}: {before}; at its output: {after}"
+
+
+def _describe(verdict: Verdict) -> str:
+    one = verdict.measurement
+    how = one.problem or f"{short(verdict.multiple)} × budget, max|Δ| {one.difference:.1e}"
+    return f"{place(one)}, {quantity_words(one.quantity)}, {one.mode}: {how}"

@@ -1,0 +1,78 @@
+"""Measurements in words, for people: made here only, and never read back."""
+
+from __future__ import annotations
+
+import math
+
+from parity_tests.harness.judge import Verdict
+from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity
+
+__all__ = ["layer_words", "place", "probe_words", "quantity_words", "short", "tensor_at", "type_words", "verdict_word"]
+
+NAMED = {
+    Kind.STATE: "{} afterwards",
+    Kind.GRADIENT: "gradient of {}",
+    Kind.CHANGE: "change of {}",
+    Kind.MEAN: "mean of {}",
+    Kind.ROOT_MEAN_SQUARE: "root of the mean square of {}",
+}
+PHASES = {"D": "discriminator", "G": "generator"}
+IN_STEP = {Kind.CHANGE: "update", Kind.MEAN: "moments", Kind.ROOT_MEAN_SQUARE: "moments"}
+
+
+def quantity_words(quantity: Quantity) -> str:
+    """Say which tensor it is: "output 1, call 2", "gradient of weight", "change of bias"."""
+    if quantity.name:
+        words = NAMED.get(quantity.kind, "{}").format(quantity.name)
+    else:
+        words = quantity.kind.value + ("" if quantity.index is None else f" {quantity.index}")
+    return words + (f", call {quantity.call + 1}" if quantity.call else "")
+
+
+def probe_words(probe: Probe) -> str:
+    """Say what the networks were run on: "32x32 px train, low spread", "step 2"; the batch where a file was run."""
+    if probe.step is not None:
+        return f"step {probe.step}"
+    if probe.size is None:
+        return "as loaded"
+    words = f"{'x'.join(map(str, probe.size))} px" if probe.size else "vectors"
+    if probe.training is not None:
+        words += " train" if probe.training else " eval"
+    elif probe.batch and probe.batch > 1:
+        words += f", batch {probe.batch}"
+    return words + (", low spread" if probe.low_spread else "")
+
+
+def tensor_at(measurement: Measurement) -> str:
+    """Name a tensor and what the networks were run on: "output at 256x256 px"."""
+    return f"{quantity_words(measurement.quantity)} at {probe_words(measurement.probe)}"
+
+
+def layer_words(layer: str) -> str:
+    """Name a layer; the network itself has no path."""
+    return layer or "(network)"
+
+
+def type_words(measurement: Measurement) -> str:
+    """Name the layer's class; of a training step, the phase and what was measured in it: "generator loss"."""
+    quantity = measurement.quantity
+    if not quantity.phase:
+        return measurement.layer_type
+    return f"{PHASES.get(quantity.phase, quantity.phase)} {IN_STEP.get(quantity.kind, quantity.kind.value)}"
+
+
+def place(measurement: Measurement) -> str:
+    """Name the layer and its type: "model.4 (Conv2d)"."""
+    return f"{layer_words(measurement.layer)} ({type_words(measurement) or 'unknown type'})"
+
+
+def short(multiple: float) -> str:
+    """Return a multiple of a budget as a short text."""
+    return "inf" if math.isinf(multiple) else f"{multiple:.2f}" if multiple < 1000 else f"{multiple:.1e}"
+
+
+def verdict_word(verdict: Verdict) -> str:
+    """Return the verdict in words."""
+    if verdict.measurement.not_run:
+        return "not run"
+    return "cannot tell" if verdict.blind else "equal" if verdict.equal else "DIFFERENT"
