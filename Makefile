@@ -4,13 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format install clean
+# One process per core, each with one thread and about 1.5 GiB. `make test TESTS=parity_tests/tests/photo` runs one wing.
+WORKERS ?= auto
+TESTS ?= parity_tests
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+
+.PHONY: demo test test-all quick check format install clean
 
 demo: install
 	$(BIN)/toonport demo --out out
 
+# The whole suite; of the longest tests (planted bugs, families by modes) the day's share of cases.
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST) $(TESTS)
+
+# Every case of every test.
+test-all: install
+	$(PYTEST) --all $(TESTS)
+
+# What a change most often breaks, in three minutes.
+quick: install
+	$(PYTEST) -m quick $(TESTS)
 
 check: install
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,53 @@ import pytest
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
 from convert.files import Array, write_checkpoint
 from parity_tests.tests.cases import ROOT, save_torch, seeded_family
+from parity_tests.tests.sampling import cases_of_the_day
 
 os.environ.setdefault("GLOG_v", "3")
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in the processes that tests start: sums are the same bit for bit
+SEED = "TOONPORT_TEST_SEED"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --all."""
+    parser.addoption("--all", action="store_true", help="run every case of the tests that are marked `sampled`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle the day's seed, here and in the workers that are started later."""
+    os.environ.setdefault(SEED, str(date.today().toordinal()))
+
+
+def _everything(config: pytest.Config) -> bool:
+    """Whether no case is left out: asked for, or tests are named one by one."""
+    named = bool(config.option.keyword) or any("::" in argument for argument in config.args)
+    return named or config.getoption("--all")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which cases run."""
+    if _everything(config):
+        return "sampled tests: every case"
+    return f"sampled tests: {SEED}={os.environ[SEED]} chooses the cases (the day's number; --all runs every case)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep of each test marked `sampled(n)` the n cases of the day."""
+    if _everything(config):
+        return
+    tests: dict[str, list[str]] = {}
+    counts: dict[str, int] = {}
+    for item in items:
+        if marker := item.get_closest_marker("sampled"):
+            name = item.nodeid.partition("[")[0]
+            tests.setdefault(name, []).append(item.nodeid)
+            (counts[name],) = marker.args
+    seed = int(os.environ[SEED])
+    left_out = {
+        case for name, cases in tests.items() for case in set(cases) - cases_of_the_day(name, cases, counts[name], seed)
+    }
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,9 @@ import pytest
 
 from parity_tests.tests.cases import ROOT
 
-TWINS = sorted(path.stem for path in (ROOT / "torch_ref").glob("*.py") if path.stem != "__init__")
+TWINS = sorted(
+    str(path.relative_to(ROOT / "torch_ref")) for path in (ROOT / "torch_ref").rglob("*.py") if path.stem != "__init__"
+)
 # What only one framework lacks, or needs, is listed here by name.
 ONLY_MINDSPORE = {
     "InstanceNorm2d",
@@ -42,8 +44,8 @@ def _classes(path: Path) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_both_sides_have_the_same_classes_with_the_same_attributes(name):
-    reference = _classes(ROOT / "torch_ref" / f"{name}.py")
-    port = _classes(ROOT / "ms_models" / f"{name}.py")
+    reference = _classes(ROOT / "torch_ref" / name)
+    port = _classes(ROOT / "ms_models" / name)
     assert {key: value for key, value in port.items() if key not in ONLY_MINDSPORE - reference.keys()} == reference
 
 
