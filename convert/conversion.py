@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import Array, Entry, file_format, sha256_of, tensor_sha256, write_checkpoint
+from convert.formats import file_format, write_checkpoint
 from convert.identify import Network, identify, open_source
 from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
-from convert.plan import Row, TensorSpec, build_plan
+from convert.plan import Row, build_plan
 from convert.registry import part_named
+from convert.tensors import Array, Entry, TensorSpec, tensor_sha256
 
 __all__ = [
     "Conversion",

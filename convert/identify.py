@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import Checkpoint, Entry, open_checkpoint
+from convert.family import Alias, Family, Part
+from convert.formats import open_checkpoint
 from convert.plan import Plan, Problems, build_plan
-from convert.registry import Alias, Family, Part, families, family_named
+from convert.registry import families, family_named
+from convert.tensors import Checkpoint, Entry
 
 __all__ = ["Network", "identify", "open_source"]
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError
-from convert.files import Checkpoint, atomic_path, sha256_of, tensor_sha256
+from convert.tensors import Checkpoint, tensor_sha256
 
 __all__ = ["SCHEMA", "LedgerEntry", "ledger_path", "remove_ledger", "verify_ledger", "write_ledger"]
 

@@ -12,23 +12,13 @@ from functools import lru_cache
 from typing import Any
 
 from convert.errors import InputError
+from convert.family import Part, resolve
 from convert.layers import SPECTRAL_NORM, rule_for
-from convert.registry import Part, resolve
+from convert.tensors import TensorSpec
 
 PARAMETRIZATIONS = ".parametrizations."  # where PyTorch keeps what a weight is computed from
 
-__all__ = ["Plan", "Problems", "Row", "TensorSpec", "build_plan", "plan_of"]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Shape and dtype (numpy's name) of a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __str__(self) -> str:
-        return f"{self.dtype}{list(self.shape)}"
+__all__ = ["Plan", "Problems", "Row", "build_plan", "plan_of"]
 
 
 @dataclass(frozen=True)

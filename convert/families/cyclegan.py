@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_kwargs, zoo_generator_kwargs
-from convert.registry import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.family import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
 
 __all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs", "side_of_unet"]
 

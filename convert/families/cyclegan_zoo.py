@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.registry import Array, Kwargs, Shapes, Translated
+from convert.family import Kwargs, Shapes, Translated
+from convert.tensors import Array
 
 __all__ = ["to_junyanz", "to_zoo", "zoo_discriminator_kwargs", "zoo_generator_kwargs"]
 

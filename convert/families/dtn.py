@@ -11,7 +11,7 @@ Bugs of the source:
 from __future__ import annotations
 
 from convert.families.sagan_cyclegan import SIDE, WEIGHT_BAR, discriminator_sa_kwargs, label_part
-from convert.registry import Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Training
 
 __all__ = ["DTN"]
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from convert.files import Entry
-from convert.layouts import changed
-from convert.registry import Alias, Family, Kwargs, Part, Shapes
+from convert.family import Alias, Family, Kwargs, Part, Shapes
+from convert.tensors import Entry, changed
 
 __all__ = ["MOBILEFACENET"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from convert.registry import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.family import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
 
 __all__ = ["PHOTO2CARTOON", "discriminator_kwargs", "gan_parts", "gan_training", "side_of_full_model", "style_network"]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convert.registry import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.family import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
 
 __all__ = ["SAGAN_CYCLEGAN", "WEIGHT_BAR", "discriminator_sa_kwargs", "label_part"]
 

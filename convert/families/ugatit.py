@@ -6,7 +6,7 @@ Source: znxlwm/UGATIT-pytorch (MIT).
 from __future__ import annotations
 
 from convert.families.photo2cartoon import gan_parts, gan_training, side_of_full_model, style_network
-from convert.registry import Cartoonize, Family, Kwargs, Part, Shapes
+from convert.family import Cartoonize, Family, Kwargs, Part, Shapes
 
 __all__ = ["UGATIT"]
 

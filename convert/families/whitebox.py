@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from convert.files import Entry
-from convert.layouts import as_float32, transposed
-from convert.registry import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.family import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.tensors import Entry, as_float32, transposed
 
 __all__ = ["FACIALCARTOONIZATION", "VGG19", "WHITEBOX"]
 

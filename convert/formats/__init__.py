@@ -1,0 +1,89 @@
+"""Checkpoint files: one way to open every format, and to write those of PyTorch, MindSpore and safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from convert.disk import atomic_path
+from convert.errors import InputError
+from convert.formats import ckpt, mxnet, numpy, safetensors, tensorflow, tflite, torch
+from convert.tensors import Array, Checkpoint, TensorSpec
+
+__all__ = ["FORMATS", "READERS", "file_format", "open_checkpoint", "write_checkpoint"]
+
+FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
+READERS: Mapping[str, Callable[[Path], Checkpoint]] = {
+    ".pt": torch.read,
+    ".pth": torch.read,
+    ".ckpt": ckpt.read,
+    ".safetensors": safetensors.read,
+    ".index": tensorflow.read,
+    ".tflite": tflite.read,
+    ".params": mxnet.read,
+    ".zip": mxnet.read,
+    ".npy": numpy.read,
+    ".npz": numpy.read,
+}
+
+
+Known = TypeVar("Known")
+
+
+def file_format(path: Path) -> str:
+    """Return the format in which a path's suffix is written: "torch", "ckpt" or "safetensors".
+
+    Raises:
+        InputError: lists the suffixes there are.
+    """
+    return _known(path, FORMATS)
+
+
+def _known(path: Path, by_suffix: Mapping[str, Known]) -> Known:
+    try:
+        return by_suffix[path.suffix.lower()]
+    except KeyError:
+        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {', '.join(by_suffix)}") from None
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a checkpoint without loading its tensors.
+
+    Raises:
+        InputError: the file is missing, empty, damaged, unsafe, or of another format than its suffix.
+    """
+    read = _known(path, READERS)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    checkpoint = read(path)
+    if not checkpoint.tensors:
+        raise InputError(f"{path}: the file holds no tensors")
+    return checkpoint
+
+
+def write_checkpoint(
+    path: Path,
+    tensors: Iterable[tuple[str, Array]],
+    specs: Mapping[str, TensorSpec],
+    parts: tuple[str, ...] = (),
+) -> None:
+    """Write tensors to `path` in the format of its suffix; on any failure nothing is left behind.
+
+    Args:
+        path: target; an existing file is replaced only when the new one is complete.
+        tensors: (flat name, values) in order, produced one at a time.
+        specs: the same names in the same order, with shape and dtype.
+        parts: networks whose names prefix the tensors ("genA2B."); a PyTorch file nests them in
+            dictionaries, the other formats keep the flat names.
+    """
+    kind = file_format(path)
+    with atomic_path(path) as temporary:
+        if kind == "torch":
+            torch.write(temporary, tensors, parts)
+        elif kind == "ckpt":
+            ckpt.write(temporary, tensors)
+        else:
+            safetensors.write(temporary, tensors, specs)

@@ -19,9 +19,8 @@ import ml_dtypes
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import Array, Checkpoint, Entry
 from convert.formats.protobuf import fields
-from convert.plan import TensorSpec
+from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 __all__ = ["read", "write"]
 

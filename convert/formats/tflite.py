@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import Array, Checkpoint, Entry
-from convert.plan import TensorSpec
+from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 __all__ = ["read"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
+from convert.family import Part, resolve
 from convert.plan import Plan, plan_of
-from convert.registry import Part, resolve
 from ms_models.environment import launch_directly
 from parity_tests.harness.backends import Array, MindSporeSide, TorchSide
 from parity_tests.harness.capture import Pair

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.files import atomic_path
+from convert.disk import atomic_path
 from parity_tests.harness.backends import Array, Gradients, LayerCall, Side
 from parity_tests.harness.capture import Pair
 

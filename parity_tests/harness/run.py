@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.registry import Part
+from convert.family import Part
 from parity_tests.harness.backends import Array
 from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
 from parity_tests.harness.gradients import measure_gradients

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from convert.family import Family, FrozenNetwork, Part, Training, resolve
 from convert.plan import Plan, build_plan
-from convert.registry import Family, FrozenNetwork, Part, Training, family_named, part_named, resolve
+from convert.registry import family_named, part_named
 from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image

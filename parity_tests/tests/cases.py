@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
-from convert.files import Array, open_checkpoint
+from convert.family import Part
+from convert.formats import open_checkpoint
 from convert.plan import build_plan
-from convert.registry import Part, family_named, part_named
+from convert.registry import family_named, part_named
+from convert.tensors import Array
 from parity_tests.harness.inputs import formula_state, sample_positions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
-from convert.files import Array, write_checkpoint
+from convert.formats import write_checkpoint
+from convert.tensors import Array
 from parity_tests.tests.cases import ROOT, save_torch, seeded_family
 from parity_tests.tests.sampling import cases_of_the_day
 
@@ -101,7 +102,7 @@ def write() -> Callable[..., Path]:
     """Write arrays as a checkpoint in any format: write(path, {name: array}, parts=())."""
 
     def writer(path: Path, arrays: Mapping[str, Array], parts: tuple[str, ...] = ()) -> Path:
-        from convert.plan import TensorSpec
+        from convert.tensors import TensorSpec
 
         specs = {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in arrays.items()}
         write_checkpoint(path, arrays.items(), specs, parts)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import Array, sha256_of
+from convert.family import Family, Part
 from convert.identify import Network
 from convert.plan import build_plan
-from convert.registry import Family, Part, family_named, part_named
+from convert.registry import family_named, part_named
+from convert.tensors import Array
 from toonport.commands.ui import spinner
 from toonport.comparing_onnx import OnnxLeg, judge_onnx
 

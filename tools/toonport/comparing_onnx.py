@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import Array
-from convert.registry import Part
+from convert.family import Part
+from convert.tensors import Array
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity

@@ -13,9 +13,10 @@ import numpy as np
 
 from convert.conversion import convert_file, load_networks, mindspore_arrays, torch_arrays
 from convert.errors import InputError
-from convert.files import Array, open_checkpoint, tensor_sha256, write_checkpoint
+from convert.formats import open_checkpoint, write_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named
+from convert.tensors import Array, tensor_sha256
 from toonport.fetch import checkout, weights_folder
 
 __all__ = ["Step", "run_demo", "shared_folder"]

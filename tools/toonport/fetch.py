@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError
-from convert.files import atomic_path, sha256_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from convert.family import FrozenNetwork
 from convert.plan import build_plan
-from convert.registry import FrozenNetwork, families, family_named, part_named
+from convert.registry import families, family_named, part_named
 from parity_tests.harness.backends import Array
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state

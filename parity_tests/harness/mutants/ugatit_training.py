@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from convert.registry import family_named, resolve
+from convert.family import resolve
+from convert.registry import family_named
 
 __all__ = ["TRAINING_MUTATIONS", "TrainingMutation"]
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from convert.files import atomic_path
+from convert.disk import atomic_path
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.report.words import layer_words, probe_words, quantity_words, type_words

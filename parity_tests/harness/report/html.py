@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.files import atomic_path
+from convert.disk import atomic_path
 from parity_tests.harness.backends import Array
 
 __all__ = ["difference_pictures", "write_html"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from convert.files import atomic_path
+from convert.disk import atomic_path
 
 __all__ = ["write_junit"]
 

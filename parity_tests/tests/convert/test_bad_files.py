@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from convert.conversion import convert_file
+from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.files import atomic_path, write_checkpoint
+from convert.formats import write_checkpoint
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
 
@@ -161,7 +162,7 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     target = tmp_path / "x.bin"
     target.write_text("old")
     code = (
-        "import os, sys; from pathlib import Path; from convert.files import atomic_path\n"
+        "import os, sys; from pathlib import Path; from convert.disk import atomic_path\n"
         "with atomic_path(Path(sys.argv[1])) as path:\n"
         "    path.write_text('half'); os.kill(os.getpid(), 9)\n"
     )

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.conversion import convert_file
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import open_checkpoint, sha256_of, tensor_sha256
+from convert.formats import open_checkpoint
 from convert.identify import identify
 from convert.ledger import ledger_path
 from convert.registry import families, family_named
+from convert.tensors import tensor_sha256
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 
 

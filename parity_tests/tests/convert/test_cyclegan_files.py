@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from convert.conversion import convert_file, in_style, load_networks, mindspore_arrays, torch_arrays
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import open_checkpoint, sha256_of, tensor_sha256
+from convert.formats import open_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
+from convert.tensors import tensor_sha256
 from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch

@@ -13,7 +13,7 @@ import pytest
 from convert.conversion import convert_file, load_networks, torch_arrays
 from convert.errors import InputError
 from convert.families.whitebox import VGG_LAYERS
-from convert.files import open_checkpoint
+from convert.formats import open_checkpoint
 from convert.formats.tensorflow import MAGIC, crc32c, masked
 from convert.plan import build_plan
 from convert.registry import family_named

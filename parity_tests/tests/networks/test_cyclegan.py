@@ -119,7 +119,7 @@ def test_junyanz_keys_are_equal_in_names_order_and_shapes(name, shared):
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ZOO_KEYS)
 def test_model_zoo_keys_are_equal_in_names_order_and_shapes(name, shared):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     kwargs, wanted = ZOO_KEYS[name], _keys(shared, name)
     part = _part(kwargs)
@@ -302,7 +302,7 @@ def test_instance_norm_of_the_model_zoo_does_not_mix_pictures_unless_asked_to(pa
 
 @pytest.mark.parametrize("architecture", ["resnet", "unet", "patch", "zoo_depth_resnet"])
 def test_fresh_weights_have_the_papers_spread_on_both_sides(architecture):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     kwargs = {"architecture": architecture, **({"norm": "batch"} if architecture != "patch" else {})}
     kwargs |= {} if architecture == "patch" else {"ngf": 16}

@@ -185,7 +185,7 @@ class _PythonDraws:
     ("name", "seed", "size", "batch"), [("seed0_pool4_batch2", 0, 4, 2), ("seed7_pool3_batch1", 7, 3, 1)]
 )
 def test_pool_hands_out_the_recorded_sequence(name, seed, size, batch, package, shared):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     record = json.loads((shared / "golden" / "others" / "ms_train.json").read_text())["pool"][name]
     pool = resolve(package, "pool.ImagePool")(size, _PythonDraws(seed))
@@ -197,7 +197,7 @@ def test_pool_hands_out_the_recorded_sequence(name, seed, size, batch, package, 
 
 @pytest.mark.parametrize("package", ["torch_ref", "ms_models"])
 def test_a_pool_of_size_zero_keeps_nothing(package):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     pool = resolve(package, "pool.ImagePool")(0, np.random.default_rng(0))
     images = np.ones((2, 3, 2, 2), np.float32)
@@ -229,7 +229,7 @@ def test_adversarial_losses_have_the_recorded_modes(name, mode, real, shared):
 
 @pytest.mark.parametrize("package", ["torch_ref", "ms_models"])
 def test_learning_rate_falls_between_epochs_whatever_the_batch(package):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     settings, rate = (
         resolve(package, "steps.cyclegan.CycleGanSettings"),
@@ -257,7 +257,7 @@ def test_learning_rate_falls_between_epochs_whatever_the_batch(package):
     ("name", "pictures", "epochs", "constant"), [("dataset3_max4_n2", 3, 4, 2), ("dataset2_max6_n3", 2, 6, 3)]
 )
 def test_learning_rate_equals_the_model_zoos_list(name, pictures, epochs, constant, package, shared):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     record = json.loads((shared / "golden" / "others" / "ms_train.json").read_text())["lr"][name]
     settings, rate = (

@@ -162,7 +162,7 @@ def test_dead_weights_get_no_gradient_signal():
 
 def test_initial_weights_follow_the_reference():
     part, kwargs = small_part("photo2cartoon", "genA2B")
-    from convert.registry import resolve
+    from convert.family import resolve
 
     module = resolve("torch_ref", part.class_name)(**kwargs)
     cell = resolve("ms_models", part.class_name)(**kwargs)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from convert.conversion import convert_file
-from convert.files import open_checkpoint
+from convert.family import resolve
+from convert.formats import open_checkpoint
 from convert.identify import identify
 from convert.plan import build_plan
-from convert.registry import family_named, part_named, resolve
+from convert.registry import family_named, part_named
 from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.pair import build_mindspore, build_torch, load_mindspore
 from parity_tests.tests.cases import save_torch, seeded_family

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from convert.family import resolve
 from convert.plan import build_plan
-from convert.registry import family_named, part_named, resolve
+from convert.registry import family_named, part_named
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity

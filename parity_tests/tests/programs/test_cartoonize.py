@@ -12,8 +12,9 @@ import pytest
 
 from convert.conversion import convert_file
 from convert.errors import InputError
+from convert.family import Cartoonize
 from convert.plan import build_plan
-from convert.registry import Cartoonize, families, family_named, part_named
+from convert.registry import families, family_named, part_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.onnx import write as onnx_export
 from parity_tests.tests.cases import save_torch, seeded_state
@@ -272,9 +273,9 @@ def test_channel_order_and_finishing_filter_of_a_family(monkeypatch):
     assert seen[0][0, 0, 0, 0] == pytest.approx(-1)  # blue comes first
     np.testing.assert_array_equal(cartoon.picture, photo)
 
-    import convert.registry
+    import convert.family
 
-    monkeypatch.setattr(convert.registry, "resolve", lambda package, name: lambda before, after: (before + after) / 2)
+    monkeypatch.setattr(convert.family, "resolve", lambda package, name: lambda before, after: (before + after) / 2)
     network = _stub(lambda batch: batch * 0, side=16, after="any.filter")
     (cartoon,) = network.draw(photo)
     np.testing.assert_allclose(to_input(cartoon.picture), to_input(photo) / 2, atol=2 / 127.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.files import open_checkpoint
+from convert.formats import open_checkpoint
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport import __version__
 from toonport.cli import COMMANDS, main

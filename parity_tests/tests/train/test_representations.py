@@ -150,7 +150,7 @@ def test_steps_say_what_they_miss():
 
 
 def _bare_step(module):
-    from convert.registry import resolve
+    from convert.family import resolve
 
     package = module.__name__.split(".")[0]
     networks = {

@@ -21,7 +21,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from convert.conversion import load_networks, torch_arrays
-from convert.files import write_checkpoint
+from convert.formats import write_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named
 from parity_tests.harness.onnx.session import open_session

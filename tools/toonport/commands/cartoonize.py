@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:
     """Return what is to be drawn; a folder of results keeps a record, a single file does not."""
-    from convert.files import sha256_of
+    from convert.disk import sha256_of
     from toonport.commands.photo_run import require_folder
     from toonport.photo.batch import Record, Task, plan_tasks, require_kept
     from toonport.photo.picture import WRITABLE

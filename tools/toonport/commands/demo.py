@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from convert.files import atomic_path
+from convert.disk import atomic_path
 from toonport.commands.ui import out, print_table, spinner
 
 __all__ = ["add_parser"]

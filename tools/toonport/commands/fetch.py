@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import sha256_of
 from toonport.commands.ui import bar, out, print_table
 from toonport.fetch import fetch, load_manifest, weights_folder
 

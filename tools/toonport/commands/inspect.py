@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
-from convert.files import Checkpoint
 from convert.identify import identify, open_source
+from convert.tensors import Checkpoint
 from toonport.commands.ui import out, print_table
 
 __all__ = ["add_parser", "describe"]

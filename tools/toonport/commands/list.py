@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from convert.registry import Family, families
+from convert.family import Family
+from convert.registry import families
 from toonport.commands.ui import out, print_table
 
 __all__ = ["add_parser"]

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.files import atomic_path
+from convert.disk import atomic_path
 from toonport.commands.ui import out, print_table, spinner
 
 if TYPE_CHECKING:

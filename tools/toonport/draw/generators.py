@@ -15,10 +15,11 @@ import numpy as np
 
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
 from convert.errors import InputError
-from convert.files import Array
+from convert.family import Cartoonize, Family
 from convert.identify import Network, identify, open_source
 from convert.ledger import verify_ledger
-from convert.registry import Cartoonize, Family, families, family_named, part_named
+from convert.registry import families, family_named, part_named
+from convert.tensors import Array
 from parity_tests.harness.onnx.session import open_session
 
 __all__ = ["BACKENDS", "DEVICES", "Generator", "family_of_onnx", "open_generator"]
@@ -75,7 +76,7 @@ class Generator:
             return picture
         import torch
 
-        from convert.registry import resolve
+        from convert.family import resolve
 
         with torch.no_grad():
             finished = resolve("torch_ref", self.how.after)(torch.from_numpy(batch), torch.from_numpy(picture))

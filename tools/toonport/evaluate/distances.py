@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from convert.files import Array
+from convert.tensors import Array
 
 __all__ = ["BLOCK", "PROTOCOLS", "SMALLEST", "Kernel", "frechet", "kernel", "kernel_definition"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convert.files import Array
+from convert.tensors import Array
 
 __all__ = ["DEFINITION", "NAME", "similarities"]
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from convert.conversion import load_networks, torch_arrays
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import Array, sha256_of
+from convert.tensors import Array
 from parity_tests.harness.pair import build_torch
 from toonport.evaluate.inception import load_inception
 from toonport.fetch import fetch, load_manifest, weights_folder

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convert.errors import InputError
-from convert.files import open_checkpoint
+from convert.formats import open_checkpoint
 from parity_tests.harness.pair import load_torch
 
 __all__ = ["SIDE", "Inception", "load_inception"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import Array
+from convert.tensors import Array
 from toonport.evaluate import face_id, perceptual
 from toonport.evaluate.distances import BLOCK, SMALLEST, frechet, kernel, kernel_definition
 from toonport.evaluate.features import Features, find_weights, open_face, open_inception, open_vgg

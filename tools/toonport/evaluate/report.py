@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convert.files import atomic_path, sha256_of
+from convert.disk import atomic_path, sha256_of
 from toonport import __version__
 from toonport.evaluate.evaluator import Evaluator
 from toonport.evaluate.metrics import Evaluation, Metric

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
+from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.files import Array, sha256_of
+from convert.family import Family
 from convert.identify import Network
-from convert.registry import Family, family_named, part_named
+from convert.registry import family_named, part_named
+from convert.tensors import Array
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Mode
 from toonport.export.reduce import QuantizationError
@@ -183,7 +185,7 @@ def _int8(
     """Verify the float32 file first, then quantize it and measure what that costs."""
     import tempfile
 
-    from convert.files import atomic_path
+    from convert.disk import atomic_path
     from toonport.export.reduce import measure_int8, to_int8
 
     pictures = list(_calibration(options, networks[0], inputs))

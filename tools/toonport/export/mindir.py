@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.files import atomic_path
 from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge

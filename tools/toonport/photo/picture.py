@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.files import atomic_path
 
 __all__ = [
     "SUFFIXES",

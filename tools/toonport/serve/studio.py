@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.errors import InputError
-from convert.files import FORMATS, READ_ONLY
+from convert.formats import FORMATS, READERS
 from convert.registry import families
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.draw.generators import BACKENDS
@@ -70,11 +70,11 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
     for path in [Path(one) for one in given] or [default]:
         if path.is_dir():
             found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-        elif path.is_file() and path.suffix.lower() in (*SUFFIXES, *READ_ONLY):
+        elif path.is_file() and path.suffix.lower() in (*READERS, ".onnx"):
             found.append(path)
         elif given:
             raise InputError(
-                f"{path}: no folder, and no file of a kind that holds weights ({' '.join((*SUFFIXES, *READ_ONLY))})"
+                f"{path}: no folder, and no file of a kind that holds weights ({' '.join((*READERS, '.onnx'))})"
             )
     if not found:
         place = ", ".join(given) or str(default)

@@ -11,9 +11,10 @@ from typing import Any
 
 import tomli_w
 
+from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.files import atomic_path
-from convert.registry import Family, Training, families, family_named, part_named, resolve
+from convert.family import Family, Training, resolve
+from convert.registry import families, family_named, part_named
 
 __all__ = ["CONFIG_FILE", "RunConfig", "network_kwargs", "read_config", "settings_of", "trained_family", "write_config"]
 

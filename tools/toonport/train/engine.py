@@ -14,10 +14,11 @@ import numpy as np
 
 from convert.conversion import load_networks, torch_arrays
 from convert.errors import InputError
-from convert.files import Array
+from convert.family import Part, resolve
 from convert.identify import Network
 from convert.plan import Plan, build_plan
-from convert.registry import Part, family_named, part_named, resolve
+from convert.registry import family_named, part_named
+from convert.tensors import Array
 from parity_tests.harness.backends import LayerCall, Side
 from toonport.train.config import RunConfig, network_kwargs, settings_of, trained_family
 

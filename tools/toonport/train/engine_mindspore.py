@@ -8,9 +8,9 @@ from typing import Any
 import mindspore
 import numpy as np
 
-from convert.files import Array
+from convert.family import Part
 from convert.plan import build_plan
-from convert.registry import Part
+from convert.tensors import Array
 from parity_tests.harness.backends import MindSporeSide, Side
 from parity_tests.harness.pair import build_mindspore, for_inference
 from toonport.train.engine import Engine, Moments

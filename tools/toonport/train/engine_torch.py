@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from convert.errors import InputError
-from convert.files import Array
-from convert.registry import Part
+from convert.family import Part
+from convert.tensors import Array
 from parity_tests.harness.backends import Side, TorchSide
 from parity_tests.harness.pair import build_torch, for_inference
 from toonport.train.engine import Engine, Moments

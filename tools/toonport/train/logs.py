@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.files import atomic_path
 
 __all__ = ["RunLog", "plot_losses", "read_metrics"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.files import Array, atomic_path
+from convert.disk import atomic_path
+from convert.tensors import Array
 from toonport.train.data import Batches
 from toonport.train.engine import Engine
 

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError
-from convert.files import Array, atomic_path, open_checkpoint, sha256_of, write_checkpoint
-from convert.plan import TensorSpec
+from convert.formats import open_checkpoint, write_checkpoint
+from convert.tensors import Array, TensorSpec
 from toonport.train.engine import Engine
 
 __all__ = ["Best", "Checkpoints", "newest_weights", "read_state", "restore_run", "run_lock", "weights_file"]
