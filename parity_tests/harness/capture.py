@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array, LayerCall, Side, lacks_kernel
 from parity_tests.harness.compare import measure, rms, ulp_neighbour
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
+from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.mindspore import lacks_kernel
 
 __all__ = [
     "NOISE_RUNS",

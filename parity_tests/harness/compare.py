@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array
 from parity_tests.harness.measurement import Measurement
+from parity_tests.harness.sides.base import Array
 from parity_tests.tolerances import ULPS
 
 HINT_FACTOR = 20.0

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array, LayerCall, Side
 from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, refused
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.sides.base import Array, LayerCall, Side
 
 __all__ = ["measure_gradients"]
 

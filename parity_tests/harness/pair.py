@@ -12,8 +12,10 @@ from convert.errors import InputError
 from convert.family import Part, resolve
 from convert.plan import Plan, plan_of
 from ms_models.environment import launch_directly
-from parity_tests.harness.backends import Array, MindSporeSide, TorchSide
 from parity_tests.harness.capture import Pair
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 
 __all__ = [
     "build_mindspore",

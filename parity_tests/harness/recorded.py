@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from convert.disk import atomic_path
-from parity_tests.harness.backends import Array, Gradients, LayerCall, Side
 from parity_tests.harness.capture import Pair
+from parity_tests.harness.sides.base import Array, Gradients, LayerCall, Side
 
 __all__ = ["RecordedSide", "code_version", "recorded"]
 
@@ -51,63 +51,54 @@ class RecordedSide(Side):
         folder: holds one safetensors file per call, `<first two digits of the key>/<key>.safetensors`.
         weights: everything the network holds, by name.
         replay: whether saved results are used.
+
+    Attributes:
+        runs: how many calls were run, not replayed.
     """
 
     def __init__(self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool) -> None:
+        super().__init__(side.name, side.network, side.layers)
         self.side, self.folder, self.replay = side, folder, replay
-        self.name = side.name
         self.runs = 0
         self._training = False
         self._identity = _digest(side.name, code_version(side), dict(weights))
 
-    def layer_types(self) -> dict[str, str]:
-        """See `Side.layer_types`."""
-        return self.side.layer_types()
-
-    def layer_classes(self) -> set[type]:
-        """See `Side.layer_classes`."""
-        return self.side.layer_classes()
-
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `Side.call`."""
-        calls = self._kept("call", layer, inputs, (), lambda: [(layer, (), self.side.call(layer, inputs))])
-        return calls[0][2]
+        calls = self._kept("call", layer, inputs, (), lambda: [LayerCall(layer, (), self.side.call(layer, inputs))])
+        return calls[0].outputs
 
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
 
-        def run() -> list[_Call]:
-            found: list[_Call] = []
-            self.side.trace(inputs, lambda one: found.append((one.layer, one.inputs, one.outputs)))
+        def run() -> list[LayerCall]:
+            found: list[LayerCall] = []
+            self.side.trace(inputs, found.append)
             return found
 
-        for one in self._kept("trace", "", inputs, (), run):
-            visit(LayerCall(*one))
+        for call in self._kept("trace", "", inputs, (), run):
+            visit(call)
 
     def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
         """See `Side.gradients`."""
 
-        def run() -> list[_Call]:
+        def run() -> list[LayerCall]:
             found = self.side.gradients(layer, inputs, cotangents)
-            own = [(name, (), (value,)) for name, value in found.parameters.items()]
-            return [("", (), found.inputs), *own]
+            own = [LayerCall(name, (), (value,)) for name, value in found.parameters.items()]
+            return [LayerCall("", (), found.inputs), *own]
 
         first, *own = self._kept("gradients", layer, inputs, cotangents, run)
-        return Gradients(first[2], {name: values[0] for name, _, values in own})
+        return Gradients(first.outputs, {call.layer: call.outputs[0] for call in own})
 
     def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
         """See `Side.trace_with_cotangents`."""
 
-        def run() -> list[_Call]:
+        def run() -> list[LayerCall]:
             found = self.side.trace_with_cotangents(inputs)
-            return [
-                pair
-                for call, cotangents in found
-                for pair in ((call.layer, call.inputs, call.outputs), (call.layer, (), cotangents))
-            ]
+            return [part for call, more in found for part in (call, LayerCall(call.layer, (), more))]
 
         flat = self._kept("cotangents", "", inputs, (), run)
-        return [(LayerCall(*call), more[2]) for call, more in zip(flat[::2], flat[1::2], strict=True)]
+        return [(call, more.outputs) for call, more in zip(flat[::2], flat[1::2], strict=True)]
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
@@ -128,8 +119,8 @@ class RecordedSide(Side):
         layer: str,
         inputs: Sequence[Array],
         cotangents: Sequence[Array],
-        run: Callable[[], list[_Call]],
-    ) -> list[_Call]:
+        run: Callable[[], list[LayerCall]],
+    ) -> list[LayerCall]:
         """Replay a capture together with what it left in the network's state, or run and save it."""
         asked = {"what": what, "layer": layer, "training": self._training}
         key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state())
@@ -144,10 +135,7 @@ class RecordedSide(Side):
         return calls
 
 
-_Call = tuple[str, tuple[Array, ...], tuple[Array, ...]]  # name, inputs, outputs
-
-
-def _save(path: Path, calls: Sequence[_Call], state: Mapping[str, Array], asked: Mapping[str, Any]) -> None:
+def _save(path: Path, calls: Sequence[LayerCall], state: Mapping[str, Array], asked: Mapping[str, Any]) -> None:
     """Write a capture; arrays that occur more than once (one layer's output is the next one's input) only once."""
     from safetensors.numpy import save_file
 
@@ -162,7 +150,10 @@ def _save(path: Path, calls: Sequence[_Call], state: Mapping[str, Array], asked:
         return known[digest]
 
     index = {
-        "calls": [[name, *([reference(one) for one in group] for group in groups)] for name, *groups in calls],
+        "calls": [
+            [call.layer, *([reference(value) for value in values] for values in (call.inputs, call.outputs))]
+            for call in calls
+        ],
         "state": {name: reference(value) for name, value in state.items()},
         **asked,
     }
@@ -171,21 +162,21 @@ def _save(path: Path, calls: Sequence[_Call], state: Mapping[str, Array], asked:
         save_file(arrays, temporary, {"capture": json.dumps(index)})
 
 
-def _load(path: Path) -> tuple[list[_Call], dict[str, Array]]:
+def _load(path: Path) -> tuple[list[LayerCall], dict[str, Array]]:
     from safetensors import safe_open
 
     with safe_open(path, "numpy") as file:
         index = json.loads(file.metadata()["capture"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    calls: list[_Call] = []
-    for name, inputs, outputs in index["calls"]:
-        calls.append((name, tuple(arrays[one] for one in inputs), tuple(arrays[one] for one in outputs)))
-    return calls, {name: arrays[one] for name, one in index["state"].items()}
+    calls = [
+        LayerCall(name, *(tuple(arrays[key] for key in keys) for keys in groups)) for name, *groups in index["calls"]
+    ]
+    return calls, {name: arrays[key] for name, key in index["state"].items()}
 
 
 def code_version(side: Side) -> str:
     """Hash of the frameworks' versions and of the source of every package that a layer's class comes from."""
-    classes = {kind for layer in side.layer_classes() for kind in layer.__mro__}
+    classes = {kind for layer in side.layers.values() for kind in type(layer).__mro__}
     own = {kind.__module__ for kind in classes} | {Side.__module__}
     roots = {name.partition(".")[0] for name in own} - {"builtins", "abc", *FRAMEWORKS}
     sources = sorted(path for root in roots for path in _sources(root))

@@ -12,7 +12,6 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.backends import Array
 from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
@@ -20,6 +19,7 @@ from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Measurement, Mode, Probe
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import recorded
+from parity_tests.harness.sides.base import Array
 
 __all__ = ["MODES", "Comparison", "compare", "compare_pair", "part_inputs"]
 

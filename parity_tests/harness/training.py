@@ -16,11 +16,11 @@ import numpy as np
 from convert.family import Family, FrozenNetwork, Part, Training, resolve
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
 
 __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]

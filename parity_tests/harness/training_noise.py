@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.measurement import Kind, Measurement, Quantity
+from parity_tests.harness.sides.base import Array
 from parity_tests.tolerances import FLOAT64_RELATIVE, MOSTLY_ROUNDING, TIED_GRADIENT
 
 __all__ = ["CONTROLS", "Key", "Results", "TrainingNoise"]

@@ -16,9 +16,10 @@ import numpy as np
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
 from convert.plan import build_plan
 from convert.registry import families, family_named, part_named
-from parity_tests.harness.backends import Array, TorchSide
 from parity_tests.harness.inputs import formula_state, image, sample
 from parity_tests.harness.pair import build_torch
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.torch import TorchSide
 
 __all__ = ["CASES", "run_case", "statistics"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.backends import Array
 from parity_tests.harness.mutants.ugatit import Subject
+from parity_tests.harness.sides.base import Array
 
 __all__ = ["ONNX_MUTATIONS", "OnnxMutation"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from convert.plan import build_plan
-from parity_tests.harness.backends import Array, LayerCall, TorchSide
 from parity_tests.harness.capture import Key
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, judge
@@ -24,6 +23,8 @@ from parity_tests.harness.mutants.ugatit import Subject
 from parity_tests.harness.onnx.leg import measure_file, open_onnx, run_onnx, traces
 from parity_tests.harness.pair import build_torch, for_inference
 from parity_tests.harness.run import part_inputs
+from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.sides.torch import TorchSide
 
 __all__ = ["Writer", "judge_export", "onnx_false_alarms", "run_onnx_mutants"]
 

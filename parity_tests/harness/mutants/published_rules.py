@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import rms
+from parity_tests.harness.sides.base import Array
 
 __all__ = ["PUBLISHED_RULES", "published_verdicts"]
 

@@ -9,7 +9,6 @@ from typing import Any
 from convert.family import FrozenNetwork
 from convert.plan import build_plan
 from convert.registry import families, family_named, part_named
-from parity_tests.harness.backends import Array
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
@@ -27,6 +26,8 @@ from parity_tests.harness.mutants.whitebox import WHITEBOX_MUTATIONS, WHITEBOX_T
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.report.words import place, quantity_words
 from parity_tests.harness.run import compare_pair, part_inputs
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.training import TrainingSetup, frozen_network, measure_training, small_setup
 
 __all__ = [
@@ -119,8 +120,8 @@ def compare_subject(
     pair = build_pair(part, kwargs, state, port, dtype)
     probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
     planted = (mutation or Mutation("none", "", subject, ())).planted
-    with planted(pair.port.cell):  # type: ignore[attr-defined]
-        pair = replace(pair, port=type(pair.port)(pair.port.cell, _names(plan), dtype))  # type: ignore[attr-defined,call-arg]
+    with planted(pair.port.network):
+        pair = replace(pair, port=MindSporeSide(pair.port.network, _names(plan), dtype))
         comparison = compare_pair(part.name, pair, [probe], [probe], modes)
         outputs: list[Array] = []
         for side in (pair.truth, pair.reference, pair.port):

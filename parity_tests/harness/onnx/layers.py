@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from parity_tests.harness.backends import Array, LayerCall
 from parity_tests.harness.capture import Key
+from parity_tests.harness.sides.base import Array, LayerCall
 
 __all__ = ["LAYERS", "candidates", "layer_values", "noted_layers", "only_fitting", "packed", "with_outputs"]
 

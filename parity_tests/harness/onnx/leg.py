@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
-from parity_tests.harness.backends import Array, LayerCall, TorchSide
 from parity_tests.harness.capture import Key, layer_calls, outputs_of
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
 from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.sides.torch import TorchSide
 
 __all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "run_onnx", "traces"]
 

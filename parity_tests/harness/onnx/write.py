@@ -16,7 +16,6 @@ import numpy as np
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
@@ -24,6 +23,7 @@ from parity_tests.harness.onnx.layers import LAYERS, noted_layers, packed
 from parity_tests.harness.onnx.precise import rewrite_sums
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.report.words import tensor_at
+from parity_tests.harness.sides.base import Array
 
 __all__ = [
     "Export",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convert.disk import atomic_path
-from parity_tests.harness.backends import Array
+from parity_tests.harness.sides.base import Array
 
 __all__ = ["difference_pictures", "write_html"]
 

@@ -14,9 +14,10 @@ from convert.formats import open_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import tensor_sha256
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from parity_tests.tolerances import FLOAT64_RELATIVE
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.inputs import feature, formula_state, noise
 from parity_tests.harness.pair import load_mindspore, load_torch
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import recorded
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, ULP
 

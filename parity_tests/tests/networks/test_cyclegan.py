@@ -8,13 +8,14 @@ import pytest
 from convert.families.cyclegan import discriminator_kwargs, generator_kwargs
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.golden_others import distance, image, parameters, positions
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, ULP
 

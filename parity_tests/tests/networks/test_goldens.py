@@ -7,9 +7,10 @@ import pytest
 
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.inputs import feature, formula_state, image, noise, sample
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import recorded
 from parity_tests.tests.record_goldens import CASES, run_case
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, GRADIENT_SCALE_FLOOR, ULP

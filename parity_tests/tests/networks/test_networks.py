@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from convert.plan import build_plan
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import seeded_state, small_part
 
 SIZES = [
@@ -110,7 +111,7 @@ def test_graph_mode_equals_pynative(family, part, shape, training):
     for side in (truth, reference, port):
         side.set_training(training)
     inputs = image("graph", *shape)
-    cell = port.cell
+    cell = port.network
 
     def run(pixels):
         return cell(pixels)

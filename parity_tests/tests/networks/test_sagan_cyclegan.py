@@ -11,8 +11,9 @@ from convert.formats import open_checkpoint
 from convert.identify import identify
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.pair import build_mindspore, build_torch, load_mindspore
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import save_torch, seeded_family
 from parity_tests.tests.golden_others import distance, image, parameters, positions
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, GRADIENT_SCALE_FLOOR, ULP

@@ -9,10 +9,11 @@ from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.families.whitebox import VGG_LAYERS
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.backends import MindSporeSide, TorchSide
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind
 from parity_tests.harness.pair import build_mindspore, build_torch
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.golden_others import image, parameters, u01
 from parity_tests.tolerances import (

@@ -12,11 +12,11 @@ from typing import Any
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.onnx.write import require_equal
+from parity_tests.harness.sides.base import Array
 
 __all__ = ["export_mindir", "run_mindir"]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.backends import Array
 from parity_tests.harness.compare import rms
 from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.sides.base import Array
 
 __all__ = ["QuantizationError", "measure_int8", "to_float16", "to_int8"]
 

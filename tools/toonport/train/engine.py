@@ -19,7 +19,7 @@ from convert.identify import Network
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
-from parity_tests.harness.backends import LayerCall, Side
+from parity_tests.harness.sides.base import LayerCall, Side
 from toonport.train.config import RunConfig, network_kwargs, settings_of, trained_family
 
 __all__ = ["Engine", "Moments", "Start", "make_engine", "starting_point"]

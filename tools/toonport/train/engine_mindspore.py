@@ -11,8 +11,9 @@ import numpy as np
 from convert.family import Part
 from convert.plan import build_plan
 from convert.tensors import Array
-from parity_tests.harness.backends import MindSporeSide, Side
 from parity_tests.harness.pair import build_mindspore, for_inference
+from parity_tests.harness.sides.base import Side
+from parity_tests.harness.sides.mindspore import MindSporeSide
 from toonport.train.engine import Engine, Moments
 
 __all__ = ["MindSporeEngine"]
