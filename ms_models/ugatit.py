@@ -1,7 +1,7 @@
 """U-GAT-IT: the base network of photo2cartoon, without hourglasses and content features.
 
 Paper: U-GAT-IT (arXiv 1907.10830). System: znxlwm/UGATIT-pytorch (MIT).
-Its discriminator is photo2cartoon's, key for key.
+photo2cartoon has the same discriminator, key for key.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from ms_models.layers import (
     InstanceNorm2d,
     ResnetAdaLINBlock,
     ResnetBlock,
+    SpectralNormConv2d,
+    SpectralNormLinear,
     Tanh,
     Upsample,
     channel_max,
     channel_mean,
     require_size,
 )
-from ms_models.photo2cartoon import Discriminator
 
 __all__ = ["Discriminator", "ResnetGenerator"]
 
@@ -117,3 +118,62 @@ def _decoder(output_nc: int, ngf: int) -> list[nn.Cell]:
             nn.ReLU(),
         ]
     return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), Tanh()]
+
+
+class Discriminator(nn.Cell):
+    """Spectrally normalised patch discriminator with CAM attention (photo2cartoon and U-GAT-IT alike).
+
+    The attention multiplies the features by the raw `weight_orig` of the CAM layers, while the CAM
+    logits use the normalised weight: so does the reference, and trained weights rely on it.
+
+    Args:
+        input_nc: channels of the image.
+        ndf: channels of the first layer.
+        n_layers: 7 for the global discriminator, 5 for the local one.
+    """
+
+    def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 5) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        dim = ndf * 2 ** (n_layers - 2)
+        self.gap_fc = SpectralNormLinear(dim, 1, bias=False)
+        self.gmp_fc = SpectralNormLinear(dim, 1, bias=False)
+        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
+        self.leaky_relu = nn.LeakyReLU(0.2)
+        self.pad = nn.ReflectionPad2d(1)
+        self.conv = SpectralNormConv2d(dim, 1, 4, bias=False)
+        self.model = nn.SequentialCell(*_discriminator_body(input_nc, ndf, n_layers))
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge images.
+
+        Args:
+            x: [N, input_nc, H, W] in [-1, 1]; sides at least 3 * 2 ** (n_layers - 2).
+
+        Returns:
+            logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1].
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("discriminator", x, 1, 3 * 2 ** (self.n_layers - 2))
+        x = self.model(x)  # [N, K, h + 1, w + 1]
+        cam_logit = ops.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
+        by_gap = x * self.gap_fc.weight_orig[:, :, None, None]
+        by_gmp = x * self.gmp_fc.weight_orig[:, :, None, None]
+        x = self.leaky_relu(self.conv1x1(ops.cat((by_gap, by_gmp), 1)))  # [N, K, h + 1, w + 1]
+        heatmap = x.sum(1, keepdims=True)
+        return self.conv(self.pad(x)), cam_logit, heatmap
+
+
+def _discriminator_body(input_nc: int, ndf: int, n_layers: int) -> list[nn.Cell]:
+    widths = [input_nc] + [ndf * 2**level for level in range(n_layers - 1)]
+    layers: list[nn.Cell] = []
+    for level, (dim_in, dim_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        stride = 1 if level == n_layers - 2 else 2
+        layers += [
+            nn.ReflectionPad2d(1),
+            SpectralNormConv2d(dim_in, dim_out, 4, stride=stride),
+            nn.LeakyReLU(0.2),
+        ]
+    return layers

@@ -1,7 +1,7 @@
 """U-GAT-IT: the base network of photo2cartoon, without hourglasses and content features.
 
 Paper: U-GAT-IT (arXiv 1907.10830). System: znxlwm/UGATIT-pytorch (MIT).
-Its discriminator is photo2cartoon's, key for key.
+photo2cartoon has the same discriminator, key for key.
 """
 
 from __future__ import annotations
@@ -9,8 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from torch_ref.layers import LIN, ResnetAdaLINBlock, ResnetBlock, channel_max, channel_mean, require_size
-from torch_ref.photo2cartoon import Discriminator
+from torch_ref.layers import (
+    LIN,
+    ResnetAdaLINBlock,
+    ResnetBlock,
+    channel_max,
+    channel_mean,
+    require_size,
+    spectral_norm,
+)
 
 __all__ = ["Discriminator", "ResnetGenerator"]
 
@@ -108,3 +115,63 @@ def _decoder(output_nc: int, ngf: int) -> list[nn.Module]:
             nn.ReLU(),
         ]
     return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, bias=False), nn.Tanh()]
+
+
+class Discriminator(nn.Module):
+    """Spectrally normalised patch discriminator with CAM attention (photo2cartoon and U-GAT-IT alike).
+
+    The attention multiplies the features by the raw `weight_orig` of the CAM layers, while the CAM
+    logits use the normalised weight: so does the reference, and trained weights rely on it.
+
+    Args:
+        input_nc: channels of the image.
+        ndf: channels of the first layer.
+        n_layers: 7 for the global discriminator, 5 for the local one.
+    """
+
+    def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 5) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        dim = ndf * 2 ** (n_layers - 2)
+        self.gap_fc = spectral_norm(nn.Linear(dim, 1, bias=False))
+        self.gmp_fc = spectral_norm(nn.Linear(dim, 1, bias=False))
+        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1)
+        self.leaky_relu = nn.LeakyReLU(0.2)
+        self.pad = nn.ReflectionPad2d(1)
+        self.conv = spectral_norm(nn.Conv2d(dim, 1, 4, bias=False))
+        self.model = nn.Sequential(*_discriminator_body(input_nc, ndf, n_layers))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge images.
+
+        Args:
+            x: [N, input_nc, H, W] in [-1, 1]; sides at least 3 * 2 ** (n_layers - 2).
+
+        Returns:
+            logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1].
+
+        Raises:
+            ValueError: for a size that the network cannot run.
+        """
+        require_size("discriminator", x, 1, 3 * 2 ** (self.n_layers - 2))
+        x = self.model(x)  # [N, K, h + 1, w + 1]
+        cam_logit = torch.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
+        gap_weight, gmp_weight = self.gap_fc.get_parameter("weight_orig"), self.gmp_fc.get_parameter("weight_orig")
+        by_gap = x * gap_weight[:, :, None, None]
+        by_gmp = x * gmp_weight[:, :, None, None]
+        x = self.leaky_relu(self.conv1x1(torch.cat((by_gap, by_gmp), 1)))  # [N, K, h + 1, w + 1]
+        heatmap = x.sum(1, keepdim=True)
+        return self.conv(self.pad(x)), cam_logit, heatmap
+
+
+def _discriminator_body(input_nc: int, ndf: int, n_layers: int) -> list[nn.Module]:
+    widths = [input_nc] + [ndf * 2**level for level in range(n_layers - 1)]
+    layers: list[nn.Module] = []
+    for level, (dim_in, dim_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        stride = 1 if level == n_layers - 2 else 2
+        layers += [
+            nn.ReflectionPad2d(1),
+            spectral_norm(nn.Conv2d(dim_in, dim_out, 4, stride=stride)),
+            nn.LeakyReLU(0.2),
+        ]
+    return layers

@@ -5,10 +5,38 @@ Source: znxlwm/UGATIT-pytorch (MIT).
 
 from __future__ import annotations
 
-from convert.families.photo2cartoon import gan_parts, gan_training, side_of_full_model, style_network
-from convert.family import Cartoonize, Family, Kwargs, Part, Shapes
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-__all__ = ["UGATIT"]
+from convert.family import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+
+__all__ = ["UGATIT", "gan_parts", "gan_training", "side_of_full_model", "style_network"]
+
+WITHOUT_SPECTRAL_NORM = Alias(
+    name="photo2cartoon-ms",
+    refusals=(
+        (
+            r"^(model\.\d+|gap_fc|gmp_fc|conv)\.weight$",
+            "the network was trained without spectral norm: its weight is not the reference's weight_orig, "
+            "and the vectors u and v do not exist",
+        ),
+    ),
+)
+
+
+def style_network(shapes: Shapes, dim: int) -> Kwargs:
+    """Tell the light from the full model, and the image size of the full one, by the style network's input."""
+    columns = shapes["FC.0.weight"][1]
+    if columns == dim:
+        return {"light": True, "img_size": 256}
+    return {"light": False, "img_size": 4 * math.isqrt(columns // dim)}
+
+
+def side_of_full_model(kwargs: Mapping[str, Any]) -> int | None:
+    """The full model's style network takes one image size; the light one takes any, None."""
+    return None if kwargs["light"] else int(kwargs["img_size"])
 
 
 def generator_kwargs(shapes: Shapes) -> Kwargs | None:
@@ -24,6 +52,47 @@ def generator_kwargs(shapes: Shapes) -> Kwargs | None:
         "n_blocks": blocks,
         **style_network(shapes, ngf * 4),
     }
+
+
+def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
+    """Constructor arguments of the discriminator behind a checkpoint's shapes, None for other networks."""
+    first = shapes.get("model.1.bias")
+    convolutions = sum(name.startswith("model.") and name.endswith(".bias") for name in shapes)
+    if first is None or ("gap_fc.weight_orig" not in shapes and "gap_fc.weight" not in shapes):
+        return None
+    weight = shapes.get("model.1.weight_orig") or shapes.get("model.1.weight") or (0, 3)
+    return {"input_nc": weight[1], "ndf": first[0], "n_layers": convolutions + 1}
+
+
+def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part, ...]:
+    """Return the generators followed by global (7 layers) and local (5 layers) discriminators for A and B."""
+    discriminator = partial(
+        Part,
+        class_name=f"{module}.Discriminator",
+        infer=discriminator_kwargs,
+        input_shape=(1, 3, 256, 256),
+        outputs=("logit", "cam_logit", "heatmap"),
+        smallest=lambda kwargs: 3 * 2 ** (kwargs["n_layers"] - 2),
+        aliases=(WITHOUT_SPECTRAL_NORM,),
+    )
+    depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
+    return generators + tuple(
+        discriminator(name=name, kwargs={"input_nc": 3, "ndf": ndf, "n_layers": depth}) for name, depth in depths
+    )
+
+
+def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float) -> Training:
+    """Return how the six networks are trained: discriminators first, then generators."""
+    return Training(
+        step="steps.ugatit.UgatitStep",
+        settings="steps.ugatit.StepSettings",
+        phases={"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")},
+        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
+        side=96,
+        frozen=frozen,
+        defaults=defaults,
+        multiple=multiple,
+    )
 
 
 UGATIT = Family(
