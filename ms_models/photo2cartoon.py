@@ -1,7 +1,6 @@
 """photo2cartoon: U-GAT-IT with hourglass blocks, content features and Soft-AdaLIN.
 
-Paper: U-GAT-IT (arXiv 1907.10830). System: minivision-ai/photo2cartoon (MIT).
-The attribute names are the reference's: its checkpoints depend on them.
+The twin of `torch_ref/photo2cartoon.py`.
 """
 
 from __future__ import annotations
@@ -145,13 +144,7 @@ class ResnetSoftAdaLINBlock(nn.Cell):
 
 
 class ResnetGenerator(nn.Cell):
-    """Generator: photo in, cartoon out, with the class activation map (CAM) of the attention.
-
-    Args:
-        ngf: channels of the first layer (the released weights use 32).
-        img_size: side of the training images; fixes the input size of the full model.
-        light: True feeds the style network the mean of each channel, False the whole feature map.
-    """
+    """Generator: photo in, cartoon out, with the class activation map (CAM) of the attention."""
 
     def __init__(self, ngf: int = 64, img_size: int = 256, light: bool = False) -> None:
         super().__init__()
@@ -185,17 +178,8 @@ class ResnetGenerator(nn.Cell):
         self.ConvBlock2 = nn.SequentialCell(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, pad_mode="valid"), Tanh())
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turn photos into cartoons.
-
-        Args:
-            x: [N, 3, H, W] RGB in [-1, 1]; H and W multiples of 16 and at least 32
-                (full model: exactly img_size).
-
-        Returns:
-            image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map [N, 1, H/4, W/4].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
+        """[N, 3, H, W] RGB in [-1, 1] -> image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map
+        [N, 1, H/4, W/4]; H and W multiples of 16 and at least 32 (full model: exactly img_size).
         """
         require_size("photo2cartoon generator", x, 16, 32, None if self.light else self.img_size)
         x = self.HourGlass2(self.HourGlass1(self.ConvBlock1(x)))  # [N, C, H, W]

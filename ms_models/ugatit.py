@@ -1,7 +1,6 @@
 """U-GAT-IT: the base network of photo2cartoon, without hourglasses and content features.
 
-Paper: U-GAT-IT (arXiv 1907.10830). System: znxlwm/UGATIT-pytorch (MIT).
-photo2cartoon has the same discriminator, key for key.
+The twin of `torch_ref/ugatit.py`.
 """
 
 from __future__ import annotations
@@ -26,15 +25,7 @@ __all__ = ["Discriminator", "ResnetGenerator"]
 
 
 class ResnetGenerator(nn.Cell):
-    """Generator with one gamma/beta pair, computed from the attended features, for all adaptive blocks.
-
-    Args:
-        input_nc, output_nc: image channels.
-        ngf: channels of the first layer.
-        n_blocks: residual blocks on each side of the bottleneck (the system's scripts use 4).
-        img_size: side of the training images; fixes the input size of the full model.
-        light: True feeds the style network the mean of each channel, False the whole feature map.
-    """
+    """Generator with one gamma/beta pair, computed from the attended features, for all adaptive blocks."""
 
     def __init__(
         self,
@@ -64,17 +55,8 @@ class ResnetGenerator(nn.Cell):
         self.UpBlock2 = nn.SequentialCell(*_decoder(output_nc, ngf))
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Translate images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W multiples of 4 and at least 8
-                (full model: exactly img_size).
-
-        Returns:
-            image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1, H/4, W/4].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
+        """[N, input_nc, H, W] in [-1, 1] -> image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1,
+        H/4, W/4]; H and W multiples of 4 and at least 8 (full model: exactly img_size).
         """
         require_size("U-GAT-IT generator", x, 4, 8, None if self.light else self.img_size)
         x = self.DownBlock(x)  # [N, 4C, H/4, W/4]
@@ -123,13 +105,8 @@ def _decoder(output_nc: int, ngf: int) -> list[nn.Cell]:
 class Discriminator(nn.Cell):
     """Spectrally normalised patch discriminator with CAM attention (photo2cartoon and U-GAT-IT alike).
 
-    The attention multiplies the features by the raw `weight_orig` of the CAM layers, while the CAM
-    logits use the normalised weight: so does the reference, and trained weights rely on it.
-
-    Args:
-        input_nc: channels of the image.
-        ndf: channels of the first layer.
-        n_layers: 7 for the global discriminator, 5 for the local one.
+    The attention multiplies the features by the raw `weight_orig` of the CAM layers, while the CAM logits use the
+    normalised weight: so does the reference, and trained weights rely on it.
     """
 
     def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 5) -> None:
@@ -145,16 +122,8 @@ class Discriminator(nn.Cell):
         self.model = nn.SequentialCell(*_discriminator_body(input_nc, ndf, n_layers))
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; sides at least 3 * 2 ** (n_layers - 2).
-
-        Returns:
-            logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
+        """[N, input_nc, H, W] in [-1, 1] -> logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1];
+        sides at least 3 * 2 ** (n_layers - 2).
         """
         require_size("discriminator", x, 1, 3 * 2 ** (self.n_layers - 2))
         x = self.model(x)  # [N, K, h + 1, w + 1]

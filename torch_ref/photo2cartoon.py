@@ -174,14 +174,8 @@ class ResnetGenerator(nn.Module):
         self.ConvBlock2 = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, bias=False), nn.Tanh())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turn photos into cartoons.
-
-        Args:
-            x: [N, 3, H, W] RGB in [-1, 1]; H and W multiples of 16 and at least 32
-                (full model: exactly img_size).
-
-        Returns:
-            image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map [N, 1, H/4, W/4].
+        """[N, 3, H, W] RGB in [-1, 1] -> image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map
+        [N, 1, H/4, W/4]; H and W multiples of 16 and at least 32 (full model: exactly img_size).
 
         Raises:
             ValueError: for a size that the network cannot run.

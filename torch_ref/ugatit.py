@@ -61,14 +61,8 @@ class ResnetGenerator(nn.Module):
         self.UpBlock2 = nn.Sequential(*_decoder(output_nc, ngf))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Translate images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; H and W multiples of 4 and at least 8
-                (full model: exactly img_size).
-
-        Returns:
-            image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1, H/4, W/4].
+        """[N, input_nc, H, W] in [-1, 1] -> image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1,
+        H/4, W/4]; H and W multiples of 4 and at least 8 (full model: exactly img_size).
 
         Raises:
             ValueError: for a size that the network cannot run.
@@ -142,13 +136,8 @@ class Discriminator(nn.Module):
         self.model = nn.Sequential(*_discriminator_body(input_nc, ndf, n_layers))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge images.
-
-        Args:
-            x: [N, input_nc, H, W] in [-1, 1]; sides at least 3 * 2 ** (n_layers - 2).
-
-        Returns:
-            logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1].
+        """[N, input_nc, H, W] in [-1, 1] -> logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1];
+        sides at least 3 * 2 ** (n_layers - 2).
 
         Raises:
             ValueError: for a size that the network cannot run.
