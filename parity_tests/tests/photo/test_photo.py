@@ -23,12 +23,12 @@ from toonport.photo.compose import finish, heat_picture, mask_of, on_white, shee
 from toonport.photo.detect import find_faces
 from toonport.photo.example import drawn_face
 from toonport.photo.faces import turn_back
+from toonport.photo.files import picture_files
 from toonport.photo.landmarks import open_landmarks
 from toonport.photo.matte import HeadMatte
 from toonport.photo.picture import (
     encode,
     network_picture,
-    picture_files,
     read_picture,
     read_picture_as_reference,
     resize,

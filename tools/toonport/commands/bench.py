@@ -6,8 +6,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from toonport.commands.photo_options import number
+from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.ui import out, spinner
+from toonport.photo.batch import cores
 
 if TYPE_CHECKING:
     from toonport.bench.timing import Ratio
@@ -22,35 +23,31 @@ The contenders of a ratio take turns, so that other work on the machine falls on
 still scatter, which the quartiles show. The exit code does not depend on the figures."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "bench", help="measure speed, as ratios", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = add_command(subparsers, "bench", run, "measure speed, as ratios", EPILOG)
     parser.add_argument("--case", choices=CASES, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--weights", metavar="FILE", help="photo2cartoon checkpoint (default: seeded weights)")
+    add_option(parser, "--weights", help="photo2cartoon checkpoint (default: seeded weights)")
     parser.add_argument("--rounds", type=number, default=20, help="runs of each contender (default: 20)")
     parser.add_argument("--photos", type=number, default=100, help="photos in the folder (default: 100)")
     parser.add_argument("--threads", type=number, help="threads and processes (default: the cores)")
-    parser.set_defaults(run=run)
 
 
-def _line(one: Ratio) -> str:
-    verdict = "met" if one.good else "missed"
-    figures = f"{one.value:.2f} (quartiles {one.low:.2f}-{one.high:.2f}, in processor time {one.cpu:.2f})"
-    return f"{one.title}: {figures}; goal {one.wanted}: {verdict}; {one.details}"
+def _line(ratio: Ratio) -> str:
+    verdict = "met" if ratio.good else "missed"
+    figures = f"{ratio.value:.2f} (quartiles {ratio.low:.2f}-{ratio.high:.2f}, in processor time {ratio.cpu:.2f})"
+    return f"{ratio.title}: {figures}; goal {ratio.wanted}: {verdict}; {ratio.details}"
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmarks and print them."""
     from toonport.bench.cases import run_cases
-    from toonport.photo.batch import cores
 
     threads = args.threads or cores()
     load = os.getloadavg()[0]
     out.print(f"{threads} threads; load of the machine at the start {load:.1f}; contenders take turns")
     with spinner("exporting the generator") as say:
-        for one in run_cases(args.case or list(CASES), args.weights, args.rounds, args.photos, threads):
-            out.print(_line(one))
+        for ratio in run_cases(args.case or list(CASES), args.weights, args.rounds, args.photos, threads):
+            out.print(_line(ratio))
             say("measuring")
     return 0

@@ -9,12 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.disk import sha256_of
 from convert.errors import InputError
-from toonport.commands.photo_options import add_portrait_options, number, portrait_options
+from toonport.commands.options import Subparsers, add_command, add_option
+from toonport.commands.photo_run import (
+    add_portrait_options,
+    err,
+    jobs_for,
+    portrait_options,
+    require_folder,
+    run_photos,
+)
+from toonport.photo.batch import Record, Task, plan_tasks, require_kept
+from toonport.photo.files import WRITABLE
+from toonport.train.finished import generating
 
 if TYPE_CHECKING:
     from toonport.draw.cartoonizer import CartoonSettings
-    from toonport.photo.batch import Record, Task
 
 __all__ = ["add_parser"]
 
@@ -28,42 +39,33 @@ STANDARD = "-"
 RECORD = "cartoonize.jsonl"
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "cartoonize",
-        help="draw cartoons of photos with MindSpore, ONNX Runtime or PyTorch",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text = "draw cartoons of photos with MindSpore, ONNX Runtime or PyTorch"
+    parser = add_command(subparsers, "cartoonize", run, text, EPILOG)
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos, folders of photos, or - for standard input")
-    parser.add_argument(
+    add_option(
+        parser,
         "--weights",
-        metavar="FILE",
         required=True,
-        help=".ckpt, .pt, .pth, .safetensors or .onnx, or a run's folder (its selected checkpoint or its newest)",
+        help="checkpoint of any format, .onnx, or a run's folder (its selected checkpoint or its newest)",
     )
     parser.add_argument("--out", metavar="PATH", help="a file for one photo, else a folder; - for standard output")
-    parser.add_argument("--family", help="family of the weights (default: by the tensors; ONNX: photo2cartoon)")
-    parser.add_argument("--part", help="network of the weights (default: the one that draws cartoons)")
-    parser.add_argument("--backend", choices=("mindspore", "onnxruntime", "torch"), help="default: the weights' own")
-    parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the generator")
+    add_option(parser, "--family", help="family of the weights (default: by the tensors; ONNX: photo2cartoon)")
+    for name in ("--part", "--backend", "--device", "--size"):
+        add_option(parser, name)
     parser.add_argument(
         "--frame",
         choices=("portrait", "face", "whole"),
         help="portrait: face cut out on white; face: with its background; whole: the photo (default: as trained)",
     )
-    parser.add_argument("--size", type=number, help="side of the picture that is drawn (default: as trained)")
     parser.add_argument("--sheet", action="store_true", help="also photo, crop, heat map and cartoon side by side")
     add_portrait_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw the cartoons; 0 when every photo was done, else 2."""
-    from toonport.commands.photo_run import jobs_for, run_photos
     from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
-    from toonport.train.finished import generating
 
     source = generating(args.weights, args.family, args.size)
     settings = CartoonSettings(
@@ -91,11 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:
     """Return what is to be drawn; a folder of results keeps a record, a single file does not."""
-    from convert.disk import sha256_of
-    from toonport.commands.photo_run import require_folder
-    from toonport.photo.batch import Record, Task, plan_tasks, require_kept
-    from toonport.photo.picture import WRITABLE
-
     several = len(photos) > 1 or Path(photos[0]).is_dir()
     if not target.is_dir() and (target.suffix.lower() in WRITABLE or (target.suffix and not several)):
         if several:
@@ -112,9 +109,7 @@ def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[
 
 def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
     """Draw one photo and write the picture as PNG to standard output."""
-    from toonport.commands.photo_run import err
     from toonport.draw.cartoonizer import Cartoonizer, warnings_of
-    from toonport.photo.batch import Task
     from toonport.photo.picture import encode
     from toonport.photo.preprocessor import load_photo
 
@@ -128,7 +123,7 @@ def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
     if len(cartoons) > 1:
         raise InputError(f"{len(cartoons)} faces; standard output takes one picture, leave out --all-faces")
     for text in warnings_of(cartoons):
-        err.print(f"{photos[0]}: {text}", markup=False)
+        err.print(f"{photos[0]}: {text}")
     shown = cartoons[0].sheet(photo) if settings.sheets else cartoons[0].picture
     sys.stdout.buffer.write(encode(shown))
     sys.stdout.buffer.flush()

@@ -9,6 +9,7 @@ from typing import Any
 
 from convert.errors import InputError
 from convert.registry import family_named
+from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out
 from toonport.comparing import choose_modes, compare_family, compare_training
 from toonport.comparing_onnx import OnnxLeg
@@ -28,39 +29,34 @@ BRIEF_ROWS = 12
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="judge the MindSpore port against the PyTorch reference, layer by layer",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("family", metavar="FAMILY", help="see toonport list; or a saved report (.json)")
+    text = "judge the MindSpore port against the PyTorch reference, layer by layer"
+    parser = add_command(subparsers, "compare", run, text, EPILOG)
+    add_option(parser, "FAMILY", help="see toonport list; or a saved report (.json)")
     parser.add_argument("other", metavar="B.json", nargs="?", help="another saved report: show what changed")
-    parser.add_argument("--part", default="all", help="one network (default: all in the file)")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint for both sides; any format")
+    add_option(parser, "--part", default="all", help="one network (default: all in the file)")
+    add_option(parser, "--weights", help="checkpoint for both sides; any format")
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
     parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
     parser.add_argument("--steps", type=int, default=1, help="training steps to compare (mode train)")
     parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
-    parser.add_argument("--size", type=int, help="side of the picture for the whole run (default: as released)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the picture and of seeded weights")
+    add_option(parser, "--size", help="side of the picture for the whole run (default: as released)")
+    add_option(parser, "--seed", help="seed of the picture and of seeded weights")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="fp32", help="precision of both sides (fp64: where the port has kernels)"
     )
-    parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu", help="device of the port")
+    add_option(parser, "--device", help="device of the port")
     parser.add_argument(
         "--captures", metavar="DIR", help="save every tensor of both sides; the reference's are used again"
     )
     parser.add_argument("--replay", action="store_true", help="use the port's captures again too")
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    add_option(parser, "--json", help="write the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
     parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -125,8 +121,8 @@ def _saved(args: argparse.Namespace) -> int:
         return _report(args, judge_again(first), ["everything: the saved measurements were judged again"])
     second = load_report(Path(args.other))
     found = changes(first, second)
-    out.print("\n".join(found) if found else "no verdict changed", markup=False)
-    out.print(f"{args.family}: {first['verdict']}; {args.other}: {second['verdict']}", markup=False)
+    out.print("\n".join(found) if found else "no verdict changed")
+    out.print(f"{args.family}: {first['verdict']}; {args.other}: {second['verdict']}")
     return 1 if found else 0
 
 
@@ -137,9 +133,9 @@ def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]
     for comparison in comparisons:
         if not args.brief:
             for row in tree_lines(comparison):
-                out.print(row.text, style="bold red" if row.bad else None, markup=False)
+                out.print(row.text, style="bold red" if row.bad else None)
         _print_rows(comparison.verdicts if args.rows else comparison.blamed[:BRIEF_ROWS])
-        out.print("\n".join(summary_lines(comparison)), markup=False)
+        out.print("\n".join(summary_lines(comparison)))
     data = report_data(comparisons, args.device, not_run)
     if args.json:
         write_json(Path(args.json), data)
@@ -162,7 +158,7 @@ def _print_rows(verdicts: Sequence[Any]) -> None:
     if verdicts:
         out.print(HEADING)
     for verdict in verdicts:
-        out.print(line(verdict), style=None if verdict.equal else "bold red", markup=False)
+        out.print(line(verdict), style=None if verdict.equal else "bold red")
 
 
 def _left_out(device: str, modes: tuple[str, ...]) -> list[str]:

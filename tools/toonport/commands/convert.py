@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from convert.conversion import convert_file
+from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import bar, out
 
 __all__ = ["add_parser"]
@@ -17,23 +18,17 @@ EPILOG = """examples:
 A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "convert",
-        help="convert a checkpoint; the suffixes give the direction",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "convert", run, "convert a checkpoint; the suffixes give the direction", EPILOG)
     parser.add_argument("source", metavar="SRC", help=".pt, .pth, .ckpt or .safetensors; {part} for one file each")
     parser.add_argument("target", metavar="DST", help="the same suffixes; {part} writes one file per network")
-    parser.add_argument("--family", help="family of SRC (default: found by its tensors)")
-    parser.add_argument("--part", default="all", help="one network, e.g. genA2B (default: all)")
+    add_option(parser, "--family", help="family of SRC (default: by the tensors)")
+    add_option(parser, "--part", default="all", help="one network, e.g. genA2B (default: all)")
     parser.add_argument("--names", choices=("torch", "mindspore"), help="names in a .safetensors DST")
     parser.add_argument(
         "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

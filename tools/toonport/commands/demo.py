@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from convert.disk import atomic_path
+from parity_tests.harness.report.data import versions, write_json
+from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table, spinner
+from toonport.demo import run_demo
 
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("demo", help="convert, prove, convert back, export: the main job in one go")
+    parser = add_command(subparsers, "demo", run, "convert, prove, convert back, export: the main job in one go")
     parser.add_argument("--out", metavar="FOLDER", default="out", help="where the results go (default: out)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo, print a table, write summary.html and summary.json; 0 if every step is good, else 1."""
-    from parity_tests.harness.report.data import versions, write_json
-    from toonport.demo import run_demo
-
     folder = Path(args.out)
     with spinner("demo") as say:
         steps, _ = run_demo(folder, say)
@@ -36,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     _write_page(folder / "summary.html", facts)
     rows = [[step.title, "ok" if step.good else "FAILED", f"{step.seconds:.1f} s", step.outcome] for step in steps]
     print_table(["step", "", "time", "outcome"], rows, right=(2,))
-    out.print(f"results in {folder.resolve()}: summary.html, parity.html", markup=False)
+    out.print(f"results in {folder.resolve()}: summary.html, parity.html")
     return 0 if good else 1
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convert.errors import InputError
 from convert.registry import family_named
+from parity_tests.harness.judge import Verdict
+from parity_tests.harness.onnx.write import NotReproducedError
+from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, spinner
-
-if TYPE_CHECKING:
-    from parity_tests.harness.judge import Verdict
-    from toonport.export.exporter import Exported, ExportOptions
+from toonport.export.exporter import Exported, ExportOptions, default_target, export_network
+from toonport.photo.files import picture_files
+from toonport.train.finished import generating
 
 __all__ = ["add_parser", "given_pictures"]
 
@@ -26,43 +27,28 @@ EPILOG = """examples:
 A file is kept only if it computes what the network computes in float64; otherwise the exit code is 1."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "export",
-        help="export a network to ONNX or MINDIR, verified before it is kept",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("family", metavar="FAMILY", help="see toonport list")
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        required=True,
-        help="checkpoint: .pt, .pth, .ckpt or .safetensors, or the folder of a training run",
-    )
+    parser = add_command(subparsers, "export", run, "export a network to ONNX or MINDIR, verified", EPILOG)
+    add_option(parser, "FAMILY")
+    add_option(parser, "--weights", required=True)
     parser.add_argument("--to", choices=("onnx", "mindir"), help="format (default: by --out, else onnx)")
     parser.add_argument("--out", metavar="FILE", help="target (default: FAMILY_PART.onnx in the current folder)")
-    parser.add_argument("--part", help="network to export (default: the family's first, or those that draw together)")
+    add_option(parser, "--part", help="network to export (default: the family's first, or those that draw together)")
     parser.add_argument("--outputs", choices=("first", "all"), default="first", help="'output' alone, or all of them")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--size", type=int, help="side of the picture (default: as released)")
+    add_option(size, "--size", type=int, help="side of the picture (default: as released)")
     size.add_argument("--dynamic", action="store_true", help="leave height and width free")
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument("--fp16", action="store_true", help="float16 weights and arithmetic, float32 in and out")
     precision.add_argument("--int8", action="store_true", help="int8 weights, uint8 activations; prints the error")
     parser.add_argument("--calibration", metavar="PATH", nargs="+", default=[], help="pictures or folders for --int8")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, and say what was seen."""
     family_named(args.family)
     target = Path(args.out) if args.out else None
-    from parity_tests.harness.onnx.write import NotReproducedError
-    from toonport.export.exporter import ExportOptions, default_target, export_network
-    from toonport.train.finished import generating
-
     source = generating(args.weights, args.family, args.size)
     options = ExportOptions(
         family=args.family,
@@ -92,8 +78,6 @@ def given_pictures(names: list[str]) -> list[Path]:
     Raises:
         InputError: there are none.
     """
-    from toonport.photo.picture import picture_files
-
     found = []
     for name in names:
         path = Path(name)

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from convert.disk import sha256_of
 from convert.errors import InputError
+from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_table
 from toonport.fetch import fetch, load_manifest, weights_folder
 
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("fetch", help="download published weights, or say how to get them")
+    parser = add_command(subparsers, "fetch", run, "download published weights, or say how to get them")
     parser.add_argument("name", nargs="?", help="entry of the manifest; without it, list them")
     parser.add_argument("--dir", metavar="FOLDER", help="where to store it (default: the weights folder)")
     parser.add_argument("--manifest", metavar="FILE", help="another manifest")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,17 +11,17 @@ from typing import Any
 from convert.errors import InputError
 from convert.identify import identify, open_source
 from convert.tensors import Checkpoint
+from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table
 
 __all__ = ["add_parser", "describe"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("inspect", help="print a checkpoint as a table")
+    parser = add_command(subparsers, "inspect", run, "print a checkpoint as a table")
     parser.add_argument("file", metavar="FILE", help=".pt, .pth, .ckpt or .safetensors")
     parser.add_argument("--json", action="store_true", help="print JSON instead")
-    parser.set_defaults(run=run)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

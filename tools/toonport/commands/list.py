@@ -6,21 +6,21 @@ import argparse
 
 from convert.family import Family
 from convert.registry import families
+from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table
 
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("list", help="list the families and their networks")
-    parser.set_defaults(run=run)
+    add_command(subparsers, "list", run, "list the families and their networks")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one block per family."""
     for family in families():
-        out.print(f"[bold]{family.name}[/bold]  {family.title}")
+        out.print(family.name, style="bold", end=f"  {family.title}\n")
         out.print(f"  paper {family.paper}; source {family.source}; licence {family.licence}")
         rows = [
             [part.name, part.class_name, ", ".join(f"{name}={value}" for name, value in part.kwargs.items())]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.disk import atomic_path
+from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table, spinner
 
 if TYPE_CHECKING:
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "markdown_lines"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("mutants", help="test the checker itself: plant bugs, see them caught")
+    parser = add_command(subparsers, "mutants", run, "test the checker itself: plant bugs, see them caught")
     parser.add_argument("names", nargs="*", help="only these bugs (default: all)")
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="write the table as it stands in the README")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

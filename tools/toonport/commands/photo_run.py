@@ -1,21 +1,53 @@
-"""The run of a command over many photos: processes, progress, what was skipped and why, the summary."""
+"""What `toonport preprocess` and `toonport cartoonize` share: options of portraits, and the run over many photos."""
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from convert.errors import InputError
+from toonport.commands.options import number
 from toonport.commands.ui import bar, out
 from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
 
-__all__ = ["jobs_for", "require_folder", "run_photos"]
+if TYPE_CHECKING:
+    from toonport.photo.portrait import PortraitOptions
+
+__all__ = ["add_portrait_options", "jobs_for", "portrait_options", "require_folder", "run_photos"]
 
 FEW = 4  # photos for which further processes would cost more time than they save
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def add_portrait_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a face is found and cut out, and in how many processes."""
+    add = parser.add_argument
+    add("--all-faces", action="store_true", help="every face, left to right (default: the largest)")
+    add("--landmarks", choices=("dlib", "face-alignment"), default="dlib", help="what sets the 68 landmarks")
+    text = "what cuts the person out; head is the reference's"
+    add("--matte", choices=("selfie", "head"), default="selfie", help=text)
+    text = "as the reference's scripts do: only upright faces are found, faces are turned by less than 90 degrees, "
+    text += "hidden colours under transparency count, the matte also covers the corners filled with white"
+    add("--reference-exact", action="store_true", help=text)
+    add("--jobs", type=number, help="processes (default: as many as there are cores, for many photos)")
+
+
+def portrait_options(args: argparse.Namespace, keep_background: bool = False) -> PortraitOptions:
+    """Return the portrait options that the command line means."""
+    from toonport.photo.portrait import PortraitOptions
+
+    return PortraitOptions(
+        landmarks=args.landmarks,
+        matte="" if keep_background else args.matte,
+        every=args.all_faces,
+        as_reference=args.reference_exact,
+        device=args.device,
+    )
 
 
 def jobs_for(photos: int, asked: int | None, device: str = "cpu") -> int:
@@ -35,10 +67,10 @@ def run_photos(
             outcomes.append(outcome)
             progress(len(outcomes), len(tasks), Path(outcome.source).name)
             for text in outcome.warnings:
-                err.print(f"{outcome.source}: {text}", markup=False)
+                err.print(f"{outcome.source}: {text}")
             if outcome.problem:
-                err.print(f"{outcome.source}: {outcome.problem}; nothing written", style="red", markup=False)
-    out.print("\n".join(_summary(outcomes)), markup=False)
+                err.print(f"{outcome.source}: {outcome.problem}; nothing written", style="red")
+    out.print("\n".join(_summary(outcomes)))
     return 2 if any(outcome.problem for outcome in outcomes) else 0
 
 

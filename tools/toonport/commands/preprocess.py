@@ -7,7 +7,9 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from toonport.commands.photo_options import add_portrait_options, number, portrait_options
+from toonport.commands.options import Subparsers, add_command, add_option, number
+from toonport.commands.photo_run import add_portrait_options, jobs_for, portrait_options, require_folder, run_photos
+from toonport.photo.batch import Record, plan_tasks, sample
 
 __all__ = ["add_parser"]
 
@@ -20,27 +22,20 @@ others are written."""
 RECORD = "preprocess.jsonl"
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "preprocess",
-        help="align, crop and cut out the faces of photos",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "preprocess", run, "align, crop and cut out the faces of photos", EPILOG)
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos, or folders of photos")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="where the portraits go")
-    parser.add_argument("--size", type=number, help="side in pixels (default: the photo's own resolution)")
+    add_option(parser, "--size", help="side in pixels (default: the photo's own resolution)")
     parser.add_argument("--sample", type=number, metavar="N", help="only N photos, at equal intervals")
     parser.add_argument("--keep-background", action="store_true", help="align and crop only")
     add_portrait_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(device="cpu")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the portraits; 0 when every photo was done, else 2."""
-    from toonport.commands.photo_run import jobs_for, require_folder, run_photos
-    from toonport.photo.batch import Record, plan_tasks, sample
     from toonport.photo.preprocessor import Preprocessor, PreprocessSettings
 
     folder = require_folder(Path(args.out))

@@ -7,33 +7,27 @@ import signal
 import tempfile
 
 from convert.errors import InputError
-from toonport.commands.photo_options import number
+from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.ui import out
+from toonport.fetch import weights_folder
 
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("serve", help="a local web page: photo in, cartoon out")
-    parser.add_argument(
-        "--weights",
-        metavar="PATH",
-        nargs="+",
-        default=[],
-        help="files or folders to choose from (default: weights folder)",
-    )
+    parser = add_command(subparsers, "serve", run, "a local web page: photo in, cartoon out")
+    text = "files or folders to choose from (default: weights folder)"
+    add_option(parser, "--weights", metavar="PATH", nargs="+", default=[], help=text)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=number, help="port (default: the first free one from 7860 on)")
-    parser.add_argument("--device", choices=("cpu", "gpu", "ascend"), default="cpu")
+    add_option(parser, "--device")
     parser.add_argument("--max-megabytes", type=number, default=20, help="largest file that is accepted (default: 20)")
     parser.add_argument("--max-megapixels", type=number, default=40, help="largest picture (default: 40)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted or terminated; the uploaded photos are removed then."""
-    from toonport.fetch import weights_folder
     from toonport.serve.page import launch
     from toonport.serve.studio import Limits, Studio, find_weights
 

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from convert.errors import InputError
 from convert.registry import families
+from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_table
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family
 
@@ -38,16 +39,11 @@ STOPPED = 130
 DEFAULT_PORT = 8118
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a family in MindSpore or PyTorch",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "train", run, "train a family in MindSpore or PyTorch", EPILOG)
+    add_option(parser, "FAMILY")
     add = parser.add_argument
-    add("family", metavar="FAMILY", help="see toonport list")
     add("--resume", action="store_true", help="continue the run in --out")
     add("--config", metavar="FILE", help="TOML file; flags win over it")
     _add_config_flags(parser)
@@ -60,7 +56,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--beside", metavar="RUN", help="draw the losses of --out beside those of another run, and stop")
     add("--worker", action="store_true", help=argparse.SUPPRESS)
     add("--port", type=int, default=DEFAULT_PORT, help="port at which the processes of --parallel meet")
-    parser.set_defaults(run=run)
 
 
 def _add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +150,7 @@ def _list_settings(family: str) -> int:
     _, training = trained_family(family)
     made = settings_of(training, training.defaults)
     print_table(["setting", "default"], [[one.name, str(getattr(made, one.name))] for one in fields(made)])
-    out.print((type(made).__doc__ or "").strip(), markup=False)
+    out.print((type(made).__doc__ or "").strip())
     return 0
 
 
@@ -173,17 +168,17 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
     saved = Path(given["out"]) / CONFIG_FILE
     known = read_config(saved) if resume and saved.is_file() else {}
     with progress({**known, **given}, quiet=rank > 0) as show:
-        outcome = train(given, show, resume, rank, lambda text: out.print(text, markup=False))
+        outcome = train(given, show, resume, rank, lambda text: out.print(text))
     if rank > 0:
         return 0
     for path in outcome.unreadable:
-        out.print(f"left out, cannot be read: {path}", markup=False)
+        out.print(f"left out, cannot be read: {path}")
     where = f"; checkpoint {outcome.checkpoint}" if outcome.checkpoint else ""
     if outcome.stopped_by:
-        out.print(f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on", markup=False)
+        out.print(f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on")
         return STOPPED
     best = f"; best at step {outcome.best.step}" if outcome.best and outcome.best.step else ""
-    out.print(f"done: step {outcome.step}{where}{best}", markup=False)
+    out.print(f"done: step {outcome.step}{where}{best}")
     return 0
 
 
@@ -194,7 +189,7 @@ def _beside(args: argparse.Namespace) -> int:
     target = own / f"losses_beside_{other.name}.png"
     if not plot_losses([own, other], target):
         raise InputError(f"{own}: nothing to draw, or matplotlib is not installed (pip install 'toonport[train]')")
-    out.print(f"wrote {target}", markup=False)
+    out.print(f"wrote {target}")
     return 0
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 __all__ = ["bar", "out", "print_table", "spinner"]
 
-out = Console(soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, markup=False)
 _err = Console(stderr=True, highlight=False)
 
 
@@ -37,6 +37,7 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         task = progress.add_task(title, total=None)
 
         def update(done: int, total: int, what: str) -> None:
+            """Move the bar, and say what is being done."""
             progress.update(task, completed=done, total=total, description=f"{title}: {what[:50]}")
 
         yield update

@@ -13,9 +13,10 @@ from convert.errors import InputError
 from toonport.draw.generators import Generator, open_generator
 from toonport.photo.batch import Outcome, Task
 from toonport.photo.compose import finish, heat_picture, sheet, to_input
+from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, resize, write_picture
 from toonport.photo.portrait import Portrait, PortraitOptions, Portraits
-from toonport.photo.preprocessor import load_photo, numbered
+from toonport.photo.preprocessor import load_photo
 
 __all__ = ["FRAMES", "Cartoon", "CartoonSettings", "Cartoonizer", "warnings_of"]
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from convert.errors import InputError
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.evaluate.metrics import Evaluation, Looked, Networks, evaluate, look
 from toonport.evaluate.pictures import Pair, PictureSet, drawn, ready_made
-from toonport.photo.picture import Picture
 
-__all__ = ["Evaluator", "Tell", "generator_settings"]
+__all__ = ["Evaluator", "Tell"]
 
 Tell = Callable[[int, int, str], None]
 
 
-def generator_settings(
-    weights: Path,
-    family: str | None = None,
-    part: str | None = None,
-    backend: str | None = None,
-    device: str = "cpu",
-    size: int | None = None,
-) -> CartoonSettings:
-    """Return how a generator draws for an evaluation: whole photos, which are crops already, as in training."""
-    return CartoonSettings(str(weights), family, part, backend, device, frame="whole", size=size)
+def _silent(done: int, total: int, what: str) -> None:
+    """Show nothing."""
 
 
 @dataclass
@@ -46,7 +37,7 @@ class Evaluator:
     photos: PictureSet | None
     protocol: str
     seed: int
-    tell: Tell
+    tell: Tell = _silent
     _real: Looked | None = None
 
     def of_folder(self, fake: PictureSet) -> Evaluation:
@@ -65,16 +56,14 @@ class Evaluator:
         """
         if self.photos is None:
             raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
-        cartoonizer = Cartoonizer(replace(settings, sheets=False))
-
-        def draw(photo: Picture) -> Picture:
-            return cartoonizer.draw(photo)[0].picture
-
-        return self._evaluate(drawn(self.photos, draw), len(self.photos), what, self.photos.path)
+        draw = Cartoonizer(settings).draw
+        pairs = drawn(self.photos, lambda photo: draw(photo)[0].picture)
+        return self._evaluate(pairs, len(self.photos), what, self.photos.path)
 
     def _evaluate(self, pairs: Iterable[Pair], total: int, what: str, path: Path) -> Evaluation:
         if self._real is None:
-            self._real = self._look(_alone(self.real), len(self.real), "real cartoons", self.real.path)
+            pictures = ((None, picture) for picture in self.real.pictures())
+            self._real = self._look(pictures, len(self.real), "real cartoons", self.real.path)
         fake = self._look(pairs, total, what, path)
         self.tell(total, total, f"{what}, distances")
         return evaluate(self._real, fake, self.networks, self.protocol, self.seed)
@@ -85,7 +74,3 @@ class Evaluator:
         if not looked.count:
             raise InputError(f"{path}: none of the {total} pictures can be read")
         return looked
-
-
-def _alone(pictures: PictureSet) -> Iterator[Pair]:
-    return ((None, one) for one in pictures.pictures())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from convert.errors import InputError
-from toonport.photo.batch import name_photos
+from toonport.photo.files import name_photos
 from toonport.photo.picture import Picture, read_picture
 
 __all__ = ["Draw", "Pair", "PictureSet", "drawn", "ready_made", "require_pairs"]

@@ -6,8 +6,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import re
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +15,7 @@ from typing import Any
 
 from convert.errors import InputError
 from toonport.photo.faces import NO_FACE
-from toonport.photo.picture import SUFFIXES, picture_files
+from toonport.photo.files import name_photos
 
 __all__ = [
     "Maker",
@@ -25,14 +23,12 @@ __all__ = [
     "Record",
     "Task",
     "cores",
-    "name_photos",
     "plan_tasks",
     "require_kept",
     "run_tasks",
     "sample",
 ]
 
-DERIVED = re.compile(r"(.+)_(?:\d+|\d+_sheet|sheet)")  # names of further faces and of sheets
 AHEAD = 2  # photos handed to each process before it asks for more
 
 
@@ -93,35 +89,6 @@ def plan_tasks(photos: Sequence[str], folder: Path) -> list[Task]:
     return tasks
 
 
-def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str, Path]:
-    """Return every photo named, and every picture in every folder named, under the name of its result, without suffix.
-
-    The order is stable. A result keeps its photo's name, and its place below the folder that was named. Where two
-    photos could be written to one name ("a.jpg" and "a.png", or "a.jpg" with several faces and "a_1.jpg"), they keep
-    their suffix too ("a.jpg" and "a.png"); what is still alike is numbered ("a.jpg" and "a.jpg-2"). A path that does
-    not exist is returned like the others, so that it does not stop them.
-
-    Args:
-        photos: photos and folders.
-        results: the folder of the results; what lies in it is no photo.
-
-    Raises:
-        InputError: no picture at all.
-    """
-    found: dict[Path, Path] = {}  # photo -> its name below the folder of the results
-    for argument in photos:
-        path = Path(argument)
-        if path.is_dir():
-            own = _results_within(path, results)
-            inside = [photo for photo in picture_files(path) if own is None or own not in photo.resolve().parents]
-            found.update((photo, photo.relative_to(path)) for photo in inside)
-        else:
-            found[path] = Path(path.name)
-    if not found:
-        raise InputError(f"{', '.join(photos)}: no pictures there ({' '.join(SUFFIXES)})")
-    return dict(zip(_distinct(list(found.values())), found, strict=True))
-
-
 def require_kept(tasks: Sequence[Task]) -> None:
     """Refuse targets that are photos.
 
@@ -132,28 +99,6 @@ def require_kept(tasks: Sequence[Task]) -> None:
     for task in tasks:
         if Path(task.target).resolve() in photos:
             raise InputError(f"{task.target}: the result would replace the photo; choose another --out")
-
-
-def _distinct(names: Sequence[Path]) -> list[str]:
-    """Return a name without suffix for every photo, each different from the others and from what derives from them."""
-    stems = [str(name.with_suffix("")) for name in names]
-    counts = Counter(stem.lower() for stem in stems)
-    taken, found = set[str](), list[str]()
-    for stem, name in zip(stems, names, strict=True):
-        derived = DERIVED.fullmatch(stem.lower())
-        wanted = str(name) if counts[stem.lower()] > 1 or (derived and derived[1] in counts) else stem
-        unique, number = wanted, 1
-        while unique.lower() in taken:
-            number += 1
-            unique = f"{wanted}-{number}"
-        taken.add(unique.lower())
-        found.append(unique)
-    return found
-
-
-def _results_within(folder: Path, results: Path | None) -> Path | None:
-    """Return the folder of the results if it lies in a folder of photos; what is in it is no photo."""
-    return results.resolve() if results and folder.resolve() in results.resolve().parents else None
 
 
 def sample(tasks: list[Task], count: int) -> list[Task]:

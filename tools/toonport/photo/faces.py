@@ -7,12 +7,13 @@ the outer corners), 48-67 mouth.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toonport.photo.picture import Picture
+if TYPE_CHECKING:
+    from toonport.photo.picture import Picture
 
 __all__ = ["NO_FACE", "Box", "Face", "Landmarks", "Points", "largest", "turn_back"]
 

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from convert.disk import atomic_path
 from convert.errors import InputError
+from toonport.photo.files import WRITABLE
 
 __all__ = [
-    "SUFFIXES",
-    "WRITABLE",
     "Picture",
     "encode",
     "network_picture",
-    "picture_files",
     "read_picture",
     "read_picture_as_reference",
     "resize",
@@ -30,21 +28,8 @@ __all__ = [
 
 Picture = NDArray[np.uint8]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 JPEG_QUALITY = 95
 _opening = threading.Lock()  # the filters of Python's warnings belong to all threads
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """Return the pictures below a folder, by suffix and sorted by path; hidden files and folders are left out."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
 
 
 def read_picture(source: Path | bytes, name: str = "") -> Picture:

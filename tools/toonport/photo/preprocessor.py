@@ -7,10 +7,11 @@ from pathlib import Path
 
 from convert.errors import InputError
 from toonport.photo.batch import Outcome, Task
+from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, read_picture, read_picture_as_reference, resize, write_picture
 from toonport.photo.portrait import PortraitOptions, Portraits
 
-__all__ = ["PreprocessSettings", "Preprocessor", "load_photo", "numbered"]
+__all__ = ["PreprocessSettings", "Preprocessor", "load_photo"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,3 @@ def load_photo(task: Task, as_reference: bool = False) -> Picture:
     if min(picture.shape[:2]) < 2:
         raise InputError(f"{task.source}: {picture.shape[1]}x{picture.shape[0]} pixels are no photo")
     return picture
-
-
-def numbered(target: str, count: int) -> tuple[str, ...]:
-    """Return the target itself for one file, else "name_1.png", "name_2.png" and so on."""
-    if count == 1:
-        return (target,)
-    path = Path(target)
-    return tuple(str(path.with_name(f"{path.stem}_{number}{path.suffix}")) for number in range(1, count + 1))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convert.errors import InputError
-from toonport.photo.picture import SUFFIXES, picture_files, read_picture
+from toonport.photo.files import SUFFIXES, picture_files
+from toonport.photo.picture import read_picture
 from toonport.train.config import RunConfig
 
 __all__ = ["Batches", "PictureFolder"]

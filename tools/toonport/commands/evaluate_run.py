@@ -1,0 +1,106 @@
+"""What `toonport evaluate` does once its options are known to fit together; loads PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchmetrics.image  # noqa: F401  # missing: said before anything is drawn
+
+from convert.errors import InputError
+from toonport.commands.ui import bar, out, print_table
+from toonport.draw.cartoonizer import CartoonSettings
+from toonport.evaluate.evaluator import Evaluator
+from toonport.evaluate.metrics import Evaluation, open_networks
+from toonport.evaluate.pictures import PictureSet, require_pairs
+from toonport.evaluate.report import candidate_rows, definition_lines, evaluation_rows, facts, note_lines, write_report
+from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, open_run
+from toonport.train.finished import drawing_side, generating
+from toonport.train.state import run_lock
+
+__all__ = ["evaluate_cartoons", "select_checkpoint"]
+
+
+def evaluate_cartoons(args: argparse.Namespace) -> int:
+    """Evaluate a folder of cartoons, or those that a generator draws; 0 when there are numbers."""
+    source = generating(args.weights, args.family, args.size) if args.weights else None
+    if source and not args.photos:
+        raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
+    fake = PictureSet(Path(args.fake)) if args.fake else None
+    photos = PictureSet(Path(args.photos)) if args.photos else None
+    if fake and photos:
+        require_pairs(photos, fake)
+    evaluator = _evaluator(args, PictureSet(Path(args.real)), photos)
+    with bar("evaluating") as evaluator.tell:
+        if fake:
+            evaluation = evaluator.of_folder(fake)
+        elif source:
+            evaluation = evaluator.of_generator(_settings(args, source.weights, source.family, source.size))
+    notes = note_lines(evaluation, [some for some in (evaluator.real, photos, fake) if some])
+    if not evaluation.metrics:
+        raise InputError(f"nothing could be computed: {'; '.join(notes)}")
+    print_table(["number", "value", "", "pictures"], evaluation_rows(evaluation))
+    _print(notes, definition_lines(evaluation, evaluator))
+    _save(args, facts(evaluator, fake, [Candidate(0, Path(source.weights if source else ""), evaluation)], None))
+    return 0
+
+
+def select_checkpoint(args: argparse.Namespace) -> int:
+    """Evaluate every checkpoint of a run and let the run's folder name the best; 0 when there is one."""
+    run = open_run(Path(args.select))
+    photos = _pictures(args.photos, Path(run.config.data) / "testA", "--photos")
+    real = _pictures(args.real, Path(run.config.data) / "testB", "--real")
+    size, family = args.size or drawing_side(run.config), args.family or run.config.family
+    with run_lock(Path(args.select)):
+        evaluator = _evaluator(args, real, photos)
+
+        def numbers(step: int, weights: Path) -> Evaluation:
+            """Evaluate what one checkpoint draws."""
+            return evaluator.of_generator(_settings(args, str(weights), family, size), f"step {step}")
+
+        with bar("evaluating") as evaluator.tell:
+            found = evaluate_run(run, numbers)
+        by = decisive(found, args.by)
+        best = choose(found, by)
+        pointer = run.checkpoints.select(best.step)
+    headings, rows = candidate_rows(found, best, by)
+    print_table(headings, rows, tuple(range(1, len(headings))))
+    evaluation = next(candidate.evaluation for candidate in found if candidate.evaluation)
+    _print(note_lines(evaluation, [real, photos]), definition_lines(evaluation, evaluator, with_keys=True))
+    out.print(f"best by {by}: step {best.step}; {pointer} names it; weights {best.weights}")
+    _save(args, {**facts(evaluator, None, found, by), "selected": best.step})
+    return 0
+
+
+def _pictures(given: str | None, default: Path, option: str) -> PictureSet:
+    folder = Path(given or default)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give {option} DIR")
+    return PictureSet(folder)
+
+
+def _evaluator(args: argparse.Namespace, real: PictureSet, photos: PictureSet | None) -> Evaluator:
+    device = "cuda" if args.device == "gpu" and torch.cuda.is_available() else "cpu"
+    networks = open_networks(args.inception_weights, args.face_weights, args.vgg_weights, device)
+    return Evaluator(networks, real, photos, args.kid, args.seed)
+
+
+def _settings(args: argparse.Namespace, weights: str, family: str | None, size: int | None) -> CartoonSettings:
+    """Draw whole photos, which are crops already, as in training."""
+    return CartoonSettings(weights, family, args.part, args.backend, args.device, frame="whole", size=size)
+
+
+def _print(notes: Sequence[str], definitions: Sequence[str]) -> None:
+    for text in notes:
+        out.print(text)
+    out.print("definitions", style="bold")
+    for text in definitions:
+        out.print(f"  {text}")
+
+
+def _save(args: argparse.Namespace, content: dict[str, Any]) -> None:
+    if args.json:
+        write_report(content, Path(args.json))

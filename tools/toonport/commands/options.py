@@ -1,0 +1,49 @@
+"""How subcommands are registered, and the options that several of them have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from toonport.draw.generators import BACKENDS, DEVICES
+
+__all__ = ["Subparsers", "add_command", "add_option", "number"]
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def number(text: str) -> int:
+    """Return a whole number from 1 on, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "FAMILY": {"metavar": "FAMILY", "help": "see toonport list"},
+    "--family": {"help": "family of the weights (default: by the tensors)"},
+    "--part": {"help": "one network, e.g. genA2B (default: the one that draws)"},
+    "--weights": {"metavar": "FILE", "help": "checkpoint of any format, or the folder of a training run"},
+    "--backend": {"choices": BACKENDS, "help": "default: the weights' own"},
+    "--device": {"choices": DEVICES, "default": "cpu", "help": "device of the network (default: cpu)"},
+    "--size": {"type": number, "metavar": "N", "help": "side of the picture in pixels (default: as trained)"},
+    "--seed": {"type": int, "default": 0, "help": "default: 0"},
+    "--json": {"metavar": "FILE", "help": "write everything as JSON"},
+}
+
+
+def add_command(
+    subparsers: Subparsers, name: str, run: Callable[[argparse.Namespace], int], text: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    """Register a subcommand: `run` returns its exit code, `text` is its line in the list, `epilog` ends its help."""
+    parser = subparsers.add_parser(name, help=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_option(container: argparse._ActionsContainer, name: str, **more: Any) -> None:
+    """Add one of the SHARED options to a parser or a group of options; `more` goes over what is shared."""
+    given = {**SHARED[name], **more}
+    container.add_argument("family" if name == "FAMILY" else name, **given)

@@ -1,0 +1,86 @@
+"""Files of pictures: which they are, and under which names their results are kept."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from convert.errors import InputError
+
+__all__ = ["SUFFIXES", "WRITABLE", "name_photos", "numbered", "picture_files"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
+DERIVED = re.compile(r"(.+)_(?:\d+|\d+_sheet|sheet)")  # names of further faces and of sheets
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the pictures below a folder, by suffix and sorted by path; hidden files and folders are left out."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+
+
+def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str, Path]:
+    """Return every photo named, and every picture in every folder named, under the name of its result, without suffix.
+
+    The order is stable. A result keeps its photo's name, and its place below the folder that was named. Where two
+    photos could be written to one name ("a.jpg" and "a.png", or "a.jpg" with several faces and "a_1.jpg"), they keep
+    their suffix too ("a.jpg" and "a.png"); what is still alike is numbered ("a.jpg" and "a.jpg-2"). A path that does
+    not exist is returned like the others, so that it does not stop them.
+
+    Args:
+        photos: photos and folders.
+        results: the folder of the results; what lies in it is no photo.
+
+    Raises:
+        InputError: no picture at all.
+    """
+    found: dict[Path, Path] = {}  # photo -> its name below the folder of the results
+    for argument in photos:
+        path = Path(argument)
+        if path.is_dir():
+            own = _results_within(path, results)
+            inside = [photo for photo in picture_files(path) if own is None or own not in photo.resolve().parents]
+            found.update((photo, photo.relative_to(path)) for photo in inside)
+        else:
+            found[path] = Path(path.name)
+    if not found:
+        raise InputError(f"{', '.join(photos)}: no pictures there ({' '.join(SUFFIXES)})")
+    return dict(zip(_distinct(list(found.values())), found, strict=True))
+
+
+def _distinct(names: Sequence[Path]) -> list[str]:
+    """Return a name without suffix for every photo, each different from the others and from what derives from them."""
+    stems = [str(name.with_suffix("")) for name in names]
+    counts = Counter(stem.lower() for stem in stems)
+    taken, found = set[str](), list[str]()
+    for stem, name in zip(stems, names, strict=True):
+        derived = DERIVED.fullmatch(stem.lower())
+        wanted = str(name) if counts[stem.lower()] > 1 or (derived and derived[1] in counts) else stem
+        unique, number = wanted, 1
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{wanted}-{number}"
+        taken.add(unique.lower())
+        found.append(unique)
+    return found
+
+
+def _results_within(folder: Path, results: Path | None) -> Path | None:
+    """Return the folder of the results if it lies in a folder of photos; what is in it is no photo."""
+    return results.resolve() if results and folder.resolve() in results.resolve().parents else None
+
+
+def numbered(target: str, count: int) -> tuple[str, ...]:
+    """Return the target itself for one file, else "name_1.png", "name_2.png" and so on."""
+    if count == 1:
+        return (target,)
+    path = Path(target)
+    return tuple(str(path.with_name(f"{path.stem}_{number}{path.suffix}")) for number in range(1, count + 1))
