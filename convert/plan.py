@@ -14,7 +14,7 @@ from typing import Any
 from convert.errors import InputError
 from convert.family import Part, resolve
 from convert.layers import SPECTRAL_NORM, rule_for
-from convert.tensors import TensorSpec
+from convert.tensors import Array, TensorSpec
 
 PARAMETRIZATIONS = ".parametrizations."  # where PyTorch keeps what a weight is computed from
 
@@ -88,6 +88,20 @@ class Plan:
 
     rows: tuple[Row, ...]
     layer_types: Mapping[str, str]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """PyTorch name -> shape, in the order of the state dict."""
+        return {row.torch: row.spec.shape for row in self.rows}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """MindSpore name -> PyTorch name of what the MindSpore network has."""
+        return {row.mindspore: row.torch for row in self.rows if not row.carried}
+
+    def to_mindspore(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """PyTorch name -> values becomes MindSpore name -> values, without what the MindSpore network lacks."""
+        return {mindspore: arrays[torch] for mindspore, torch in self.names.items()}
 
     def check(self, tensors: Mapping[str, TensorSpec]) -> Problems:
         """Compare tensors (PyTorch name -> spec) with the plan; an empty result means a perfect fit.

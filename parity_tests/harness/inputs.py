@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["feature", "formula_state", "image", "noise", "sample", "sample_positions"]
+from convert.family import Part
+from convert.plan import build_plan
+
+__all__ = ["feature", "formula_state", "image", "noise", "sample", "sample_positions", "seeded_weights"]
 
 Float32 = NDArray[np.float32]
 
@@ -67,6 +71,11 @@ def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, 
             if key.endswith(u_name) and prefix + weight_name in layout:
                 state[key], state[prefix + v_name] = _singular_vectors(f"{tag}:{key}", state[prefix + weight_name])
     return {key: state[key] for key in layout}
+
+
+def seeded_weights(part: Part, kwargs: Mapping[str, Any], tag: str) -> dict[str, Float32]:
+    """Return seeded weights of a registered network built with these arguments: PyTorch name -> values."""
+    return seeded_weights(part, kwargs, tag)
 
 
 def _centred(tag: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -6,83 +6,17 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from convert.errors import InputError
-from convert.family import Part, resolve
+from convert.family import Part
 from convert.plan import Plan, plan_of
+from ms_models.build import build_mindspore
 from ms_models.environment import launch_directly
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
+from torch_ref.build import build_torch
 
-__all__ = [
-    "build_mindspore",
-    "build_pair",
-    "build_torch",
-    "for_inference",
-    "load_mindspore",
-    "load_torch",
-    "pair_networks",
-]
-
-
-def build_torch(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
-    """Return the PyTorch network of a part with the given weights (PyTorch name -> values), in eval mode."""
-    network = resolve("torch_ref", part.class_name)(**kwargs)
-    load_torch(network, arrays)
-    return network.eval()
-
-
-def load_torch(network: Any, arrays: Mapping[str, Array]) -> None:
-    """Load weights strictly; a batch counter that the file lacks keeps its zero."""
-    import torch
-
-    state = network.state_dict()
-    lacking = {name: value for name, value in state.items() if name.endswith("num_batches_tracked")}
-    loaded = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-    network.load_state_dict({**lacking, **loaded}, strict=True)
-
-
-def for_inference(network: Any) -> Any:
-    """Return the form of a network of either framework that draws pictures and goes into files.
-
-    That is the network itself, but for those whose spectral norm moves on every run: a copy with W / sigma folded in.
-    """
-    package = type(network).__module__.partition(".")[0]
-    return resolve(package, "spectral_wrapper.freeze")(network)
-
-
-def build_mindspore(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
-    """Return the MindSpore network of a part with the given weights (MindSpore name -> values), in eval mode."""
-    launch_directly()
-    network = resolve("ms_models", part.class_name)(**kwargs)
-    load_mindspore(network, arrays)
-    return network.set_train(False)
-
-
-def load_mindspore(network: Any, arrays: Mapping[str, Array]) -> None:
-    """Load weights strictly: every parameter once, every array once, every shape equal.
-
-    Raises:
-        InputError: lists what is missing, unexpected or mis-shaped.
-    """
-    import mindspore
-
-    parameters = dict(network.parameters_and_names())
-    missing = parameters.keys() - arrays.keys()
-    unexpected = arrays.keys() - parameters.keys()
-    misshaped = [
-        name for name, value in arrays.items() if name in parameters and tuple(parameters[name].shape) != value.shape
-    ]
-    if missing or unexpected or misshaped:
-        raise InputError(
-            f"the weights do not fit the MindSpore network: missing {sorted(missing)}, "
-            f"unexpected {sorted(unexpected)}, wrong shape {sorted(misshaped)}"
-        )
-    for name, parameter in parameters.items():
-        parameter.set_data(mindspore.Tensor(np.array(arrays[name])))
+__all__ = ["build_pair", "pair_networks"]
 
 
 def build_pair(
@@ -110,7 +44,7 @@ def pair_networks(module: Any, cell: Any, plan: Plan | None = None, dtype: str =
 
     launch_directly()
     plan = plan or plan_of(module)
-    names = {row.mindspore: row.torch for row in plan.rows if not row.carried}
+    names = plan.names
     carried = {row.torch for row in plan.rows if row.carried}
     state = {name: value.detach().numpy().copy() for name, value in module.state_dict().items()}
     port = {names.get(name, name): value.asnumpy().copy() for name, value in cell.parameters_and_names()}

@@ -17,9 +17,10 @@ from convert.family import Family, FrozenNetwork, Part, Training, resolve
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
 from parity_tests.harness.compare import ulp_neighbour
-from parity_tests.harness.inputs import formula_state, image
+from parity_tests.harness.inputs import formula_state, image, seeded_weights
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
 
@@ -96,7 +97,7 @@ def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
 
 
 def _seeded(tag: str, part: Part, kwargs: Mapping[str, Any]) -> Mapping[str, Array]:
-    return formula_state(tag, {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows})
+    return seeded_weights(part, kwargs, tag)
 
 
 MakePort = Callable[[Mapping[str, Any], Any, Any], Any]
@@ -222,7 +223,7 @@ class _MindSporeRun(_Run):
 
         self._ms = mindspore
         self._names = {
-            part: {row.mindspore: row.torch for row in setup.plan(part).rows if not row.carried}
+            part: setup.plan(part).names
             for part in setup.kwargs
         }
         networks = {}

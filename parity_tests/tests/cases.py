@@ -72,7 +72,7 @@ def seeded_state(family: str, part: str, tag: str = "test") -> dict[str, Array]:
     """Seeded weights of a small network: PyTorch name -> values."""
     found, kwargs = small_part(family, part)
     plan = build_plan(found, kwargs)
-    return formula_state(f"{tag}/{part}", {row.torch: row.spec.shape for row in plan.rows})
+    return formula_state(f"{tag}/{part}", plan.shapes)
 
 
 def seeded_family(family: str, tag: str = "test") -> dict[str, dict[str, Array]]:

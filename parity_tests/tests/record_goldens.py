@@ -17,7 +17,7 @@ import parity_tests  # noqa: F401  # prepares the environment before any framewo
 from convert.plan import build_plan
 from convert.registry import families, family_named, part_named
 from parity_tests.harness.inputs import formula_state, image, sample
-from parity_tests.harness.pair import build_torch
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.torch import TorchSide
 
@@ -84,7 +84,7 @@ def run_case(name: str, case: Mapping[str, Any]) -> dict[str, Array]:
     family, part_name, mode = name.split("/")
     part = part_named(family_named(family), part_name)
     plan = build_plan(part, case["kwargs"])
-    state = formula_state(f"golden/{name}", {row.torch: row.spec.shape for row in plan.rows})
+    state = formula_state(f"golden/{name}", plan.shapes)
     side = TorchSide(build_torch(part, case["kwargs"], state), "float64")
     side.set_training(mode == "train")
     batch, height, width = case["shape"]

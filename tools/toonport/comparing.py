@@ -153,8 +153,8 @@ def _seeded(family: Family, part: str | None, ported: str | None, seed: int) -> 
     sources: list[Source] = []
     for candidate in kinds.values():
         plan = build_plan(candidate, candidate.kwargs)
-        state = formula_state(f"seed{seed}/{candidate.name}", {row.torch: row.spec.shape for row in plan.rows})
-        port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
+        state = formula_state(f"seed{seed}/{candidate.name}", plan.shapes)
+        port = plan.to_mindspore(state)
         sources.append((candidate, candidate.kwargs, state, port, {"weights": f"seeded ({seed})"}))
     return sources
 
@@ -175,7 +175,8 @@ def _compare_one(
     replay: bool,
     leg: OnnxLeg | None,
 ) -> Any:
-    from parity_tests.harness.pair import build_pair, build_torch, for_inference
+    from parity_tests.harness.pair import build_pair
+    from torch_ref.build import build_torch, for_inference
     from parity_tests.harness.recorded import recorded
     from parity_tests.harness.run import Comparison, compare_pair, part_inputs
     from toonport.photo.picture import network_picture

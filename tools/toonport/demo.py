@@ -106,7 +106,7 @@ def _seeded_networks() -> tuple[dict[str, Array], tuple[str, ...]]:
     tensors: dict[str, Array] = {}
     for part in family.parts:
         plan = build_plan(part, part.kwargs)
-        state = formula_state(f"demo/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
+        state = formula_state(f"demo/{part.name}", plan.shapes)
         tensors |= {f"{part.name}.{name}": value for name, value in state.items()}
     return tensors, tuple(part.name for part in family.parts)
 
@@ -151,7 +151,7 @@ def _back(step: Step, out: Path) -> None:
 
 def _export(step: Step, out: Path) -> None:
     from parity_tests.harness.onnx.write import export_onnx
-    from parity_tests.harness.pair import build_torch
+    from torch_ref.build import build_torch
     from parity_tests.harness.run import part_inputs
 
     network = load_networks(out / "photo2cartoon.ckpt", FAMILY, "genA2B")[0]
@@ -190,7 +190,7 @@ def face_difference(weights: Path, shared: Path) -> tuple[float, int]:
     import cv2
     import mindspore
 
-    from parity_tests.harness.pair import build_mindspore
+    from ms_models.build import build_mindspore
 
     network = load_networks(weights, "mobilefacenet")[0]
     cell = build_mindspore(network.part, network.kwargs, mindspore_arrays(network))

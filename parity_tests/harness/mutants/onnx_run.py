@@ -21,7 +21,7 @@ from parity_tests.harness.mutants.published_rules import published_verdicts
 from parity_tests.harness.mutants.run import LARGE, Outcome, correct_subjects, outcome_of, small_kwargs
 from parity_tests.harness.mutants.ugatit import Subject
 from parity_tests.harness.onnx.leg import measure_file, open_onnx, run_onnx, traces
-from parity_tests.harness.pair import build_torch, for_inference
+from torch_ref.build import build_torch, for_inference
 from parity_tests.harness.run import part_inputs
 from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.sides.torch import TorchSide
@@ -45,7 +45,7 @@ class _Exported:
 @lru_cache(maxsize=8)
 def _exported(write: Writer, subject: Subject, seed: int) -> _Exported:
     part, kwargs = small_kwargs(subject)
-    shapes = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
+    shapes = build_plan(part, kwargs).shapes
     network = for_inference(build_torch(part, kwargs, formula_state(f"mutants{seed}/{part.name}", shapes)))
     inputs = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
     with tempfile.TemporaryDirectory() as folder:

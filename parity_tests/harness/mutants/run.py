@@ -115,8 +115,8 @@ def compare_subject(
     part, kwargs = small_kwargs(subject)
     kwargs = dict(mutation.kwargs) if mutation and mutation.kwargs else kwargs
     plan = build_plan(part, kwargs)
-    state = formula_state(f"mutants{seed}/{part.name}", {row.torch: row.spec.shape for row in plan.rows})
-    port = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
+    state = formula_state(f"mutants{seed}/{part.name}", plan.shapes)
+    port = plan.to_mindspore(state)
     pair = build_pair(part, kwargs, state, port, dtype)
     probe = part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
     planted = (mutation or Mutation("none", "", subject, ())).planted
@@ -131,7 +131,7 @@ def compare_subject(
 
 
 def _names(plan: Any) -> dict[str, str]:
-    return {row.mindspore: row.torch for row in plan.rows if not row.carried}
+    return plan.names
 
 
 def run_mutants(

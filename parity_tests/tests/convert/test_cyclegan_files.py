@@ -15,7 +15,8 @@ from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import tensor_sha256
 from parity_tests.harness.inputs import formula_state, image
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state

@@ -352,7 +352,7 @@ def test_insightface_y1_gives_the_recorded_tensors_and_embeddings(shared, tmp_pa
     import mindspore
 
     from convert.conversion import mindspore_arrays
-    from parity_tests.harness.pair import build_mindspore
+    from ms_models.build import build_mindspore
 
     convert_file(shared / "weights" / "model-y1.zip", tmp_path / "y1.pth")
     convert_file(tmp_path / "y1.pth", tmp_path / "y1.ckpt")

@@ -90,7 +90,7 @@ def test_released_photo2cartoon_has_the_published_size():
 
 @pytest.mark.parametrize("part", [part for one in families() for part in one.parts], ids=lambda part: part.name)
 def test_configuration_is_inferred_from_shapes(part):
-    shapes = {row.torch: row.spec.shape for row in build_plan(part, part.kwargs).rows}
+    shapes = build_plan(part, part.kwargs).shapes
     assert part.infer(shapes) == dict(part.kwargs)
     assert part.infer({"foreign.weight": (3, 3)}) is None
 

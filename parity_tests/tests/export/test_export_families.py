@@ -7,7 +7,8 @@ from convert.plan import build_plan
 from convert.registry import families
 from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import export_onnx
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.tests.cases import SMALL, save_torch, seeded_family, seeded_state, small_part
 from toonport.draw.generators import open_generator
 from toonport.export.exporter import ExportOptions, default_target, export_network
@@ -45,7 +46,7 @@ def test_networks_that_draw_together_become_one_file(tmp_path):
 def test_a_network_with_one_output_becomes_mindir(tmp_path):
     part, kwargs = small_part("cyclegan", "G_A")
     state = seeded_state("cyclegan", "G_A")
-    arrays = {row.mindspore: state[row.torch] for row in build_plan(part, kwargs).rows if not row.carried}
+    arrays = build_plan(part, kwargs).to_mindspore(state)
     side = part.smallest(kwargs)
     verdicts = export_mindir(
         build_mindspore(part, kwargs, arrays),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from parity_tests.harness.inputs import feature, formula_state, noise
-from parity_tests.harness.pair import load_mindspore, load_torch
+from ms_models.build import load_mindspore
+from torch_ref.build import load_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import recorded

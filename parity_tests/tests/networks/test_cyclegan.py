@@ -9,11 +9,12 @@ from convert.families.cyclegan import discriminator_kwargs, generator_kwargs
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from parity_tests.harness.compare import measure, ulp_neighbour
-from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.inputs import formula_state, seeded_weights
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.golden_others import distance, image, parameters, positions
@@ -290,7 +291,7 @@ def test_dropout_rests_in_eval_and_works_in_train_mode(package):
 def test_instance_norm_of_the_model_zoo_does_not_mix_pictures_unless_asked_to(package):
     kwargs = {"architecture": "zoo_patch", "ndf": 4}
     part = _part(kwargs)
-    state = formula_state("zoo norm", {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows})
+    state = seeded_weights(part, kwargs, "zoo norm")
     build, sides = {"torch_ref": (build_torch, TorchSide), "ms_models": (build_mindspore, MindSporeSide)}[package]
     inputs = small_image("zoo norm", 2, 32, 32)
     inputs[1] *= 0.3

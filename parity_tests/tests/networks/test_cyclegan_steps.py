@@ -12,7 +12,8 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.harness.judge import judge_all
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.golden_others import image, parameters
 from parity_tests.tolerances import FLOAT64_RELATIVE, RECORDED_FLOAT32_STEPS
@@ -120,7 +121,7 @@ def _steps(package, changes, batch=2, steps=3):
         part = part_named(family_named("cyclegan"), name)
         kwargs = {"architecture": "patch", "ndf": 4, "n_layers": 2}
         kwargs = {"architecture": "resnet", "ngf": 4, "n_blocks": 1} if name.startswith("G") else kwargs
-        layout = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
+        layout = build_plan(part, kwargs).shapes
         networks[name] = build(part, kwargs, formula_state(f"steps/{name}", layout))
     step = CycleGanStep(networks, CycleGanSettings(**changes))
     terms = []

@@ -8,7 +8,8 @@ import pytest
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from parity_tests.harness.inputs import feature, formula_state, image, noise, sample
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import recorded
@@ -76,7 +77,7 @@ def _case(shared, name):
     case = json.loads((shared / "golden" / "ugatit" / f"{name}.json").read_text())
     part = part_named(family_named(KINDS[case["kind"]][0]), KINDS[case["kind"]][1])
     plan = build_plan(part, case["ctor"])
-    state = formula_state(case["weight_tag"], {row.torch: row.spec.shape for row in plan.rows})
+    state = formula_state(case["weight_tag"], plan.shapes)
     batch, _, height, width = case["input_shape"]
     return case, part, plan, state, image(case["input_tag"], batch, height, width)
 
@@ -105,7 +106,7 @@ def _outputs(case):
 @pytest.mark.parametrize("name", [name for name in FORWARD if "full" not in name])
 def test_mindspore_float32_is_within_the_stated_noise_of_the_original(name, shared):
     case, part, plan, state, inputs = _case(shared, name)
-    arrays = {row.mindspore: state[row.torch] for row in plan.rows if not row.carried}
+    arrays = plan.to_mindspore(state)
     side = MindSporeSide(build_mindspore(part, case["ctor"], arrays))
     side.set_training(case["mode"] == "train")
     for _ in range(case["calls"]):

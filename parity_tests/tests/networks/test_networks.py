@@ -10,7 +10,8 @@ from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import seeded_state, small_part
@@ -38,9 +39,9 @@ def _sides(family, part_name, changes):
     plan = build_plan(part, kwargs)
     from parity_tests.harness.inputs import formula_state
 
-    state = formula_state(f"sizes/{part_name}", {row.torch: row.spec.shape for row in plan.rows})
+    state = formula_state(f"sizes/{part_name}", plan.shapes)
     module = build_torch(part, kwargs, state)
-    cell = build_mindspore(part, kwargs, {row.mindspore: state[row.torch] for row in plan.rows if not row.carried})
+    cell = build_mindspore(part, kwargs, plan.to_mindspore(state))
     names = {row.mindspore: row.torch for row in plan.rows}
     return TorchSide(copy.deepcopy(module), "float64"), TorchSide(module), MindSporeSide(cell, names)
 

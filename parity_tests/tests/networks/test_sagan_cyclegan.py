@@ -11,7 +11,8 @@ from convert.formats import open_checkpoint
 from convert.identify import identify
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.pair import build_mindspore, build_torch, load_mindspore
+from ms_models.build import build_mindspore, load_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import save_torch, seeded_family

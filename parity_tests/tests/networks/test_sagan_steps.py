@@ -13,7 +13,8 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.cases import seeded_state, small_part
 from parity_tests.tests.golden_others import distance, image, parameters, uniform
@@ -50,7 +51,7 @@ def _recorded_networks(family, kwargs, gains):
     networks = {}
     for name, arguments in kwargs.items():
         part = part_named(family_named(family), name)
-        layout = {row.torch: row.spec.shape for row in build_plan(part, arguments).rows}
+        layout = build_plan(part, arguments).shapes
         networks[name] = build_torch(part, arguments, parameters(layout, gains[name], f"{name}.")).double()
     return networks
 
@@ -343,7 +344,7 @@ def test_frozen_networks_repeat_and_equal_the_next_run_of_the_moving_one(family,
 
 def test_frozen_generator_exports_to_onnx_and_the_moving_one_would_not_repeat(tmp_path):
     from parity_tests.harness.onnx.write import export_onnx
-    from parity_tests.harness.pair import for_inference
+    from torch_ref.build import for_inference
 
     found, kwargs = small_part("sagan_cyclegan", "netG_A")
     module = for_inference(build_torch(found, kwargs, seeded_state("sagan_cyclegan", "netG_A")))

@@ -11,7 +11,7 @@ from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.pair import build_torch
+from torch_ref.build import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.harness.training_noise import TrainingNoise
 from parity_tests.tolerances import FLOAT64_TRAINING_RELATIVE, LOSS_SCALE_FLOOR
@@ -32,12 +32,12 @@ def test_reference_steps_equal_the_original_in_float64(family_name, shared):
     for part in family.parts:
         changes = {"ngf": config["ch"], "ndf": config["ch"], "img_size": case["img_size"]}
         kwargs = {**part.kwargs, **{key: changes[key] for key in changes if key in part.kwargs}}
-        layout = {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}
+        layout = build_plan(part, kwargs).shapes
         networks[part.name] = build_torch(part, kwargs, formula_state(f"{tag}/{part.name}", layout)).double()
     face = None
     if family_name == "photo2cartoon":
         part = family_named("mobilefacenet").parts[0]
-        layout = {row.torch: row.spec.shape for row in build_plan(part, part.kwargs).rows}
+        layout = build_plan(part, part.kwargs).shapes
         face = build_torch(part, part.kwargs, formula_state(f"{tag}/mbf", layout)).double()
     step = UgatitStep(networks, StepSettings(cycle=config["cycle_weight"], total_steps=config["iteration"]), face)
     for record in case["f64"]["steps"]:

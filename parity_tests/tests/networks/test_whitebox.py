@@ -11,7 +11,8 @@ from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind
-from parity_tests.harness.pair import build_mindspore, build_torch
+from ms_models.build import build_mindspore
+from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.training import measure_training, small_setup
@@ -35,7 +36,7 @@ def _read(shared, name):
 
 
 def _weights(part, kwargs, gain, prefix=""):
-    return parameters({row.torch: row.spec.shape for row in build_plan(part, kwargs).rows}, gain, prefix)
+    return parameters(build_plan(part, kwargs).shapes, gain, prefix)
 
 
 def _assert_near(array, record, limit=FLOAT64_RELATIVE):

@@ -15,7 +15,7 @@ from convert.errors import InputError
 from convert.family import Cartoonize
 from convert.plan import build_plan
 from convert.registry import families, family_named, part_named
-from parity_tests.harness.inputs import formula_state, image
+from parity_tests.harness.inputs import formula_state, image, seeded_weights
 from parity_tests.harness.onnx import write as onnx_export
 from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS
@@ -222,7 +222,7 @@ def test_sizes_a_network_does_not_take_are_refused(weights, tmp_path):
             Cartoonizer(replace(settings, size=side))
     part = part_named(family_named("photo2cartoon"), "genA2B")
     kwargs = {"ngf": 4, "img_size": 32, "light": False}
-    state = formula_state("full", {row.torch: row.spec.shape for row in build_plan(part, kwargs).rows})
+    state = seeded_weights(part, kwargs, "full")
     save_torch(tmp_path / "full.pt", {"genA2B": state})
     settings = CartoonSettings(str(tmp_path / "full.pt"), frame="whole")
     (cartoon,) = Cartoonizer(settings).draw(drawn_face(100))

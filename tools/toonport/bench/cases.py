@@ -83,7 +83,7 @@ def runtime_ratio(bench: Bench) -> Ratio:
     """Eager PyTorch / ONNX Runtime: one picture through the generator."""
     import torch
 
-    from parity_tests.harness.pair import build_torch
+    from torch_ref.build import build_torch
     from parity_tests.harness.run import part_inputs
 
     torch.set_num_threads(bench.threads)

@@ -167,7 +167,7 @@ def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
 def _torch(network: Network, device: str, threads: int | None) -> Run:
     import torch
 
-    from parity_tests.harness.pair import build_torch, for_inference
+    from torch_ref.build import build_torch, for_inference
 
     if device == "ascend" or (device == "gpu" and not torch.cuda.is_available()):
         raise InputError(f"device {device} is not usable by PyTorch here")
@@ -187,7 +187,7 @@ def _torch(network: Network, device: str, threads: int | None) -> Run:
 def _mindspore(network: Network, device: str, threads: int | None) -> Run:
     import mindspore
 
-    from parity_tests.harness.pair import build_mindspore, for_inference
+    from ms_models.build import build_mindspore, for_inference
     from toonport.comparing import choose_device
 
     choose_device(device)
@@ -203,7 +203,7 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 def _exported(network: Network, device: str, threads: int | None) -> Run:
     """Run an ONNX file exported from a checkpoint: one where photos keep their sizes, else one for each size."""
     from parity_tests.harness.onnx.write import export_onnx, find_sizes
-    from parity_tests.harness.pair import build_torch, for_inference
+    from torch_ref.build import build_torch, for_inference
     from parity_tests.harness.run import part_inputs
     from toonport.export.exporter import second_input
 

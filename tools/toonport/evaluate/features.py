@@ -17,7 +17,7 @@ from convert.conversion import load_networks, torch_arrays
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.tensors import Array
-from parity_tests.harness.pair import build_torch
+from torch_ref.build import build_torch
 from toonport.evaluate.inception import load_inception
 from toonport.fetch import fetch, load_manifest, weights_folder
 from toonport.photo.compose import to_input

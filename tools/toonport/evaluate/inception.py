@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from convert.errors import InputError
 from convert.formats import open_checkpoint
-from parity_tests.harness.pair import load_torch
+from torch_ref.build import load_torch
 
 __all__ = ["SIDE", "Inception", "load_inception"]
 

@@ -93,7 +93,7 @@ def export_network(options: ExportOptions, target: Path) -> Exported:
     """
     import torch
 
-    from parity_tests.harness.pair import build_torch, for_inference
+    from torch_ref.build import build_torch, for_inference
 
     _check(options, target)
     family = family_named(options.family)
@@ -227,7 +227,7 @@ def _metadata(options: ExportOptions, networks: Sequence[Network]) -> dict[str, 
 def _mindir(networks: Sequence[Network], module: Any, inputs: Array, names: Sequence[str], target: Path) -> Exported:
     from mindspore import nn
 
-    from parity_tests.harness.pair import build_mindspore, for_inference
+    from ms_models.build import build_mindspore, for_inference
     from toonport.export.mindir import export_mindir
 
     cells = [for_inference(build_mindspore(one.part, one.kwargs, mindspore_arrays(one))) for one in networks]

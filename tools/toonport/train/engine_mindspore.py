@@ -11,7 +11,7 @@ import numpy as np
 from convert.family import Part
 from convert.plan import build_plan
 from convert.tensors import Array
-from parity_tests.harness.pair import build_mindspore, for_inference
+from ms_models.build import build_mindspore, for_inference
 from parity_tests.harness.sides.base import Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from toonport.train.engine import Engine, Moments
@@ -40,7 +40,7 @@ class MindSporeEngine(Engine):
         return mindspore.Tensor(np.array(array))
 
     def _names(self, part: str) -> dict[str, str]:
-        return {row.mindspore: row.torch for row in self.plan(part).rows if not row.carried}
+        return self.plan(part).names
 
     def side(self, part: str) -> Side:
         """See `Engine.side`."""
