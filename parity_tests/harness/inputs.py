@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.family import Part
-from convert.plan import build_plan
 
 __all__ = ["feature", "formula_state", "image", "noise", "sample", "sample_positions", "seeded_weights"]
 

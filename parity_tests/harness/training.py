@@ -16,13 +16,13 @@ import numpy as np
 from convert.family import Family, FrozenNetwork, Part, Training, resolve
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.compare import ulp_neighbour
-from parity_tests.harness.inputs import formula_state, image, seeded_weights
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
+from parity_tests.harness.compare import ulp_neighbour
+from parity_tests.harness.inputs import image, seeded_weights
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
+from torch_ref.build import build_torch
 
 __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
 
@@ -222,10 +222,7 @@ class _MindSporeRun(_Run):
         import mindspore
 
         self._ms = mindspore
-        self._names = {
-            part: setup.plan(part).names
-            for part in setup.kwargs
-        }
+        self._names = {part: setup.plan(part).names for part in setup.kwargs}
         networks = {}
         for name in setup.training.parts:
             rows = [row for row in setup.plan(name).rows if not row.carried]

@@ -17,9 +17,9 @@ import parity_tests  # noqa: F401  # prepares the environment before any framewo
 from convert.plan import build_plan
 from convert.registry import families, family_named, part_named
 from parity_tests.harness.inputs import formula_state, image, sample
-from torch_ref.build import build_torch
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.torch import TorchSide
+from torch_ref.build import build_torch
 
 __all__ = ["CASES", "run_case", "statistics"]
 

@@ -176,10 +176,10 @@ def _compare_one(
     leg: OnnxLeg | None,
 ) -> Any:
     from parity_tests.harness.pair import build_pair
-    from torch_ref.build import build_torch, for_inference
     from parity_tests.harness.recorded import recorded
     from parity_tests.harness.run import Comparison, compare_pair, part_inputs
     from toonport.photo.picture import network_picture
+    from torch_ref.build import build_torch, for_inference
 
     name = f"{family.name} {part.name}"
     own = tuple(mode for mode in modes if mode in NETWORK_MODES)

@@ -151,8 +151,8 @@ def _back(step: Step, out: Path) -> None:
 
 def _export(step: Step, out: Path) -> None:
     from parity_tests.harness.onnx.write import export_onnx
-    from torch_ref.build import build_torch
     from parity_tests.harness.run import part_inputs
+    from torch_ref.build import build_torch
 
     network = load_networks(out / "photo2cartoon.ckpt", FAMILY, "genA2B")[0]
     module = build_torch(network.part, network.kwargs, torch_arrays(network))

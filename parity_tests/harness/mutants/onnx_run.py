@@ -21,10 +21,10 @@ from parity_tests.harness.mutants.published_rules import published_verdicts
 from parity_tests.harness.mutants.run import LARGE, Outcome, correct_subjects, outcome_of, small_kwargs
 from parity_tests.harness.mutants.ugatit import Subject
 from parity_tests.harness.onnx.leg import measure_file, open_onnx, run_onnx, traces
-from torch_ref.build import build_torch, for_inference
 from parity_tests.harness.run import part_inputs
 from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.sides.torch import TorchSide
+from torch_ref.build import build_torch, for_inference
 
 __all__ = ["Writer", "judge_export", "onnx_false_alarms", "run_onnx_mutants"]
 

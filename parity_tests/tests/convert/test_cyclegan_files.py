@@ -14,13 +14,13 @@ from convert.formats import open_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import tensor_sha256
-from parity_tests.harness.inputs import formula_state, image
 from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
+from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from parity_tests.tolerances import FLOAT64_RELATIVE
+from torch_ref.build import build_torch
 
 VINTAGIFY = "c502cd44ca720d004f89775f593fc403acc6b36d27d65390cbe2f476f771e560"
 RESNET = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 4, "n_blocks": 2, "dropout": False}

@@ -10,10 +10,10 @@ from onnx import numpy_helper
 from convert.conversion import convert_file, load_networks, torch_arrays
 from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import Sizes, find_sizes
-from torch_ref.build import build_torch
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import main
 from toonport.export import reduce as onnx_reduce
+from torch_ref.build import build_torch
 
 
 @pytest.fixture(scope="module")

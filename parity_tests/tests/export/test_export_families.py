@@ -5,14 +5,14 @@ import pytest
 
 from convert.plan import build_plan
 from convert.registry import families
+from ms_models.build import build_mindspore
 from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import export_onnx
-from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
 from parity_tests.tests.cases import SMALL, save_torch, seeded_family, seeded_state, small_part
 from toonport.draw.generators import open_generator
 from toonport.export.exporter import ExportOptions, default_target, export_network
 from toonport.export.mindir import export_mindir
+from torch_ref.build import build_torch
 
 FIRST = [(family.name, family.parts[0].name) for family in families() if (family.name, family.parts[0].name) in SMALL]
 

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from parity_tests.harness.inputs import feature, formula_state, noise
 from ms_models.build import load_mindspore
-from torch_ref.build import load_torch
+from parity_tests.harness.inputs import feature, formula_state, noise
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import recorded
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, ULP
+from torch_ref.build import load_torch
 
 
 def _torch_blocks():

@@ -8,17 +8,17 @@ import pytest
 from convert.families.cyclegan import discriminator_kwargs, generator_kwargs
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
+from ms_models.build import build_mindspore
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import formula_state, seeded_weights
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.golden_others import distance, image, parameters, positions
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, ULP
+from torch_ref.build import build_torch
 
 RESNET = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 9, "dropout": False}
 UNET = {"architecture": "unet", "input_nc": 3, "output_nc": 3, "num_downs": 8, "ngf": 64, "dropout": False}

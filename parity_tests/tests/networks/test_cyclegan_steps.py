@@ -9,14 +9,14 @@ import pytest
 
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
+from ms_models.build import build_mindspore
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.harness.judge import judge_all
-from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.golden_others import image, parameters
 from parity_tests.tolerances import FLOAT64_RELATIVE, RECORDED_FLOAT32_STEPS
+from torch_ref.build import build_torch
 
 RECORDED = ("ResNet_pynative", "ResNet_graph", "DepthResNet_pynative")
 KINDS = {"ResNet": "zoo_resnet", "DepthResNet": "zoo_depth_resnet"}

@@ -7,14 +7,14 @@ import pytest
 
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
-from parity_tests.harness.inputs import feature, formula_state, image, noise, sample
 from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
+from parity_tests.harness.inputs import feature, formula_state, image, noise, sample
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import recorded
 from parity_tests.tests.record_goldens import CASES, run_case
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, GRADIENT_SCALE_FLOOR, ULP
+from torch_ref.build import build_torch
 
 HOW = "if the change is meant: python -m parity_tests.tests.record_goldens"
 KINDS = {

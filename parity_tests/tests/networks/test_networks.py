@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from convert.plan import build_plan
+from ms_models.build import build_mindspore
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import seeded_state, small_part
+from torch_ref.build import build_torch
 
 SIZES = [
     ("photo2cartoon", "genA2B", {}, (1, 32, 32)),

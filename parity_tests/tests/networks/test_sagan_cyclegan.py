@@ -12,12 +12,12 @@ from convert.identify import identify
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from ms_models.build import build_mindspore, load_mindspore
-from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import save_torch, seeded_family
 from parity_tests.tests.golden_others import distance, image, parameters, positions
 from parity_tests.tolerances import FLOAT64_RELATIVE, GOLDEN_FLOAT32, GRADIENT_SCALE_FLOOR, ULP
+from torch_ref.build import build_torch
 
 SA_G, UNET = {"architecture": "sa", "z_dim": 100, "conv_dim": 64}, {"architecture": "unet", "num_downs": 7, "ngf": 64}
 SA_D, PATCH = {"architecture": "sa", "conv_dim": 64}, {"architecture": "patch", "ndf": 64, "n_layers": 3}

@@ -10,11 +10,10 @@ import pytest
 from convert.family import resolve
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
+from ms_models.build import build_mindspore
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.cases import seeded_state, small_part
 from parity_tests.tests.golden_others import distance, image, parameters, uniform
@@ -26,6 +25,7 @@ from parity_tests.tolerances import (
     LOSS_SCALE_FLOOR,
     ULP,
 )
+from torch_ref.build import build_torch
 
 MODES = ("sn", "sn+gp", "wgangp", "wgan", "vanilla", "lsgan")
 SA_G, SA_D = {"architecture": "sa", "z_dim": 100, "conv_dim": 64}, {"architecture": "sa", "conv_dim": 64}

@@ -11,10 +11,10 @@ from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from torch_ref.build import build_torch
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.harness.training_noise import TrainingNoise
 from parity_tests.tolerances import FLOAT64_TRAINING_RELATIVE, LOSS_SCALE_FLOOR
+from torch_ref.build import build_torch
 
 RECORDED = {"photo2cartoon": "train_p2c_ngf8_96_b1", "ugatit": "train_ugatit_ngf8_96_b1"}
 

@@ -9,10 +9,9 @@ from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.families.whitebox import VGG_LAYERS
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
+from ms_models.build import build_mindspore
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind
-from ms_models.build import build_mindspore
-from torch_ref.build import build_torch
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.training import measure_training, small_setup
@@ -26,6 +25,7 @@ from parity_tests.tolerances import (
     WHITEBOX_FILTERED,
     WHITEBOX_RAW,
 )
+from torch_ref.build import build_torch
 
 PARTS = {"G": "generator", "D": "disc_gray"}
 NETWORKS = ["G_c32_b4", "G_c16_b2", "Dt_train", "Dt_eval", "Ds_train", "Ds_eval"]

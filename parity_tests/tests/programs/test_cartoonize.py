@@ -13,9 +13,8 @@ import pytest
 from convert.conversion import convert_file
 from convert.errors import InputError
 from convert.family import Cartoonize
-from convert.plan import build_plan
 from convert.registry import families, family_named, part_named
-from parity_tests.harness.inputs import formula_state, image, seeded_weights
+from parity_tests.harness.inputs import image, seeded_weights
 from parity_tests.harness.onnx import write as onnx_export
 from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS

@@ -83,8 +83,8 @@ def runtime_ratio(bench: Bench) -> Ratio:
     """Eager PyTorch / ONNX Runtime: one picture through the generator."""
     import torch
 
-    from torch_ref.build import build_torch
     from parity_tests.harness.run import part_inputs
+    from torch_ref.build import build_torch
 
     torch.set_num_threads(bench.threads)
     network = load_networks(bench.weights, FAMILY, PART)[0]

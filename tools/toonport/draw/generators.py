@@ -203,9 +203,9 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 def _exported(network: Network, device: str, threads: int | None) -> Run:
     """Run an ONNX file exported from a checkpoint: one where photos keep their sizes, else one for each size."""
     from parity_tests.harness.onnx.write import export_onnx, find_sizes
-    from torch_ref.build import build_torch, for_inference
     from parity_tests.harness.run import part_inputs
     from toonport.export.exporter import second_input
+    from torch_ref.build import build_torch, for_inference
 
     part, outputs = network.part, network.part.outputs
     module = for_inference(build_torch(part, network.kwargs, torch_arrays(network)))

@@ -17,11 +17,11 @@ from convert.conversion import load_networks, torch_arrays
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.tensors import Array
-from torch_ref.build import build_torch
 from toonport.evaluate.inception import load_inception
 from toonport.fetch import fetch, load_manifest, weights_folder
 from toonport.photo.compose import to_input
 from toonport.photo.picture import Picture, resize
+from torch_ref.build import build_torch
 from torch_ref.losses import face_embeddings
 
 __all__ = ["RELEASES", "SIDE", "Features", "batch_of", "find_weights", "open_face", "open_inception", "open_vgg"]

@@ -11,10 +11,10 @@ import torch
 from convert.errors import InputError
 from convert.family import Part
 from convert.tensors import Array
-from torch_ref.build import build_torch, for_inference
 from parity_tests.harness.sides.base import Side
 from parity_tests.harness.sides.torch import TorchSide
 from toonport.train.engine import Engine, Moments
+from torch_ref.build import build_torch, for_inference
 
 __all__ = ["TorchEngine"]
 
