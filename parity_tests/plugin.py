@@ -44,6 +44,7 @@ def parity(_parity_session: list[Any], request: pytest.FixtureRequest) -> Callab
     """A function (torch_module, ms_cell, inputs, **options of `harness.run.compare`) that fails the test if unequal."""
 
     def check(torch_module: Any, ms_cell: Any, inputs: Any, **options: Sequence[Any]) -> Any:
+        """Compare the two and fail the test if they are unequal."""
         from parity_tests.harness.report.console import summary_lines
         from parity_tests.harness.run import compare
 

@@ -208,6 +208,7 @@ def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -
     count: Counter[str] = Counter()
 
     def visit(call: LayerCall) -> None:
+        """Keep a call."""
         calls[call.layer, count[call.layer]] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
         count[call.layer] += 1
 

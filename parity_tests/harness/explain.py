@@ -6,13 +6,12 @@ part of the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from parity_tests.harness.judge import Verdict, blamed, holds_other
 from parity_tests.harness.measurement import Kind, Measurement, Mode
 
-__all__ = ["Signature", "likely_causes", "signature_of"]
+__all__ = ["Signature", "likely_causes"]
 
 NORMS = ("InstanceNorm2d", "ZooInstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
 EPS_RATIO = 30.0  # a wrong epsilon stands this much higher on the low-spread probe
@@ -20,83 +19,31 @@ EPS_CHANGE = 1e-2  # a wrong epsilon changes the size of ordinary feature maps b
 BIAS_SHARE = 0.9
 
 
-@dataclass(frozen=True)
 class Signature:
-    """Where and how the blamed layer differs.
+    """Where and how the layer of the tensor that is blamed first (`head`) differs, as far as verdicts tell."""
 
-    Attributes:
-        head: the tensor that is blamed first.
-        container: whether the layer holds other layers, none of which differs.
-        plain, low_spread: worst multiple of the budget at its outputs, on ordinary and on low-spread input.
-        only: the only one of the two modes in which it differs, when both were run: False for eval, True for train.
-        state: whether what it leaves behind (vectors, statistics) differs.
-        gradient: whether its gradients differ.
-        weights: whether its weights differ.
-        first: whether it is the first layer that is found in an ONNX file.
-        hints: of the first output that differs clearly, see `compare.measure`.
-    """
-
-    head: Measurement
-    container: bool
-    plain: float
-    low_spread: float
-    only: bool | None
-    state: bool
-    gradient: bool
-    weights: bool
-    first: bool
-    hints: Mapping[str, float]
-
-    @property
-    def layer_type(self) -> str:
-        """Class name of the layer."""
-        return self.head.layer_type
-
-    @property
-    def onnx(self) -> bool:
-        """Whether it is a layer of an ONNX file, seen in the run of the whole file only."""
-        return self.head.mode is Mode.ONNX
-
-    @property
-    def ratio(self) -> float:
-        """Least-squares factor between port and reference."""
-        return self.hints.get("ratio", 1.0)
-
-    @property
-    def ring(self) -> float:
-        """Width in pixels of the border outside of which nothing differs; 0 if the inside differs too."""
-        return self.hints.get("ring", 0)
-
-    @property
-    def channel(self) -> float:
-        """Share of the squared difference that is constant within each channel."""
-        return self.hints.get("channel", 0.0)
-
-
-def signature_of(verdicts: Sequence[Verdict]) -> Signature | None:
-    """Return the signature of the layer to blame, or None when nothing differs."""
-    first = next(iter(blamed(verdicts)), None)
-    if first is None:
-        return None
-    head = first.measurement
-    direct = Mode.ONNX if head.mode is Mode.ONNX else Mode.ISOLATED
-    own = [verdict for verdict in verdicts if verdict.measurement.layer == head.layer]
-    bad = [verdict for verdict in own if not verdict.equal]
-    modes = {verdict.measurement.mode for verdict in bad}
-    alone = [verdict for verdict in bad if verdict.measurement.mode is direct]
-    outputs = [verdict for verdict in alone if verdict.measurement.quantity.kind is not Kind.STATE]
-    return Signature(
-        head,
-        container=holds_other(head.layer, {verdict.measurement.layer for verdict in verdicts}),
-        plain=_worst(outputs, low_spread=False),
-        low_spread=_worst(outputs, low_spread=True),
-        only=_only_mode(own, alone),
-        state=len(outputs) < len(alone),
-        gradient=bool(modes & {Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}),
-        weights=Mode.WEIGHTS in modes,
-        first=_is_first(head, verdicts),
-        hints=next((hints for hints in (verdict.measurement.hints for verdict in outputs) if "ratio" in hints), {}),
-    )
+    def __init__(self, head: Measurement, verdicts: Sequence[Verdict]) -> None:
+        direct = Mode.ONNX if head.mode is Mode.ONNX else Mode.ISOLATED
+        own = [verdict for verdict in verdicts if verdict.measurement.layer == head.layer]
+        bad = [verdict for verdict in own if not verdict.equal]
+        alone = [verdict for verdict in bad if verdict.measurement.mode is direct]
+        outputs = [verdict for verdict in alone if verdict.measurement.quantity.kind is not Kind.STATE]
+        modes = {verdict.measurement.mode for verdict in bad}
+        hints = next((one for one in (verdict.measurement.hints for verdict in outputs) if "ratio" in one), {})
+        self.head, self.layer_type = head, head.layer_type
+        self.onnx = head.mode is Mode.ONNX  # a layer of an ONNX file, seen in the run of the whole file only
+        self.first = _is_first(head, verdicts)  # of the layers that are found in that file
+        # whether it holds other layers, none of which differs
+        self.container = holds_other(head.layer, {verdict.measurement.layer for verdict in verdicts})
+        # worst multiple of the budget at its outputs, on ordinary and on low-spread input
+        self.plain, self.low_spread = (_worst(outputs, low_spread) for low_spread in (False, True))
+        self.only = _only_mode(own, alone)
+        self.state = len(outputs) < len(alone)  # what it leaves behind (vectors, statistics) differs
+        self.gradient = bool(modes & {Mode.GRADIENTS, Mode.BLOCK_GRADIENTS})
+        self.weights = Mode.WEIGHTS in modes
+        self.ratio = hints.get("ratio", 1.0)  # least-squares factor between port and reference
+        self.ring = hints.get("ring", 0)  # pixels of the border outside of which nothing differs; 0: the inside too
+        self.channel = hints.get("channel", 0.0)  # share of the squared difference constant within each channel
 
 
 def _worst(outputs: Iterable[Verdict], low_spread: bool) -> float:
@@ -104,6 +51,7 @@ def _worst(outputs: Iterable[Verdict], low_spread: bool) -> float:
 
 
 def _only_mode(own: Iterable[Verdict], alone: Iterable[Verdict]) -> bool | None:
+    """The only mode in which it differs, when both were run: False for eval, True for train."""
     ran, failing = ({verdict.measurement.probe.training for verdict in some} - {None} for some in (own, alone))
     return next(iter(failing)) if len(ran) > 1 and len(failing) == 1 else None
 
@@ -177,7 +125,8 @@ ROWS: tuple[Row, ...] = (
 
 def likely_causes(verdicts: Sequence[Verdict], limit: int = 2) -> list[str]:
     """Return up to `limit` likely causes of the first difference, likeliest first; empty when equal."""
-    signature = signature_of(verdicts)
-    if signature is None:
+    first = next(iter(blamed(verdicts)), None)
+    if first is None:
         return []
+    signature = Signature(first.measurement, verdicts)
     return [cause for fits, cause in ROWS if fits(signature)][:limit]

@@ -48,6 +48,7 @@ def _measure_layer(
     pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array]
 ) -> Iterator[Measurement]:
     def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
+        """Every gradient on one side, whose state is put back."""
         with side.preserved(call.layer):
             found = side.gradients(call.layer, inputs, cotangents)
         by_input = {Quantity(Kind.INPUT_GRADIENT, index=place): value for place, value in enumerate(found.inputs)}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,39 +65,37 @@ class RecordedSide(Side):
 
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `Side.call`."""
-        calls = self._kept("call", layer, inputs, (), lambda: [LayerCall(layer, (), self.side.call(layer, inputs))])
+        kept = self._kept("call", layer, inputs)
+        calls = kept.replayed() or kept.saved([LayerCall(layer, (), self.side.call(layer, inputs))])
         return calls[0].outputs
 
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
-
-        def run() -> list[LayerCall]:
-            found: list[LayerCall] = []
-            self.side.trace(inputs, found.append)
-            return found
-
-        for call in self._kept("trace", "", inputs, (), run):
+        kept = self._kept("trace", "", inputs)
+        calls = kept.replayed()
+        if not calls:
+            self.side.trace(inputs, calls.append)
+            kept.saved(calls)
+        for call in calls:
             visit(call)
 
     def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
         """See `Side.gradients`."""
-
-        def run() -> list[LayerCall]:
+        kept = self._kept("gradients", layer, inputs, cotangents)
+        calls = kept.replayed()
+        if not calls:
             found = self.side.gradients(layer, inputs, cotangents)
             own = [LayerCall(name, (), (value,)) for name, value in found.parameters.items()]
-            return [LayerCall("", (), found.inputs), *own]
-
-        first, *own = self._kept("gradients", layer, inputs, cotangents, run)
-        return Gradients(first.outputs, {call.layer: call.outputs[0] for call in own})
+            calls = kept.saved([LayerCall("", (), found.inputs), *own])
+        return Gradients(calls[0].outputs, {call.layer: call.outputs[0] for call in calls[1:]})
 
     def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
         """See `Side.trace_with_cotangents`."""
-
-        def run() -> list[LayerCall]:
-            found = self.side.trace_with_cotangents(inputs)
-            return [part for call, more in found for part in (call, LayerCall(call.layer, (), more))]
-
-        flat = self._kept("cotangents", "", inputs, (), run)
+        kept = self._kept("cotangents", "", inputs)
+        flat = kept.replayed()
+        if not flat:
+            traced = self.side.trace_with_cotangents(inputs)
+            flat = kept.saved([part for call, more in traced for part in (call, LayerCall(call.layer, (), more))])
         return [(call, more.outputs) for call, more in zip(flat[::2], flat[1::2], strict=True)]
 
     def state(self, layer: str = "") -> dict[str, Array]:
@@ -113,65 +111,58 @@ class RecordedSide(Side):
         self._training = training
         self.side.set_training(training)
 
-    def _kept(
-        self,
-        what: str,
-        layer: str,
-        inputs: Sequence[Array],
-        cotangents: Sequence[Array],
-        run: Callable[[], list[LayerCall]],
-    ) -> list[LayerCall]:
-        """Replay a capture together with what it left in the network's state, or run and save it."""
+    def _kept(self, what: str, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array] = ()) -> _Kept:
         asked = {"what": what, "layer": layer, "training": self._training}
         key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state())
-        path = self.folder / key[:2] / f"{key}.safetensors"
-        if self.replay and path.is_file():
-            calls, state = _load(path)
-            self.side.set_state(state)
-            return calls
-        self.runs += 1
-        calls = run()
-        _save(path, calls, self.side.state(layer), asked | {"side": self.name})
+        return _Kept(self, self.folder / key[:2] / f"{key}.safetensors", asked | {"side": self.name})
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The place of one capture: the calls that it holds, and what they left in the network's state."""
+
+    owner: RecordedSide
+    path: Path
+    asked: Mapping[str, Any]
+
+    def replayed(self) -> list[LayerCall]:
+        """The calls as they were saved, with the state set to what they left; empty where they must be run."""
+        from safetensors import safe_open
+
+        if not (self.owner.replay and self.path.is_file()):
+            self.owner.runs += 1
+            return []
+        with safe_open(self.path, "numpy") as file:
+            index = json.loads(file.metadata()["capture"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        self.owner.side.set_state({name: arrays[key] for name, key in index["state"].items()})
+        return [
+            LayerCall(name, tuple(arrays[key] for key in inputs), tuple(arrays[key] for key in outputs))
+            for name, inputs, outputs in index["calls"]
+        ]
+
+    def saved(self, calls: list[LayerCall]) -> list[LayerCall]:
+        """Save calls and return them; arrays that occur more than once (an output is the next input) only once."""
+        from safetensors.numpy import save_file
+
+        arrays: dict[str, Array] = {}
+
+        def keys(values: Iterable[Array]) -> list[str]:
+            """Add arrays to the file under their hashes, and return these."""
+            named = [(_digest(value), np.ascontiguousarray(value)) for value in values]
+            arrays.update(named)
+            return [key for key, _ in named]
+
+        state = self.owner.side.state(str(self.asked["layer"]))
+        index = {
+            "calls": [(call.layer, keys(call.inputs), keys(call.outputs)) for call in calls],
+            "state": dict(zip(state, keys(state.values()), strict=True)),
+            **self.asked,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.path) as temporary:
+            save_file(arrays, temporary, {"capture": json.dumps(index)})
         return calls
-
-
-def _save(path: Path, calls: Sequence[LayerCall], state: Mapping[str, Array], asked: Mapping[str, Any]) -> None:
-    """Write a capture; arrays that occur more than once (one layer's output is the next one's input) only once."""
-    from safetensors.numpy import save_file
-
-    arrays: dict[str, Array] = {}
-    known: dict[str, str] = {}
-
-    def reference(value: Array) -> str:
-        digest = _digest(value)
-        if digest not in known:
-            known[digest] = str(len(arrays))
-            arrays[known[digest]] = np.ascontiguousarray(value)
-        return known[digest]
-
-    index = {
-        "calls": [
-            [call.layer, *([reference(value) for value in values] for values in (call.inputs, call.outputs))]
-            for call in calls
-        ],
-        "state": {name: reference(value) for name, value in state.items()},
-        **asked,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary, {"capture": json.dumps(index)})
-
-
-def _load(path: Path) -> tuple[list[LayerCall], dict[str, Array]]:
-    from safetensors import safe_open
-
-    with safe_open(path, "numpy") as file:
-        index = json.loads(file.metadata()["capture"])
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    calls = [
-        LayerCall(name, *(tuple(arrays[key] for key in keys) for keys in groups)) for name, *groups in index["calls"]
-    ]
-    return calls, {name: arrays[key] for name, key in index["state"].items()}
 
 
 def code_version(side: Side) -> str:

@@ -122,14 +122,10 @@ class NetworkSide(Side):
     @contextmanager
     def _hooked(self, record: Callable[[str, Any, Any], None]) -> Iterator[None]:
         """Call `record` with path, inputs and outputs of every layer that returns in the meantime."""
-
-        def hook(path: str) -> Callable[[Any, Any, Any], None]:
-            def returned(_: Any, args: Any, outputs: Any) -> None:
-                record(path, args, outputs)
-
-            return returned
-
-        handles = [layer.register_forward_hook(hook(path)) for path, layer in self.layers.items()]
+        handles = [
+            layer.register_forward_hook(lambda _, args, outputs, path=path: record(path, args, outputs))
+            for path, layer in self.layers.items()
+        ]
         try:
             yield
         finally:
