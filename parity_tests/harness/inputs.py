@@ -88,25 +88,25 @@ def _value(tag: str, key: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
         return np.zeros(shape, np.int64)
     centred = _centred(f"{tag}:{key}", shape)
     uniform = (centred + 1) / 2
-    prelu = any(part.startswith("prelu") for part in key.split("."))
     if last in {"rho", "w_gamma", "w_beta"}:
         value = np.clip(1.2 * uniform - 0.1, 0, 1)
-    elif last == "running_mean":
-        value = 0.2 * centred
     elif last == "running_var":
         value = 0.5 + uniform
-    elif last == "gamma" and len(shape) == 4:
-        value = 0.75 + 0.5 * uniform
-    elif last == "beta" and len(shape) == 4:
-        value = 0.2 * centred
-    elif last in {"bias", "beta"}:
-        value = (0.02 if tag.rsplit("/", 1)[-1].startswith("dis") else 0.1) * centred
-    elif len(shape) == 1:
+    elif last in {"running_mean", "bias", "beta"}:
+        value = _shift_scale(tag, last, shape) * centred
+    elif last == "gamma" or len(shape) == 1:
+        prelu = any(part.startswith("prelu") for part in key.split("."))
         value = 0.1 + 0.3 * uniform if prelu else 0.75 + 0.5 * uniform
     else:
         gain = 0.6 if key.endswith("project.conv.weight") else 1.4
         value = gain * np.sqrt(3 / np.prod(shape[1:])) * centred
     return value.astype(np.float32)
+
+
+def _shift_scale(tag: str, last: str, shape: tuple[int, ...]) -> float:
+    if last == "running_mean" or (last == "beta" and len(shape) == 4):
+        return 0.2
+    return 0.02 if tag.rsplit("/", 1)[-1].startswith("dis") else 0.1
 
 
 def _singular_vectors(tag: str, weight: NDArray[np.generic]) -> tuple[Float32, Float32]:
