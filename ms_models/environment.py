@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from importlib import metadata
 
-__all__ = ["environment_needed", "launch_directly", "prepare_environment"]
+from convert.errors import InputError
+
+__all__ = ["choose_device", "environment_needed", "launch_directly", "prepare_environment"]
 
 
 def environment_needed() -> dict[str, str]:
@@ -39,3 +41,19 @@ def launch_directly() -> None:
 
     if mindspore.get_context("device_target") == "CPU":
         mindspore.runtime.launch_blocking()
+
+
+def choose_device(device: str) -> None:
+    """Make MindSpore use a device: "cpu", "gpu" or "ascend".
+
+    Raises:
+        InputError: it is not usable here.
+    """
+    if device == "cpu":
+        return
+    import mindspore
+
+    try:
+        mindspore.set_device({"gpu": "GPU", "ascend": "Ascend"}[device])
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"device {device} is not usable here: {str(error).strip().splitlines()[0]}") from error

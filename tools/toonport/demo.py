@@ -119,14 +119,16 @@ def _to_mindspore(step: Step, out: Path) -> None:
 
 
 def _prove(step: Step, out: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
+    from parity_tests.harness.families import compare_family
     from parity_tests.harness.report.data import report_data, write_json
     from parity_tests.harness.report.html import difference_pictures, write_html
-    from toonport.comparing import compare_family
+    from parity_tests.harness.request import CompareOptions
 
     comparisons = []
     for part in ("genA2B", "disGA", "disLA"):
         say(f"prove parity: {part}")
-        comparisons += compare_family(FAMILY, part, str(_source(out)), str(out / "photo2cartoon.ckpt"), MODES)
+        files = str(_source(out)), str(out / "photo2cartoon.ckpt")
+        comparisons += compare_family(CompareOptions(FAMILY, part, *files, MODES))
     data = report_data(comparisons, "cpu", ["gpu: not asked for", "ascend: not asked for"])
     write_json(out / "parity.json", data)
     pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}

@@ -6,24 +6,26 @@ puts out their values too; that keeps ONNX Runtime from fusing across them, so t
 
 from __future__ import annotations
 
-import copy
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convert.errors import InputError
-from parity_tests.harness.capture import Key, layer_calls, outputs_of
-from parity_tests.harness.compare import measure, ulp_neighbour
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.capture import Key, outputs_of
+from parity_tests.harness.inputs import image
+from parity_tests.harness.judge import Verdict, judge_all
+from parity_tests.harness.measurement import Measurement, Mode
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
-from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.onnx.session import open_session, run_onnx
+from parity_tests.harness.onnx.write import write_onnx
+from parity_tests.harness.outputs import References, file_head, measure_outputs, run_references
 from parity_tests.harness.sides.base import Array, LayerCall
-from parity_tests.harness.sides.torch import TorchSide
 
-__all__ = ["OnnxFile", "measure_file", "measure_onnx", "open_onnx", "run_onnx", "traces"]
-
-NOISE_RUNS = 2
+__all__ = ["OnnxFile", "judge_onnx", "measure_file", "measure_onnx", "open_onnx"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,46 @@ def open_onnx(path: Path) -> OnnxFile:
     return OnnxFile(path, model, shape)
 
 
+def judge_onnx(
+    network: Any, names: Sequence[str], inputs: Array, probe: Array, path: Path | None = None
+) -> Iterator[Verdict]:
+    """Judge ONNX Runtime against a PyTorch network: the layers that are found in the file, and every output.
+
+    The layers are judged on the small pictures, where the budget is narrow, the outputs at both sizes. Files are made
+    for one size of picture, so each size gets its own. A given file that takes one size only is judged at that size.
+
+    Args:
+        network: the reference in its form for inference, in float32.
+        names: of its outputs.
+        inputs: picture [1, C, H, W] of the whole run.
+        probe: small pictures [N, C, h, w], on which wrong norms stand out.
+        path: file to judge; None: the network is exported for it.
+
+    Raises:
+        InputError: the file cannot be run, or the network not be exported.
+    """
+    given = open_onnx(path) if path else None
+    wanted = [_fit(given, pictures) if given else pictures for pictures in (probe, inputs)]
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "network.onnx"
+        for number, pictures in enumerate({pictures.shape[2:]: pictures for pictures in wanted}.values()):
+            if not given:
+                write_onnx(network, pictures, names, exported)
+            yield from judge_all(measure_onnx(network, given or open_onnx(exported), pictures, layers=number == 0))
+
+
+def _fit(file: OnnxFile, pictures: Array) -> Array:
+    """Return the pictures if the file takes their size, else seeded ones of the size that it takes."""
+    batch, channels, height, width = wanted = [
+        own or given for own, given in zip(file.shape, pictures.shape, strict=True)
+    ]
+    if channels != pictures.shape[1]:
+        raise InputError(f"{file.path}: takes {channels} channels, the network {pictures.shape[1]}")
+    if (height, width) == pictures.shape[2:]:
+        return np.resize(pictures, wanted)
+    return image("toonport/0", batch, height, width, channels)
+
+
 def measure_onnx(network: Any, file: OnnxFile, inputs: Array, layers: bool = True) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
@@ -70,56 +112,25 @@ def measure_onnx(network: Any, file: OnnxFile, inputs: Array, layers: bool = Tru
         inputs: float32 [N, C, H, W].
         layers: False for the outputs only.
     """
-    types = TorchSide(network).layer_types()
-    yield from measure_file(file, inputs, *traces(network, inputs, layers), types)
+    return measure_file(file, inputs, run_references(network, inputs, layers=layers))
 
 
-def traces(network: Any, inputs: Array, layers: bool = True) -> tuple[dict[Key, LayerCall], list[dict[Key, LayerCall]]]:
-    """Run a PyTorch network in float64, and in float32 on inputs moved by about one unit in the last place.
-
-    Without `layers`, only what the whole network takes and returns is kept.
-    """
-    truths = layer_calls(TorchSide(copy.deepcopy(network).double(), "float64"), [inputs], not layers)
-    side = TorchSide(copy.deepcopy(network), "float32")
-    return truths, [layer_calls(side, [ulp_neighbour(inputs, seed)], not layers) for seed in range(NOISE_RUNS)]
-
-
-def measure_file(
-    file: OnnxFile,
-    inputs: Array,
-    truths: Mapping[Key, LayerCall],
-    references: Sequence[Mapping[Key, LayerCall]],
-    types: Mapping[str, str],
-) -> Iterator[Measurement]:
-    """Measure a file against runs of the reference that are at hand; see `measure_onnx`.
-
-    Args:
-        file, inputs: see `measure_onnx`.
-        truths: what every layer did in float64.
-        references: the same in float32, on inputs moved by about one unit in the last place.
-        types: layer -> class name.
-    """
-    order = {key: place for place, key in enumerate(truths)}
-    head = Measurement(Mode.ONNX, Probe.of([inputs]), "", types[""], Quantity(Kind.OUTPUT), len(order))
+def measure_file(file: OnnxFile, inputs: Array, references: References) -> Iterator[Measurement]:
+    """Measure a file against runs of the reference that are at hand; see `measure_onnx`."""
+    head = file_head(Mode.ONNX, references.types[""], inputs)
+    order = {key: place for place, key in enumerate(references.truth)}
+    last = replace(head, order=len(order))
     try:
-        layers = _run_layers(file, inputs, truths)
+        layers = _run_layers(file, inputs, references.truth)
         outputs = run_onnx(file.path, inputs)
     except Exception as error:  # ONNX Runtime's errors have no common base
-        yield replace(head, problem=f"ONNX Runtime cannot run it: {_first_line(error)}")
+        yield replace(last, problem=f"ONNX Runtime cannot run it: {_first_line(error)}")
         return
     for key, value in layers.items():
-        call = truths[key]
-        quantity = outputs_of(call.outputs, key[1])[0]
-        own = replace(head, layer=key[0], layer_type=types[key[0]], quantity=quantity, order=order[key])
-        yield measure(own, call.outputs[0], [one[key].outputs[0] for one in references], value)
-    whole = ("", 0)
-    for index, (name, value) in enumerate(outputs.items()):
-        own = replace(head, quantity=Quantity(Kind.OUTPUT, name), order=len(order) + index)
-        if index < len(truths[whole].outputs):
-            noisy = [one[whole].outputs[index] for one in references]
-            yield measure(own, truths[whole].outputs[index], noisy, value)
-        else:
-            yield replace(own, problem="the reference has no such tensor")
+        layer, quantity = key[0], outputs_of(references.truth[key].outputs, key[1])[0]
+        own = replace(head, layer=layer, layer_type=references.types[layer], quantity=quantity, order=order[key])
+        yield references.measure(own, key, value)
+    yield from measure_outputs(last, references, outputs)
 
 
 def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -> dict[Key, Array]:
@@ -131,13 +142,6 @@ def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -
     found = run_onnx(with_outputs(file.model, wanted).SerializeToString(), inputs)
     chosen = {key: only_fitting(names, found, calls[key].outputs[0].shape) for key, names in possible.items()}
     return {key: found[name] for key, name in chosen.items() if name is not None}
-
-
-def run_onnx(source: Path | bytes, inputs: Array) -> dict[str, Array]:
-    """Run an ONNX file (its path, or its content) on the CPU; returns its outputs by name, in order."""
-    session = open_session(source)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,11 +1,13 @@
-"""Opens ONNX files in ONNX Runtime, everywhere with the same settings."""
+"""Opens and runs ONNX files in ONNX Runtime, everywhere with the same settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-__all__ = ["open_session"]
+from parity_tests.harness.sides.base import Array
+
+__all__ = ["open_session", "run_onnx"]
 
 CPU = "CPUExecutionProvider"
 ERRORS = 3  # the lowest level that is shown; ONNX Runtime raises errors as exceptions as well
@@ -33,3 +35,10 @@ def open_session(source: Path | bytes, threads: int | None = None, provider: str
     # Threads that wait for the next picture would keep a core busy that the photo's other steps need.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(source if isinstance(source, bytes) else str(source), options, [provider])
+
+
+def run_onnx(source: Path | bytes, inputs: Array) -> dict[str, Array]:
+    """Run an ONNX file (its path, or its content) on the CPU; returns its outputs by name, in order."""
+    session = open_session(source)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import warnings
@@ -16,12 +15,12 @@ import numpy as np
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from parity_tests.harness.compare import measure, ulp_neighbour
-from parity_tests.harness.judge import Verdict, judge
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.judge import Verdict, judge_all
+from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.layers import LAYERS, noted_layers, packed
 from parity_tests.harness.onnx.precise import rewrite_sums
-from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.onnx.session import run_onnx
+from parity_tests.harness.outputs import file_head, measure_outputs, run_references
 from parity_tests.harness.report.words import tensor_at
 from parity_tests.harness.sides.base import Array
 
@@ -248,35 +247,15 @@ def _count_nodes(path: Path) -> int:
     return len(onnx.load(str(path)).graph.node)
 
 
-def verify_onnx(network: Any, path: Path, inputs: Array, mode: Mode = Mode.ONNX) -> Iterator[Verdict]:
+def verify_onnx(network: Any, path: Path, inputs: Array, mode: Mode = Mode.ONNX) -> list[Verdict]:
     """Judge every output of an ONNX file in ONNX Runtime (CPU) against the network in float64."""
-    session = open_session(path)
-    found = session.run(None, {session.get_inputs()[0].name: inputs})
     dtype = "float16" if mode is Mode.ONNX_FLOAT16 else "float32"
-    truths, runs = _references(network, inputs, dtype)
-    for order, output in enumerate(session.get_outputs()):
-        quantity = Quantity(Kind.OUTPUT, output.name)
-        head = Measurement(mode, Probe.of([inputs]), "", "ONNX Runtime", quantity, order, dtype=dtype)
-        yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]))
-
-
-def _references(network: Any, inputs: Array, dtype: str) -> tuple[list[Array], list[list[Array]]]:
-    """Run the network in float64, and in the file's precision for the noise."""
-    import torch
-
-    with torch.no_grad():
-        truths = _arrays(copy.deepcopy(network).double()(torch.from_numpy(inputs).double()))
-        moved = [torch.from_numpy(ulp_neighbour(inputs, seed, dtype)) for seed in range(2)]
-        own = copy.deepcopy(network).to(getattr(torch, dtype))
-        return truths, [_arrays(own(x.to(getattr(torch, dtype)))) for x in moved]
+    head, references = file_head(mode, "ONNX Runtime", inputs, dtype), run_references(network, inputs, dtype)
+    return judge_all(measure_outputs(head, references, run_onnx(path, inputs)))
 
 
 def _tuple(result: Any) -> tuple[Any, ...]:
     return tuple(result) if isinstance(result, tuple | list) else (result,)
-
-
-def _arrays(result: Any) -> list[Array]:
-    return [tensor.numpy() for tensor in _tuple(result)]
 
 
 @contextmanager

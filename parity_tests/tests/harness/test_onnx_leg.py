@@ -12,7 +12,6 @@ from parity_tests.harness.mutants.onnx import ONNX_MUTATIONS
 from parity_tests.harness.mutants.onnx_run import judge_export, onnx_false_alarms, run_onnx_mutants
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
 from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
-from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
 
@@ -33,7 +32,7 @@ CAUSES = {
 
 @pytest.mark.parametrize("mutation", ONNX_MUTATIONS, ids=lambda one: one.name)
 def test_planted_bug_is_caught_and_blamed(mutation):
-    (outcome,) = run_onnx_mutants(write_onnx, [mutation.name])
+    (outcome,) = run_onnx_mutants([mutation.name])
     assert outcome.caught_by == ("onnx",), mutation.what
     assert outcome.right, f"blamed {outcome.blamed}"
     assert CAUSES.get(mutation.name, "") in outcome.cause
@@ -45,7 +44,7 @@ def test_causes_are_named_for_bugs_of_the_suite():
 
 
 def test_no_alarm_on_correct_exports_over_twenty_seeds():
-    alarms = list(onnx_false_alarms(write_onnx, 20, subjects=[("cyclegan", "D_A")]))
+    alarms = list(onnx_false_alarms(20, subjects=[("cyclegan", "D_A")]))
     assert len(alarms) == 20
     assert [name for name, count in alarms if count] == []
 
@@ -58,7 +57,7 @@ def test_no_alarm_on_correct_exports_over_twenty_seeds():
     ],
 )
 def test_layers_are_found_in_an_export(family, part, layers, types):
-    verdicts, _ = judge_export(write_onnx, (family, part))
+    verdicts, _ = judge_export((family, part))
     found = {one.measurement.layer: one.measurement.layer_type for one in verdicts}
     assert len(found) - 1 >= layers
     counts = Counter(found.values())
@@ -67,7 +66,7 @@ def test_layers_are_found_in_an_export(family, part, layers, types):
 
 
 def test_layers_come_in_the_order_of_computation_and_the_outputs_last():
-    verdicts, _ = judge_export(write_onnx, ("ugatit", "genA2B"))
+    verdicts, _ = judge_export(("ugatit", "genA2B"))
     orders = [one.measurement.order for one in verdicts]
     assert orders == sorted(orders)
     assert [one.measurement.quantity.name for one in verdicts[-3:]] == ["output", "cam_logit", "heatmap"]
@@ -190,7 +189,7 @@ def test_other_files_are_refused_in_one_line(exported, tmp_path, capsys):
 
 def test_a_network_that_cannot_be_asked_is_named_as_not_run(exported, monkeypatch, capsys):
     argv = ["compare", "cyclegan", "--part", "D_A", "--weights", str(exported / "d.pt"), "--size", "32"]
-    monkeypatch.setattr("toonport.comparing.NETWORK_MODES", ("weights",))
+    monkeypatch.setattr("parity_tests.harness.request.MODES", ("weights",))
     assert main([*argv, "--brief"]) == 0
     assert "onnx               15 tensors, equal" in capsys.readouterr().out
     assert main([*argv, "--dtype", "bf16", "--brief"]) == 0

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
 from convert.registry import family_named
+from parity_tests.harness.families import compare_family, not_asked_for
+from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
+from parity_tests.harness.run import Comparison
 from toonport.commands.options import Subparsers, add_command, add_option
-from toonport.commands.ui import out
-from toonport.comparing import choose_modes, compare_family, compare_training
-from toonport.comparing_onnx import OnnxLeg
+from toonport.commands.ui import out, spinner
 
 __all__ = ["add_parser"]
 
@@ -26,7 +28,6 @@ EPILOG = """examples:
   toonport compare report.json                      judge it again under the present tolerances
 Without --weights, seeded weights in the released configuration are used."""
 BRIEF_ROWS = 12
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -73,43 +74,33 @@ def _fresh(args: argparse.Namespace) -> int:
         raise InputError("--replay needs --captures: the folder with what was captured before")
     if args.onnx and not args.weights:
         raise InputError("--onnx needs --weights: the checkpoint that the file was made from")
-    modes, family = choose_modes(args.mode), family_named(args.family)
-    picture, dtype = Path(args.input) if args.input else None, DTYPES[args.dtype]
-    comparisons = []
-    if set(modes) - {"train"}:
-        comparisons += compare_family(
-            family.name,
-            part=args.part,
-            weights=args.weights,
-            ported=args.ported,
-            modes=modes,
-            size=args.size,
-            seed=args.seed,
-            device=args.device,
-            picture=picture,
-            dtype=dtype,
-            captures=Path(args.captures) if args.captures else None,
-            replay=args.replay,
-            onnx=_leg(args),
-        )
-    not_run = [f"{name}: not asked for" for name in _left_out(args.device, modes)]
-    if "train" in modes and family.training and args.part == "all":
-        if dtype == "float32":
-            comparisons.append(compare_training(family, args.steps, args.seed))
-        else:
-            not_run.append(f"training steps: compared in float32 only, not in {dtype}")
-    return _report(args, comparisons, not_run)
+    options = _options(args)
+    with spinner(f"compare {options.family}") as say:
+        comparisons = compare_family(options, say)
+    return _report(args, comparisons, not_asked_for(options))
 
 
-def _leg(args: argparse.Namespace) -> OnnxLeg:
-    """How ONNX Runtime takes part: where everything is asked for, it may be left out with a reason."""
-    obstacle = ""
-    if args.dtype != "fp32":
-        obstacle = f"compared in fp32 only, not in {args.dtype}"
-    elif args.device != "cpu":
-        obstacle = f"compared on the CPU only, not beside a port on {args.device}"
-    asked_for = args.mode != "all" or args.onnx is not None
-    return OnnxLeg(Path(args.onnx) if args.onnx else None, required=asked_for, obstacle=obstacle)
+def _options(args: argparse.Namespace) -> CompareOptions:
+    """Where every mode is asked for, ONNX Runtime may be left out with a reason."""
+    from toonport.photo.picture import network_picture
+
+    return CompareOptions(
+        family=family_named(args.family).name,
+        part=args.part,
+        weights=args.weights,
+        ported=args.ported,
+        modes=modes_named(args.mode),
+        steps=args.steps,
+        picture=partial(network_picture, Path(args.input)) if args.input else None,
+        size=args.size,
+        seed=args.seed,
+        dtype=DTYPES[args.dtype],
+        device=args.device,
+        captures=Path(args.captures) if args.captures else None,
+        replay=args.replay,
+        onnx=Path(args.onnx) if args.onnx else None,
+        onnx_required=args.mode != "all" or args.onnx is not None,
+    )
 
 
 def _saved(args: argparse.Namespace) -> int:
@@ -126,7 +117,7 @@ def _saved(args: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _report(args: argparse.Namespace, comparisons: list[Any], not_run: list[str]) -> int:
+def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: list[str]) -> int:
     from parity_tests.harness.report.console import summary_lines, tree_lines
     from parity_tests.harness.report.data import report_data, write_json
 
@@ -159,8 +150,3 @@ def _print_rows(verdicts: Sequence[Any]) -> None:
         out.print(HEADING)
     for verdict in verdicts:
         out.print(line(verdict), style=None if verdict.equal else "bold red")
-
-
-def _left_out(device: str, modes: tuple[str, ...]) -> list[str]:
-    devices = [name for name in ("cpu", "gpu", "ascend") if name != device]
-    return devices + ([] if "onnx" in modes else ["ONNX Runtime"])

@@ -32,14 +32,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the table; 0 if every bug was caught and none was seen where there is none, else 1."""
     from parity_tests.harness.mutants.onnx_run import onnx_false_alarms, run_onnx_mutants
     from parity_tests.harness.mutants.run import false_alarms, run_mutants
-    from parity_tests.harness.onnx.write import write_onnx
     from parity_tests.harness.report.data import write_json
 
     with spinner("mutants") as say:
         outcomes = list(run_mutants(args.names, lambda name: say(f"planting {name}")))
-        outcomes += run_onnx_mutants(write_onnx, args.names, lambda name: say(f"planting {name}"))
+        outcomes += run_onnx_mutants(args.names, lambda name: say(f"planting {name}"))
         alarms = list(false_alarms(args.seeds, say))
-        alarms += onnx_false_alarms(write_onnx, args.seeds, say)
+        alarms += onnx_false_alarms(args.seeds, say)
     rows = [
         [
             one.name,

@@ -20,6 +20,7 @@ from convert.identify import Network, identify, open_source
 from convert.ledger import verify_ledger
 from convert.registry import families, family_named, part_named
 from convert.tensors import Array
+from ms_models.environment import choose_device
 from parity_tests.harness.onnx.session import open_session
 
 __all__ = ["BACKENDS", "DEVICES", "Generator", "family_of_onnx", "open_generator"]
@@ -188,7 +189,6 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
     import mindspore
 
     from ms_models.build import build_mindspore, for_inference
-    from toonport.comparing import choose_device
 
     choose_device(device)
     cell = for_inference(build_mindspore(network.part, network.kwargs, mindspore_arrays(network)))

@@ -19,6 +19,7 @@ from convert.identify import Network
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
+from ms_models.environment import choose_device
 from parity_tests.harness.sides.base import LayerCall, Side
 from toonport.train.config import RunConfig, network_kwargs, settings_of, trained_family
 
@@ -333,10 +334,6 @@ def make_engine(config: RunConfig, start: Start) -> Engine:
 
     from toonport.train.engine_mindspore import MindSporeEngine
 
-    if config.device != "cpu":
-        try:
-            mindspore.set_device({"gpu": "GPU", "ascend": "Ascend"}[config.device])
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"--device {config.device}: {str(error).strip().splitlines()[0]}") from error
+    choose_device(config.device)
     mindspore.set_seed(config.seed)
     return MindSporeEngine(config, start)

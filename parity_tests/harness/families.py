@@ -1,0 +1,179 @@
+"""Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from convert.conversion import load_networks, mindspore_arrays, torch_arrays
+from convert.disk import sha256_of
+from convert.errors import InputError
+from convert.family import Family, Part
+from convert.identify import Network
+from convert.plan import build_plan
+from convert.registry import family_named, part_named
+from convert.tensors import Array
+from ms_models.environment import choose_device
+from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.measurement import Mode
+from parity_tests.harness.onnx.leg import judge_onnx
+from parity_tests.harness.outputs import file_head
+from parity_tests.harness.pair import build_pair
+from parity_tests.harness.recorded import recorded
+from parity_tests.harness.report.words import probe_words
+from parity_tests.harness.request import CompareOptions, Say, Source, silent
+from parity_tests.harness.run import MODES, Comparison, compare_pair, part_inputs
+from parity_tests.harness.training import measure_training, small_setup
+from torch_ref.build import build_torch, for_inference
+
+__all__ = ["compare_family", "compare_training", "not_asked_for"]
+
+
+def compare_family(options: CompareOptions, say: Say = silent) -> list[Comparison]:
+    """Compare the networks of a family, and its training steps where they are asked for.
+
+    Raises:
+        InputError: a file, part, mode or device that cannot be used.
+    """
+    family = family_named(options.family)
+    comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
+    if _trains(family, options) and options.dtype == "float32":
+        comparisons.append(compare_training(family, options.steps, options.seed, say))
+    return comparisons
+
+
+def not_asked_for(options: CompareOptions) -> list[str]:
+    """Return what such a comparison leaves out, each with its reason."""
+    left = [name for name in ("cpu", "gpu", "ascend") if name != options.device]
+    if "onnx" not in options.modes:
+        left.append("ONNX Runtime")
+    reasons = [f"{name}: not asked for" for name in left]
+    if _trains(family_named(options.family), options) and options.dtype != "float32":
+        reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
+    return reasons
+
+
+def _trains(family: Family, options: CompareOptions) -> bool:
+    return "train" in options.modes and family.training is not None and options.part == "all"
+
+
+def compare_training(family: Family, steps: int, seed: int, say: Say = silent) -> Comparison:
+    """Compare training steps of a family on seeded narrow networks.
+
+    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
+    """
+    name = f"{family.name} training"
+    say(f"{name}: {steps} steps")
+    verdicts = []
+    for done, measurement in enumerate(measure_training(small_setup(family, steps, seed)), 1):
+        verdicts.append(judge(measurement))
+        say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
+    facts = {"networks": "seeded, narrow", "steps": steps, "seed": seed}
+    return Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts)
+
+
+def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:
+    part = None if options.part == "all" else part_named(family, options.part).name
+    choose_device(options.device)
+    sources = list(_from_file(family, part, options) if options.weights else _seeded(family, part, options))
+    if options.onnx and "onnx" in options.modes and len(sources) > 1:
+        names = ", ".join(source.part.name for source in sources)
+        raise InputError(f"{options.onnx}: which network is it? say --part, one of {names}")
+    return [_compare_network(source, options, say) for source in sources]
+
+
+def _from_file(family: Family, part: str | None, options: CompareOptions) -> Iterator[Source]:
+    """The networks of a file; the port's weights are those of `ported`, if given."""
+    weights, ported = str(options.weights), options.ported
+    networks = load_networks(weights, family.name, part)
+    others = {other.part.name: other for other in load_networks(ported, family.name, part)} if ported else {}
+    facts = {"weights": Path(weights).name, "sha256": sha256_of(Path(weights)) if Path(weights).is_file() else ""}
+    for network in networks:
+        other = network
+        if ported:
+            only = next(iter(others.values())) if len(networks) == 1 else None
+            other = _built_alike(network, others.get(network.part.name, only), ported)
+        yield Source(family, network.part, network.kwargs, torch_arrays(network), mindspore_arrays(other), facts)
+
+
+def _built_alike(network: Network, other: Network | None, path: str) -> Network:
+    if other is None:
+        raise InputError(f"{path}: has no network {network.part.name}")
+    if dict(network.kwargs) != dict(other.kwargs):
+        raise InputError(f"{path}: is built with {dict(other.kwargs)}, the reference with {dict(network.kwargs)}")
+    return other
+
+
+def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterator[Source]:
+    """One network of each kind, with seeded weights in the released configuration."""
+    if options.ported:
+        raise InputError("--ported needs --weights: the reference's own checkpoint")
+    kinds: dict[object, Part] = {}
+    for candidate in family.parts:
+        if part in (None, candidate.name):
+            kinds.setdefault((candidate.class_name, tuple(candidate.kwargs.items())), candidate)
+    for candidate in kinds.values():
+        plan = build_plan(candidate, candidate.kwargs)
+        state = formula_state(f"seed{options.seed}/{candidate.name}", plan.shapes)
+        port, facts = plan.to_mindspore(state), {"weights": f"seeded ({options.seed})"}
+        yield Source(family, candidate, candidate.kwargs, state, port, facts)
+
+
+def _compare_network(source: Source, options: CompareOptions, say: Say) -> Comparison:
+    say(f"{source.name}: building")
+    part, kwargs = source.part, source.kwargs
+    probe = part_inputs(part, kwargs, options.seed, part.smallest(kwargs), batch=2)
+    inputs = part_inputs(part, kwargs, options.seed, options.size)
+    if options.picture:
+        inputs = options.picture(inputs.shape[-1])
+    facts = {**source.facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
+    modes = tuple(mode for mode in options.modes if mode in MODES)
+    comparison = Comparison(source.name, (), modes, facts)
+    if modes:
+        comparison = _compare_sides(source, options, comparison, inputs, probe, say)
+    if "onnx" not in options.modes:
+        return comparison
+    say(f"{source.name}: ONNX Runtime")
+    verdicts = comparison.verdicts + tuple(_judge_onnx(source, options, inputs, probe))
+    return replace(comparison, verdicts=verdicts, modes=(*modes, "onnx"))
+
+
+def _compare_sides(
+    source: Source, options: CompareOptions, planned: Comparison, inputs: Array, probe: Array, say: Say
+) -> Comparison:
+    """Compare reference and port in the modes of `planned`."""
+    pair = build_pair(source.part, source.kwargs, source.reference, source.port, options.dtype)
+    batch_norm = any("BatchNorm" in kind for kind in pair.reference.layer_types().values())
+    if (
+        batch_norm and source.part.smallest(source.kwargs) >= inputs.shape[-1]
+    ):  # its last layers see one value a picture
+        inputs = np.concatenate([inputs, inputs[..., ::-1]])
+    if options.captures:
+        pair = recorded(pair, options.captures, options.replay)
+
+    def progress(stage: str, done: int) -> None:
+        say(f"{source.name}: {stage}, {done} tensors")
+
+    try:
+        return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, progress)
+    except ValueError as error:
+        if "cannot run an input of" in str(error):
+            raise InputError(str(error)) from error
+        raise
+
+
+def _judge_onnx(source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Iterator[Verdict]:
+    network = for_inference(build_torch(source.part, source.kwargs, source.reference))
+    try:
+        if options.onnx_obstacle:
+            raise InputError(options.onnx_obstacle)
+        yield from judge_onnx(network, source.part.outputs, inputs, probe, options.onnx)
+    except InputError as error:
+        if options.onnx_required:
+            raise
+        head = file_head(Mode.ONNX, type(network).__name__, inputs)
+        yield judge(replace(head, not_run=f"ONNX Runtime: {error}"))

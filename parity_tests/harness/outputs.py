@@ -1,0 +1,75 @@
+"""The outputs of an exported file, measured against the float64 truth of the PyTorch network that it was made from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from parity_tests.harness.capture import Key, layer_calls
+from parity_tests.harness.compare import measure, ulp_neighbour
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.sides.torch import TorchSide
+
+__all__ = ["WHOLE", "References", "file_head", "measure_outputs", "run_references"]
+
+NOISE_RUNS = 2
+WHOLE: Key = ("", 0)  # the call of the whole network
+
+
+@dataclass(frozen=True)
+class References:
+    """What a network does with one input.
+
+    Attributes:
+        truth: every call of every layer in float64.
+        runs: the same in the compared precision, on inputs moved by about one unit in the last place.
+        types: layer -> class name.
+    """
+
+    truth: Mapping[Key, LayerCall]
+    runs: Sequence[Mapping[Key, LayerCall]]
+    types: Mapping[str, str]
+
+    def measure(self, head: Measurement, key: Key, value: Array, index: int = 0) -> Measurement:
+        """Measure what another program returns as one output of a call."""
+        return measure(head, self.truth[key].outputs[index], [run[key].outputs[index] for run in self.runs], value)
+
+
+def run_references(network: Any, inputs: Array, dtype: str = "float32", layers: bool = False) -> References:
+    """Run a PyTorch network in eval mode on pictures, float32 [N, C, H, W]; it stays as it is.
+
+    Args:
+        network: the reference.
+        inputs: what it is run on.
+        dtype: the compared precision.
+        layers: keep the tensors of every layer, not only those of the whole network.
+    """
+    truth = layer_calls(TorchSide(copy.deepcopy(network), "float64"), [inputs], not layers)
+    side = TorchSide(copy.deepcopy(network), dtype)
+    moved = [ulp_neighbour(inputs, seed, dtype) for seed in range(NOISE_RUNS)]
+    return References(truth, [layer_calls(side, [one], not layers) for one in moved], side.layer_types())
+
+
+def file_head(mode: Mode, kind: str, inputs: Array, dtype: str = "float32") -> Measurement:
+    """Return a measurement of a file's output without its numbers.
+
+    Args:
+        mode: row of the tolerances.
+        kind: class name, or the program that runs the file.
+        inputs: float32 [N, C, H, W].
+        dtype: precision of the file.
+    """
+    return Measurement(mode, Probe.of([inputs]), "", kind, Quantity(Kind.OUTPUT), 0, dtype=dtype)
+
+
+def measure_outputs(head: Measurement, references: References, found: Mapping[str, Array]) -> Iterator[Measurement]:
+    """Measure outputs, name -> values, in the order in which the network returns them."""
+    for index, (name, value) in enumerate(found.items()):
+        own = replace(head, quantity=Quantity(Kind.OUTPUT, name), order=head.order + index)
+        if index < len(references.truth[WHOLE].outputs):
+            yield references.measure(own, WHOLE, value, index)
+        else:
+            yield replace(own, problem="the reference has no such tensor")

@@ -1,0 +1,107 @@
+"""What is asked of a comparison of registry networks, and the weights that it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import InputError
+from convert.family import Family, Part
+from convert.tensors import Array
+from parity_tests.harness.run import MODES
+
+__all__ = ["DTYPES", "CompareOptions", "Say", "Source", "modes_named", "silent"]
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
+Say = Callable[[str], None]  # told in words what is being done
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
+
+
+def modes_named(text: str) -> tuple[str, ...]:
+    """Return the modes that an option's text means, separated by commas; "all" is every one.
+
+    Raises:
+        InputError: an unknown mode; lists the known ones.
+    """
+    known = (*MODES, "train", "onnx")
+    chosen = known if text == "all" else tuple(text.split(","))
+    if unknown := [mode for mode in chosen if mode not in known]:
+        raise InputError(f"unknown mode {', '.join(unknown)}; modes: {', '.join(known)}, all")
+    return chosen
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare, and how.
+
+    Attributes:
+        family: its name in the registry.
+        part: one network of it, or "all".
+        weights: checkpoint for both sides, of any format; None: seeded weights in the released configuration.
+        ported: another checkpoint for the MindSpore side.
+        modes: see `modes_named`.
+        steps: training steps of the mode "train".
+        picture: returns the input of the whole run, float32 [1, C, side, side], for a side; None: a seeded one.
+        size: side of the picture for the whole run; None: as released.
+        seed: of the picture and of seeded weights.
+        dtype: precision of both sides, a value of DTYPES.
+        device: of the port: "cpu", "gpu" or "ascend".
+        captures: folder that keeps every tensor of both sides; the reference's are used again.
+        replay: use the port's captures again too.
+        onnx: file that the mode of that name judges; None: one exported for the comparison.
+        onnx_required: whether it is an error if ONNX Runtime cannot take part; else the report says why it did not.
+    """
+
+    family: str
+    part: str = "all"
+    weights: str | None = None
+    ported: str | None = None
+    modes: tuple[str, ...] = MODES
+    steps: int = 1
+    picture: Callable[[int], Array] | None = None
+    size: int | None = None
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "cpu"
+    captures: Path | None = None
+    replay: bool = False
+    onnx: Path | None = None
+    onnx_required: bool = True
+
+    @property
+    def onnx_obstacle(self) -> str:
+        """Why ONNX Runtime cannot take part under the other options, or ""."""
+        if self.dtype != "float32":
+            short = next((short for short, name in DTYPES.items() if name == self.dtype), self.dtype)
+            return f"compared in fp32 only, not in {short}"
+        return "" if self.device == "cpu" else f"compared on the CPU only, not beside a port on {self.device}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to compare.
+
+    Attributes:
+        family, part: what it is.
+        kwargs: how it is built.
+        reference: PyTorch name -> values.
+        port: MindSpore name -> values.
+        facts: where they come from, for the report.
+    """
+
+    family: Family
+    part: Part
+    kwargs: Mapping[str, Any]
+    reference: Mapping[str, Array]
+    port: Mapping[str, Array]
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.family.name} {self.part.name}"
