@@ -54,20 +54,26 @@ class TrainingNoise:
 
     def measure(self, head: Measurement, port: Array | None) -> Measurement:
         """Fill in the numbers of one tensor of the step; `port` is the port's result, None if it has none."""
-        key, moment = (head.layer, head.quantity), head.quantity.kind in MOMENTS
-        truth, others = self._wanted[key], [one[key] for one in self._references]
+        key = head.layer, head.quantity
+        truth, controls, share = self._wanted[key], [results[key] for results in self._references], 0.0
         out = self._left_out(key)
-        if out is not None and port is not None and port.shape == truth.shape:  # they get the true value
-            others, port = [np.where(out, truth, one) for one in others], np.where(out, truth, port)
-        share = 0.0 if out is None else float(out.mean())
-        scale = rms(truth)
-        if moment and scale < FLOAT64_RELATIVE * self._size(head.quantity):
-            scale = self._size(head.quantity)
-        if max(rms(one - truth) for one in others) <= MOSTLY_ROUNDING * scale:
-            others = [truth + (one - truth) / units for one, units in zip(others, self._units, strict=True)]
-        elif moment:  # rounding does not grow with the units, but with the terms that cancel
+        if out is not None:
+            share = float(out.mean())
+            controls = [np.where(out, truth, control) for control in controls]  # those left out get the true value
+            port = np.where(out, truth, port) if port is not None and port.shape == truth.shape else port
+        scale = self._scale(head.quantity, truth)
+        if max(rms(control - truth) for control in controls) <= MOSTLY_ROUNDING * scale:
+            controls = [truth + (x - truth) / units for x, units in zip(controls, self._units, strict=True)]
+        elif head.quantity.kind in MOMENTS:  # rounding does not grow with the units, but with the terms that cancel
             scale, share = max(scale, self._size(head.quantity, head.layer)), 1.0
-        return measure(replace(head, undecided=share), truth, others, port, scale)
+        return measure(replace(head, undecided=share), truth, controls, port, scale)
+
+    def _scale(self, quantity: Quantity, truth: Array) -> float:
+        """Size of a tensor; a moment that is nothing but rounding is held against the largest of its phase."""
+        scale = rms(truth)
+        if quantity.kind in MOMENTS and scale < FLOAT64_RELATIVE * self._size(quantity):
+            return self._size(quantity)
+        return scale
 
     def _size(self, moment: Quantity, layer: str | None = None) -> float:
         return self._sizes[moment.phase, moment.kind, layer]
@@ -83,7 +89,7 @@ class TrainingNoise:
         if quantity.kind is not Kind.CHANGE or mean not in self._wanted:
             return None
         gradient = self._wanted[mean]
-        deviation = np.max([np.abs(one[mean] - gradient) for one in self._references], axis=0)
+        deviation = np.max([np.abs(results[mean] - gradient) for results in self._references], axis=0)
         tied = (np.abs(gradient) <= TIED_GRADIENT * deviation) & (deviation > 0)
         self._undecided[key] = found = self._undecided.get(key, np.zeros(tied.shape, bool)) | tied
         return found if found.any() else None

@@ -15,6 +15,7 @@ from convert.conversion import load_networks
 from convert.registry import family_named
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge_all
+from parity_tests.harness.trainers import MindSporeTrainer
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.cases import checkpoint_bytes
 from parity_tests.tolerances import FLOAT64_RELATIVE
@@ -214,12 +215,13 @@ def test_every_field_of_a_run_has_a_flag_whose_help_tells_its_default(capsys):
 
 @pytest.mark.parametrize("framework", ["torch", "mindspore"])
 def test_the_reconstruction_loss_halves_on_one_pair_of_pictures(framework):
-    from toonport.train.engine import make_engine, starting_point
+    from toonport.train.engine import Engine
+    from toonport.train.start import starting_point
 
     settings = {"lr": 2e-3, "cam": 1.0, "adversarial": 0.1}
     size = {"width": 4, "network": {"n_blocks": 1}, "size": 96}
     config = RunConfig("ugatit", "", "", framework=framework, compiled=False, settings=settings, **size)
-    engine = make_engine(config.checked(), starting_point(config.checked(), (1, 1)))
+    engine = Engine(config.checked(), starting_point(config.checked(), (1, 1)))
     y, x = np.mgrid[:96, :96] / 96.0
     real_a = np.stack([np.sin(6 * x + k) * np.cos(4 * y) for k in range(3)])[None].astype(np.float32)
     real_b = np.stack([np.cos(5 * x * y + k) for k in range(3)])[None].astype(np.float32)
@@ -269,7 +271,7 @@ def test_a_dynamic_loss_scale_leaves_out_overflowing_updates():
 
 
 def test_a_compiled_mindspore_step_equals_the_reference_and_resumes_exactly(tmp_path):
-    """One compiled engine: judged against float64 PyTorch, saved, moved on, put back, moved on again."""
+    """One compiled trainer: judged against float64 PyTorch, saved, moved on, put back, moved on again."""
     from ms_models.descent import Execution
     from ms_models.steps.ugatit import UgatitStep
     from toonport.train.state import Best, restore_run
@@ -285,36 +287,31 @@ def test_a_compiled_mindspore_step_equals_the_reference_and_resumes_exactly(tmp_
     verdicts = judge_all(measure_training(setup, compiled))
     assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
 
-    from toonport.train.engine import Start
-    from toonport.train.engine_mindspore import MindSporeEngine
-
-    engine = MindSporeEngine.__new__(MindSporeEngine)
-    engine.config = RunConfig("ugatit", "", "", size=96)
-    engine.start = Start(setup.kwargs, setup.weights)
-    engine.family, engine.training = trained_family("ugatit")
-    engine.parts = {part.name: part for part in engine.family.parts}
-    engine.networks, engine.step = steps[0].networks, steps[0]
-    folder = Checkpoints(tmp_path).save(engine, Best())
-    saved = {part: engine.weights(part) for part in engine.parts}
-    after = [_moved_on(engine, setup.batches[0])]
+    trainer = MindSporeTrainer(setup, lambda *_: steps[0])
+    trainer.networks = steps[0].networks
+    folder = Checkpoints(tmp_path).save(trainer, Best())
+    saved = {part: trainer.weights(part) for part in trainer.start.parts}
+    after = [_moved_on(trainer, setup.batches[0])]
     for part, weights in saved.items():
-        _load(engine, part, weights)
-    restore_run(engine, folder)
-    after.append(_moved_on(engine, setup.batches[0]))
+        _load(trainer, part, weights)
+    restore_run(trainer, folder)
+    after.append(_moved_on(trainer, setup.batches[0]))
     assert after[0] == after[1]
     assert json.loads((folder / "state.json").read_text())["updates"] == {"D": 2, "G": 2}
 
 
-def _load(engine, part, weights):
+def _load(trainer, part, weights):
     import mindspore
 
-    names = {row.mindspore: row.torch for row in engine.plan(part).rows}
-    for name, value in engine.networks[part].parameters_and_names():
+    names = {row.mindspore: row.torch for row in trainer.start.plan(part).rows}
+    for name, value in trainer.networks[part].parameters_and_names():
         mindspore.ops.assign(value, mindspore.Tensor(weights[names[name]]))
 
 
-def _moved_on(engine, batch):
-    terms = engine.train(*batch)
-    weights = {(part, name): value.tobytes() for part in engine.parts for name, value in engine.weights(part).items()}
-    moments = {name: value.tobytes() for name, value in engine.moments().items()}
+def _moved_on(trainer, batch):
+    terms = trainer.train(*batch)
+    weights = {
+        (part, name): value.tobytes() for part in trainer.start.parts for name, value in trainer.weights(part).items()
+    }
+    moments = {name: value.tobytes() for name, value in trainer.moments().items()}
     return terms, weights, moments

@@ -10,8 +10,9 @@ from parity_tests.harness.inputs import image
 from parity_tests.tests.cases import checkpoint_bytes, save_torch, seeded_family, seeded_state
 from toonport.cli import main
 from toonport.train.config import RunConfig
-from toonport.train.engine import make_engine, starting_point
+from toonport.train.engine import Engine
 from toonport.train.logs import read_metrics
+from toonport.train.start import starting_point
 
 NARROW = ["--width", "4", "--network", "num_blocks=1"]
 QUIET = ["--margin", "2", "--no-tensorboard", "--log-every", "1", "--sheet-every", "0", "--save-every", "2"]
@@ -81,7 +82,7 @@ def test_both_frameworks_hand_the_same_pictures_to_the_hooks(pictures, vgg, face
     for framework in ("torch", "mindspore"):
         config = RunConfig("whitebox", str(pictures), "", framework=framework, frozen=str(vgg), width=4, size=32,
                            settings={"landmark": 1000.0}, network={"num_blocks": 1}).checked()  # fmt: skip
-        engine = make_engine(config, starting_point(config, (3, 3)))
+        engine = Engine(config, starting_point(config, (3, 3)))
         structure, landmarks = engine.step.superpixels, engine.step.landmarks
         kept = seen[framework] = []
         engine.step.superpixels = lambda x, kept=kept, make=structure: kept.append(x) or make(x)
@@ -217,11 +218,11 @@ def test_sheets_show_whitebox_pictures_finished_as_cartoonize_draws_them(picture
 
     config = RunConfig("whitebox", str(pictures), "", framework="torch", width=4, size=32, network={"num_blocks": 1},
                        settings={"pretrain": True}).checked()  # fmt: skip
-    engine = make_engine(config, starting_point(config, (3, 3)))
+    engine = Engine(config, starting_point(config, (3, 3)))
     photo = image("photo", 1, 32, 32)
     (found,) = engine.generate(("generator",), photo)
     turned = torch.from_numpy(photo[:, ::-1].copy())
     with torch.no_grad():
-        wanted = finish_whitebox(turned, engine.networks["generator"](turned)).numpy()[:, ::-1]
+        wanted = finish_whitebox(turned, engine.trainer.networks["generator"](turned)).numpy()[:, ::-1]
     assert np.array_equal(found, wanted)
     assert family_named("whitebox").cartoonize.after == "filters.finish_whitebox"

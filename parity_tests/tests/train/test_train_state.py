@@ -12,18 +12,19 @@ import pytest
 from convert.errors import InputError
 from toonport.train.state import Best, Checkpoints, read_state, run_lock
 
-# A stand-in for an engine whose every number is its step, and a program that saves it again and again.
+# A stand-in for a trainer whose every number is its step, and a program that saves it again and again.
 STAND_IN = """
 import numpy as np
 from types import SimpleNamespace as Space
 from toonport.train.state import Best, Checkpoints, read_state, run_lock
 
-def engine(step, framework="mindspore"):
+def trainer(step, framework="mindspore"):
     values = {"layer.weight": np.full((300, 1000), step, np.float32)}
+    plan = Space(rows=[Space(torch=name, mindspore=name) for name in values])
+    start = Space(family=Space(name="stand-in"), parts={"net": None}, plan=lambda part: plan)
+    moments = {("exp_avg", "net", "layer.weight"): values["layer.weight"]}
     return Space(
-        config=Space(framework=framework), family=Space(name="stand-in"), parts={"net": None},
-        plan=lambda part: Space(rows=[Space(torch=name, mindspore=name) for name in values]),
-        weights=lambda part: values, moments=lambda: {("exp_avg", "net", "layer.weight"): values["layer.weight"]},
+        framework=framework, start=start, weights=lambda part: values, moments=lambda: moments,
         counts=lambda: {"G": step}, step=Space(step_number=step))
 """
 SAVER = """
@@ -35,27 +36,27 @@ with run_lock(checkpoints.out):
     print("ready", flush=True)
     while True:
         step += 1
-        checkpoints.save(engine(step), Best())
+        checkpoints.save(trainer(step), Best())
 """
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from convert.errors import InputError
 checkpoints = Checkpoints(Path(sys.argv[1]))
-checkpoints.save(engine(1), Best())
+checkpoints.save(trainer(1), Best())
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
 for framework in ("torch", "mindspore"):
     try:
-        checkpoints.save(engine(2, framework), Best())
+        checkpoints.save(trainer(2, framework), Best())
     except InputError as error:
         print(error)
 """
 
 
-def _numpy_engine():
+def _numpy_trainer():
     names = {}
     exec(STAND_IN, names)
-    return names["engine"]
+    return names["trainer"]
 
 
 def _program(text, folder, **options):
@@ -84,9 +85,9 @@ def test_latest_is_whole_after_kills_at_any_moment(tmp_path):
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
-    engine, checkpoints = _numpy_engine(), Checkpoints(tmp_path, keep=2)
+    trainer, checkpoints = _numpy_trainer(), Checkpoints(tmp_path, keep=2)
     for step, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
-        checkpoints.save(engine(step), Best(best, 1.0))
+        checkpoints.save(trainer(step), Best(best, 1.0))
     assert checkpoints.steps() == [2, 4, 5]
     assert (tmp_path / "best").read_text().strip() == "step_0000002"
     assert checkpoints.latest() == 5
@@ -106,8 +107,8 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path):
 
 
 def test_damage_is_found(tmp_path):
-    engine, checkpoints = _numpy_engine(), Checkpoints(tmp_path)
-    folder = checkpoints.save(engine(3), Best())
+    trainer, checkpoints = _numpy_trainer(), Checkpoints(tmp_path)
+    folder = checkpoints.save(trainer(3), Best())
     data = bytearray((folder / "optimizer.safetensors").read_bytes())
     data[-1] ^= 1
     (folder / "optimizer.safetensors").write_bytes(data)
@@ -123,16 +124,16 @@ def test_damage_is_found(tmp_path):
 
 
 def test_values_that_are_not_finite_are_not_saved(tmp_path):
-    engine, checkpoints = _numpy_engine(), Checkpoints(tmp_path)
-    checkpoints.save(engine(1), Best())
+    trainer, checkpoints = _numpy_trainer(), Checkpoints(tmp_path)
+    checkpoints.save(trainer(1), Best())
     with pytest.raises(InputError, match=r"net\.layer\.weight is not finite"):
-        checkpoints.save(_with_nan(engine(2)), Best())
+        checkpoints.save(_with_nan(trainer(2)), Best())
     assert checkpoints.latest() == 1
 
 
-def _with_nan(engine):
-    engine.weights("net")["layer.weight"][0] = float("nan")
-    return engine
+def _with_nan(trainer):
+    trainer.weights("net")["layer.weight"][0] = float("nan")
+    return trainer
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):

@@ -14,9 +14,10 @@ from typing import Any
 from convert.errors import InputError
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config, resumed_config, write_config
 from toonport.train.data import Batches
-from toonport.train.engine import Engine, make_engine, starting_point
+from toonport.train.engine import Engine
 from toonport.train.logs import RunLog, plot_losses
 from toonport.train.sheets import make_sheets, write_sheet
+from toonport.train.start import starting_point
 from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock, weights_file
 
 __all__ = ["Outcome", "Run", "prepare", "starting_notes", "train"]
@@ -80,8 +81,8 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
     checkpoints.keep = config.keep
     batches = Batches(config, rank)
     start = starting_point(source, [len(folder.files) for folder in batches.folders])
-    engine = make_engine(config, start)
-    best = restore_run(engine, checkpoints.path(step)) if step is not None else Best()
+    engine = Engine(config, start)
+    best = restore_run(engine.trainer, checkpoints.path(step)) if step is not None else Best()
     if rank == 0:
         if step is None:
             write_config(config, out / CONFIG_FILE)
@@ -140,7 +141,7 @@ def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outco
         if log is None:
             continue
         if last or _due(run.step, config.log_every):
-            log.numbers(run.step, terms, _rates(run.engine), seconds)
+            log.numbers(run.step, terms, run.engine.trainer.rates(), seconds)
         if last or _due(run.step, config.sheet_every):
             _sheets(run, log)
         if _due(run.step, config.save_every):
@@ -174,7 +175,7 @@ def _save(run: Run, values: list[float]) -> None:
     mean = sum(values) / len(values) if values else float("inf")
     if mean < run.best.value:
         run.best = Best(run.step, mean)
-    run.checkpoints.save(run.engine, run.best)
+    run.checkpoints.save(run.engine.trainer, run.best)
     out = Path(run.config.out)
     plot_losses([out], out / "losses.png")
 
@@ -183,14 +184,6 @@ def _sheets(run: Run, log: RunLog) -> None:
     for name, sheet in make_sheets(run.engine, run.batches).items():
         write_sheet(sheet, Path(run.config.out) / "sheets" / f"{name}_{run.step:07d}.png")
         log.picture(run.step, name, sheet)
-
-
-def _rates(engine: Engine) -> dict[str, float]:
-    found = {}
-    for phase, optimizer in engine.step.optimizers.items():
-        groups = getattr(optimizer, "param_groups", None)
-        found[phase] = float(groups[0]["lr"] if groups else optimizer.lr)
-    return found
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import numpy as np
 
 from parity_tests.harness.inputs import image
 from toonport.train.config import RunConfig
-from toonport.train.engine import Engine, make_engine, starting_point
+from toonport.train.engine import Engine
+from toonport.train.start import starting_point
 from toonport.train.state import newest_weights
 
 __all__ = ["PartSize", "StepTime", "benchmark", "part_sizes", "time_steps"]
@@ -56,16 +57,17 @@ class StepTime:
 def part_sizes(engine: Engine) -> list[PartSize]:
     """Return the number of trainable parameters of each part."""
     buffers = ("running_mean", "running_var", "num_batches_tracked", "weight_u", "weight_v")
+    weights = {part: engine.trainer.weights(part) for part in engine.start.parts}
     return [
-        PartSize(part, sum(value.size for name, value in engine.weights(part).items() if not name.endswith(buffers)))
-        for part in engine.parts
+        PartSize(part, sum(value.size for name, value in values.items() if not name.endswith(buffers)))
+        for part, values in weights.items()
     ]
 
 
 def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
     """Build the networks and time training steps on seeded pictures."""
     config = replace(config, init=newest_weights(config.init))
-    engine = make_engine(config, starting_point(config, (1, 1)))
+    engine = Engine(config, starting_point(config, (1, 1)))
     shape = (config.batch, config.size, config.size)
     pictures = [image(f"bench/{domain}", *shape) for domain in "AB"]
     seconds = []

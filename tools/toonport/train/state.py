@@ -25,7 +25,7 @@ from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.tensors import Array, TensorSpec
-from toonport.train.engine import Engine
+from parity_tests.harness.trainers import Trainer
 
 __all__ = ["Best", "Checkpoints", "newest_weights", "read_state", "restore_run", "run_lock", "weights_file"]
 
@@ -86,31 +86,31 @@ class Checkpoints:
         name = pointer.read_text().strip() if pointer.is_file() else ""
         return next((step for step in self.steps() if self.path(step).name == name), None)
 
-    def save(self, engine: Engine, best: Best) -> Path:
-        """Write a checkpoint of the engine's present state, point `latest` to it and drop the old ones.
+    def save(self, trainer: Trainer, best: Best) -> Path:
+        """Write a checkpoint of the trainer's present state, point `latest` to it and drop the old ones.
 
         Raises:
             InputError: it cannot be written (disk full); all earlier checkpoints are untouched.
         """
-        target = self.path(engine.step.step_number)
+        target = self.path(trainer.step.step_number)
         if not (target / STATE_FILE).is_file():  # on the way out the last step may have been saved already
             try:
-                self._write(engine, best, target)
+                self._write(trainer, best, target)
             except OSError as error:
                 raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
         self._point("latest", target.name)
-        if best.step == engine.step.step_number:
+        if best.step == trainer.step.step_number:
             self._point("best", target.name)
         self.clean(best.step)
         return target
 
-    def _write(self, engine: Engine, best: Best, target: Path) -> None:
+    def _write(self, trainer: Trainer, best: Best, target: Path) -> None:
         temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            files = [_write_weights(engine, temporary), _write_moments(engine, temporary / MOMENTS_FILE)]
-            content = {**_facts(engine, best), "sha256": {file.name: sha256_of(file) for file in files}}
+            files = [_write_weights(trainer, temporary), _write_moments(trainer, temporary / MOMENTS_FILE)]
+            content = {**_facts(trainer, best), "sha256": {file.name: sha256_of(file) for file in files}}
             with atomic_path(temporary / STATE_FILE) as path:
                 path.write_text(json.dumps(content, indent=1) + "\n")
             _flush(temporary)
@@ -157,24 +157,24 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_weights(engine: Engine, folder: Path) -> Path:
+def _write_weights(trainer: Trainer, folder: Path) -> Path:
     """Write all networks in the one-file form of the framework: .ckpt with its names, .pt with PyTorch's."""
-    mindspore = engine.config.framework == "mindspore"
+    mindspore = trainer.framework == "mindspore"
     tensors: dict[str, Array] = {}
-    for part in engine.parts:
-        names = {row.torch: row.mindspore if mindspore else row.torch for row in engine.plan(part).rows}
-        for name, value in engine.weights(part).items():
+    for part in trainer.start.parts:
+        names = {row.torch: row.mindspore if mindspore else row.torch for row in trainer.start.plan(part).rows}
+        for name, value in trainer.weights(part).items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise InputError(f"{part}.{name} is not finite, so nothing is saved; the checkpoints before are good")
             tensors[f"{part}.{names[name]}"] = value
     path = folder / ("weights.ckpt" if mindspore else "weights.pt")
-    write_checkpoint(path, tensors.items(), _specs(tensors), tuple(engine.parts))
+    write_checkpoint(path, tensors.items(), _specs(tensors), tuple(trainer.start.parts))
     return path
 
 
-def _write_moments(engine: Engine, path: Path) -> Path:
-    tensors = {f"{kind}.{part}.{name}": value for (kind, part, name), value in engine.moments().items()}
-    for name, pool in getattr(engine.step, "pools", {}).items():
+def _write_moments(trainer: Trainer, path: Path) -> Path:
+    tensors = {f"{kind}.{part}.{name}": value for (kind, part, name), value in trainer.moments().items()}
+    for name, pool in getattr(trainer.step, "pools", {}).items():
         if pool.images:
             tensors[f"pool.{name}"] = np.stack([np.asarray(image) for image in pool.images])
     write_checkpoint(path, tensors.items(), _specs(tensors))
@@ -185,43 +185,43 @@ def _specs(tensors: Mapping[str, Array]) -> dict[str, TensorSpec]:
     return {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in tensors.items()}
 
 
-def _facts(engine: Engine, best: Best) -> dict[str, Any]:
-    descent, random = getattr(engine.step, "descent", None), getattr(engine.step, "random", None)
+def _facts(trainer: Trainer, best: Best) -> dict[str, Any]:
+    descent, random = getattr(trainer.step, "descent", None), getattr(trainer.step, "random", None)
     return {
         "schema": SCHEMA,
-        "family": engine.family.name,
-        "framework": engine.config.framework,
-        "step": engine.step.step_number,
-        "updates": engine.counts(),
+        "family": trainer.start.family.name,
+        "framework": trainer.framework,
+        "step": trainer.step.step_number,
+        "updates": trainer.counts(),
         "random": random.bit_generator.state if random is not None else None,
         "loss_scale": [descent.scale, descent.good_updates] if descent else None,
         "best": {"step": best.step, "value": best.value if best.step else None},
     }
 
 
-def restore_run(engine: Engine, folder: Path) -> Best:
-    """Put the state of a checkpoint into an engine whose weights were built from it.
+def restore_run(trainer: Trainer, folder: Path) -> Best:
+    """Put the state of a checkpoint into a trainer whose weights were built from it.
 
     Raises:
         InputError: the checkpoint is damaged or of another family.
     """
     state = read_state(folder)
-    if state["family"] != engine.family.name:
-        raise InputError(f"{folder}: is a run of {state['family']}, not {engine.family.name}")
+    if state["family"] != trainer.start.family.name:
+        raise InputError(f"{folder}: is a run of {state['family']}, not {trainer.start.family.name}")
     tensors = {name: entry.read() for name, entry in open_checkpoint(folder / MOMENTS_FILE).tensors.items()}
     moments = {}
     for name, value in tensors.items():
         kind, part, rest = name.split(".", 2) if not name.startswith("pool.") else ("pool", name[5:], "")
         if kind == "pool":
-            engine.step.pools[part].images[:] = [image.copy() for image in value]
+            trainer.step.pools[part].images[:] = [image.copy() for image in value]
         else:
             moments[kind, part, rest] = value
-    engine.restore(moments, state["updates"])
-    engine.step.step_number = state["step"]
+    trainer.restore(moments, state["updates"])
+    trainer.step.step_number = state["step"]
     if state["random"] is not None:
-        engine.step.random.bit_generator.state = state["random"]
+        trainer.step.random.bit_generator.state = state["random"]
     if state["loss_scale"] is not None:
-        engine.step.descent.scale, engine.step.descent.good_updates = state["loss_scale"]
+        trainer.step.descent.scale, trainer.step.descent.good_updates = state["loss_scale"]
     best = state["best"]
     return Best(best["step"], best["value"]) if best["step"] else Best()
 

@@ -1,0 +1,126 @@
+"""What a run starts from: the weights of --init, and fresh ones for the networks that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from convert.conversion import load_networks, torch_arrays
+from convert.errors import InputError
+from convert.family import Part, resolve
+from convert.identify import Network
+from convert.registry import family_named, part_named
+from convert.tensors import Array
+from parity_tests.harness.trainers import Frozen, TrainingStart
+from toonport.train.config import RunConfig, network_kwargs, settings_of, trained_family
+
+__all__ = ["Start", "starting_point"]
+
+
+@dataclass(frozen=True)
+class Start(TrainingStart):
+    """What a run starts from; `fresh` are the parts whose weights are new, seeded ones."""
+
+    fresh: tuple[str, ...] = ()
+
+
+def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
+    """Return the weights to start from: those of --init, and fresh ones made in PyTorch from the seed for the rest.
+
+    A network that --init lacks is built like the given one of its kind (a generator like the other generator), with
+    what --width and --network say; so one generator's checkpoint is enough to start from.
+
+    Args:
+        config: the run.
+        pictures: how many there are of A and of B.
+
+    Raises:
+        InputError: the checkpoint holds no network that is trained, or does not fit the run.
+    """
+    import torch
+
+    family, training = trained_family(config.family)
+    found = _given(config)
+    fresh = tuple(name for name in training.parts if name not in found)
+    kwargs: dict[str, Mapping[str, Any]] = {}
+    weights: dict[str, Mapping[str, Array]] = {}
+    torch.manual_seed(config.seed)
+    for name in training.parts:
+        if name in found:
+            kwargs[name], weights[name] = _fitting(config, name, found[name].kwargs), torch_arrays(found[name])
+        else:
+            kwargs[name] = network_kwargs(config, name, _like(found, part_named(family, name)))
+            network = resolve("torch_ref", part_named(family, name).class_name)(**kwargs[name])
+            weights[name] = {key: value.numpy() for key, value in network.state_dict().items()}
+    _check_size(config, kwargs)
+    return Start(family, kwargs, weights, _settings(config, pictures), _frozen(config), fresh)
+
+
+def _check_size(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a side of pictures that a network of the run cannot take."""
+    family, training = trained_family(config.family)
+    smallest = max(part_named(family, name).smallest(values) for name, values in kwargs.items())
+    levels = max(int(values.get("num_downs", 0)) for values in kwargs.values())  # of a U-Net
+    multiple = max(training.multiple, 2**levels)
+    if config.size < smallest or config.size % multiple:
+        raise InputError(
+            f"--size {config.size}: {family.name} trains on sides from {smallest} up that are multiples of {multiple}"
+        )
+
+
+def _given(config: RunConfig) -> dict[str, Network]:
+    """The networks of --init that are trained, by part."""
+    if not config.init:
+        return {}
+    family, training = trained_family(config.family)
+    found = {network.part.name: network for network in load_networks(config.init, family.name)}
+    kept = {name: found[name] for name in training.parts if name in found}
+    if not kept:
+        raise InputError(f"{config.init}: has {', '.join(found)}; training needs one of {', '.join(training.parts)}")
+    if len(kept) == len(training.parts) and (config.width or config.network):
+        raise InputError("--width and --network are for fresh weights; --init brings its own networks")
+    return kept
+
+
+def _like(found: Mapping[str, Network], part: Part) -> Mapping[str, Any]:
+    """Constructor arguments of a given network of the same kind, or none."""
+    return next((network.kwargs for network in found.values() if _kind(network.part) == _kind(part)), {})
+
+
+def _kind(part: Part) -> tuple[str, tuple[int, ...], tuple[tuple[str, Any], ...]]:
+    return part.class_name, part.input_shape, tuple(part.kwargs.items())
+
+
+def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if kwargs.get("light") is False and kwargs.get("img_size") != config.size:
+        raise InputError(
+            f"{config.init}: {part} is the full model for pictures of {kwargs['img_size']}; use that --size"
+        )
+    return kwargs
+
+
+def _frozen(config: RunConfig) -> Frozen | None:
+    frozen = trained_family(config.family)[1].frozen
+    if frozen is None:
+        if config.frozen:
+            raise InputError(f"--frozen: {config.family} uses no frozen network")
+        return None
+    if config.frozen is None:
+        return None
+    network = load_networks(config.frozen, frozen.family, frozen.part)[0]
+    return part_named(family_named(frozen.family), frozen.part), network.kwargs, torch_arrays(network)
+
+
+def _settings(config: RunConfig, pictures: Sequence[int]) -> dict[str, Any]:
+    """The step's settings: the family's defaults, what follows from the run, what was given."""
+    _, training = trained_family(config.family)
+    known = resolve("torch_ref", training.settings).__dataclass_fields__
+    whole = config.batch * config.data_parallel
+    per_epoch = max(1, max(pictures) // whole)
+    derived = {"seed": config.seed, "total_steps": config.steps, "batch_size": whole, "steps_per_epoch": per_epoch}
+    if "total_steps" not in known:  # the length of such a schedule is counted in epochs
+        epochs = -(-config.steps // per_epoch)
+        derived |= {"constant_epochs": (epochs + 1) // 2, "decay_epochs": epochs // 2}
+    derived = {name: value for name, value in derived.items() if name in known}
+    return asdict(settings_of(training, {**training.defaults, **derived, **config.settings}))
