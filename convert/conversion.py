@@ -17,7 +17,7 @@ from convert.identify import Network, identify, open_source
 from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
 from convert.plan import Row, build_plan
 from convert.registry import part_named
-from convert.tensors import Array, Entry, TensorSpec, tensor_sha256
+from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
 
 __all__ = [
     "Conversion",
@@ -55,12 +55,16 @@ def load_networks(source: str | Path, family: str | None = None, part: str | Non
     Raises:
         InputError: see `convert.identify.identify` and `convert.ledger.verify_ledger`.
     """
+    return _read(source, family, part)[1]
+
+
+def _read(source: str | Path, family: str | None, part: str | None) -> tuple[Checkpoint, list[Network]]:
     checkpoint = open_source(source)
     verify_ledger(checkpoint)
     networks = identify(checkpoint, family, part)
     for network in networks:
         require_finite(network)
-    return networks
+    return checkpoint, networks
 
 
 def torch_arrays(network: Network) -> dict[str, Array]:
@@ -103,14 +107,10 @@ def convert_file(
     if Path(source).resolve() == target.resolve():
         raise InputError(f"{target}: source and target are the same file")
     file_format(target)
-    checkpoint = open_source(source)
-    verify_ledger(checkpoint)
-    networks = identify(checkpoint, family, part)
+    checkpoint, networks = _read(source, family, part)
     if style:
         networks = [in_style(network, style) for network in networks]
     side = _side(target, checkpoint.format, networks, names)
-    for network in networks:
-        require_finite(network)
     facts = _source_facts(checkpoint.path, checkpoint.format)
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)

@@ -10,13 +10,13 @@ from typing import Any
 from convert.tensors import Array, Entry
 
 __all__ = [
-    "Alias",
     "Cartoonize",
     "Family",
     "FrozenNetwork",
     "Kwargs",
     "Part",
     "Shapes",
+    "Spelling",
     "Style",
     "Training",
     "Translated",
@@ -28,7 +28,7 @@ Kwargs = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Alias:
+class Spelling:
     """Another spelling of a network's tensors, used by files of another system.
 
     Attributes:
@@ -66,7 +66,7 @@ class Part:
         input_shape: input of the released configuration, [N, C, H, W].
         smallest: constructor arguments -> smallest side that the network runs, for probes.
         outputs: names of the tensors that the network returns, in order.
-        aliases: other spellings that are understood.
+        spellings: other spellings that are understood.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Part:
     input_shape: tuple[int, int, int, int]
     smallest: Callable[[Mapping[str, Any]], int]
     outputs: tuple[str, ...]
-    aliases: tuple[Alias, ...] = ()
+    spellings: tuple[Spelling, ...] = ()
 
 
 @dataclass(frozen=True)

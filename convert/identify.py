@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.family import Alias, Family, Part
+from convert.family import Family, Part, Spelling
 from convert.formats import open_checkpoint
 from convert.plan import Plan, Problems, build_plan
 from convert.registry import families, family_named
@@ -24,7 +24,7 @@ from convert.tensors import Checkpoint, Entry
 
 __all__ = ["Network", "identify", "open_source"]
 
-PARAMETRIZATIONS = Alias(
+PARAMETRIZED = Spelling(
     name="PyTorch parametrizations",
     renames=(
         (r"^(.*)\.parametrizations\.weight\.original$", r"\1.weight_orig"),
@@ -61,7 +61,7 @@ class Network:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A group of tensors read as one part in one spelling; `source` holds them as that spelling's alias gives them."""
+    """A group of tensors read as one part in one spelling; `source` holds them as `Spelling.prepare` gives them."""
 
     source: Checkpoint
     family: Family
@@ -224,8 +224,8 @@ def _network(best: _Attempt) -> Network:
 def _refusal(path: Path, attempt: _Attempt) -> str:
     reasons = {
         reason
-        for alias in attempt.part.aliases
-        for pattern, reason in alias.refusals
+        for spelling in attempt.part.spellings
+        for pattern, reason in spelling.refusals
         if any(re.search(pattern, name) for name in attempt.problems.unexpected)
     }
     fits = len(attempt.plan.rows) - len(attempt.problems.missing) - len(attempt.problems.misshaped)
@@ -239,48 +239,52 @@ def _refusal(path: Path, attempt: _Attempt) -> str:
 def _attempts(checkpoint: Checkpoint, family: Family, name: str | None, names: Mapping[str, str]) -> Iterator[_Attempt]:
     """Try every part (or the one named) in every spelling."""
     for part in family.parts:
-        if name is not None and part.name != name:
-            continue
-        for alias in (Alias("PyTorch"), PARAMETRIZATIONS, *part.aliases):
-            source = _prepared(checkpoint, alias)
-            used = {name: original for name, original in names.items() if source and original in source.tensors}
-            renamed = _rename(alias, used)
-            if source is None or (alias.renames and list(renamed) == list(names)):
-                continue
-            shapes = {key: source.tensors[original].spec.shape for key, original in renamed.items()}
-            kwargs = part.infer(shapes)
-            if kwargs is None:
-                continue
-            plan = build_plan(part, kwargs)
-            unused = sum(_unused(alias, original) for original in names.values())
-            yield _attempt(source, family, part, kwargs, plan, renamed, alias, unused)
-            by_mindspore = {row.mindspore: row.torch for row in plan.rows}
-            if any(by_mindspore.get(key, key) != key for key in renamed):
-                pairs = ((by_mindspore.get(key, key), original) for key, original in renamed.items())
-                translated = _all_kept(pairs)
-                yield _attempt(source, family, part, kwargs, plan, translated, Alias("MindSpore"))
+        if name in (None, part.name):
+            for spelling in (Spelling("PyTorch"), PARAMETRIZED, *part.spellings):
+                yield from _attempts_as(spelling, checkpoint, family, part, names)
 
 
-def _unused(alias: Alias, name: str) -> bool:
-    return any(re.search(pattern, name) for pattern in alias.unused)
+def _attempts_as(
+    spelling: Spelling, checkpoint: Checkpoint, family: Family, part: Part, names: Mapping[str, str]
+) -> Iterator[_Attempt]:
+    source = _prepared(checkpoint, spelling)
+    if source is None:
+        return
+    renamed = _rename(spelling, {name: original for name, original in names.items() if original in source.tensors})
+    if spelling.renames and list(renamed) == list(names):
+        return
+    kwargs = part.infer({key: source.tensors[original].spec.shape for key, original in renamed.items()})
+    if kwargs is None:
+        return
+    plan = build_plan(part, kwargs)
+    unused = sum(_unused(spelling, original) for original in names.values())
+    yield _attempt(source, family, part, kwargs, plan, renamed, spelling, unused)
+    by_mindspore = {row.mindspore: row.torch for row in plan.rows}
+    if any(by_mindspore.get(key, key) != key for key in renamed):
+        translated = _all_kept((by_mindspore.get(key, key), original) for key, original in renamed.items())
+        yield _attempt(source, family, part, kwargs, plan, translated, Spelling("MindSpore"))
 
 
-def _prepared(checkpoint: Checkpoint, alias: Alias) -> Checkpoint | None:
-    """The checkpoint as an alias gives it: without what the network does not need, and with the values it needs."""
+def _unused(spelling: Spelling, name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in spelling.unused)
+
+
+def _prepared(checkpoint: Checkpoint, spelling: Spelling) -> Checkpoint | None:
+    """The checkpoint as an spelling gives it: without what the network does not need, and with the values it needs."""
     tensors: Mapping[str, Entry] | None = {
-        name: entry for name, entry in checkpoint.tensors.items() if not _unused(alias, name)
+        name: entry for name, entry in checkpoint.tensors.items() if not _unused(spelling, name)
     }
-    if tensors and alias.prepare:
-        tensors = alias.prepare(tensors)
+    if tensors and spelling.prepare:
+        tensors = spelling.prepare(tensors)
     return replace(checkpoint, tensors=tensors) if tensors else None
 
 
-def _rename(alias: Alias, names: Mapping[str, str]) -> dict[str, str]:
-    return _all_kept((_renamed(alias, name), original) for name, original in names.items())
+def _rename(spelling: Spelling, names: Mapping[str, str]) -> dict[str, str]:
+    return _all_kept((_renamed(spelling, name), original) for name, original in names.items())
 
 
-def _renamed(alias: Alias, name: str) -> str:
-    for pattern, replacement in alias.renames:
+def _renamed(spelling: Spelling, name: str) -> str:
+    for pattern, replacement in spelling.renames:
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -300,24 +304,24 @@ def _attempt(
     kwargs: Mapping[str, Any],
     plan: Plan,
     names: Mapping[str, str],
-    alias: Alias,
+    spelling: Spelling,
     unused: int = 0,
 ) -> _Attempt:
-    neutral = _neutral_names(checkpoint, plan, names, alias)
+    neutral = _neutral_names(checkpoint, plan, names, spelling)
     kept = {key: original for key, original in names.items() if key not in neutral}
     problems = plan.check({key: checkpoint.tensors[original].spec for key, original in kept.items()})
-    notes: tuple[str, ...] = (alias.note,) if alias.note else ()
+    notes: tuple[str, ...] = (spelling.note,) if spelling.note else ()
     if unused:
         notes += (f"left out {unused} tensors that the network does not use",)
     if neutral:
-        notes += (f"left out {len(neutral)} {alias.name} tensors that have no effect",)
-    return _Attempt(checkpoint, family, part, kwargs, plan, kept, alias.name, problems, notes)
+        notes += (f"left out {len(neutral)} {spelling.name} tensors that have no effect",)
+    return _Attempt(checkpoint, family, part, kwargs, plan, kept, spelling.name, problems, notes)
 
 
-def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str], alias: Alias) -> set[str]:
+def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str], spelling: Spelling) -> set[str]:
     """Names of tensors that the reference lacks and whose values have no effect."""
     neutral = set()
-    for layer_type, values in alias.neutral:
+    for layer_type, values in spelling.neutral:
         for key, original in names.items():
             layer, _, leaf = key.rpartition(".")
             ours = leaf in dict(values) and plan.layer_types.get(layer) == layer_type

@@ -20,16 +20,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_kwargs, zoo_generator_kwargs
-from convert.family import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
 
 __all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs", "side_of_unet"]
 
 # PyTorch before 0.4 stored running statistics of every instance norm, and its networks never read them.
-OLD_FILE = Alias(
+OLD_FILE = Spelling(
     name="junyanz before PyTorch 0.4",
     neutral=(("InstanceNorm2d", (("running_mean", None), ("running_var", None), ("num_batches_tracked", None))),),
 )
-VINTAGIFY = Alias(name="vintagify", renames=((r"^(model\.\d+)\.block\.", r"\1.conv_block."),))
+VINTAGIFY = Spelling(name="vintagify", renames=((r"^(model\.\d+)\.block\.", r"\1.conv_block."),))
 
 
 def generator_kwargs(shapes: Shapes) -> Kwargs | None:
@@ -119,7 +119,7 @@ def _generator(name: str) -> Part:
         input_shape=(1, 3, 256, 256),
         smallest=_smallest_generator,
         outputs=("image",),
-        aliases=(OLD_FILE, VINTAGIFY, Alias("MindSpore model zoo", renames=((rf"^generator\.{name}\.", ""),))),
+        spellings=(OLD_FILE, VINTAGIFY, Spelling("MindSpore model zoo", renames=((rf"^generator\.{name}\.", ""),))),
     )
 
 
@@ -132,7 +132,7 @@ def _discriminator(name: str) -> Part:
         input_shape=(1, 3, 256, 256),
         smallest=lambda kwargs: 3 * 2 ** int(kwargs.get("n_layers", 3)),
         outputs=("logit",),
-        aliases=(OLD_FILE, Alias("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
+        spellings=(OLD_FILE, Spelling("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
     )
 
 

@@ -45,7 +45,7 @@ DTN = Family(
             input_shape=(1, 100, 1, 1),
             smallest=lambda kwargs: 1,
             outputs=("image",),
-            aliases=(WEIGHT_BAR,),
+            spellings=(WEIGHT_BAR,),
         ),
         Part(
             name="encoder",
@@ -64,7 +64,7 @@ DTN = Family(
             input_shape=(1, 3, SIDE, SIDE),
             smallest=lambda kwargs: SIDE,
             outputs=("logit",),
-            aliases=(WEIGHT_BAR,),
+            spellings=(WEIGHT_BAR,),
         ),
         label_part(),
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from convert.family import Alias, Family, Kwargs, Part, Shapes
+from convert.family import Family, Kwargs, Part, Shapes, Spelling
 from convert.tensors import Entry, changed
 
 __all__ = ["MOBILEFACENET"]
@@ -33,7 +33,7 @@ def from_mxnet(tensors: Mapping[str, Entry]) -> Mapping[str, Entry] | None:
     return {**kept, "fc1_moving_mean": folded}
 
 
-INSIGHTFACE = Alias(
+INSIGHTFACE = Spelling(
     name="InsightFace (MXNet)",
     renames=(
         (r"^fc1_weight$", "linear.weight"),
@@ -75,7 +75,7 @@ MOBILEFACENET = Family(
             input_shape=(1, 3, 112, 112),
             smallest=lambda kwargs: 112,
             outputs=("embedding",),
-            aliases=(INSIGHTFACE,),
+            spellings=(INSIGHTFACE,),
         ),
     ),
 )

@@ -6,13 +6,13 @@ Sources: minivision-ai/photo2cartoon (MIT); file spelling of yifu-ding/photo2car
 from __future__ import annotations
 
 from convert.families.ugatit import gan_parts, gan_training, side_of_full_model, style_network
-from convert.family import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes
+from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling
 
 __all__ = ["PHOTO2CARTOON"]
 
 # The MindSpore port took the up-sampling out of UpBlock1 and UpBlock2, so its indices are one lower
 # there, and put batch norm where the reference has instance norm.
-PHOTO2CARTOON_MS_GENERATOR = Alias(
+PHOTO2CARTOON_MS_GENERATOR = Spelling(
     name="photo2cartoon-ms",
     renames=(
         (r"^(UpBlock[12])\.1\.weight$", r"\1.2.weight"),
@@ -58,7 +58,7 @@ PHOTO2CARTOON = Family(
                 input_shape=(1, 3, 256, 256),
                 smallest=lambda kwargs: 32 if kwargs["light"] else kwargs["img_size"],
                 outputs=("image", "cam_logit", "heatmap"),
-                aliases=(PHOTO2CARTOON_MS_GENERATOR,),
+                spellings=(PHOTO2CARTOON_MS_GENERATOR,),
             )
             for name in ("genA2B", "genB2A")
         ),

@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convert.family import Alias, Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
 
 __all__ = ["SAGAN_CYCLEGAN", "WEIGHT_BAR", "discriminator_sa_kwargs", "label_part"]
 
 SIDE = 64
 # The wrapper that most PyTorch ports of SAGAN copy calls the raw weight weight_bar.
-WEIGHT_BAR = Alias("weight_bar spectral norm", renames=((r"\.module\.weight_bar$", r".module.weight_matrices"),))
+WEIGHT_BAR = Spelling("weight_bar spectral norm", renames=((r"\.module\.weight_bar$", r".module.weight_matrices"),))
 
 
 def generator_kwargs(shapes: Shapes) -> Kwargs | None:
@@ -91,7 +91,7 @@ def _generator(name: str) -> Part:
         input_shape=(1, 3, SIDE, SIDE),
         smallest=_smallest_generator,
         outputs=("image",),
-        aliases=(WEIGHT_BAR,),
+        spellings=(WEIGHT_BAR,),
     )
 
 
@@ -104,7 +104,7 @@ def _discriminator(name: str) -> Part:
         input_shape=(1, 3, SIDE, SIDE),
         smallest=_smallest_discriminator,
         outputs=("logit",),
-        aliases=(WEIGHT_BAR,),
+        spellings=(WEIGHT_BAR,),
     )
 
 

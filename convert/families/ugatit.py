@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from convert.family import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
 
 __all__ = ["UGATIT", "gan_parts", "gan_training", "side_of_full_model", "style_network"]
 
-WITHOUT_SPECTRAL_NORM = Alias(
+WITHOUT_SPECTRAL_NORM = Spelling(
     name="photo2cartoon-ms",
     refusals=(
         (
@@ -73,7 +73,7 @@ def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part
         input_shape=(1, 3, 256, 256),
         outputs=("logit", "cam_logit", "heatmap"),
         smallest=lambda kwargs: 3 * 2 ** (kwargs["n_layers"] - 2),
-        aliases=(WITHOUT_SPECTRAL_NORM,),
+        spellings=(WITHOUT_SPECTRAL_NORM,),
     )
     depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
     return generators + tuple(

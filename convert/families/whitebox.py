@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from convert.family import Alias, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Training
+from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
 from convert.tensors import Entry, as_float32, transposed
 
 __all__ = ["FACIALCARTOONIZATION", "VGG19", "WHITEBOX"]
@@ -49,7 +49,7 @@ def discriminator_kwargs(shapes: Shapes, form: str) -> Kwargs | None:
 
 
 # PyTorch's older form of spectral norm under the names of the newer one.
-OLD_SPECTRAL_NORM = Alias(
+OLD_SPECTRAL_NORM = Spelling(
     name="PyTorch spectral_norm",
     renames=(
         (r"\.weight_orig$", ".parametrizations.weight.original"),
@@ -99,7 +99,7 @@ def from_tflite(tensors: Tensors) -> Tensors | None:
     }
 
 
-TENSORFLOW = Alias(
+TENSORFLOW = Spelling(
     name="TensorFlow",
     renames=SCOPES,
     prepare=from_tensorflow,
@@ -108,7 +108,7 @@ TENSORFLOW = Alias(
 )
 # Biases carry the names of all operations that were joined into one; their own is the last. The constants outside
 # the generator belong to the guided filter and to the sizes of the bilinear resizing.
-TFLITE = Alias(
+TFLITE = Spelling(
     name="TensorFlow Lite",
     renames=((r"^.*;(generator/[^;]*/biases)$", r"\1"), (r"/Conv2D$", "/weights"), *SCOPES),
     prepare=from_tflite,
@@ -125,7 +125,7 @@ def networks(form: str) -> tuple[Part, ...]:
         infer=partial(discriminator_kwargs, form=form),
         smallest=lambda kwargs: 32,
         outputs=("scores",),
-        aliases=(OLD_SPECTRAL_NORM,) if form == "published" else (),
+        spellings=(OLD_SPECTRAL_NORM,) if form == "published" else (),
     )
     return (
         Part(
@@ -136,7 +136,7 @@ def networks(form: str) -> tuple[Part, ...]:
             input_shape=(1, 3, 256, 256),
             smallest=lambda kwargs: 16,
             outputs=("image",),
-            aliases=(TENSORFLOW, TFLITE) if form == "whitebox" else (),
+            spellings=(TENSORFLOW, TFLITE) if form == "whitebox" else (),
         ),
         discriminator(
             name="disc_gray", kwargs={"in_channel": 1, "channel": 32, "form": form}, input_shape=(1, 1, 256, 256)
@@ -230,7 +230,7 @@ def from_numpy(tensors: Tensors) -> Tensors | None:
     }
 
 
-VGG_NUMPY = Alias(
+VGG_NUMPY = Spelling(
     name="vgg19.npy",
     renames=tuple(
         (rf"^{name}\.{index}$", f"conv.{place}.{leaf}")
@@ -241,13 +241,13 @@ VGG_NUMPY = Alias(
     unused=(r"^conv5_[1-4]\.", r"^fc[678]\."),
     note="kernels turned from HWIO to OIHW; layers after conv4_4 are left out",
 )
-VGG_CAFFE = Alias(
+VGG_CAFFE = Spelling(
     name="torchvision",
     renames=tuple((rf"^features\.{index}\.", f"conv.{place}.") for place, _, index in VGG_LAYERS),
     unused=(r"^features\.(28|30|32|34)\.", r"^classifier\."),
     note="layers after conv4_4 are left out; right for weights made for BGR pixels of 0 to 255 less the mean",
 )
-VGG_FACIAL = Alias(name="FacialCartoonization", renames=((r"^(\d+\.)", r"conv.\1"),))
+VGG_FACIAL = Spelling(name="FacialCartoonization", renames=((r"^(\d+\.)", r"conv.\1"),))
 
 VGG19 = Family(
     name="vgg19",
@@ -264,7 +264,7 @@ VGG19 = Family(
             input_shape=(1, 3, 256, 256),
             smallest=lambda kwargs: 16,
             outputs=("features",),
-            aliases=(VGG_NUMPY, VGG_CAFFE, VGG_FACIAL),
+            spellings=(VGG_NUMPY, VGG_CAFFE, VGG_FACIAL),
         ),
     ),
 )

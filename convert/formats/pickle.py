@@ -36,7 +36,7 @@ def read_pickle(data: bytes) -> Any:
     for opcode, argument, _ in pickletools.genops(data):  # checks every length against the data, too
         if opcode.name not in OPCODES:
             raise ValueError(f"asks for more than arrays ({opcode.name})")
-        if opcode.name.endswith("PUT") and int(argument) > len(data):
+        if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
             raise ValueError("remembers more values than it has bytes")
     try:
         return _value(_Unpickler(io.BytesIO(data), fix_imports=False, encoding="latin1").load(), set())
