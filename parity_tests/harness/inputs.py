@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.family import Part
+from convert.plan import build_plan
 
 __all__ = ["feature", "formula_state", "image", "noise", "sample", "sample_positions", "seeded_weights"]
 
@@ -72,9 +73,9 @@ def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, 
     return {key: state[key] for key in layout}
 
 
-def seeded_weights(part: Part, kwargs: Mapping[str, Any], tag: str) -> dict[str, Float32]:
+def seeded_weights(part: Part, kwargs: Mapping[str, Any], tag: str) -> dict[str, NDArray[np.generic]]:
     """Return seeded weights of a registered network built with these arguments: PyTorch name -> values."""
-    return seeded_weights(part, kwargs, tag)
+    return formula_state(tag, build_plan(part, kwargs).shapes)
 
 
 def _centred(tag: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
