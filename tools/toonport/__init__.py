@@ -1,5 +1,18 @@
-"""Toonport's programs: the command line, export, and what stands on the converter and the checker."""
+"""Carries photo-to-cartoon GANs between PyTorch and MindSpore and proves that nothing was lost.
+
+    network = toonport.load("photo2cartoon_weights.pt", framework="mindspore")  # or "torch"
+    toonport.convert("photo2cartoon_weights.pt", "photo2cartoon.ckpt")
+    toonport.compare("photo2cartoon", weights="photo2cartoon_weights.pt")       # or your own module, cell and inputs
+    toonport.export("photo2cartoon.ckpt", "photo2cartoon.onnx")
+    toonport.cartoonize("me.jpg", "photo2cartoon.ckpt", "cartoon.png")
+
+A mistake of the caller's is an `InputError`, in one line. The same can be had from the command line, `toonport --help`.
+"""
 
 import ms_models as _prepared_environment  # noqa: F401  # sets variables that must precede every framework
+from convert.errors import InputError
+from toonport.face import cartoonize, compare, convert, export, load
+
+__all__ = ["InputError", "__version__", "cartoonize", "compare", "convert", "export", "load"]
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import Sizes, find_sizes
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import main
-from toonport.export import reduce as onnx_reduce
+from toonport.exporters import reduce as onnx_reduce
 from torch_ref.build import build_torch
 
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     convert_file(path / "gen.pt", path / "gen.ckpt", "ugatit", "genA2B")
     argv = ["export", "ugatit", "--weights", str(path / "gen.ckpt"), "--dynamic", "--outputs", "all"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toonport.export.exporter._first_input", lambda *_: image("small", 1, 32, 32))
+        patch.setattr("toonport.exporters.exporter._first_input", lambda *_: image("small", 1, 32, 32))
         assert main([*argv, "--out", str(path / "gen.onnx")]) == 0
     return path
 
@@ -124,7 +124,7 @@ def test_int8_reports_its_measured_error_and_takes_the_users_pictures(folder, tm
 
 
 def test_mindir_computes_what_float64_pytorch_does(folder, capsys):
-    from toonport.export.mindir import run_mindir
+    from toonport.exporters.mindir import run_mindir
 
     target = folder / "gen.mindir"
     argv = ["export", "ugatit", "--weights", str(folder / "gen.pt"), "--size", "32", "--out", str(target)]
@@ -138,7 +138,7 @@ def test_mindir_computes_what_float64_pytorch_does(folder, capsys):
 
 
 def test_a_wrong_mindir_is_not_kept(folder, monkeypatch):
-    from toonport.export import mindir as mindir_export
+    from toonport.exporters import mindir as mindir_export
 
     run = mindir_export.run_mindir
     monkeypatch.setattr(mindir_export, "run_mindir", lambda path, inputs: [1.001 * one for one in run(path, inputs)])

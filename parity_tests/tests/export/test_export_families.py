@@ -10,8 +10,8 @@ from parity_tests.harness.inputs import image
 from parity_tests.harness.onnx.write import export_onnx
 from parity_tests.tests.cases import SMALL, save_torch, seeded_family, seeded_state, small_part
 from toonport.draw.generators import open_generator
-from toonport.export.exporter import ExportOptions, default_target, export_network
-from toonport.export.mindir import export_mindir
+from toonport.exporters.exporter import ExportOptions, default_target, export_network
+from toonport.exporters.mindir import export_mindir
 from torch_ref.build import build_torch
 
 FIRST = [(family.name, family.parts[0].name) for family in families() if (family.name, family.parts[0].name) in SMALL]

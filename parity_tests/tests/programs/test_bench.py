@@ -8,7 +8,7 @@ from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.bench import cases
 from toonport.bench.timing import Times, peak_mebibytes, ratio, take_turns
 from toonport.cli import main
-from toonport.export.exporter import ExportOptions, export_network
+from toonport.exporters.exporter import ExportOptions, export_network
 from toonport.photo.matte import MATTES
 
 

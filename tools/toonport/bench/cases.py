@@ -61,7 +61,7 @@ class Bench:
 
 def prepare(folder: Path, weights: str | None, rounds: int, photos: int, threads: int) -> Bench:
     """Export the generator once; without weights, seeded ones of the released size: speed does not depend on them."""
-    from toonport.export.exporter import ExportOptions, export_network
+    from toonport.exporters.exporter import ExportOptions, export_network
 
     source = Path(weights) if weights else _seeded(folder / "seeded.pt")
     exported = folder / "generator.onnx"

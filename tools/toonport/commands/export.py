@@ -12,7 +12,7 @@ from parity_tests.harness.judge import Verdict
 from parity_tests.harness.onnx.write import NotReproducedError
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, spinner
-from toonport.export.exporter import Exported, ExportOptions, default_target, export_network
+from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
 from toonport.photo.files import picture_files
 from toonport.train.finished import generating
 

@@ -20,10 +20,15 @@ from convert.identify import Network, identify, open_source
 from convert.ledger import verify_ledger
 from convert.registry import families, family_named, part_named
 from convert.tensors import Array
+from ms_models import build as mindspore_build
 from ms_models.environment import choose_device
 from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.onnx.write import export_onnx, find_sizes
+from parity_tests.harness.run import part_inputs
+from toonport.exporters.exporter import second_input
+from torch_ref import build as torch_build
 
-__all__ = ["BACKENDS", "DEVICES", "Generator", "family_of_onnx", "open_generator"]
+__all__ = ["BACKENDS", "DEVICES", "Generator", "build", "family_of_onnx", "open_generator"]
 
 BACKENDS = ("mindspore", "onnxruntime", "torch")
 DEVICES = ("cpu", "gpu", "ascend")
@@ -165,19 +170,42 @@ def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
     return chain
 
 
-def _torch(network: Network, device: str, threads: int | None) -> Run:
-    import torch
+def build(network: Network, framework: str, device: str = "cpu") -> Any:
+    """Return a network of a checkpoint, in eval mode on a device.
 
-    from torch_ref.build import build_torch, for_inference
+    Args:
+        network: what was found in the checkpoint.
+        framework: "mindspore" or "torch".
+        device: one of DEVICES.
+
+    Raises:
+        InputError: a framework that is not known, or a device that it cannot use here.
+    """
+    if device not in DEVICES:
+        raise InputError(f"unknown device '{device}'; devices: {', '.join(DEVICES)}")
+    if framework == "mindspore":
+        choose_device(device)
+        return mindspore_build.build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
+    if framework != "torch":
+        raise InputError(f"unknown framework '{framework}'; frameworks: mindspore, torch")
+    import torch
 
     if device == "ascend" or (device == "gpu" and not torch.cuda.is_available()):
         raise InputError(f"device {device} is not usable by PyTorch here")
+    module = torch_build.build_torch(network.part, network.kwargs, torch_arrays(network))
+    return module.to("cuda" if device == "gpu" else "cpu")
+
+
+def _torch(network: Network, device: str, threads: int | None) -> Run:
+    import torch
+
     if threads:
         torch.set_num_threads(threads)
+    module = torch_build.for_inference(build(network, "torch", device))
     place = "cuda" if device == "gpu" else "cpu"
-    module = for_inference(build_torch(network.part, network.kwargs, torch_arrays(network))).to(place)
 
     def run(batch: Array) -> list[Array]:
+        """[N, 3, H, W] -> the module's outputs."""
         with torch.no_grad():
             found = module(torch.from_numpy(batch).to(place))
         return [tensor.cpu().numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
@@ -188,12 +216,10 @@ def _torch(network: Network, device: str, threads: int | None) -> Run:
 def _mindspore(network: Network, device: str, threads: int | None) -> Run:
     import mindspore
 
-    from ms_models.build import build_mindspore, for_inference
-
-    choose_device(device)
-    cell = for_inference(build_mindspore(network.part, network.kwargs, mindspore_arrays(network)))
+    cell = mindspore_build.for_inference(build(network, "mindspore", device))
 
     def run(batch: Array) -> list[Array]:
+        """[N, 3, H, W] -> the cell's outputs."""
         found = cell(mindspore.Tensor(batch))
         return [tensor.asnumpy() for tensor in (found if isinstance(found, tuple) else (found,))]
 
@@ -202,13 +228,8 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 
 def _exported(network: Network, device: str, threads: int | None) -> Run:
     """Run an ONNX file exported from a checkpoint: one where photos keep their sizes, else one for each size."""
-    from parity_tests.harness.onnx.write import export_onnx, find_sizes
-    from parity_tests.harness.run import part_inputs
-    from toonport.export.exporter import second_input
-    from torch_ref.build import build_torch, for_inference
-
     part, outputs = network.part, network.part.outputs
-    module = for_inference(build_torch(part, network.kwargs, torch_arrays(network)))
+    module = torch_build.for_inference(build(network, "torch"))
     any_size = _how(network.family).side is None
     sizes = find_sizes(module, part.input_shape[1], part.smallest(network.kwargs)) if any_size else None
     sessions: dict[tuple[int, ...] | None, Any] = {}

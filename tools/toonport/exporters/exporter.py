@@ -17,7 +17,7 @@ from convert.registry import family_named, part_named
 from convert.tensors import Array
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Mode
-from toonport.export.reduce import QuantizationError
+from toonport.exporters.reduce import QuantizationError
 
 __all__ = ["FORMATS", "OUTPUTS", "ExportOptions", "Exported", "default_target", "export_network", "second_input"]
 
@@ -149,7 +149,7 @@ def _onnx(
     options: ExportOptions, networks: Sequence[Network], module: Any, inputs: Array, names: Sequence[str], target: Path
 ) -> Exported:
     from parity_tests.harness.onnx.write import export_onnx, find_sizes
-    from toonport.export.reduce import to_float16
+    from toonport.exporters.reduce import to_float16
 
     sizes, network = None, networks[0]
     if options.dynamic:
@@ -186,7 +186,7 @@ def _int8(
     import tempfile
 
     from convert.disk import atomic_path
-    from toonport.export.reduce import measure_int8, to_int8
+    from toonport.exporters.reduce import measure_int8, to_int8
 
     pictures = list(_calibration(options, networks[0], inputs))
     with tempfile.TemporaryDirectory() as folder:
@@ -228,7 +228,7 @@ def _mindir(networks: Sequence[Network], module: Any, inputs: Array, names: Sequ
     from mindspore import nn
 
     from ms_models.build import build_mindspore, for_inference
-    from toonport.export.mindir import export_mindir
+    from toonport.exporters.mindir import export_mindir
 
     cells = [for_inference(build_mindspore(one.part, one.kwargs, mindspore_arrays(one))) for one in networks]
     cell = cells[0] if len(cells) == 1 else nn.SequentialCell(*cells)

@@ -1,0 +1,207 @@
+"""The library's face, all of it offered by `import toonport`: a framework is imported once a function needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from convert.conversion import Conversion, convert_file, load_networks
+from convert.errors import InputError
+from convert.tensors import Array
+from parity_tests.harness import run as harness
+from parity_tests.harness.families import compare_family
+from parity_tests.harness.request import CompareOptions
+from parity_tests.harness.run import Comparison
+from toonport.draw.generators import build
+from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
+from toonport.train.finished import generating
+
+if TYPE_CHECKING:
+    from toonport.photo.picture import Picture
+
+__all__ = ["cartoonize", "compare", "convert", "export", "load"]
+
+
+def load(
+    path: str | Path,
+    framework: str = "mindspore",
+    part: str | None = None,
+    family: str | None = None,
+    device: str = "cpu",
+) -> Any:
+    """Return a network of a checkpoint with its weights, in eval mode.
+
+        cell = toonport.load("photo2cartoon_weights.pt", framework="mindspore", part="genA2B")
+        cartoon, cam_logit, heatmap = cell(photo)  # photo: mindspore.Tensor [N, 3, H, W] in [-1, 1]
+
+    Args:
+        path: checkpoint of any format and of either framework, or the folder of a training run.
+        framework: "mindspore" for a `mindspore.nn.Cell`, "torch" for a `torch.nn.Module`.
+        part: which network of the file; default: its only one, else the one that draws.
+        family: family of the weights; default: by the tensors.
+        device: "cpu", "gpu" or "ascend".
+
+    Raises:
+        InputError: a file, network, framework or device that cannot be used; says what to do.
+    """
+    source = generating(str(path), family)
+    networks = {network.part.name: network for network in load_networks(source.weights, source.family, part)}
+    chosen = next(iter(networks.values()))
+    if len(networks) > 1:
+        drawing = chosen.family.cartoonize.part if chosen.family.cartoonize else ""
+        if drawing not in networks:
+            raise InputError(f"{path}: which network is it? say part=..., one of {', '.join(networks)}")
+        chosen = networks[drawing]
+    return build(chosen, framework, device)
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    family: str | None = None,
+    part: str | None = None,
+    names: str | None = None,
+    style: str | None = None,
+) -> Conversion:
+    """Convert a checkpoint, bit for bit; the suffixes give the direction.
+
+        toonport.convert("photo2cartoon_weights.pt", "photo2cartoon.ckpt")
+
+    Args:
+        source: .pt, .pth, .ckpt or .safetensors; "{part}" in the name stands for one file per network.
+        target: the same suffixes; "{part}" writes one file per network. A ledger is written beside it.
+        family: family of the source; default: by the tensors.
+        part: only this network; default: all.
+        names: "torch" or "mindspore", the names in a .safetensors target.
+        style: write another system's networks, where they are the same.
+
+    Returns:
+        The files and ledgers written, and what they hold.
+
+    Raises:
+        InputError: the source cannot be used; nothing is written then.
+    """
+    return convert_file(source, target, family, part, names, style=style)
+
+
+@overload
+def compare(reference: str, **options: Any) -> list[Comparison]: ...
+
+
+@overload
+def compare(reference: Any, port: Any, inputs: Sequence[Array] | Array, **options: Any) -> Comparison: ...
+
+
+def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any) -> list[Comparison] | Comparison:
+    """Judge a MindSpore port against its PyTorch reference, layer by layer: a family's, or your own.
+
+        for comparison in toonport.compare("photo2cartoon", weights="photo2cartoon_weights.pt"):
+            print(comparison.name, comparison.equal)
+        result = toonport.compare(torch_module, ms_cell, inputs)  # the same layer names on both sides
+        print(result.equal, [verdict.measurement.layer for verdict in result.blamed])
+
+    Args:
+        reference: name of a family, see `toonport list`; or a `torch.nn.Module` with its weights.
+        port: a `mindspore.nn.Cell` with its weights, beside a module.
+        inputs: beside a module, one array or several, float32, as both networks take them.
+        options: of a family, the fields of `CompareOptions`, e.g. part, weights, ported, modes, dtype, device, seed,
+            with `picture` as the path of a picture; of an own pair, those of `parity_tests.harness.run.compare`:
+            modes, probe, name, dtype, captures.
+
+    Returns:
+        A Comparison for each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`.
+
+    Raises:
+        InputError: something that cannot be compared, or an option that is not known.
+    """
+    if not isinstance(reference, str):
+        if port is None or inputs is None:
+            raise InputError("compare takes the name of a family, or a module, a cell and their inputs")
+        return harness.compare(reference, port, inputs, **options)
+    if port is not None or inputs is not None:
+        raise InputError(f"compare('{reference}') builds both networks itself; give a module to compare your own cell")
+    _require_known(options, CompareOptions)
+    path = options.get("picture")
+    if path is not None and not callable(path):
+        options["picture"] = _as_input(path)
+    return compare_family(CompareOptions(reference, **options))
+
+
+def export(
+    weights: str | Path, target: str | Path | None = None, family: str | None = None, **options: Any
+) -> Exported:
+    """Export a network to ONNX or MINDIR; the file is kept only if it computes what float64 PyTorch computes.
+
+        toonport.export("photo2cartoon.ckpt", "cartoon.onnx", dynamic=True)
+
+    Args:
+        weights: checkpoint of any format, or the folder of a training run.
+        target: .onnx or .mindir file; default: FAMILY_PART.onnx in the current folder.
+        family: family of the weights; default: by the tensors.
+        options: further fields of `ExportOptions`: part, side, dynamic, outputs, precision, calibration.
+
+    Returns:
+        The file, its networks, and the judged outputs.
+
+    Raises:
+        InputError: the options do not fit together, or the weights cannot be used.
+        NotReproducedError: the file would compute something else; nothing is written then.
+    """
+    _require_known(options, ExportOptions)
+    source = generating(str(weights), family, options.pop("side", None))
+    owner = source.family or load_networks(source.weights, None, options.get("part"))[0].family.name
+    options.setdefault("to", "mindir" if Path(target or "").suffix == ".mindir" else "onnx")
+    chosen = ExportOptions(family=owner, weights=source.weights, side=source.size, **options)
+    return export_network(chosen, Path(target) if target else default_target(chosen))
+
+
+def cartoonize(
+    photo: str | Path | Picture,
+    weights: str | Path,
+    target: str | Path | None = None,
+    family: str | None = None,
+    **options: Any,
+) -> Picture:
+    """Return the cartoon of a photo, RGB uint8 [H, W, 3].
+
+        picture = toonport.cartoonize("me.jpg", "photo2cartoon.ckpt", "cartoon.png")
+
+    The network is loaded each time; for many photos hold a `toonport.draw.cartoonizer.Cartoonizer`.
+
+    Args:
+        photo: a picture file, or RGB uint8 [H, W, 3].
+        weights: checkpoint of any format, .onnx, or the folder of a training run.
+        target: also write the cartoon there, in the format of its suffix.
+        family: family of the weights; default: by the tensors.
+        options: further fields of `CartoonSettings`: part, backend, device, frame, size, portrait, threads.
+
+    Raises:
+        InputError: no picture, no face in it where the family draws faces, or weights that cannot be used.
+    """
+    from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+    from toonport.photo.picture import read_picture, write_picture
+
+    _require_known(options, CartoonSettings)
+    source = generating(str(weights), family, options.pop("size", None))
+    cartoonizer = Cartoonizer(CartoonSettings(source.weights, source.family, size=source.size, **options))
+    pixels = read_picture(Path(photo)) if isinstance(photo, str | Path) else photo
+    picture = cartoonizer.draw(pixels)[0].picture
+    if target is not None:
+        write_picture(Path(target), picture)
+    return picture
+
+
+def _as_input(path: str | Path) -> Callable[[int], Array]:
+    from toonport.photo.picture import network_picture
+
+    return partial(network_picture, Path(path))
+
+
+def _require_known(options: Iterable[str], kind: Any) -> None:
+    own = {"family"} if kind is CompareOptions else {"family", "weights"}
+    known = {field.name for field in fields(kind)} - own
+    if unknown := set(options) - known:
+        raise InputError(f"unknown option {', '.join(sorted(unknown))}; options: {', '.join(sorted(known))}")
