@@ -255,12 +255,11 @@ def test_tensors_changed_after_conversion_are_refused_by_the_ledger(damage, six_
 def test_ledger_accounts_for_every_tensor(six_networks, tmp_path):
     done = convert_file(six_networks, tmp_path / "a.ckpt")
     ledger = json.loads(done.ledgers[0].read_text())
-    source, target = open_checkpoint(six_networks), open_checkpoint(tmp_path / "a.ckpt")
     assert ledger["schema"] == "toonport-ledger/1"
-    assert ledger["source"]["sha256"] == sha256_of(six_networks)
-    assert ledger["target"]["sha256"] == sha256_of(tmp_path / "a.ckpt")
-    assert {row["source"] for row in ledger["tensors"]} == set(source.tensors)
-    assert {row["target"] for row in ledger["tensors"]} == set(target.tensors)
+    for side, path in (("source", six_networks), ("target", tmp_path / "a.ckpt")):
+        assert ledger[side]["sha256"] == sha256_of(path)
+        assert {row[side] for row in ledger["tensors"]} == set(open_checkpoint(path).tensors)
+    target = open_checkpoint(tmp_path / "a.ckpt")
     assert all(row["sha256"] == tensor_sha256(target.tensors[row["target"]].read()) for row in ledger["tensors"])
     assert [one["part"] for one in ledger["networks"]] == [part.name for part in family_named("photo2cartoon").parts]
 

@@ -140,6 +140,19 @@ def test_inception_has_the_published_layout():
     assert all(layer.eps == 1e-3 for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d))
 
 
+SIZES_OF_THE_PAPER = {
+    "Conv2d_1a_3x3": (32, 149, 149),
+    "Conv2d_4a_3x3": (192, 71, 71),
+    "Mixed_5b": (256, 35, 35),
+    "Mixed_5c": (288, 35, 35),
+    "Mixed_5d": (288, 35, 35),
+    **{f"Mixed_6{name}": (768, 17, 17) for name in "abcde"},
+    "Mixed_7a": (1280, 8, 8),
+    "Mixed_7b": (2048, 8, 8),
+    "Mixed_7c": (2048, 8, 8),
+}
+
+
 def test_inception_runs_at_the_sizes_of_the_paper(inception_file):
     network, shapes = load_inception(inception_file), {}
     assert not network.training
@@ -149,11 +162,7 @@ def test_inception_runs_at_the_sizes_of_the_paper(inception_file):
     with torch.no_grad():
         found = network(pictures)
     assert tuple(found.shape) == (1, 2048)
-    assert shapes["Conv2d_1a_3x3"] == (32, 149, 149)
-    assert shapes["Conv2d_4a_3x3"] == (192, 71, 71)
-    assert [shapes[f"Mixed_5{name}"] for name in "bcd"] == [(256, 35, 35), (288, 35, 35), (288, 35, 35)]
-    assert [shapes[f"Mixed_6{name}"] for name in "abcde"] == [(768, 17, 17)] * 5
-    assert [shapes[f"Mixed_7{name}"] for name in "abc"] == [(1280, 8, 8), (2048, 8, 8), (2048, 8, 8)]
+    assert {name: shapes[name] for name in SIZES_OF_THE_PAPER} == SIZES_OF_THE_PAPER
     assert "fc" not in shapes
 
 

@@ -1,5 +1,7 @@
 """`toonport evaluate` as a user runs it: names that promise nothing false, clear refusals, the best checkpoint."""
 
+import contextlib
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -83,17 +85,27 @@ def _metrics(path, index=0):
     return {one["key"]: one for one in json.loads(Path(path).read_text())["evaluations"][index]["metrics"]}
 
 
-def test_numbers_definitions_counts_and_hashes_are_shown_and_saved(folders, options, weights, tmp_path, capsys):
-    target = tmp_path / "numbers.json"
-    assert main(_command(folders, options, ["--json", str(target), "--kid", "ugatit", "--seed", "3"])) == 0
-    text, saved = capsys.readouterr().out, json.loads(target.read_text())
-    found = _metrics(target)
+@pytest.fixture(scope="module")
+def evaluation(folders, options, tmp_path_factory):
+    """What one evaluation prints, what it saves, and its metrics by key."""
+    target = tmp_path_factory.mktemp("evaluation") / "numbers.json"
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        assert main(_command(folders, options, ["--json", str(target), "--kid", "ugatit", "--seed", "3"])) == 0
+    return text.getvalue(), json.loads(target.read_text()), _metrics(target)
+
+
+def test_what_was_measured_on_what_is_saved(evaluation, folders):
+    _, saved, found = evaluation
     names = ["kernel-vgg19", "frechet-vgg19", "kernel-mobilefacenet", "frechet-mobilefacenet", "face-id", "perceptual"]
     assert list(found) == names
     assert (saved["schema"], saved["seed"], saved["kid"]) == ("toonport-evaluation/1", 3, "ugatit")
     assert saved["pictures"]["real"] == {"folder": folders["--real"], "found": 4, "skipped": []}
     assert {one["name"] for one in saved["networks"]} == {"MobileFaceNet-64", "VGG19-64"}
     assert all(len(one["sha256"]) == 64 and one["how"] for one in saved["networks"])
+
+
+def test_a_distance_says_how_it_is_defined_and_of_how_many_pictures(evaluation):
+    found = evaluation[2]
     kernel = found["kernel-mobilefacenet"]
     assert kernel["name"] == "kernel distance (features MobileFaceNet-64) ×100, ugatit"
     assert kernel["counts"] == {"real": 4, "generated": 3}
@@ -101,12 +113,14 @@ def test_numbers_definitions_counts_and_hashes_are_shown_and_saved(folders, opti
         assert part in kernel["definition"]
     assert kernel["spread"] is None
     assert found["face-id"]["counts"] == {"pairs": 3}
+
+
+def test_every_metric_is_printed_under_a_name_that_is_not_a_published_one(evaluation):
+    text, _, found = evaluation
     for one in found.values():
         assert one["name"] in text
         assert one["definition"] in text
-        assert "FID" not in one["name"]
-        assert "KID" not in one["name"]
-        assert "LPIPS" not in one["name"]
+        assert not [name for name in ("FID", "KID", "LPIPS") if name in one["name"]]
     assert "FID, KID: not run (no Inception weights: toonport fetch inception" in text
     assert "3 generated pictures: the covariances have rank 3 and 2 of 64" in text
 
@@ -266,7 +280,7 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained / "run", tmp_path / "run"))
 
 
-def test_the_best_checkpoint_is_selected_and_outlives_further_training(run, options, tmp_path, capsys):
+def test_the_best_checkpoint_is_selected(run, options, tmp_path, capsys):
     best_before = (run / "best").read_text()
     target = tmp_path / "numbers.json"
     assert main(_command({"--select": str(run), "--by": "face-id", "--json": str(target)}, options)) == 0
@@ -281,11 +295,14 @@ def test_the_best_checkpoint_is_selected_and_outlives_further_training(run, opti
     assert f"best by face-id: step {best}; {run}/selected names it" in text
     assert (run / "selected").read_text() == f"step_{best:07d}\n"
     assert (run / "best").read_text() == best_before
+
+
+def test_a_selected_checkpoint_outlives_further_training_until_another_is_selected(run):
     checkpoints = Checkpoints(run, keep=1)
     checkpoints.select(1)
+    assert checkpoints.selected() == 1
     assert main(["train", "ugatit", "--out", str(run), "--resume", "--until", "3", "--keep", "1"]) == 0
     assert {1, 3} <= set(checkpoints.steps())
-    assert checkpoints.selected() == 1
     checkpoints.select(3)
     checkpoints.clean(3)
     assert checkpoints.steps() == [3]

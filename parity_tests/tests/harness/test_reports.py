@@ -138,23 +138,36 @@ def test_a_report_of_the_first_version_is_read_into_typed_rows_with_its_words_un
     jsonschema.validate(
         json.loads(json.dumps(after)), json.loads((ROOT / "parity_tests/harness/report/schema.json").read_text())
     )
-    again = judge_again(after)
-    for old, comparison in zip(before["networks"], again, strict=True):
-        assert [verdict.equal for verdict in comparison.verdicts] == [row["equal"] for row in old["rows"]]
-        assert [verdict.blind for verdict in comparison.verdicts] == [row["blind"] for row in old["rows"]]
+    for old, comparison in zip(before["networks"], judge_again(after), strict=True):
         assert likely_causes(comparison.verdicts) == old["causes"]
         for verdict, row in zip(comparison.verdicts, old["rows"], strict=True):
             one = verdict.measurement
-            words = (probe_words(one.probe), quantity_words(one.quantity), type_words(one))
-            assert words == (row["probe"], row["tensor"], row["layer_type"])
-    kinds = {verdict.measurement.quantity.kind for comparison in again for verdict in comparison.verdicts}
-    assert kinds == set(Kind)
-    found = [verdict.measurement for comparison in again for verdict in comparison.verdicts]
+            found = (
+                verdict.equal,
+                verdict.blind,
+                probe_words(one.probe),
+                quantity_words(one.quantity),
+                type_words(one),
+            )
+            assert found == tuple(row[key] for key in ("equal", "blind", "probe", "tensor", "layer_type"))
+
+
+def _measurements(comparisons):
+    return [verdict.measurement for comparison in comparisons for verdict in comparison.verdicts]
+
+
+def test_a_report_of_the_first_version_holds_every_kind_of_row():
+    found = _measurements(judge_again(load_report(VERSION1)))
+    assert {one.quantity.kind for one in found} == set(Kind)
+    assert {key for one in found for key in one.hints} == {"ratio", "ring", "channel"}
+
+
+def test_what_feeds_a_verdict_is_read_from_a_report_of_the_first_version():
+    found = _measurements(judge_again(load_report(VERSION1)))
     assert any(one.probe.low_spread and one.probe.training and one.probe.size == (24, 24) for one in found)
     assert any(one.undecided for one in found)
     assert any(one.effects for one in found)
     assert {one.probe.pixels for one in found if one.mode is Mode.ONNX} == {16 * 16}
-    assert {key for one in found for key in one.hints} == {"ratio", "ring", "channel"}
 
 
 def test_reports_of_both_versions_are_judged_and_compared(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Training steps of SAGAN-CycleGAN and DTN, gradient penalty, frozen networks."""
 
+import copy
 import json
 import random
 from dataclasses import replace
@@ -66,6 +67,19 @@ def _check_state(networks, state, step):
             assert distance(record, value) < FLOAT64_STATE_RELATIVE, (step, key)
 
 
+def _check_losses(number, record, losses, identity):
+    """The terms in their recorded order, then the sums of both discriminators."""
+    names = [*TERMS["sagan_cyclegan"], *identity]
+    names += [f"D.{domain}.{kind}" for domain in "AB" for kind in ("real", "fake")]
+    found = {key: losses[key] for key in names}
+    for domain in "AB":
+        found[f"loss_D_{domain}"] = sum(losses[key] for key in losses if key.startswith(f"D.{domain}."))
+    values = [value for _, value in record["seq"]] + [record["loss_D_A"], record["loss_D_B"]]
+    for (key, value), wanted in zip(found.items(), values, strict=True):
+        limit = FLOAT64_TRAINING_RELATIVE[number] * max(abs(wanted), LOSS_SCALE_FLOOR) + 1e-11
+        assert abs(value - wanted) <= limit, (number, key)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["sn", "sn+gp_idt", "wgangp"])
 def test_reference_steps_equal_the_original_in_float64(name, shared):
@@ -84,16 +98,7 @@ def test_reference_steps_equal_the_original_in_float64(name, shared):
     step.random = Recorded()
     for number, record in enumerate(run["f64"]["steps"]):
         losses = step(*(torch.from_numpy(image(f"{side}{number}", (2, 3, 64, 64))).double() for side in "AB"))
-        names = list(TERMS["sagan_cyclegan"]) + (["G.identity_A", "G.identity_B"] if identity else [])
-        names += [f"D.{domain}.{kind}" for domain in "AB" for kind in ("real", "fake")]
-        found = {key: losses[key] for key in names} | {
-            f"loss_D_{domain}": sum(value for key, value in losses.items() if key.startswith(f"D.{domain}."))
-            for domain in "AB"
-        }
-        values = [value for _, value in record["seq"]] + [record["loss_D_A"], record["loss_D_B"]]
-        for (key, value), wanted in zip(found.items(), values, strict=True):
-            limit = FLOAT64_TRAINING_RELATIVE[number] * max(abs(wanted), LOSS_SCALE_FLOOR) + 1e-11
-            assert abs(value - wanted) <= limit, (number, key)
+        _check_losses(number, record, losses, ["G.identity_A", "G.identity_B"] if identity else [])
         _check_state(networks, record["state"], number)
 
 
@@ -142,6 +147,19 @@ def _steps(family, settings, parts):
 SAGAN = ("netG_A", "netG_B", "netD_A", "netD_B")  # both kinds of generators and discriminators
 
 
+def _double(step):
+    for network in (*step.networks.values(), step.criterion):
+        network.double()
+
+
+def _check_near(found, plain, wanted, ulps):
+    """MindSpore's losses are as near to float64 as PyTorch's, give or take some last places."""
+    for key, truth in wanted.items():
+        value = float(truth.detach())
+        limit = 10 * abs(float(plain[key].detach()) - value) + ulps * ULP * max(1.0, abs(value))
+        assert abs(float(found[key].asnumpy()) - value) <= limit, key
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_discriminators_train_alike_in_every_mode(mode):
     import mindspore
@@ -149,27 +167,19 @@ def test_discriminators_train_alike_in_every_mode(mode):
 
     reference, port = _steps("sagan_cyclegan", {"gan_mode": mode, "pool_size": 1, "clip": 0.05}, SAGAN)
     truth, _ = _steps("sagan_cyclegan", {"gan_mode": mode, "pool_size": 1, "clip": 0.05}, SAGAN)
-    for network in truth.networks.values():
-        network.double()
-    truth.criterion.double()
+    _double(truth)
     for number in range(2):  # in the second, the pools are full and may answer with the first
         pictures = [image(f"{one}{number}", (2, 3, 64, 64)) for one in ("A", "B", "fake A", "fake B")]
-        found = port.discriminator_phase(*(mindspore.Tensor(one) for one in pictures))
-        plain = reference.discriminator_phase(*(torch.from_numpy(one) for one in pictures))
+        found = port.discriminator_phase(*map(mindspore.Tensor, pictures))
+        plain = reference.discriminator_phase(*map(torch.from_numpy, pictures))
         wanted = truth.discriminator_phase(*(torch.from_numpy(one).double() for one in pictures))
         assert list(found) == list(wanted)
-        for key, value in wanted.items():
-            noise = abs(float(plain[key].detach()) - float(value.detach()))
-            scale = max(1.0, abs(float(value.detach())))
-            limit = 10 * noise + (64 if number == 0 else 4096) * ULP * scale
-            assert abs(float(found[key].asnumpy()) - float(value.detach())) <= limit, (number, key)
+        _check_near(found, plain, wanted, 64 if number == 0 else 4096)
     assert port.random.bit_generator.state == reference.random.bit_generator.state
-    for domain in "AB":
-        assert len(port.pools[domain].images) == 1
+    assert (len(port.pools["A"].images), len(port.pools["B"].images)) == (1, 1)
     if mode == "wgan":
-        for name in ("netD_A", "netD_B"):
-            weights = [one for _, one in port.networks[name].parameters_and_names() if one.requires_grad]
-            assert max(float(one.abs().max()) for one in weights) <= 0.05 + ULP
+        weights = port.networks["netD_A"].trainable_params() + port.networks["netD_B"].trainable_params()
+        assert max(float(one.abs().max()) for one in weights) <= 0.05 + ULP
 
 
 @pytest.mark.parametrize("mode", ["sn", "wgan", "vanilla", "lsgan"])
@@ -312,6 +322,10 @@ def test_layer_without_a_directional_derivative_is_refused():
         tangent(mindspore.nn.ReLU(), None, None)
 
 
+def _same(first, second):
+    return all(value.equal(second[name]) for name, value in first.items())
+
+
 @pytest.mark.parametrize(("family", "part"), [("sagan_cyclegan", "netG_A"), ("dtn", "decoder"), ("dtn", "net_D")])
 def test_frozen_networks_repeat_and_equal_the_next_run_of_the_moving_one(family, part):
     import mindspore
@@ -325,21 +339,20 @@ def test_frozen_networks_repeat_and_equal_the_next_run_of_the_moving_one(family,
     module, cell = build_torch(found, kwargs, state), build_mindspore(found, kwargs, state)
     shape = (2, 100, 1, 1) if part == "decoder" else (2, 3, 64, 64)
     inputs = image("frozen", shape)
-    start = {name: value.clone() for name, value in module.state_dict().items()}
+    start = copy.deepcopy(module.state_dict())
     with torch.no_grad():
         frozen, port = freeze(module), port_freeze(cell)
         outputs = [frozen(torch.from_numpy(inputs)).numpy() for _ in range(2)]
         again = [port(mindspore.Tensor(inputs)).asnumpy() for _ in range(2)]
-        assert all(torch.equal(value, start[name]) for name, value in module.state_dict().items())
+        assert _same(module.state_dict(), start)
         moving = module(torch.from_numpy(inputs)).numpy()
     assert np.array_equal(*outputs)
     assert np.array_equal(*again)
     assert np.abs(outputs[0] - moving).max() < 64 * ULP
     assert np.abs(outputs[0] - again[0]).max() < 1024 * ULP
-    assert not any("weight_u" in name for name in frozen.state_dict())
-    assert not any("weight_u" in name for name, _ in port.parameters_and_names())
-    assert freeze(frozen) is frozen
-    assert port_freeze(port) is port
+    names = " ".join([*frozen.state_dict(), *(name for name, _ in port.parameters_and_names())])
+    assert "weight_u" not in names
+    assert (freeze(frozen), port_freeze(port)) == (frozen, port)
 
 
 def test_frozen_generator_exports_to_onnx_and_the_moving_one_would_not_repeat(tmp_path):

@@ -19,6 +19,26 @@ from torch_ref.build import build_torch
 RECORDED = {"photo2cartoon": "train_p2c_ngf8_96_b1", "ugatit": "train_ugatit_ngf8_96_b1"}
 
 
+def _recorded_network(part, name, case):
+    """A network of the recorded run in float64; it has the run's width and size where it takes them."""
+    width, size = case["effective_cfg"]["ch"], case["img_size"]
+    changes = {"ngf": width, "ndf": width, "img_size": size}
+    kwargs = {**part.kwargs, **{key: changes[key] for key in changes if key in part.kwargs}}
+    state = formula_state(f"{case['tag']}/{name}", build_plan(part, kwargs).shapes)
+    return build_torch(part, kwargs, state).double()
+
+
+def _check_step(record, losses, networks):
+    """Losses and the norms of all networks are the recorded ones, as near as float64 is after so many steps."""
+    relative = FLOAT64_TRAINING_RELATIVE[record["step"] - 1]
+    assert set(losses) == set(record["loss"])
+    for name, value in record["loss"].items():
+        assert abs(losses[name] - value) <= relative * max(abs(value), LOSS_SCALE_FLOOR), (record["step"], name)
+    for part, numbers in record["nets"].items():
+        total = np.sqrt(sum(float((value.double() ** 2).sum()) for value in networks[part].state_dict().values()))
+        assert abs(total - numbers["l2"]) <= relative * numbers["l2"], (record["step"], part)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("family_name", RECORDED)
 def test_reference_steps_equal_the_original_in_float64(family_name, shared):
@@ -27,31 +47,17 @@ def test_reference_steps_equal_the_original_in_float64(family_name, shared):
     from torch_ref.steps.ugatit import StepSettings, UgatitStep
 
     case = json.loads((shared / "golden" / "ugatit" / f"{RECORDED[family_name]}.json").read_text())
-    family, tag, config = family_named(family_name), case["tag"], case["effective_cfg"]
-    networks = {}
-    for part in family.parts:
-        changes = {"ngf": config["ch"], "ndf": config["ch"], "img_size": case["img_size"]}
-        kwargs = {**part.kwargs, **{key: changes[key] for key in changes if key in part.kwargs}}
-        layout = build_plan(part, kwargs).shapes
-        networks[part.name] = build_torch(part, kwargs, formula_state(f"{tag}/{part.name}", layout)).double()
+    tag, config = case["tag"], case["effective_cfg"]
+    networks = {part.name: _recorded_network(part, part.name, case) for part in family_named(family_name).parts}
     face = None
     if family_name == "photo2cartoon":
-        part = family_named("mobilefacenet").parts[0]
-        layout = build_plan(part, part.kwargs).shapes
-        face = build_torch(part, part.kwargs, formula_state(f"{tag}/mbf", layout)).double()
+        face = _recorded_network(family_named("mobilefacenet").parts[0], "mbf", case)
     step = UgatitStep(networks, StepSettings(cycle=config["cycle_weight"], total_steps=config["iteration"]), face)
     for record in case["f64"]["steps"]:
         batch = [image(f"{tag}/real_{side}/{record['step']}", 1, 96, 96) for side in "AB"]
         losses = step(*(torch.from_numpy(one).double() for one in batch))
-        assert set(losses) == set(record["loss"])
-        relative = FLOAT64_TRAINING_RELATIVE[record["step"] - 1]
-        for name, value in record["loss"].items():
-            scale = max(abs(value), LOSS_SCALE_FLOOR)
-            assert abs(losses[name] - value) <= relative * scale, (record["step"], name)
         assert step.optimizers["G"].param_groups[0]["lr"] == pytest.approx(record["lr_G"])
-        for part, numbers in record["nets"].items():
-            total = np.sqrt(sum(float((value.double() ** 2).sum()) for value in networks[part].state_dict().values()))
-            assert abs(total - numbers["l2"]) <= relative * numbers["l2"], (record["step"], part)
+        _check_step(record, losses, networks)
 
 
 def test_port_steps_equal_the_reference_over_three_steps():

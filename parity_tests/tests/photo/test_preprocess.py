@@ -194,6 +194,12 @@ def test_preprocess_writes_the_good_and_names_the_bad(album, tmp_path, capsys, m
     difference = np.abs(first.astype(int) - read_picture(out / "deep" / "turned.png"))
     assert difference.mean() < 12  # the turned photo comes out upright
 
+
+def test_preprocess_does_nothing_twice_and_keeps_a_journal(album, tmp_path, capsys, matte_network):
+    out = tmp_path / "out"
+    command = ["preprocess", str(album), "--out", str(out), "--size", "128", "--jobs", "1"]
+    assert main(command) == 2
+    capsys.readouterr()
     before = (out / "face.png").stat().st_mtime_ns
     assert main(command) == 2  # nothing is done twice, what was skipped is still said
     assert (out / "face.png").stat().st_mtime_ns == before

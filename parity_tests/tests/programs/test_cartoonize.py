@@ -289,21 +289,25 @@ def test_networks_that_draw_smaller_than_they_see(monkeypatch):
         network.draw(np.zeros((40, 40, 3), np.uint8))
 
 
+def _check_feeding(family, draws):
+    how = family.cartoonize
+    assert how is not None, family.name
+    assert (how.then or how.part) in draws
+    assert how.frame in ("portrait", "face", "whole")
+    assert how.channels in ("RGB", "BGR")
+    part = part_named(family, how.part)
+    if how.side:
+        assert how.side % how.multiple == 0
+        assert how.side >= part.smallest(part.kwargs)
+
+
 def test_every_family_with_a_generator_says_how_to_feed_it():
     for family in families():
         draws = [part.name for part in family.parts if part.outputs[0] == "image"]
         if not draws:
             assert family.cartoonize is None, family.name
             continue
-        how = family.cartoonize
-        assert how is not None, family.name
-        assert (how.then or how.part) in draws
-        assert how.frame in ("portrait", "face", "whole")
-        assert how.channels in ("RGB", "BGR")
-        part = part_named(family, how.part)
-        if how.side:
-            assert how.side % how.multiple == 0
-            assert how.side >= part.smallest(part.kwargs)
+        _check_feeding(family, draws)
 
 
 def _pipe(monkeypatch, content):

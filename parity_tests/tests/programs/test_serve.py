@@ -235,11 +235,12 @@ def test_an_error_inside_is_told_without_its_details(weights, tmp_path, monkeypa
 def test_uploads_are_removed_however_the_page_ends(weights, tmp_path, ending):
     program = (
         "import pathlib, signal, types\n"
-        "from toonport import cli, serve_page\n"
+        "from toonport import cli\n"
+        "from toonport.serve import page\n"
         "def launch(studio, folder, host, port):\n"
         "    pathlib.Path(folder, 'photo').write_text('private')\n"
         "    return types.SimpleNamespace(local_url='the page', block_thread=signal.pause)\n"
-        "serve_page.launch = launch\n"
+        "page.launch = launch\n"
         f"raise SystemExit(cli.main(['serve', '--weights', {str(weights)!r}]))\n"
     )
     command, environment = [sys.executable, "-uc", program], os.environ | {"TMPDIR": str(tmp_path)}

@@ -91,18 +91,21 @@ def test_a_signal_between_a_step_and_the_next_still_saves(pictures, tmp_path, mo
     assert Checkpoints(out).latest() == 1
 
 
-def test_a_run_leaves_weights_log_plot_and_configuration(straight):
+def test_a_run_leaves_weights_and_configuration(straight):
     networks = load_networks(straight / "checkpoints/step_0000004/weights.pt")
     assert [one.part.name for one in networks] == [part.name for part in family_named("ugatit").parts]
     assert networks[0].kwargs["ngf"] == 4
+    assert RunConfig(**read_config(straight / "config.toml")).network == {"n_blocks": 1}
+    assert (straight / "best").read_text().startswith("step_000000")
+
+
+def test_a_run_leaves_its_losses_and_rates_as_lines_and_as_a_plot(straight):
     rows = read_metrics(straight)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert rows[0]["loss"].keys() >= {"D.total", "G.total", "G.recon_A", "D.LB.fake_cam"}
     assert [row["lr"]["G"] for row in rows] == pytest.approx([1e-4, 1e-4, 5e-5, 0])
     with Image.open(straight / "losses.png") as plot:
         assert plot.size[0] > 500
-    assert RunConfig(**read_config(straight / "config.toml")).network == {"n_blocks": 1}
-    assert (straight / "best").read_text().startswith("step_000000")
 
 
 def test_sheets_have_seven_rows_and_are_written_from_a_converted_checkpoint(pictures, straight, tmp_path):

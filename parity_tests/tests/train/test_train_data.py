@@ -65,6 +65,16 @@ def test_processes_share_the_global_batch(coloured):
         batches.close()
 
 
+def _cuts_that_give(line, row):
+    """(mirrored, left) of every cut of a row of pixels that gives the line."""
+    return {
+        (mirrored, left)
+        for mirrored in (False, True)
+        for left in range(7)
+        if np.array_equal(line, normalized((row[::-1] if mirrored else row)[None, left : left + SIDE])[0, 0])
+    }
+
+
 def test_pictures_are_mirrored_enlarged_cropped_and_normalised(tmp_path):
     ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (64, 1, 3))
     for domain in "AB":
@@ -77,11 +87,7 @@ def test_pictures_are_mirrored_enlarged_cropped_and_normalised(tmp_path):
         picture = batches(step)[0][0]
         assert picture.shape == (3, SIDE, SIDE)
         assert picture.dtype == np.float32
-        for mirrored in (False, True):
-            row = grown[0, ::-1] if mirrored else grown[0]
-            for left in range(7):
-                if np.array_equal(picture[0, 0], normalized(row[None, left : left + SIDE])[0, 0]):
-                    seen.add((mirrored, left))
+        seen |= _cuts_that_give(picture[0, 0], grown[0])
     assert {mirrored for mirrored, _ in seen} == {False, True}
     assert {left for _, left in seen} == set(range(7))
     assert normalized(np.array([[[0, 255, 51]]], np.uint8)).ravel() == pytest.approx([-1, 1, -0.6])

@@ -95,6 +95,12 @@ def test_both_frameworks_hand_the_same_pictures_to_the_hooks(pictures, vgg, face
         assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def _cartoon(photo, target, *weights):
+    assert main(["cartoonize", photo, "--weights", *map(str, weights), "--out", str(target)]) == 0
+    with Image.open(target) as cartoon:
+        return np.asarray(cartoon)
+
+
 def test_whitebox_is_pretrained_then_trained_from_the_run_s_folder(pictures, vgg, tmp_path, capsys):
     before, after = tmp_path / "before", tmp_path / "after"
     common = ["--data", str(pictures), "--framework", "torch", *QUIET, "--size", "32"]
@@ -109,14 +115,13 @@ def test_whitebox_is_pretrained_then_trained_from_the_run_s_folder(pictures, vgg
     weights = after / "checkpoints/step_0000001/weights.pt"
     assert [one.part.name for one in load_networks(weights, "whitebox")] == ["generator", "disc_gray", "disc_blur"]
     photo = str(pictures / "trainA" / "0.png")
-    pictures_of = {}
-    for name, source in {"file": [weights, "--family", "whitebox"], "run": [after]}.items():  # a run knows its family
-        target = tmp_path / f"{name}.png"
-        assert main(["cartoonize", photo, "--weights", *map(str, source), "--out", str(target)]) == 0
-        with Image.open(target) as cartoon:
-            pictures_of[name] = np.asarray(cartoon)
-    assert pictures_of["file"].shape[:2] == (48, 48)
-    assert (pictures_of["file"] == pictures_of["run"]).all()
+    drawn = _cartoon(photo, tmp_path / "file.png", weights, "--family", "whitebox")
+    assert drawn.shape[:2] == (100, 100)
+    assert (drawn == _cartoon(photo, tmp_path / "run.png", after)).all()  # a run knows its family
+
+
+def test_a_folder_that_is_no_run_draws_nothing(pictures, tmp_path, capsys):
+    photo = str(pictures / "trainA" / "0.png")
     assert main(["cartoonize", photo, "--weights", str(pictures), "--out", str(tmp_path / "no.png")]) == 2
     assert "folder without a checkpoint" in capsys.readouterr().err
 
