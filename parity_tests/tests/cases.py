@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
 from convert.family import Part
@@ -14,7 +15,7 @@ from convert.formats import open_checkpoint
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
-from parity_tests.harness.inputs import formula_state, sample_positions
+from parity_tests.harness.inputs import formula_state, image, sample_positions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,6 +100,12 @@ def recorded(record: Mapping[str, Any], array: Array) -> tuple[Array, Array]:
     flat = np.asarray(array, np.float64).reshape(-1)
     found = flat if name == "all" else flat[sample_positions(int(name[1:]), flat.size)]
     return np.array(record[name], np.float64), found
+
+
+def drawn_picture(tag: str, height: int, width: int) -> NDArray[np.uint8]:
+    """A seeded picture [H, W, RGB], 0 to 255."""
+    values = (image(tag, 1, height, width)[0].astype(np.float64) + 1) * 127.5 + 0.5
+    return np.ascontiguousarray(np.floor(values).astype(np.uint8).transpose(1, 2, 0))
 
 
 def checkpoint_bytes(run: Path, step: int) -> dict[tuple[str, str], bytes]:

@@ -22,6 +22,7 @@ def _hashes(path):
     return {name: tensor_sha256(entry.read()) for name, entry in open_checkpoint(path).tensors.items()}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("family", [family.name for family in families()])
 @pytest.mark.parametrize("middle", ["net.ckpt", "net.safetensors", "net_{part}.ckpt"])
 def test_round_trip_is_bit_exact_and_keeps_order(family, middle, tmp_path):
@@ -54,6 +55,7 @@ def test_other_floating_types_keep_their_type_and_bits(dtype, tmp_path):
     assert {spec.dtype for spec in open_checkpoint(tmp_path / "d.pt").specs.values()} == {dtype}
 
 
+@pytest.mark.quick
 def test_mindspore_reads_what_we_write_and_we_read_what_mindspore_writes(tmp_path):
     import mindspore
 
@@ -199,6 +201,7 @@ def test_tensors_that_do_not_fit_are_refused_and_named(damage, suffix, tmp_path,
     assert not (tmp_path / "b.ckpt").exists()
 
 
+@pytest.mark.quick
 def test_every_problem_is_listed(tmp_path):
     state = seeded_state("photo2cartoon", "genA2B")
     gone = [name for name in state if name.startswith("DecodeBlock2")]
@@ -252,6 +255,7 @@ def test_tensors_changed_after_conversion_are_refused_by_the_ledger(damage, six_
     convert_file(tmp_path / "a.ckpt", tmp_path / "b.pt")
 
 
+@pytest.mark.quick
 def test_ledger_accounts_for_every_tensor(six_networks, tmp_path):
     done = convert_file(six_networks, tmp_path / "a.ckpt")
     ledger = json.loads(done.ledgers[0].read_text())
@@ -282,6 +286,7 @@ def test_safetensors_can_carry_either_sides_names(tmp_path):
         assert _hashes(tmp_path / f"{name}.pt") == _hashes(source)
 
 
+@pytest.mark.quick
 def test_family_is_found_by_the_tensors(tmp_path):
     for family in families():
         content = seeded_family(family.name)

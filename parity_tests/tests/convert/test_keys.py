@@ -8,6 +8,8 @@ from convert.plan import build_plan
 from convert.registry import families, part_named
 from convert.registry import family_named as family
 
+pytestmark = pytest.mark.quick
+
 SHARED_KEYS = [
     ("photo2cartoon", "genA2B", {"ngf": 32, "img_size": 256, "light": True}, "photo2cartoon_gen_light_ngf32_img256"),
     ("photo2cartoon", "genA2B", {"ngf": 64, "img_size": 256, "light": True}, "photo2cartoon_gen_light_ngf64_img256"),

@@ -5,6 +5,8 @@ import pytest
 from convert.layers import LAYER_RULES, SPECTRAL_NORM, rule_for
 from convert.plan import plan_of
 
+pytestmark = pytest.mark.quick
+
 BUILD = {
     "Conv2d": lambda lib: lib.nn.Conv2d(3, 4, 3, **({} if lib.__name__ == "torch" else {"has_bias": True})),
     "Linear": lambda lib: lib.nn.Linear(3, 4) if lib.__name__ == "torch" else lib.nn.Dense(3, 4),

@@ -37,6 +37,7 @@ def _frechet_float64(first, second):
     return ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(one) + np.trace(two) - 2 * cross
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("real", "fake", "numbers"), [(60, 50, 12), (25, 15, 128), (15, 25, 30)])
 def test_the_frechet_distance_is_that_of_float64_also_below_full_rank(real, fake, numbers):
     first = feature("first", (real, numbers)).astype(np.float64)
@@ -243,6 +244,7 @@ def test_the_last_mixed_block_pools_the_maximum(last, reduce):
     assert not Inception().Mixed_7b.last
 
 
+@pytest.mark.quick
 def test_another_file_is_refused_by_name(tmp_path):
     face_file = save_torch(tmp_path / "face.pth", seeded_state("mobilefacenet", "mobilefacenet"))
     with pytest.raises(InputError, match=r"not the Inception network of FID: lacks Conv2d_1a_3x3\.conv\.weight"):

@@ -53,6 +53,7 @@ def test_a_mindspore_checkpoint_gives_a_file_for_any_size_that_computes_what_pyt
             assert np.abs(one.numpy() - found).max() < 1e-4 * max(1.0, float(one.abs().max())), name
 
 
+@pytest.mark.quick
 def test_the_file_says_what_it_is_and_nothing_about_the_machine(folder):
     model = onnx.load(folder / "gen.onnx")
     facts = {one.key: one.value for one in model.metadata_props}
@@ -154,6 +155,7 @@ def test_sizes_are_found_by_trying(folder):
     assert find_sizes(fixed, 3, 8) is None
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -17,6 +17,8 @@ from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.tests.cases import OWN_INPUTS, own_pair
 from parity_tests.tolerances import BUDGETS, ULP, Budget
 
+pytestmark = pytest.mark.quick
+
 HEAD = Measurement(Mode.ISOLATED, Probe((8, 8)), "layer", "Conv2d", Quantity(Kind.OUTPUT), 0)
 
 

@@ -31,6 +31,7 @@ CAUSES = {
 }
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("mutation", ALL_MUTATIONS, ids=lambda one: one.name)
 def test_planted_bug_is_caught_and_blamed(mutation):
     (outcome,) = run_mutants([mutation.name])
@@ -39,6 +40,7 @@ def test_planted_bug_is_caught_and_blamed(mutation):
     assert CAUSES.get(mutation.name, "") in outcome.cause
 
 
+@pytest.mark.quick
 def test_suite_is_large_and_names_are_unique():
     names = [one.name for one in ALL_MUTATIONS]
     assert len(names) == len(set(names)) >= 40

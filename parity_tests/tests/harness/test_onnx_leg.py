@@ -30,6 +30,7 @@ CAUSES = {
 }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("mutation", ONNX_MUTATIONS, ids=lambda one: one.name)
 def test_planted_bug_is_caught_and_blamed(mutation):
     (outcome,) = run_onnx_mutants([mutation.name])

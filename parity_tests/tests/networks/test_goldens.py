@@ -61,6 +61,7 @@ def test_hash_and_inputs_equal_the_published_check_values():
     assert np.abs(pixels - [-0.03114597, -0.01422887, 0.07784815, 0.47021902]).max() < ULP
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", CASES)
 def test_reference_equals_the_projects_own_record(name, golden):
     outputs = golden("outputs.json")[name]["outputs"]

@@ -51,6 +51,7 @@ def _judged(truth, references, port):
     return judge(measure(head, truth, references, port))
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("family", "part", "changes", "shape"), SIZES)
 @pytest.mark.parametrize("training", [False, True])
 def test_both_sides_agree_at_many_sizes(family, part, changes, shape, training):
@@ -66,6 +67,7 @@ def test_both_sides_agree_at_many_sizes(family, part, changes, shape, training):
         assert _judged(wanted, [first, second], found).equal
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("family", "part", "changes", "shape", "allowed"),
     [
@@ -91,6 +93,7 @@ def test_sizes_that_cannot_run_are_refused_alike_with_the_allowed_ones(family, p
     assert messages[0] == messages[1]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("family", "part", "shape"),
     [
@@ -135,6 +138,7 @@ def test_graph_mode_equals_pynative(family, part, shape, training):
         assert np.allclose(value, graph_state[name], rtol=0, atol=1e-6), name
 
 
+@pytest.mark.quick
 def test_spectral_norm_moves_in_train_mode_and_rests_in_eval():
     _, reference, port = _sides("photo2cartoon", "disLA", {})
     inputs = image("spectral", 1, 32, 32)

@@ -1,49 +1,28 @@
-"""From a photo to a portrait: recorded numbers of the reference, every kind of picture file, every way up."""
+"""From a photo to a portrait: recorded numbers of the reference, every way up."""
 
-import io
 import json
-import struct
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from convert.errors import InputError
-from parity_tests.harness.inputs import feature, image, noise
-from parity_tests.tests.cases import recorded
+from parity_tests.harness.inputs import feature, noise
+from parity_tests.tests.cases import drawn_picture, recorded
 from parity_tests.tolerances import RECORDED_LEVELS
-from toonport.commands.export import given_pictures
-from toonport.evaluate.pictures import PictureSet
 from toonport.photo.align import WHITE, Crop, carried, crop_face, crop_window, eye_angle, upright_matrix
-from toonport.photo.batch import Task
 from toonport.photo.compose import finish, heat_picture, mask_of, on_white, sheet, to_input
 from toonport.photo.detect import find_faces
 from toonport.photo.example import drawn_face
 from toonport.photo.faces import turn_back
-from toonport.photo.files import picture_files
 from toonport.photo.landmarks import open_landmarks
 from toonport.photo.matte import HeadMatte
 from toonport.photo.picture import (
-    encode,
-    network_picture,
-    read_picture,
-    read_picture_as_reference,
     resize,
-    write_picture,
 )
 from toonport.photo.portrait import PortraitOptions, Portraits
-from toonport.photo.preprocessor import load_photo
-from toonport.train.data import PictureFolder
 
 RECORDED = ("0:400x300", "1:240x320", "2:200x200")
-
-
-def _picture(tag, height, width):
-    values = (image(tag, 1, height, width)[0].astype(np.float64) + 1) * 127.5 + 0.5
-    return np.ascontiguousarray(np.floor(values).astype(np.uint8).transpose(1, 2, 0))
 
 
 def _recorded_case(record, key):
@@ -52,14 +31,14 @@ def _recorded_case(record, key):
     y0, y1, x0, x1 = record["crop"][key]["box_frac"]
     u = noise(f"open/pre/lm{number}", 136).reshape(68, 2)
     points = np.stack([(x0 + (x1 - x0) * u[:, 0]) * width, (y0 + (y1 - y0) * u[:, 1]) * height], axis=1).round(3)
-    return _picture(f"open/pre/img{number}", height, width), points
+    return drawn_picture(f"open/pre/img{number}", height, width), points
 
 
 def _rgba(side):
     y, x = np.ogrid[:side, :side]
     radius = np.hypot((y - side / 2) / (side / 2), (x - side / 2) / (side / 2))
     alpha = np.floor(np.clip((1.1 - radius) * 2, 0, 1) * 255 + 0.5)
-    return np.dstack([_picture(f"open/pre/rgba{side}", side, side), alpha.astype(np.uint8)])
+    return np.dstack([drawn_picture(f"open/pre/rgba{side}", side, side), alpha.astype(np.uint8)])
 
 
 def _assert_close(record, picture, levels=RECORDED_LEVELS):
@@ -93,9 +72,10 @@ def test_turning_upright_is_the_reference_s(record, key):
     _assert_close(case["out"], cv2.warpAffine(picture, matrix, size, borderValue=WHITE))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("degrees", [0, 20, 90, -135])
 def test_a_face_turned_alone_is_the_one_in_the_turned_photo(degrees):
-    picture, angle = _picture("turned alone", 200, 260), np.radians(degrees)
+    picture, angle = drawn_picture("turned alone", 200, 260), np.radians(degrees)
     picture = cv2.GaussianBlur(picture, (0, 0), 3)
     points = np.random.default_rng(2).uniform((-20, 60), (60, 130), (68, 2))
     matrix, size = upright_matrix(*picture.shape[:2], angle)
@@ -130,7 +110,7 @@ def test_head_network_is_fed_and_read_as_in_the_reference(record):
     case, seen = record["seg_io"], []
     network = HeadMatte.__new__(HeadMatte)
     network._run = lambda batch: seen.append(batch) or feature("open/pre/segmask", (384, 384, 1), 0.5, 0.5)[..., 0]
-    picture = _picture("open/pre/seg", 300, 260)
+    picture = drawn_picture("open/pre/seg", 300, 260)
     network(Crop(picture, np.ones(picture.shape[:2], np.bool_)))
     wanted, found = recorded(case["input_300x260"], seen[0])
     np.testing.assert_allclose(found, wanted, atol=RECORDED_LEVELS / 255)
@@ -218,68 +198,8 @@ def test_every_face_is_found_beside_larger_and_turned_ones():
     assert find_faces(np.zeros((3, 30000, 3), np.uint8), landmarks) == []  # a thread of a picture
 
 
-def _saved(picture, kind="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def test_every_kind_of_picture_becomes_eight_bit_rgb():
-    rgb = Image.fromarray(_picture("kinds", 20, 30))
-    grey16 = Image.fromarray(np.full((20, 30), 40000, np.uint16))
-    palette = rgb.convert("P")
-    palette.info["transparency"] = palette.getpixel((0, 0))
-    kinds = [rgb, rgb.convert("L"), rgb.convert("1"), rgb.convert("LA"), grey16, palette]
-    for one in kinds:
-        found = read_picture(_saved(one))
-        assert found.shape == (20, 30, 3)
-        assert found.dtype == np.uint8
-    assert read_picture(_saved(rgb.convert("CMYK"), "JPEG")).shape == (20, 30, 3)
-    assert (read_picture(_saved(grey16)) == 156).all()  # 40000 / 65535 * 255
-    assert (read_picture(_saved(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")) == 128).all()
-
-
-def test_transparency_lies_on_white_but_the_reference_sees_the_hidden_colour(tmp_path):
-    pixels = np.zeros((4, 4, 4), np.uint8)
-    pixels[:, :2] = (200, 0, 0, 255)
-    path = tmp_path / "a.png"
-    write_picture(path, pixels)
-    found = read_picture(path)
-    assert (found[:, :2] == (200, 0, 0)).all()
-    assert (found[:, 2:] == 255).all()
-    assert (read_picture_as_reference(path)[:, 2:] == 0).all()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_obeyed(orientation):
-    upright = np.zeros((16, 24, 3), np.uint8)
-    upright[:8, :8] = 255
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transpositions that store it turned
-    stored = Image.fromarray(upright)
-    if orientation in undo:
-        stored = stored.transpose(Image.Transpose(undo[orientation]))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    found = read_picture(_saved(stored, "PNG", exif=exif))
-    np.testing.assert_array_equal(found, upright)
-
-
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
-    good = _saved(Image.fromarray(_picture("bad", 40, 40)), "PNG")
-    for content in (b"", b"not a picture", good[: len(good) // 2], good[:40]):
-        with pytest.raises(InputError, match="not a picture"):
-            read_picture(content, "x.png")
-    with pytest.raises(InputError, match="no such file"):
-        read_picture(tmp_path / "none.png")
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    with pytest.raises(InputError, match=r"too many pixels|not a picture"):
-        read_picture(good[:16] + header + good[29:], "bomb.png")
-    with pytest.raises(InputError, match=r"\.png"):
-        encode(np.zeros((2, 2, 3), np.uint8), ".gif")
-
-
 def test_white_stays_white_through_network_input_and_back():
-    rgba = np.dstack([_picture("white", 8, 8), np.zeros((8, 8), np.uint8)])
+    rgba = np.dstack([drawn_picture("white", 8, 8), np.zeros((8, 8), np.uint8)])
     assert (on_white(rgba) == 255).all()
     assert (to_input(rgba) == 1).all()
     assert (finish(np.full((1, 3, 8, 8), -1.0), rgba) == 255).all()
@@ -346,7 +266,7 @@ def test_small_faces_are_warned_about_and_no_face_is_an_error(portraits):
     (portrait,) = portraits(scene)
     assert "small" in portrait.warnings[0]
     with pytest.raises(InputError, match="no face found"):
-        portraits(_picture("noise", 300, 300))
+        portraits(drawn_picture("noise", 300, 300))
 
 
 def test_reference_exact_finds_upright_faces_only(matte_network):
@@ -360,48 +280,3 @@ def test_crop_without_matte_keeps_its_background():
     (portrait,) = Portraits(PortraitOptions(matte=""))(drawn_face(400))
     assert (portrait.white[portrait.rgba[..., 3] == 255] == portrait.rgba[..., :3][portrait.rgba[..., 3] == 255]).all()
     assert portrait.white[20, portrait.side // 2, 2] > 150  # the drawing's blue wall above the hair
-
-
-def test_five_programs_read_a_picture_alike(tmp_path):
-    """EXIF data, depth and transparency mean the same to cartoonize, train, evaluate, compare and export."""
-    side, upright = 32, Image.fromarray(_picture("alike", 32, 32))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    alpha = Image.fromarray(np.dstack([np.asarray(upright.convert("L")), np.tri(32, dtype=np.uint8) * 255]), "LA")
-    kinds = {
-        "turned": (upright.transpose(Image.Transpose.ROTATE_90), {"exif": exif}),
-        "deep": (Image.fromarray(np.asarray(upright.convert("L"), np.uint16) * 257), {}),
-        "seen_through": (alpha, {}),
-    }
-    for domain in "AB":
-        (tmp_path / f"train{domain}").mkdir()
-    for name, (picture, options) in kinds.items():
-        path = tmp_path / "trainA" / f"{name}.png"
-        picture.save(path, **options)
-        wanted = read_picture(path)
-        if name == "turned":
-            np.testing.assert_array_equal(wanted, np.asarray(upright))
-        else:
-            assert wanted.std() > 0
-        np.testing.assert_array_equal(load_photo(Task(str(path), "")), wanted)
-        np.testing.assert_array_equal(PictureFolder(path.parent).read(path, side), wanted)
-        np.testing.assert_array_equal(PictureSet(path.parent).read(name), wanted)
-        np.testing.assert_array_equal(network_picture(path, side), to_input(wanted))
-
-
-def test_one_list_of_suffixes_serves_every_folder(tmp_path):
-    for name in ("a.tiff", "b.PGM", "in/c.webp", ".hidden.png", ".cache/d.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / name, "PPM")
-    wanted = [tmp_path / name for name in ("a.tiff", "b.PGM", "in/c.webp")]
-    assert picture_files(tmp_path) == wanted
-    assert PictureFolder(tmp_path).files == wanted
-    assert list(PictureSet(tmp_path).files.values()) == wanted
-    assert given_pictures([str(tmp_path)]) == wanted
-
-
-def test_threads_that_read_pictures_leave_python_s_warnings_alone():
-    before, content = list(warnings.filters), _saved(Image.fromarray(_picture("threads", 30, 40)), "JPEG")
-    with ThreadPoolExecutor(8) as pool:
-        assert len({found.tobytes() for found in pool.map(read_picture, [content] * 200)}) == 1
-    assert list(warnings.filters) == before

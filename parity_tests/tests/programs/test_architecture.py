@@ -1,11 +1,13 @@
 """The rules of the house: imports point one way, both sides mirror each other, the wheel holds what it should."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import grimp
 import pytest
 
 from parity_tests.tests.cases import ROOT
@@ -13,6 +15,7 @@ from parity_tests.tests.cases import ROOT
 TWINS = sorted(
     str(path.relative_to(ROOT / "torch_ref")) for path in (ROOT / "torch_ref").rglob("*.py") if path.stem != "__init__"
 )
+PACKAGES = ("convert", "torch_ref", "ms_models", "parity_tests", "toonport")
 # What only one framework lacks, or needs, is listed here by name.
 ONLY_MINDSPORE = {
     "InstanceNorm2d",
@@ -42,6 +45,7 @@ def _classes(path: Path) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", TWINS)
 def test_both_sides_have_the_same_classes_with_the_same_attributes(name):
     reference = _classes(ROOT / "torch_ref" / name)
@@ -49,12 +53,21 @@ def test_both_sides_have_the_same_classes_with_the_same_attributes(name):
     assert {key: value for key, value in port.items() if key not in ONLY_MINDSPORE - reference.keys()} == reference
 
 
+@pytest.mark.quick
 def test_import_contracts_hold():
     command = [str(Path(sys.executable).with_name("lint-imports"))]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-2000:]
 
 
+@pytest.mark.quick
+def test_no_file_imports_itself_by_way_of_others():
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.quick
 def test_help_imports_no_framework():
     code = (
         "import sys; from toonport.cli import build_parser; build_parser().format_help(); "
@@ -64,6 +77,7 @@ def test_help_imports_no_framework():
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.quick
 def test_no_tool_is_named_like_a_top_level_folder():
     folders = {"convert", "ms_models", "torch_ref", "parity_tests", "weights", "tools"}
     assert not folders & {path.stem for path in (ROOT / "tools" / "toonport").glob("*.py")}
@@ -75,13 +89,14 @@ def test_wheel_installs_the_five_packages_and_nothing_else(tmp_path):
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = wheel.namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name and ".data/" not in name}
-    assert tops == {"convert", "ms_models", "torch_ref", "parity_tests", "toonport"}
+    assert tops == set(PACKAGES)
     assert any(name.endswith("parity_tests/harness/report/page.html.j2") for name in names)
     assert any(name.endswith("toonport/commands/summary.html.j2") for name in names)
     assert "toonport/photo/portrait.py" in names
     assert any(name.endswith("share/toonport/manifest.toml") for name in names)
 
 
+@pytest.mark.quick
 def test_files_and_functions_keep_to_their_size():
     for path in ROOT.glob("*/**/*.py"):
         if ".venv" in path.parts or "build" in path.parts:

@@ -13,6 +13,8 @@ from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport import __version__
 from toonport.cli import COMMANDS, main
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):

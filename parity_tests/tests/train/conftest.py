@@ -1,10 +1,9 @@
 """What the training tests share: pictures to train on."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from parity_tests.harness.inputs import image
+from parity_tests.tests.cases import drawn_picture
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +13,5 @@ def pictures(tmp_path_factory):
     for name in ("trainA", "trainB", "testA", "testB"):
         (folder / name).mkdir()
         for index in range(3):
-            pixels = (image(f"{name}{index}", 1, 100, 100)[0].transpose(1, 2, 0) * 127.5 + 127.5).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+            Image.fromarray(drawn_picture(f"{name}{index}", 100, 100)).save(folder / name / f"{index}.png")
     return folder

@@ -8,6 +8,8 @@ from convert.errors import InputError
 from toonport.train.config import RunConfig
 from toonport.train.data import Batches, normalized
 
+pytestmark = pytest.mark.quick
+
 SIDE = 24
 
 
