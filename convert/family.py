@@ -114,6 +114,10 @@ class FrozenNetwork:
     narrow: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _any_multiple(kwargs: Mapping[str, Any]) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class Training:
     """How a family is trained.
@@ -128,6 +132,9 @@ class Training:
         side: side of square pictures in parity runs, the smallest that all networks run, in pixels.
         synonyms: other name of a setting, as the source's flags have it -> the setting.
         multiple: sides of training pictures are multiples of this.
+        own_multiple: constructor arguments -> what else they must be multiples of for such a network.
+        widths: constructor arguments that are channels of a network's first layer.
+        side_argument: constructor argument that is the side of the training pictures.
         frozen: the network that the step uses without training it.
         defaults: settings in which the source system differs from the defaults of the settings' class.
         pretrain_steps: steps of the source's pre-training, which the setting `pretrain` switches to; None where there
@@ -144,6 +151,9 @@ class Training:
     pretrain_steps: int | None = None
     synonyms: Mapping[str, str] = field(default_factory=dict)
     multiple: int = 4
+    own_multiple: Callable[[Mapping[str, Any]], int] = _any_multiple
+    widths: tuple[str, ...] = ()
+    side_argument: str | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -157,6 +157,8 @@ CYCLEGAN = Family(
         phases={"G": ("G_A", "G_B"), "D": ("D_A", "D_B")},
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
         side=64,
+        own_multiple=lambda kwargs: side_of_unet(kwargs) or 1,
+        widths=("ngf", "ndf"),
     ),
     cartoonize=Cartoonize(part="G_A", multiple=8, fixed_side=side_of_unet),
     styles={"junyanz": to_junyanz, "zoo": to_zoo},

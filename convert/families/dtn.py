@@ -83,5 +83,6 @@ DTN = Family(
         narrow={"conv_dim": 8},
         side=SIDE,
         multiple=16,
+        widths=("conv_dim",),
     ),
 )

@@ -138,5 +138,6 @@ SAGAN_CYCLEGAN = Family(
         narrow={"conv_dim": 8},
         side=SIDE,
         multiple=16,
+        widths=("conv_dim",),
     ),
 )

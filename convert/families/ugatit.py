@@ -89,6 +89,8 @@ def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defau
         phases={"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")},
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
         side=96,
+        widths=("ngf", "ndf"),
+        side_argument="img_size",
         frozen=frozen,
         defaults=defaults,
         multiple=multiple,

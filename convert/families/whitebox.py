@@ -155,6 +155,7 @@ def training(settings: str) -> Training:
         phases={"G": ("generator",), "D": ("disc_blur", "disc_gray")},
         narrow={"channel": 4, "num_blocks": 1},
         side=32,
+        widths=("channel",),
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
         pretrain_steps=50_000,
         synonyms={"w0": "variation", "w1": "surface", "w2": "texture", "w3": "content", "w4": "structure"},

@@ -12,8 +12,8 @@ from parity_tests.harness.judge import judge_all
 from parity_tests.harness.training import measure_training, small_setup
 from parity_tests.tests.golden_others import image
 from parity_tests.tolerances import FLOAT64_RELATIVE, ULP
-from toonport.train.landmark_windows import LandmarkWindows, four_landmarks, windows_of
-from toonport.train.superpixels import adaptive_structure, colour_segments, joined_segments, slic_structure
+from toonport.train.whitebox_landmarks import LandmarkWindows, four_landmarks, windows_of
+from toonport.train.whitebox_structure import adaptive_structure, colour_segments, joined_segments, slic_structure
 
 FACE = np.array([[[24.0, 28], [40, 28], [32, 36], [32, 46]]])
 

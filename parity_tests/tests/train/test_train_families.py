@@ -36,7 +36,7 @@ def face_points(monkeypatch):
             points[first:last] = np.array(place) * (width, height)
         return points
 
-    monkeypatch.setattr("toonport.train.landmark_windows.dlib_points", lambda: find)
+    monkeypatch.setattr("toonport.train.whitebox_landmarks.dlib_points", lambda: find)
 
 
 def _losses(out):

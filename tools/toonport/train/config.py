@@ -20,8 +20,6 @@ __all__ = ["CONFIG_FILE", "RunConfig", "network_kwargs", "read_config", "setting
 
 CONFIG_FILE = "config.toml"  # beside a run's results
 
-WIDTHS = ("ngf", "ndf", "conv_dim", "channel")
-
 
 def option(default: Any, help: str, **facts: Any) -> Any:
     """Return a field of `RunConfig` that `toonport train` makes a flag of.
@@ -203,16 +201,16 @@ def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | 
     family, training = trained_family(config.family)
     part = part_named(family, part_name)
     base = like or part.kwargs
-    changes: dict[str, Any] = {"img_size": config.size}
+    changes: dict[str, Any] = {training.side_argument or "": config.size}
     if config.width:
-        changes |= dict.fromkeys(WIDTHS, config.width)
+        changes |= dict.fromkeys(training.widths, config.width)
     known = {name for one in training.parts for name in part_named(family, one).kwargs}
     unknown = [name for name in config.network if name not in known]
     if unknown:
         raise InputError(f"unknown network argument {', '.join(unknown)}; {family.name} has {', '.join(sorted(known))}")
     if "architecture" in config.network:
         raise InputError("--network architecture: fresh networks have the released one; start from a file with --init")
-    if config.width and not known & set(WIDTHS):
+    if config.width and not known & set(training.widths):
         raise InputError(f"--width: the networks of {family.name} have no width to set")
     changes |= config.network
     return {name: _converted(name, changes.get(name, value), value) for name, value in base.items()}

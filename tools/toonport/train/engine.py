@@ -53,11 +53,11 @@ class Engine:
         """White-box's step asks for functions on numpy pictures, which need packages the networks do without."""
         if not hasattr(self.step, "superpixels"):
             return
-        from toonport.train.superpixels import adaptive_structure, slic_structure
+        from toonport.train.whitebox_structure import adaptive_structure, slic_structure
 
         self.step.superpixels = adaptive_structure if self.config.adaptive_structure else slic_structure
         if self.step.settings.landmark > 0:
-            from toonport.train.landmark_windows import LandmarkWindows
+            from toonport.train.whitebox_landmarks import LandmarkWindows
 
             self.step.landmarks = LandmarkWindows()
 

@@ -61,8 +61,7 @@ def _check_size(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> N
     """Refuse a side of pictures that a network of the run cannot take."""
     family, training = trained_family(config.family)
     smallest = max(part_named(family, name).smallest(values) for name, values in kwargs.items())
-    levels = max(int(values.get("num_downs", 0)) for values in kwargs.values())  # of a U-Net
-    multiple = max(training.multiple, 2**levels)
+    multiple = max(training.multiple, *(training.own_multiple(values) for values in kwargs.values()))
     if config.size < smallest or config.size % multiple:
         raise InputError(
             f"--size {config.size}: {family.name} trains on sides from {smallest} up that are multiples of {multiple}"
@@ -93,10 +92,11 @@ def _kind(part: Part) -> tuple[str, tuple[int, ...], tuple[tuple[str, Any], ...]
 
 
 def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    if kwargs.get("light") is False and kwargs.get("img_size") != config.size:
-        raise InputError(
-            f"{config.init}: {part} is the full model for pictures of {kwargs['img_size']}; use that --size"
-        )
+    family, training = trained_family(config.family)
+    if family.cartoonize and training.side_argument in kwargs:
+        side = family.cartoonize.fixed_side(kwargs)
+        if side not in (None, config.size):
+            raise InputError(f"{config.init}: {part} is the full model for pictures of {side}; use that --size")
     return kwargs
 
 
