@@ -15,7 +15,7 @@ from parity_tests.harness.mutants.onnx import ONNX_MUTATIONS, OnnxMutation
 from parity_tests.harness.mutants.published_rules import published_verdicts
 from parity_tests.harness.mutants.run import LARGE, Outcome, correct_subjects, outcome_of, small_kwargs
 from parity_tests.harness.mutants.ugatit import Subject
-from parity_tests.harness.onnx.leg import measure_file, open_onnx
+from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, run_references
@@ -65,7 +65,7 @@ def judge_export(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        verdicts = judge_all(measure_file(open_onnx(path), exported.inputs, exported.references))
+        verdicts = judge_all(measure_onnx(open_onnx(path), exported.inputs, exported.references))
         found = next(iter(run_onnx(path, exported.inputs).values()))
     truth, reference = (calls[WHOLE].outputs[0] for calls in (exported.references.truth, exported.references.runs[0]))
     return verdicts, published_verdicts(truth, reference, found)

@@ -25,7 +25,7 @@ from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import References, file_head, measure_outputs, run_references
 from parity_tests.harness.sides.base import Array, LayerCall
 
-__all__ = ["OnnxFile", "judge_onnx", "measure_file", "measure_onnx", "open_onnx"]
+__all__ = ["OnnxFile", "judge_onnx", "measure_onnx", "open_onnx"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def judge_onnx(
         for number, pictures in enumerate({pictures.shape[2:]: pictures for pictures in wanted}.values()):
             if not given:
                 write_onnx(network, pictures, names, exported)
-            yield from judge_all(measure_onnx(network, given or open_onnx(exported), pictures, layers=number == 0))
+            references = run_references(network, pictures, layers=number == 0)
+            yield from judge_all(measure_onnx(given or open_onnx(exported), pictures, references))
 
 
 def _fit(file: OnnxFile, pictures: Array) -> Array:
@@ -103,20 +104,14 @@ def _fit(file: OnnxFile, pictures: Array) -> Array:
     return image("toonport/0", batch, height, width, channels)
 
 
-def measure_onnx(network: Any, file: OnnxFile, inputs: Array, layers: bool = True) -> Iterator[Measurement]:
+def measure_onnx(file: OnnxFile, inputs: Array, references: References) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
     Args:
-        network: PyTorch reference in eval mode, in float32.
         file: what is measured.
         inputs: float32 [N, C, H, W].
-        layers: False for the outputs only.
+        references: what the network does with them; without its layers, only the outputs are measured.
     """
-    return measure_file(file, inputs, run_references(network, inputs, layers=layers))
-
-
-def measure_file(file: OnnxFile, inputs: Array, references: References) -> Iterator[Measurement]:
-    """Measure a file against runs of the reference that are at hand; see `measure_onnx`."""
     head = file_head(Mode.ONNX, references.types[""], inputs)
     order = {key: place for place, key in enumerate(references.truth)}
     last = replace(head, order=len(order))

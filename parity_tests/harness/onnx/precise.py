@@ -45,13 +45,14 @@ class _Writer:
     """Makes the nodes that replace others, and the constants they share."""
 
     def __init__(self, model: Any) -> None:
-        from onnx import numpy_helper, shape_inference
+        from onnx import helper, numpy_helper, shape_inference
 
+        self._make, self._packed = helper.make_node, numpy_helper.from_array
         self._graph = model.graph
-        self._constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        self._constants = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
         known = shape_inference.infer_shapes(model).graph
         values = [*known.value_info, *known.input, *known.output]
-        self._shapes = {one.name: [dim.dim_value for dim in one.type.tensor_type.shape.dim] for one in values}
+        self._shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
 
     def rewritten(self, node: Any) -> Iterator[Any]:
         """Yield the nodes that replace `node`; nothing when it stays as it is."""
@@ -64,78 +65,66 @@ class _Writer:
         elif node.op_type in ("ReduceMean", "ReduceSum") and len(self._axes(node)) > 1:
             yield from self._reduction(node)
 
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> Any:
+        return self._make(kind, inputs, [output], name=output, **attributes)
+
     def _axes(self, node: Any) -> list[int]:
         """Axes of a reduction, the last first; none when they are not constant."""
         axes = self._constants.get(node.input[1]) if len(node.input) > 1 else None
         return [] if axes is None else sorted((int(axis) % RANK for axis in axes), reverse=True)
 
     def _constant(self, name: str, value: Any) -> str:
-        from onnx import numpy_helper
-
         name = f"rewrite_sums.{name}"
         if name not in self._constants:
             self._constants[name] = value
-            self._graph.initializer.append(numpy_helper.from_array(value, name))
+            self._graph.initializer.append(self._packed(value, name))
         return name
 
     def _axis(self, axis: int) -> str:
         return self._constant(f"axis_{axis}", np.array([axis], np.int64))
 
     def _reduction(self, node: Any) -> Iterator[Any]:
-        from onnx import helper
-
         axes, value = self._axes(node), node.input[0]
-        keep = next((one.i for one in node.attribute if one.name == "keepdims"), 1)
+        keep = next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1)
         for step, axis in enumerate(axes):
             result = node.output[0] if keep and step == len(axes) - 1 else f"{node.output[0]}.over_{axis}"
-            yield helper.make_node(node.op_type, [value, self._axis(axis)], [result], name=result, keepdims=1)
+            yield self._node(node.op_type, [value, self._axis(axis)], result, keepdims=1)
             value = result
         if not keep:
             name = "_".join(str(axis) for axis in axes)
             dropped = self._constant(f"axes_{name}", np.array(sorted(axes), np.int64))
-            yield helper.make_node("Squeeze", [value, dropped], [node.output[0]], name=node.output[0])
+            yield self._node("Squeeze", [value, dropped], node.output[0])
 
     def _mean(self, value: str, name: str) -> Iterator[Any]:
         """Mean over the pixels of each channel, [N, C, H, W] -> [N, C, 1, 1], called `name`."""
-        from onnx import helper
-
-        yield helper.make_node("ReduceMean", [value, self._axis(3)], [f"{name}.rows"], name=f"{name}.rows")
-        yield helper.make_node("ReduceMean", [f"{name}.rows", self._axis(2)], [name], name=name)
+        yield self._node("ReduceMean", [value, self._axis(3)], f"{name}.rows")
+        yield self._node("ReduceMean", [f"{name}.rows", self._axis(2)], name)
 
     def _instance_norm(self, node: Any) -> Iterator[Any]:
-        from onnx import helper
-
         value, scale, bias = node.input
         if scale not in self._constants or bias not in self._constants:
             return
         name = node.output[0]
-        epsilon = next((one.f for one in node.attribute if one.name == "epsilon"), 1e-5)
+        epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
         eps = self._constant(f"epsilon_{epsilon}", np.array(epsilon, np.float32))
         affine = self._affine(name, scale, bias)
-        normed = f"{name}.normed" if affine else name
-
-        def make(kind: str, inputs: list[str], output: str) -> Any:
-            return helper.make_node(kind, inputs, [output], name=output)
-
         yield from self._mean(value, f"{name}.mean")
-        yield make("Sub", [value, f"{name}.mean"], f"{name}.centred")
-        yield make("Mul", [f"{name}.centred", f"{name}.centred"], f"{name}.squared")
+        yield self._node("Sub", [value, f"{name}.mean"], f"{name}.centred")
+        yield self._node("Mul", [f"{name}.centred", f"{name}.centred"], f"{name}.squared")
         yield from self._mean(f"{name}.squared", f"{name}.variance")
-        yield make("Add", [f"{name}.variance", eps], f"{name}.above_zero")
-        yield make("Sqrt", [f"{name}.above_zero"], f"{name}.deviation")
-        yield make("Div", [f"{name}.centred", f"{name}.deviation"], normed)
+        yield self._node("Add", [f"{name}.variance", eps], f"{name}.above_zero")
+        yield self._node("Sqrt", [f"{name}.above_zero"], f"{name}.deviation")
+        yield self._node("Div", [f"{name}.centred", f"{name}.deviation"], f"{name}.normed" if affine else name)
         yield from affine
 
     def _affine(self, name: str, scale: str, bias: str) -> list[Any]:
         """Nodes for a learnt scale and bias; none where they have no effect."""
-        from onnx import helper
-
         factors, shifts = self._constants[scale], self._constants[bias]
         if (factors == 1).all() and (shifts == 0).all():
             return []
         factor = self._constant(f"{name}.scale", factors.reshape(1, -1, 1, 1))
         shift = self._constant(f"{name}.bias", shifts.reshape(1, -1, 1, 1))
         return [
-            helper.make_node("Mul", [f"{name}.normed", factor], [f"{name}.scaled"], name=f"{name}.scaled"),
-            helper.make_node("Add", [f"{name}.scaled", shift], [name], name=name),
+            self._node("Mul", [f"{name}.normed", factor], f"{name}.scaled"),
+            self._node("Add", [f"{name}.scaled", shift], name),
         ]

@@ -22,7 +22,7 @@ from parity_tests.harness.onnx.precise import rewrite_sums
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.outputs import file_head, measure_outputs, run_references
 from parity_tests.harness.report.words import tensor_at
-from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.base import Array, tuple_of
 
 __all__ = [
     "Export",
@@ -111,6 +111,8 @@ def export_onnx(
         NotReproducedError: an output in ONNX Runtime is outside its budget; nothing is written then.
         InputError: the network cannot be written as one ONNX file.
     """
+    import onnx
+
     network = network.eval()
     with atomic_path(path) as temporary:
         write_onnx(network, inputs, names, temporary, sizes, metadata)
@@ -118,7 +120,7 @@ def export_onnx(
             reduce(temporary)
         verdicts = tuple(verdict for one in (inputs, *more) for verdict in verify_onnx(network, temporary, one, mode))
         require_equal(path, "ONNX Runtime", verdicts)
-        return Export(path, _count_nodes(temporary), verdicts)
+        return Export(path, len(onnx.load(str(temporary)).graph.node), verdicts)
 
 
 def require_equal(path: Path, runtime: str, verdicts: Sequence[Verdict]) -> None:
@@ -206,12 +208,15 @@ def _first_outputs(network: Any, count: int) -> Any:
     from torch import nn
 
     class FirstOutputs(nn.Module):
+        """The first outputs of a network."""
+
         def __init__(self) -> None:
             super().__init__()
             self.network = network
 
         def forward(self, x: Any) -> Any:
-            found = _tuple(self.network(x))[:count]
+            """Run it."""
+            found = tuple_of(self.network(x))[:count]
             return found if len(found) > 1 else found[0]
 
     return FirstOutputs().eval()
@@ -241,21 +246,11 @@ def _tidy(model: Any, metadata: Mapping[str, str], free_size: bool) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def _count_nodes(path: Path) -> int:
-    import onnx
-
-    return len(onnx.load(str(path)).graph.node)
-
-
 def verify_onnx(network: Any, path: Path, inputs: Array, mode: Mode = Mode.ONNX) -> list[Verdict]:
     """Judge every output of an ONNX file in ONNX Runtime (CPU) against the network in float64."""
     dtype = "float16" if mode is Mode.ONNX_FLOAT16 else "float32"
     head, references = file_head(mode, "ONNX Runtime", inputs, dtype), run_references(network, inputs, dtype)
     return judge_all(measure_outputs(head, references, run_onnx(path, inputs)))
-
-
-def _tuple(result: Any) -> tuple[Any, ...]:
-    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from parity_tests.harness.mutants.onnx import ONNX_MUTATIONS
 from parity_tests.harness.mutants.onnx_run import judge_export, onnx_false_alarms, run_onnx_mutants
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
 from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
+from parity_tests.harness.outputs import run_references
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
 
@@ -124,7 +125,7 @@ def plain_file(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_layer_called_twice_is_compared_call_by_call_and_a_fused_one_is_absent(plain_file):
     network, path, inputs = plain_file
-    rows = list(measure_onnx(network, open_onnx(path), inputs))
+    rows = list(measure_onnx(open_onnx(path), inputs, run_references(network, inputs, layers=True)))
     assert [(row.layer, row.quantity.call) for row in rows] == [("pair.norm", 0), ("act", 0), ("act", 1), ("", 0)]
     assert all(judge(row).equal for row in rows)
 
@@ -138,7 +139,7 @@ def test_without_notes_only_the_outputs_are_judged(plain_file, tmp_path):
         del node.metadata_props[:]
     assert layer_values(model, {"act"}) == {}
     onnx.save(model, tmp_path / "bare.onnx")
-    (row,) = measure_onnx(network, open_onnx(tmp_path / "bare.onnx"), inputs)
+    (row,) = measure_onnx(open_onnx(tmp_path / "bare.onnx"), inputs, run_references(network, inputs, layers=True))
     assert row.layer == ""
     assert judge(row).equal
 

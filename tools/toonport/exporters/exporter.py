@@ -19,10 +19,8 @@ from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Mode
 from toonport.exporters.reduce import QuantizationError
 
-__all__ = ["FORMATS", "OUTPUTS", "ExportOptions", "Exported", "default_target", "export_network", "second_input"]
+__all__ = ["ExportOptions", "Exported", "default_target", "export_network", "second_input"]
 
-FORMATS = ("onnx", "mindir")
-OUTPUTS = ("first", "all")
 CALIBRATION_PICTURES = 8  # seeded ones, when the user gives none
 MEASURED_PICTURES = 4  # of these, the error of an int8 file is measured: float64 takes long
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from parity_tests.harness.compare import measure, ulp_neighbour
-from parity_tests.harness.judge import Verdict, judge
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.judge import Verdict, judge_all
+from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.write import require_equal
-from parity_tests.harness.sides.base import Array
+from parity_tests.harness.outputs import file_head, measure_outputs, run_references
+from parity_tests.harness.sides.base import Array, tuple_of
+from parity_tests.harness.sides.mindspore import MindSporeSide
 
 __all__ = ["export_mindir", "run_mindir"]
 
@@ -40,7 +39,7 @@ def export_mindir(cell: Any, module: Any, inputs: Array, names: Sequence[str], p
     """
     import mindspore
 
-    own = [tensor.asnumpy() for tensor in _tuple(cell(mindspore.Tensor(inputs)))]
+    own = MindSporeSide(cell).call("", [inputs])
     wanted = cell if len(own) == len(names) else _first_outputs(cell, len(names))
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "network.mindir"
@@ -49,7 +48,7 @@ def export_mindir(cell: Any, module: Any, inputs: Array, names: Sequence[str], p
             raise InputError(
                 f"{path}: MindSpore splits networks above 1 GiB into several files; they cannot be kept as one"
             )
-        verdicts = tuple(_verify(own, module, written, inputs, names))
+        verdicts = tuple(_verify(module, inputs, names, run_mindir(written, inputs), own))
         require_equal(path, "the MINDIR file", verdicts)
         with atomic_path(path) as temporary:
             shutil.copyfile(written, temporary)
@@ -62,30 +61,19 @@ def run_mindir(path: Path, inputs: Array) -> list[Array]:
     from mindspore import nn
 
     graph = nn.GraphCell(mindspore.load(str(path)))
-    return [tensor.asnumpy() for tensor in _tuple(graph(mindspore.Tensor(inputs)))]
+    return [tensor.asnumpy() for tensor in tuple_of(graph(mindspore.Tensor(inputs)))]
 
 
-def _verify(own: Sequence[Array], module: Any, path: Path, inputs: Array, names: Sequence[str]) -> Iterator[Verdict]:
+def _verify(
+    module: Any, inputs: Array, names: Sequence[str], found: Sequence[Array], own: Sequence[Array]
+) -> list[Verdict]:
     """Judge every output of the file, and the cell's own before it was exported, like that of a whole network."""
-    import torch
-
-    found = run_mindir(path, inputs)
-    with torch.no_grad():
-        truths = [
-            tensor.numpy() for tensor in _tuple(copy.deepcopy(module).double()(torch.from_numpy(inputs).double()))
-        ]
-        moved = [torch.from_numpy(ulp_neighbour(inputs, seed)) for seed in range(2)]
-        runs = [[tensor.numpy() for tensor in _tuple(module(x))] for x in moved]
-    probe = Probe.of([inputs])
-    for order, name in enumerate(names):
-        head = Measurement(Mode.ACCUMULATED, probe, "", "MINDIR", Quantity(Kind.OUTPUT, name), order)
-        yield judge(measure(head, truths[order], [run[order] for run in runs], found[order]))
-        twin = replace(head, layer_type="PyNative", quantity=Quantity(Kind.OUTPUT, f"{name} in PyNative"))
-        yield judge(measure(twin, truths[order], [run[order] for run in runs], own[order]))
-
-
-def _tuple(result: Any) -> tuple[Any, ...]:
-    return tuple(result) if isinstance(result, tuple | list) else (result,)
+    references = run_references(module, inputs)
+    verdicts = []
+    for program, called, arrays in (("MINDIR", "{}", found), ("PyNative", "{} in PyNative", own)):
+        outputs = {called.format(name): array for name, array in zip(names, arrays, strict=False)}
+        verdicts += judge_all(measure_outputs(file_head(Mode.ACCUMULATED, program, inputs), references, outputs))
+    return verdicts
 
 
 def _first_outputs(cell: Any, count: int) -> Any:
@@ -93,11 +81,14 @@ def _first_outputs(cell: Any, count: int) -> Any:
     from mindspore import nn
 
     class FirstOutputs(nn.Cell):
+        """The first outputs of a network."""
+
         def __init__(self) -> None:
             super().__init__(auto_prefix=False)
             self.network = cell
 
         def construct(self, x: Any) -> Any:
+            """Run it."""
             found = self.network(x)
             return found[0] if count == 1 else found[:count]
 

@@ -16,6 +16,7 @@ import numpy as np
 from parity_tests.harness.compare import rms
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.torch import TorchSide
 
 __all__ = ["QuantizationError", "measure_int8", "to_float16", "to_int8"]
 
@@ -112,10 +113,12 @@ def to_int8(path: Path, pictures: Sequence[Array]) -> None:
     from onnxruntime import quantization
 
     class Pictures(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.feeds: Iterator[dict[str, Array]] = ({"input": one} for one in pictures)
+        """The pictures, one after the other."""
+
+        feeds: Iterator[dict[str, Array]] = ({"input": picture} for picture in pictures)
 
         def get_next(self) -> dict[str, Array] | None:
+            """Return the next input, or None after the last."""
             return next(self.feeds, None)
 
     level = logging.getLogger().level
@@ -140,16 +143,10 @@ def to_int8(path: Path, pictures: Sequence[Array]) -> None:
 
 def measure_int8(network: Any, path: Path, pictures: Sequence[Array]) -> QuantizationError:
     """Measure the first output of an int8 file in ONNX Runtime (CPU) against the network in float64."""
-    import torch
-
-    session = open_session(path)
-    truth = copy.deepcopy(network).double()
-    wanted, found = [], []
-    for picture in pictures:
-        with torch.no_grad():
-            result = truth(torch.from_numpy(picture).double())
-        wanted.append((result[0] if isinstance(result, tuple | list) else result).numpy())
-        found.append(session.run([session.get_outputs()[0].name], {"input": picture})[0])
+    truth, session = TorchSide(copy.deepcopy(network), "float64"), open_session(path)
+    first = session.get_outputs()[0].name
+    wanted = [truth.call("", [picture])[0] for picture in pictures]
+    found = [session.run([first], {"input": picture})[0] for picture in pictures]
     return _error(np.concatenate(wanted), np.concatenate(found))
 
 
