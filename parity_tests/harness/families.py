@@ -25,8 +25,8 @@ from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.words import probe_words
-from parity_tests.harness.request import CompareOptions, Say, Source, silent
-from parity_tests.harness.run import MODES, Comparison, compare_pair, part_inputs
+from parity_tests.harness.request import CompareOptions, Source
+from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, silent
 from parity_tests.harness.training import measure_training, small_setup
 from torch_ref.build import build_torch, for_inference
 
@@ -148,18 +148,13 @@ def _compare_sides(
     """Compare reference and port in the modes of `planned`."""
     pair = build_pair(source.part, source.kwargs, source.reference, source.port, options.dtype)
     batch_norm = any("BatchNorm" in kind for kind in pair.reference.layer_types().values())
-    if (
-        batch_norm and source.part.smallest(source.kwargs) >= inputs.shape[-1]
-    ):  # its last layers see one value a picture
+    smallest = source.part.smallest(source.kwargs)
+    if batch_norm and smallest >= inputs.shape[-1]:  # its last layers see one value a picture
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
         pair = recorded(pair, options.captures, options.replay)
-
-    def progress(stage: str, done: int) -> None:
-        say(f"{source.name}: {stage}, {done} tensors")
-
     try:
-        return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, progress)
+        return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
     except ValueError as error:
         if "cannot run an input of" in str(error):
             raise InputError(str(error)) from error

@@ -12,14 +12,9 @@ from convert.family import Family, Part
 from convert.tensors import Array
 from parity_tests.harness.run import MODES
 
-__all__ = ["DTYPES", "CompareOptions", "Say", "Source", "modes_named", "silent"]
+__all__ = ["DTYPES", "CompareOptions", "Source", "modes_named"]
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
-Say = Callable[[str], None]  # told in words what is being done
-
-
-def silent(text: str) -> None:
-    """Say nothing."""
 
 
 def modes_named(text: str) -> tuple[str, ...]:

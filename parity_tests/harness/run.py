@@ -21,10 +21,14 @@ from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["MODES", "Comparison", "compare", "compare_pair", "part_inputs"]
+__all__ = ["MODES", "Comparison", "Say", "compare", "compare_pair", "part_inputs", "silent"]
 
 MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
-Progress = Callable[[str, int], None]
+Say = Callable[[str], None]  # told in words what is being done
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Comparison:
 def part_inputs(part: Part, kwargs: Mapping[str, Any], seed: int, side: int | None = None, batch: int = 1) -> Array:
     """Return a seeded picture batch for a part: [batch, C, side, side] in [-1, 1]; side defaults to the released."""
     channels, released = part.input_shape[1], part.input_shape[2]
-    side = side or (kwargs.get("img_size", released) if "img_size" in kwargs else released)
+    side = side or kwargs.get("img_size", released)
     return image(f"toonport/{seed}", batch, side, side, channels)
 
 
@@ -80,7 +84,7 @@ def compare_pair(
     probe: Sequence[Array],
     modes: Iterable[str] = MODES,
     facts: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    say: Say = silent,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -92,27 +96,24 @@ def compare_pair(
             above the noise.
         modes: from MODES.
         facts: passed through to the report.
-        progress: called with (stage in words, tensors measured in it so far).
+        say: told in words what has been measured so far.
 
     Raises:
         InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
     modes = tuple(modes)
-    unknown = set(modes) - set(MODES)
-    if unknown:
+    if unknown := set(modes) - set(MODES):
         raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
     verdicts: list[Verdict] = []
     for stage, measurements in _stages(pair, inputs, probe, modes):
         for done, measurement in enumerate(measurements, 1):
             verdicts.append(judge(measurement))
-            if progress:
-                progress(stage, done)
-    ran = [one for one in verdicts if not one.measurement.not_run]
-    if not any(one.measurement.mode is not Mode.WEIGHTS for one in ran) and set(modes) != {Mode.WEIGHTS}:
-        reason = next(one.measurement.not_run for one in verdicts if one.measurement.not_run)
+            say(f"{name}: {stage}, {done} tensors")
+    ran = {verdict.measurement.mode for verdict in verdicts if not verdict.measurement.not_run}
+    if ran <= {Mode.WEIGHTS} and set(modes) != {Mode.WEIGHTS}:
+        reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
-    whole = any(one.measurement.mode is Mode.ACCUMULATED for one in ran)
-    pictures = _pictures(pair, inputs) if whole else ()
+    pictures = _pictures(pair, inputs) if Mode.ACCUMULATED in ran else ()
     return Comparison(name, tuple(verdicts), modes, facts or {}, pictures)
 
 

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convert.formats import open_checkpoint
+from parity_tests.harness.request import CompareOptions
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport import __version__
 from toonport.cli import COMMANDS, main
@@ -146,6 +149,36 @@ def test_compare_prints_every_named_layer(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     for layer in ("model.0", "model.10", "gap_fc", "conv1x1", "leaky_relu", "pad", "conv", "(network)"):
         assert any(line.startswith(f"{layer} ") and line.endswith("equal") for line in lines), layer
+
+
+def test_compare_takes_every_flag_and_reads_a_picture_as_every_program_does(tmp_path, monkeypatch):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    upright = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8)
+    Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
+    asked = []
+    monkeypatch.setattr("toonport.commands.compare.compare_family", lambda options, say: asked.append(options) or [])
+    flags = "--part genA2B --weights w --ported p --onnx o --mode train,onnx --steps 2 --size 64 --seed 3 --dtype fp64"
+    more = f"--device gpu --captures c --replay --input {tmp_path / 'turned.png'}"
+    assert main(["compare", "photo2cartoon", *flags.split(), *more.split()]) == 0
+    (options,) = asked
+    np.testing.assert_array_equal(options.picture(32)[0].transpose(1, 2, 0), (upright / 127.5 - 1).astype(np.float32))
+    assert replace(options, picture=None) == CompareOptions(
+        "photo2cartoon",
+        "genA2B",
+        "w",
+        "p",
+        ("train", "onnx"),
+        2,
+        None,
+        64,
+        3,
+        "float64",
+        "gpu",
+        Path("c"),
+        True,
+        Path("o"),
+    )
 
 
 def test_compare_refuses_a_size_that_the_network_cannot_run(tmp_path, capsys):

@@ -81,6 +81,7 @@ def _mend_casts(graph: Any) -> None:
     makers = {node.output[0]: node for node in graph.node}
 
     def casts(name: str, to: int) -> bool:
+        """Whether a value is the result of a cast to a type."""
         node = makers.get(name)
         return node is not None and node.op_type == "Cast" and node.attribute[0].i == to
 
