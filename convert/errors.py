@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "first_line"]
 
 
 class InputError(Exception):
@@ -11,3 +11,9 @@ class InputError(Exception):
     The message is complete for the user: what is wrong, where, and what to do. Programs print it on
     one line and leave with exit code 2.
     """
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line with words of a library's message, of at most 200 characters; else the error's class."""
+    lines = (line for line in str(error).strip().splitlines() if line.strip("-= "))
+    return next(lines, type(error).__name__)[:200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import metadata
 
-from convert.errors import InputError
+from convert.errors import InputError, first_line
 
 __all__ = ["choose_device", "environment_needed", "launch_directly", "prepare_environment"]
 
@@ -56,4 +56,4 @@ def choose_device(device: str) -> None:
     try:
         mindspore.set_device({"gpu": "GPU", "ascend": "Ascend"}[device])
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"device {device} is not usable here: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"device {device} is not usable here: {first_line(error)}") from error

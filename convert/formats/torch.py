@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import InputError
+from convert.errors import InputError, first_line
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 __all__ = ["read", "write"]
@@ -128,7 +128,7 @@ def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ..
     try:
         torch.save(content, path)
     except RuntimeError as error:  # what PyTorch makes of a full disk
-        raise OSError(str(error).splitlines()[0]) from error
+        raise OSError(first_line(error)) from error
 
 
 def _to_torch(array: Array) -> Any:

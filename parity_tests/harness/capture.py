@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from convert.errors import first_line
 from parity_tests.harness.compare import measure, rms, ulp_neighbour
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
@@ -152,8 +153,7 @@ def _measure_call(
 
 def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     """Say that the port raised an error: a fault of the port, unless the framework lacks the precision."""
-    lines = (line for line in str(error).strip().splitlines() if line.strip("-= "))
-    reason = next(lines, type(error).__name__)[:160]
+    reason = first_line(error)
     if head.dtype != "float32" and lacks_kernel(error):
         return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
     return replace(head, problem=f"the port cannot {what} it: {reason}")

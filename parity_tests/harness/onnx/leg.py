@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import InputError
+from convert.errors import InputError, first_line
 from parity_tests.harness.capture import Key, outputs_of
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge_all
@@ -55,7 +55,7 @@ def open_onnx(path: Path) -> OnnxFile:
         model = onnx.load(str(path))
         opened = open_session(path).get_inputs()
     except Exception as error:  # protobuf, ONNX and ONNX Runtime each have errors of their own, without a common base
-        raise InputError(f"{path}: not an ONNX file that ONNX Runtime takes ({_first_line(error)})") from error
+        raise InputError(f"{path}: not an ONNX file that ONNX Runtime takes ({first_line(error)})") from error
     if len(opened) != 1 or len(opened[0].shape) != 4 or opened[0].type != "tensor(float)":
         found = ", ".join(f"{one.name} {one.type}{one.shape}" for one in opened)
         raise InputError(f"{path}: takes {found or 'nothing'}; one float32 input [N, C, H, W] is needed")
@@ -119,7 +119,7 @@ def measure_onnx(file: OnnxFile, inputs: Array, references: References) -> Itera
         layers = _run_layers(file, inputs, references.truth)
         outputs = run_onnx(file.path, inputs)
     except Exception as error:  # ONNX Runtime's errors have no common base
-        yield replace(last, problem=f"ONNX Runtime cannot run it: {_first_line(error)}")
+        yield replace(last, problem=f"ONNX Runtime cannot run it: {first_line(error)}")
         return
     for key, value in layers.items():
         layer, quantity = key[0], outputs_of(references.truth[key].outputs, key[1])[0]
@@ -137,7 +137,3 @@ def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -
     found = run_onnx(with_outputs(file.model, wanted).SerializeToString(), inputs)
     chosen = {key: only_fitting(names, found, calls[key].outputs[0].shape) for key, names in possible.items()}
     return {key: found[name] for key, name in chosen.items() if name is not None}
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)[:200]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from convert.disk import atomic_path
-from convert.errors import InputError
+from convert.errors import InputError, first_line
+from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge_all
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.layers import LAYERS, noted_layers, packed
@@ -31,6 +32,7 @@ __all__ = [
     "export_onnx",
     "find_sizes",
     "require_equal",
+    "second_input",
     "verify_onnx",
     "write_onnx",
 ]
@@ -81,6 +83,14 @@ def find_sizes(network: Any, channels: int, smallest: int) -> Sizes | None:
             continue
         return Sizes(smallest, step)
     return None
+
+
+def second_input(inputs: Array, sizes: Sizes | None) -> Array:
+    """Return a batch of two to verify a file with: of another size and shape where its size is free."""
+    height, width = inputs.shape[2:]
+    if sizes:
+        height, width = sizes.smallest + sizes.step, sizes.smallest + 2 * sizes.step
+    return image("toonport/second", 2, height, width, inputs.shape[1])
 
 
 def export_onnx(
@@ -190,7 +200,7 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
             )
         except torch.onnx.errors.OnnxExporterError as error:
             if shape is shapes[-1]:
-                reason = str(error).strip().splitlines()[0]
+                reason = first_line(error)
                 raise InputError(f"PyTorch's exporter cannot write this network as ONNX: {reason}") from error
             continue
         if program is not None and _is_free(program, shape):

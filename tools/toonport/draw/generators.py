@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
-from convert.errors import InputError
+from convert.errors import InputError, first_line
 from convert.family import Cartoonize, Family
 from convert.identify import Network, identify, open_source
 from convert.ledger import verify_ledger
@@ -23,9 +23,8 @@ from convert.tensors import Array
 from ms_models import build as mindspore_build
 from ms_models.environment import choose_device
 from parity_tests.harness.onnx.session import open_session
-from parity_tests.harness.onnx.write import export_onnx, find_sizes
+from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
-from toonport.exporters.exporter import second_input
 from torch_ref import build as torch_build
 
 __all__ = ["BACKENDS", "DEVICES", "Generator", "build", "family_of_onnx", "open_generator"]
@@ -238,7 +237,7 @@ def _exported(network: Network, device: str, threads: int | None) -> Run:
         key = None if sizes else batch.shape[2:]
         if key not in sessions:
             inputs = part_inputs(part, network.kwargs, 0) if sizes else batch[:1]
-            more = [second_input(network, inputs, sizes)] if sizes else []
+            more = [second_input(inputs, sizes)] if sizes else []
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "network.onnx"
                 export_onnx(module, inputs, outputs, target, more, sizes)
@@ -257,8 +256,7 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
     try:
         session = open_session(path, threads, provider)
     except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
-        text = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({text})") from error
+        raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({first_line(error)})") from error
     if provider not in session.get_providers():
         raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
     return session

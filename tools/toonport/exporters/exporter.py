@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
-from convert.disk import sha256_of
-from convert.errors import InputError
+from convert.disk import atomic_path, sha256_of
+from convert.errors import InputError, first_line
 from convert.family import Family
 from convert.identify import Network
 from convert.registry import family_named, part_named
 from convert.tensors import Array
+from ms_models import build as mindspore_build
+from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Mode
-from toonport.exporters.reduce import QuantizationError
+from parity_tests.harness.onnx.write import Export, Sizes, export_onnx, find_sizes, second_input
+from parity_tests.harness.run import part_inputs
+from toonport.exporters.mindir import export_mindir
+from toonport.exporters.reduce import QuantizationError, measure_int8, to_float16, to_int8
+from torch_ref import build as torch_build
 
-__all__ = ["ExportOptions", "Exported", "default_target", "export_network", "second_input"]
+__all__ = ["ExportOptions", "Exported", "default_target", "export_network"]
 
 CALIBRATION_PICTURES = 8  # seeded ones, when the user gives none
 MEASURED_PICTURES = 4  # of these, the error of an int8 file is measured: float64 takes long
@@ -91,19 +99,29 @@ def export_network(options: ExportOptions, target: Path) -> Exported:
     """
     import torch
 
-    from torch_ref.build import build_torch, for_inference
-
     _check(options, target)
     family = family_named(options.family)
     parts = [part_named(family, name) for name in _parts(options, family)]
     networks = [load_networks(options.weights, family.name, part.name)[0] for part in parts]
-    modules = [for_inference(build_torch(one.part, one.kwargs, torch_arrays(one))) for one in networks]
+    built = [torch_build.build_torch(network.part, network.kwargs, torch_arrays(network)) for network in networks]
+    modules = [torch_build.for_inference(module) for module in built]
     module = modules[0] if len(modules) == 1 else torch.nn.Sequential(*modules)
     inputs = _first_input(options, networks[0], module)
     names = parts[-1].outputs if options.outputs == "all" else parts[-1].outputs[:1]
-    if options.to == "mindir":
-        return _mindir(networks, module, inputs, names, target)
-    return _onnx(options, networks, module, inputs, names, target)
+    job = _Job(options, target, tuple(networks), module, inputs, names)
+    return _mindir(job) if options.to == "mindir" else _onnx(job)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An export under way: the PyTorch module that is written, its example input [1, C, H, W] and its outputs."""
+
+    options: ExportOptions
+    target: Path
+    networks: tuple[Network, ...]
+    module: Any
+    inputs: Array
+    names: Sequence[str]
 
 
 def _parts(options: ExportOptions, family: Family) -> list[str]:
@@ -130,8 +148,6 @@ def _first_input(options: ExportOptions, network: Network, module: Any) -> Array
     """Return the picture that gives the size of the file, after a run of the network on that size."""
     import torch
 
-    from parity_tests.harness.run import part_inputs
-
     if options.side is not None and options.side < 1:
         raise InputError(f"--size {options.side}: must be at least 1")
     inputs = part_inputs(network.part, network.kwargs, 0, options.side)
@@ -139,96 +155,74 @@ def _first_input(options: ExportOptions, network: Network, module: Any) -> Array
         with torch.no_grad():
             module(torch.from_numpy(inputs))
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"--size {options.side}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"--size {options.side}: {first_line(error)}") from error
     return inputs
 
 
-def _onnx(
-    options: ExportOptions, networks: Sequence[Network], module: Any, inputs: Array, names: Sequence[str], target: Path
-) -> Exported:
-    from parity_tests.harness.onnx.write import export_onnx, find_sizes
-    from toonport.exporters.reduce import to_float16
-
-    sizes, network = None, networks[0]
-    if options.dynamic:
-        sizes = find_sizes(module, inputs.shape[1], network.part.smallest(network.kwargs))
-        if sizes is None:
-            side = f"{inputs.shape[2]}x{inputs.shape[3]}"
-            raise InputError(f"--dynamic: {network.part.name} takes pictures of {side} only; drop --dynamic")
-    more = [second_input(network, inputs, sizes)]
-    write = partial(export_onnx, module, inputs, names, more=more, sizes=sizes, metadata=_metadata(options, networks))
-    if options.precision == "int8":
-        return _int8(options, networks, module, inputs, write, target)
-    half = options.precision == "float16"
-    done = write(path=target, reduce=to_float16 if half else None, mode=Mode.ONNX_FLOAT16 if half else Mode.ONNX)
+def _onnx(job: _Job) -> Exported:
+    sizes = _sizes(job) if job.options.dynamic else None
+    more, metadata = [second_input(job.inputs, sizes)], _metadata(job)
+    write = partial(export_onnx, job.module, job.inputs, job.names, more=more, sizes=sizes, metadata=metadata)
+    if job.options.precision == "int8":
+        return _int8(job, write)
+    half = job.options.precision == "float16"
+    done = write(path=job.target, reduce=to_float16 if half else None, mode=Mode.ONNX_FLOAT16 if half else Mode.ONNX)
     facts = [f"{done.nodes} nodes"]
     if sizes:
         facts.append(f"any height and width from {sizes.smallest} in steps of {sizes.step}")
-    return Exported(target, tuple(networks), done.verdicts, tuple(facts))
+    return Exported(job.target, job.networks, done.verdicts, tuple(facts))
 
 
-def second_input(network: Network, inputs: Array, sizes: Any) -> Array:
-    """Return a batch of two to verify with: of another size and shape where the size is free."""
-    from parity_tests.harness.inputs import image
+def _sizes(job: _Job) -> Sizes:
+    part, kwargs = job.networks[0].part, job.networks[0].kwargs
+    sizes = find_sizes(job.module, job.inputs.shape[1], part.smallest(kwargs))
+    if sizes is None:
+        side = f"{job.inputs.shape[2]}x{job.inputs.shape[3]}"
+        raise InputError(f"--dynamic: {part.name} takes pictures of {side} only; drop --dynamic")
+    return sizes
 
-    height, width = inputs.shape[2:]
-    if sizes:
-        height, width = sizes.smallest + sizes.step, sizes.smallest + 2 * sizes.step
-    return image("toonport/second", 2, height, width, network.part.input_shape[1])
 
-
-def _int8(
-    options: ExportOptions, networks: Sequence[Network], module: Any, inputs: Array, write: Any, target: Path
-) -> Exported:
+def _int8(job: _Job, write: Callable[..., Export]) -> Exported:
     """Verify the float32 file first, then quantize it and measure what that costs."""
-    import tempfile
-
-    from convert.disk import atomic_path
-    from toonport.exporters.reduce import measure_int8, to_int8
-
-    pictures = list(_calibration(options, networks[0], inputs))
+    pictures = list(_calibration(job))
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "float32.onnx"
         done = write(path=plain)
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(plain.read_bytes())
-            to_int8(temporary, pictures)
-            error = measure_int8(module, temporary, pictures[-MEASURED_PICTURES:])
-    kind = "given" if options.calibration else "seeded"
+        to_int8(plain, pictures)
+        error = measure_int8(job.module, plain, pictures[-MEASURED_PICTURES:])
+        with atomic_path(job.target) as temporary:
+            shutil.copyfile(plain, temporary)
+    kind = "given" if job.options.calibration else "seeded"
     facts = (f"{done.nodes} nodes before quantization", f"calibrated on {len(pictures)} {kind} pictures")
-    return Exported(target, tuple(networks), done.verdicts, facts, error)
+    return Exported(job.target, job.networks, done.verdicts, facts, error)
 
 
-def _calibration(options: ExportOptions, network: Network, inputs: Array) -> Iterator[Array]:
-    from parity_tests.harness.inputs import image
+def _calibration(job: _Job) -> Iterator[Array]:
     from toonport.photo.picture import network_picture
 
-    for path in options.calibration:
-        yield network_picture(path, inputs.shape[2])
-    if not options.calibration:
-        for index in range(CALIBRATION_PICTURES):
-            height, width = inputs.shape[2:]
-            yield image(f"toonport/calibration/{index}", 1, height, width, inputs.shape[1])
+    _, channels, height, width = job.inputs.shape
+    for path in job.options.calibration:
+        yield network_picture(path, height)
+    for index in range(0 if job.options.calibration else CALIBRATION_PICTURES):
+        yield image(f"toonport/calibration/{index}", 1, height, width, channels)
 
 
-def _metadata(options: ExportOptions, networks: Sequence[Network]) -> dict[str, str]:
-    source, family = Path(options.weights), networks[0].family
+def _metadata(job: _Job) -> dict[str, str]:
+    source, family = Path(job.options.weights), job.networks[0].family
     return {
         "toonport.family": family.name,
-        "toonport.part": "+".join(one.part.name for one in networks),
-        "toonport.precision": options.precision,
+        "toonport.part": "+".join(network.part.name for network in job.networks),
+        "toonport.precision": job.options.precision,
         "toonport.licence": family.licence,
         **({"toonport.weights_sha256": sha256_of(source)} if source.is_file() else {}),
     }
 
 
-def _mindir(networks: Sequence[Network], module: Any, inputs: Array, names: Sequence[str], target: Path) -> Exported:
+def _mindir(job: _Job) -> Exported:
     from mindspore import nn
 
-    from ms_models.build import build_mindspore, for_inference
-    from toonport.exporters.mindir import export_mindir
-
-    cells = [for_inference(build_mindspore(one.part, one.kwargs, mindspore_arrays(one))) for one in networks]
+    built = [mindspore_build.build_mindspore(own.part, own.kwargs, mindspore_arrays(own)) for own in job.networks]
+    cells = [mindspore_build.for_inference(cell) for cell in built]
     cell = cells[0] if len(cells) == 1 else nn.SequentialCell(*cells)
-    verdicts = export_mindir(cell, module, inputs, names, target)
-    return Exported(target, tuple(networks), verdicts, (f"fixed input {list(inputs.shape)}",))
+    verdicts = export_mindir(cell, job.module, job.inputs, job.names, job.target)
+    return Exported(job.target, job.networks, verdicts, (f"fixed input {list(job.inputs.shape)}",))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.errors import InputError
+from convert.errors import InputError, first_line
 
 __all__ = ["join_workers", "start_workers"]
 
@@ -58,8 +58,9 @@ def join_workers(device: str) -> int:
         communication.init()
         size = communication.get_group_size()
     except (RuntimeError, ValueError) as error:
-        text = str(error).strip().splitlines()[0]
-        raise InputError(f"the processes cannot find each other: {text}; start them with --parallel N") from error
+        raise InputError(
+            f"the processes cannot find each other: {first_line(error)}; start them with --parallel N"
+        ) from error
     mindspore.set_auto_parallel_context(
         parallel_mode=mindspore.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=size
     )
