@@ -125,6 +125,7 @@ class Engine:
         found: list[str] = []
 
         def visit(call: LayerCall) -> None:
+            """Note a layer with an output that is not finite."""
             if not all(np.isfinite(output).all() for output in call.outputs):
                 found.append(call.layer)
 

@@ -108,11 +108,7 @@ def plot_losses(runs: Sequence[Path], target: Path) -> bool:
     figure = Figure(figsize=(4 * columns, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
-        for label, log in logs.items():
-            points = [(row["step"], row["loss"][name]) for row in log if name in row["loss"]]
-            axis.plot(*zip(*points, strict=True), label=label, linewidth=0.8) if points else None
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
+        _plot_term(axis, name, logs)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
     if len(logs) > 1:
@@ -120,3 +116,12 @@ def plot_losses(runs: Sequence[Path], target: Path) -> bool:
     with atomic_path(target) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     return True
+
+
+def _plot_term(axis: Any, name: str, logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    for label, log in logs.items():
+        points = [(row["step"], row["loss"][name]) for row in log if name in row["loss"]]
+        if points:
+            axis.plot(*zip(*points, strict=True), label=label, linewidth=0.8)
+    axis.set_title(name, fontsize=9)
+    axis.tick_params(labelsize=7)

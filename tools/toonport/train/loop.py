@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -103,7 +103,7 @@ def train(
     Raises:
         InputError: also when a number is not finite, the disk is full, or no picture can be read.
     """
-    with run_lock(Path(given["out"])) if rank == 0 else _nothing():
+    with run_lock(Path(given["out"])) if rank == 0 else nullcontext():
         run = prepare(given, resume, rank)
         for text in starting_notes(run) if rank == 0 else ():
             say(text)
@@ -137,21 +137,27 @@ def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outco
         seconds = time.perf_counter() - started
         show(run.step, terms, seconds)
         unsaved.append(terms.get(config.best_by, float("inf")))
-        last = run.step == config.last_step
-        if log is None:
-            continue
-        if last or _due(run.step, config.log_every):
-            log.numbers(run.step, terms, run.engine.trainer.rates(), seconds)
-        if last or _due(run.step, config.sheet_every):
-            _sheets(run, log)
-        if _due(run.step, config.save_every):
-            _save(run, unsaved)
-            unsaved = []
-    if log is not None and unsaved:
+        if log:
+            _record(run, log, terms, seconds)
+            if _due(run.step, config.save_every):
+                _save(run, unsaved)
+                unsaved = []
+    if log and unsaved:
         _save(run, unsaved)
     newest = run.checkpoints.latest()
     path = run.checkpoints.path(newest) if newest is not None else None
     return Outcome(run.step, path, stopped[0] if stopped else "", tuple(run.batches.unreadable), run.best)
+
+
+def _record(run: Run, log: RunLog, terms: Mapping[str, float], seconds: float) -> None:
+    """Log a step and draw its sheets, where they are due or the step is the last."""
+    last = run.step == run.config.last_step
+    if last or _due(run.step, run.config.log_every):
+        log.numbers(run.step, terms, run.engine.trainer.rates(), seconds)
+    if last or _due(run.step, run.config.sheet_every):
+        for name, sheet in make_sheets(run.engine, run.batches).items():
+            write_sheet(sheet, Path(run.config.out) / "sheets" / f"{name}_{run.step:07d}.png")
+            log.picture(run.step, name, sheet)
 
 
 def _due(step: int, every: int) -> bool:
@@ -180,12 +186,6 @@ def _save(run: Run, values: list[float]) -> None:
     plot_losses([out], out / "losses.png")
 
 
-def _sheets(run: Run, log: RunLog) -> None:
-    for name, sheet in make_sheets(run.engine, run.batches).items():
-        write_sheet(sheet, Path(run.config.out) / "sheets" / f"{name}_{run.step:07d}.png")
-        log.picture(run.step, name, sheet)
-
-
 @contextmanager
 def _stop_signals() -> Iterator[list[str]]:
     """Note SIGTERM and Ctrl-C instead of dying in the middle of a step; the second one dies."""
@@ -193,19 +193,15 @@ def _stop_signals() -> Iterator[list[str]]:
     before: dict[int, Any] = {}
 
     def note(number: int, _: FrameType | None) -> None:
+        """Remember the signal, and let the next one do what it did before."""
         stopped.append(signal.Signals(number).name)
         for known, handler in before.items():
             signal.signal(known, handler)
 
-    for one in (signal.SIGINT, signal.SIGTERM):
-        before[one] = signal.signal(one, note)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
     try:
         yield stopped
     finally:
         for known, handler in before.items():
             signal.signal(known, handler)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

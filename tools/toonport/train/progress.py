@@ -36,6 +36,7 @@ def progress(given: Mapping[str, Any], quiet: bool = False) -> Iterator[Show]:
         every = int(given.get("log_every", PLAIN_EVERY)) or PLAIN_EVERY
 
         def line(step: int, terms: Mapping[str, float], seconds: float) -> None:
+            """Print the totals of every `every`-th step."""
             if step % every == 0:
                 totals = {name: value for name, value in terms.items() if name.endswith(".total")} or terms
                 losses = ", ".join(f"{name} {value:.4g}" for name, value in totals.items())
@@ -53,6 +54,7 @@ def _live(console: Console, given: Mapping[str, Any]) -> Iterator[Show]:
     with Live(bar, console=console, transient=True, refresh_per_second=4) as live:
 
         def show(step: int, terms: Mapping[str, float], seconds: float) -> None:
+            """Move the bar and show every loss term."""
             bar.update(task, completed=step, description=f"{seconds:.2f} s per step")
             losses = [Text(f"{name} {value:.4g}") for name, value in terms.items()]
             live.update(Group(bar, Columns(losses, equal=True, expand=True)))

@@ -91,6 +91,7 @@ def dlib_points() -> FindPoints:
     landmarks = open_landmarks("dlib")
 
     def find(picture: Picture) -> Array | None:
+        """See `FindPoints`."""
         factor = max(1.0, DETECTOR_SIDE / min(picture.shape[:2]))
         enlarged = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR).astype(np.uint8)
         boxes = [box for box, _ in detect(enlarged, 0.0)]

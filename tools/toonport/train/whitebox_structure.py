@@ -11,6 +11,7 @@ are closest in mean colour, until as many pairs of neighbours are left as in the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,25 +29,27 @@ def slic_structure(pictures: Array, segments: int = 200) -> Array:
     from skimage.color import label2rgb
     from skimage.segmentation import slic
 
-    def one(picture: Array) -> Array:
+    def superpixels(picture: Array) -> Array:
+        """[H, W, 3] -> [H, W, 3]."""
         labels = slic(picture, n_segments=segments, sigma=1, compactness=10, convert2lab=True)
         return np.asarray(label2rgb(labels, picture, kind="avg", bg_label=0))
 
-    return _each(one, pictures)
+    return _each(superpixels, pictures)
 
 
 def adaptive_structure(pictures: Array, pairs: int = 200) -> Array:
     """Segments of felzenszwalb, joined, in a colour between mean and median, brightened by a power of 1.2."""
     from skimage.segmentation import felzenszwalb
 
-    def one(picture: Array) -> Array:
+    def joined(picture: Array) -> Array:
+        """[H, W, 3] -> [H, W, 3]."""
         pixels = (picture + 1) * 127.5
         first = felzenszwalb(picture, scale=10, sigma=0.8, min_size=100)
         labels = joined_segments(colour_segments(pixels, first), first, pairs)
         unit = np.clip(colour_segments(pixels, labels) / 255, 0, 1) ** BRIGHTEN
         return unit / max(float(unit.max()), 1e-12) * 2 - 1
 
-    return _each(one, pictures)
+    return _each(joined, pictures)
 
 
 def colour_segments(pixels: Array, labels: Array) -> Array:
@@ -92,6 +95,6 @@ def _colour_distance(regions: Any, source: int, target: int, neighbour: int) -> 
     return {"weight": float(np.linalg.norm(difference))}
 
 
-def _each(one: Any, pictures: Array) -> Array:
-    found = [one(picture.transpose(1, 2, 0).astype(np.float64)).transpose(2, 0, 1) for picture in pictures]
+def _each(function: Callable[[Array], Array], pictures: Array) -> Array:
+    found = [function(picture.transpose(1, 2, 0).astype(np.float64)).transpose(2, 0, 1) for picture in pictures]
     return np.stack(found).astype(pictures.dtype)
