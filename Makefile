@@ -9,7 +9,7 @@ WORKERS ?= auto
 TESTS ?= parity_tests
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all quick check format install clean
+.PHONY: demo test test-all quick check format picture install clean
 
 demo: install
 	$(BIN)/toonport demo --out out
@@ -35,6 +35,10 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The picture of a report in README.md.
+picture: install
+	$(BIN)/python -m parity_tests.tests.draw_report
 
 install: $(INSTALLED)
 

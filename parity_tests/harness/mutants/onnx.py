@@ -8,15 +8,15 @@ for that reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import helper, numpy_helper
 
-from parity_tests.harness.mutants.ugatit import Subject
+from parity_tests.harness.mutants.bugs import OnnxBug, Subject
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["ONNX_MUTATIONS", "OnnxMutation"]
+__all__ = ["ONNX_BUGS"]
 
 UGATIT: Subject = ("ugatit", "genA2B")
 CYCLEGAN: Subject = ("cyclegan", "G_A")
@@ -28,31 +28,6 @@ EPS = 1e-5
 Edit = Callable[[Any], None]
 
 
-@dataclass(frozen=True)
-class OnnxMutation:
-    """One planted bug of an ONNX file.
-
-    Attributes:
-        name, what: short name, and the bug in words.
-        subject: (family, part) whose export is edited.
-        blame: fragments of which one must occur in the blamed layer or its type.
-        edit: changes the onnx.ModelProto in place.
-    """
-
-    name: str
-    what: str
-    subject: Subject
-    blame: tuple[str, ...]
-    edit: Edit
-
-    def plant(self, model: Any) -> None:
-        """Plant the bug; a file that it does not fit is an error of the suite."""
-        before = model.SerializeToString()
-        self.edit(model)
-        if model.SerializeToString() == before:
-            raise ValueError(f"{self.name}: nothing to change in the export of {' '.join(self.subject)}")
-
-
 def _nodes(model: Any, kind: str) -> Iterator[Any]:
     return (node for node in model.graph.node if node.op_type == kind)
 
@@ -61,8 +36,6 @@ def _attribute(kind: str, name: str, value: Any) -> Edit:
     """Give all nodes of a kind another value of an attribute."""
 
     def edit(model: Any) -> None:
-        from onnx import helper
-
         for node in _nodes(model, kind):
             others = [one for one in node.attribute if one.name != name]
             del node.attribute[:]
@@ -75,8 +48,6 @@ def _constants(fits: Callable[[str, Array], bool], change: Callable[[Array], Arr
     """Change the constants that fit."""
 
     def edit(model: Any) -> None:
-        from onnx import numpy_helper
-
         for one in model.graph.initializer:
             value = numpy_helper.to_array(one)
             if fits(one.name, value):
@@ -124,8 +95,6 @@ def _at_input(*steps: tuple[str, Any]) -> Edit:
     """Put operators with one constant each between the input and the first layer."""
 
     def edit(model: Any) -> None:
-        from onnx import helper, numpy_helper
-
         source = value = model.graph.input[0].name
         nodes = []
         for number, (kind, constant) in enumerate(steps):
@@ -169,50 +138,50 @@ def _concat_swapped(model: Any) -> None:
             node.input[:] = list(node.input)[::-1]
 
 
-ONNX_MUTATIONS: tuple[OnnxMutation, ...] = (
-    OnnxMutation("onnx-pad-zero", "zero for reflection padding", CYCLEGAN, ("ReflectionPad2d",),
-                 _attribute("Pad", "mode", "constant")),
-    OnnxMutation("onnx-pad-edge", "replication for reflection padding", UGATIT, ("ReflectionPad2d",),
-                 _attribute("Pad", "mode", "edge")),
-    OnnxMutation("onnx-instance-norm-eps", "instance norm eps 1e-4", CYCLEGAN, ("InstanceNorm2d",),
-                 _both(_attribute("InstanceNormalization", "epsilon", 10 * EPS),
-                       _constants(_is_eps, lambda value: value * 10))),
-    OnnxMutation("onnx-adalin-eps", "AdaLIN and LIN eps 1e-4", UGATIT, ("AdaLIN", "LIN"),
-                 _constants(lambda name, value: _is_eps(name, value) and "rewrite" not in name,
-                            lambda value: value * 10)),
-    OnnxMutation("onnx-biased-variance", "AdaLIN and LIN divide by N instead of N - 1", UGATIT, ("AdaLIN", "LIN"),
-                 _biased),
-    OnnxMutation("onnx-leaky-slope", "LeakyReLU slope 0.01", PATCH, ("LeakyReLU",),
-                 _attribute("LeakyRelu", "alpha", 0.01)),
-    OnnxMutation("onnx-relu-for-leaky", "ReLU for LeakyReLU", WHITEBOX, ("LeakyReLU",),
-                 _replace("LeakyRelu", "Relu")),
-    OnnxMutation("onnx-resize-linear", "bilinear for nearest up-sampling", UGATIT, ("Upsample",),
-                 _attribute("Resize", "mode", "linear")),
-    OnnxMutation("onnx-resize-shifted", "nearest up-sampling that rounds up", UGATIT, ("Upsample",),
-                 _attribute("Resize", "nearest_mode", "ceil")),
-    OnnxMutation("onnx-bias-dropped", "a bias of zero", UGATIT, ("conv1x1",),
-                 _constants(_named("conv1x1.bias"), np.zeros_like)),
-    OnnxMutation("onnx-half-precision", "weights rounded to float16", CYCLEGAN, ("Conv2d",),
-                 _constants(_is_weight, lambda value: value.astype(np.float16))),
-    OnnxMutation("onnx-transposed-square", "a square linear weight transposed", UGATIT, ("FC.2",),
-                 _constants(_named("FC.2.weight"), np.transpose)),
-    OnnxMutation("onnx-mean-for-max", "CAM: average pooling in the maximum branch", UGATIT, ("gmp_fc",),
-                 _maximum_is_mean),
-    OnnxMutation("onnx-concat-order", "CAM: the two halves concatenated the other way round", UGATIT, ("conv1x1",),
-                 _concat_swapped),
-    OnnxMutation("onnx-swapped-weights", "two weights of equal shape swapped", UGATIT, ("UpBlock1_1.conv1",),
-                 _swap("UpBlock1_1.conv1.weight", "UpBlock1_1.conv2.weight")),
-    OnnxMutation("onnx-gamma-beta", "gamma and beta heads swapped", UGATIT, ("gamma", "beta"),
-                 _swap("network.gamma.weight", "network.beta.weight")),
-    OnnxMutation("onnx-tanh-dropped", "no tanh at the end", CYCLEGAN, ("Tanh",), _replace("Tanh", "Identity")),
-    OnnxMutation("onnx-deconv-shifted", "transposed convolutions shifted by one pixel", CYCLEGAN, ("ConvTranspose2d",),
-                 _attribute("ConvTranspose", "pads", [0, 0, 2, 2])),
-    OnnxMutation("onnx-skip-dropped", "a residual block without its skip", WHITEBOX, ("ResBlock_0",),
-                 _replace("Add", "Identity", slice(1, 2), 1)),
-    OnnxMutation("onnx-input-range", "pictures in [0, 1] instead of [-1, 1]", CYCLEGAN, ("model.0",),
-                 _at_input(("Add", np.float32(1)), ("Div", np.float32(2)))),
-    OnnxMutation("onnx-bgr", "colours in the order BGR", CYCLEGAN, ("model.0",),
-                 _at_input(("Gather", np.array([2, 1, 0])))),
-    OnnxMutation("onnx-attention-axis", "softmax over the wrong axis", ATTENTION, ("Softmax",),
-                 _attribute("Softmax", "axis", 1)),
+ONNX_BUGS: tuple[OnnxBug, ...] = (
+    OnnxBug("onnx-pad-zero", "zero for reflection padding", CYCLEGAN, ("ReflectionPad2d",),
+            _attribute("Pad", "mode", "constant")),
+    OnnxBug("onnx-pad-edge", "replication for reflection padding", UGATIT, ("ReflectionPad2d",),
+            _attribute("Pad", "mode", "edge")),
+    OnnxBug("onnx-instance-norm-eps", "instance norm eps 1e-4", CYCLEGAN, ("InstanceNorm2d",),
+            _both(_attribute("InstanceNormalization", "epsilon", 10 * EPS),
+                  _constants(_is_eps, lambda value: value * 10))),
+    OnnxBug("onnx-adalin-eps", "AdaLIN and LIN eps 1e-4", UGATIT, ("AdaLIN", "LIN"),
+            _constants(lambda name, value: _is_eps(name, value) and "rewrite" not in name,
+                       lambda value: value * 10)),
+    OnnxBug("onnx-biased-variance", "AdaLIN and LIN divide by N instead of N - 1", UGATIT, ("AdaLIN", "LIN"),
+            _biased),
+    OnnxBug("onnx-leaky-slope", "LeakyReLU slope 0.01", PATCH, ("LeakyReLU",),
+            _attribute("LeakyRelu", "alpha", 0.01)),
+    OnnxBug("onnx-relu-for-leaky", "ReLU for LeakyReLU", WHITEBOX, ("LeakyReLU",),
+            _replace("LeakyRelu", "Relu")),
+    OnnxBug("onnx-resize-linear", "bilinear for nearest up-sampling", UGATIT, ("Upsample",),
+            _attribute("Resize", "mode", "linear")),
+    OnnxBug("onnx-resize-shifted", "nearest up-sampling that rounds up", UGATIT, ("Upsample",),
+            _attribute("Resize", "nearest_mode", "ceil")),
+    OnnxBug("onnx-bias-dropped", "a bias of zero", UGATIT, ("conv1x1",),
+            _constants(_named("conv1x1.bias"), np.zeros_like)),
+    OnnxBug("onnx-half-precision", "weights rounded to float16", CYCLEGAN, ("Conv2d",),
+            _constants(_is_weight, lambda value: value.astype(np.float16))),
+    OnnxBug("onnx-transposed-square", "a square linear weight transposed", UGATIT, ("FC.2",),
+            _constants(_named("FC.2.weight"), np.transpose)),
+    OnnxBug("onnx-mean-for-max", "CAM: average pooling in the maximum branch", UGATIT, ("gmp_fc",),
+            _maximum_is_mean),
+    OnnxBug("onnx-concat-order", "CAM: the two halves concatenated the other way round", UGATIT, ("conv1x1",),
+            _concat_swapped),
+    OnnxBug("onnx-swapped-weights", "two weights of equal shape swapped", UGATIT, ("UpBlock1_1.conv1",),
+            _swap("UpBlock1_1.conv1.weight", "UpBlock1_1.conv2.weight")),
+    OnnxBug("onnx-gamma-beta", "gamma and beta heads swapped", UGATIT, ("gamma", "beta"),
+            _swap("network.gamma.weight", "network.beta.weight")),
+    OnnxBug("onnx-tanh-dropped", "no tanh at the end", CYCLEGAN, ("Tanh",), _replace("Tanh", "Identity")),
+    OnnxBug("onnx-deconv-shifted", "transposed convolutions shifted by one pixel", CYCLEGAN, ("ConvTranspose2d",),
+            _attribute("ConvTranspose", "pads", [0, 0, 2, 2])),
+    OnnxBug("onnx-skip-dropped", "a residual block without its skip", WHITEBOX, ("ResBlock_0",),
+            _replace("Add", "Identity", slice(1, 2), 1)),
+    OnnxBug("onnx-input-range", "pictures in [0, 1] instead of [-1, 1]", CYCLEGAN, ("model.0",),
+            _at_input(("Add", np.float32(1)), ("Div", np.float32(2)))),
+    OnnxBug("onnx-bgr", "colours in the order BGR", CYCLEGAN, ("model.0",),
+            _at_input(("Gather", np.array([2, 1, 0])))),
+    OnnxBug("onnx-attention-axis", "softmax over the wrong axis", ATTENTION, ("Softmax",),
+            _attribute("Softmax", "axis", 1)),
 )  # fmt: skip

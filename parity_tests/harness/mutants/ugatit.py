@@ -1,143 +1,155 @@
-"""The bugs that porters make, as small patches, to test the checker itself.
-
-Each mutation says where it strikes (a subject of the registry), what it changes, and what must be blamed. The
-checker must catch every one in at least one mode and name the right layer or training phase.
-
-Not in the list: photo2cartoon's content vectors in another order. Each encoder block adds an instance norm, whose
-mean is zero, so all four vectors are the same numbers and their order changes nothing.
-"""
+"""Bugs that porters of U-GAT-IT make: its normalisations, padding, up-sampling, attention and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
+import numpy as np
+from mindspore import ops
+
+from ms_models.layers import normalize, normalize_unbiased
 from parity_tests.harness.mutants import planting as plant
+from parity_tests.harness.mutants.bugs import NetworkBug, Patch, Subject
 
-__all__ = ["MUTATIONS", "Mutation", "Subject"]
+__all__ = ["NETWORK_BUGS", "mean_for_max", "shifted_nearest"]
 
-Subject = tuple[str, str]
-UGATIT: Subject = ("ugatit", "genA2B")
-PHOTO2CARTOON: Subject = ("photo2cartoon", "genA2B")
-LOCAL: Subject = ("photo2cartoon", "disLA")
-FACE: Subject = ("mobilefacenet", "mobilefacenet")
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One planted bug.
-
-    Attributes:
-        name: short and unique.
-        what: the bug in words.
-        subject: (family, part) that is compared, or (family, "training").
-        blame: fragments of which one must occur in the blamed layer, layer type, or training phase.
-        cell: changes the MindSpore network (or its weights) in place, or None.
-        patch: context manager factory that is active during the comparison, or None.
-        kwargs: constructor arguments, where other than the released configuration made narrow is meant.
-    """
-
-    name: str
-    what: str
-    subject: Subject
-    blame: tuple[str, ...]
-    cell: Callable[[Any], None] | None = None
-    patch: Callable[[], Any] | None = None
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    @contextmanager
-    def planted(self, cell: Any) -> Iterator[None]:
-        """Plant the bug in a network for the time of a comparison."""
-        with ExitStack() as stack:
-            if self.patch:
-                stack.enter_context(self.patch())
-            if self.cell:
-                self.cell(cell)
-            yield
+GENERATOR: Subject = ("ugatit", "genA2B")
+NORMS, INSTANCE, PADDING = ("AdaLIN", "LIN"), ("InstanceNorm2d",), ("ReflectionPad2d",)
+UPSAMPLE, MIX = "ms_models.layers.upsample_nearest", "ms_models.layers.mix_instance_and_layer"
 
 
-MUTATIONS: tuple[Mutation, ...] = (
-    Mutation("biased-variance", "AdaLIN and LIN divide by N instead of N - 1", UGATIT, ("AdaLIN", "LIN"),
-             patch=plant.method("ms_models.layers", "normalize_unbiased", plant.biased)),
-    Mutation("biased-instance-branch", "only the instance branch is biased", UGATIT, ("AdaLIN", "LIN"),
-             patch=plant.method("ms_models.layers", "mix_instance_and_layer", plant.mix_biased(True, False))),
-    Mutation("biased-layer-branch", "only the layer branch is biased", UGATIT, ("AdaLIN", "LIN"),
-             patch=plant.method("ms_models.layers", "mix_instance_and_layer", plant.mix_biased(False, True))),
-    Mutation("rho-swapped", "rho and 1 - rho swapped", UGATIT, ("AdaLIN", "LIN"),
-             patch=plant.method("ms_models.layers", "mix_instance_and_layer", plant.mix_swapped)),
-    Mutation("norm-without-gradient", "no gradient through mean and variance", UGATIT, ("AdaLIN", "LIN"),
-             patch=plant.method("ms_models.layers", "mix_instance_and_layer", plant.mix_no_gradient_through_mean)),
-    Mutation("adalin-eps-x10", "AdaLIN eps 1e-4", UGATIT, ("AdaLIN",), plant.eps("AdaLIN", 10)),
-    Mutation("adalin-eps-/10", "AdaLIN eps 1e-6", UGATIT, ("AdaLIN",), plant.eps("AdaLIN", 0.1)),
-    Mutation("lin-eps-x10", "LIN eps 1e-4", UGATIT, ("LIN",), plant.eps("LIN", 10)),
-    Mutation("instance-norm-eps-x10", "instance norm eps 1e-4", UGATIT, ("InstanceNorm2d",),
-             plant.eps("InstanceNorm2d", 10)),
-    Mutation("instance-norm-eps-/10", "instance norm eps 1e-6", UGATIT, ("InstanceNorm2d",),
-             plant.eps("InstanceNorm2d", 0.1)),
-    Mutation("batch-norm", "batch norm in the place of instance norm", UGATIT, ("InstanceNorm2d",),
-             plant.batch_norm_for_instance_norm),
-    Mutation("rho-not-limited", "rho left above 1", UGATIT, ("UpBlock1_1.norm1",), plant.no_rho_limit),
-    Mutation("rho-fresh", "rho keeps its initial value", UGATIT, ("norm", "UpBlock2"), plant.fresh_rho),
-    Mutation("pad-zero", "zero for reflection padding", UGATIT, ("ReflectionPad2d",), plant.pad_mode("constant")),
-    Mutation("pad-replicate", "replication for reflection padding", UGATIT, ("ReflectionPad2d",),
-             plant.pad_mode("replicate")),
-    Mutation("pad-one-side", "all padding on the left and top", UGATIT, ("UpBlock1_1.pad1",), plant.pad_one_side),
-    Mutation("bilinear", "bilinear for nearest up-sampling", UGATIT, ("Upsample",), patch=plant.bilinear(False)),
-    Mutation("bilinear-corners", "bilinear, align_corners", UGATIT, ("Upsample",), patch=plant.bilinear(True)),
-    Mutation("nearest-shifted", "nearest up-sampling shifted by one pixel", UGATIT, ("Upsample",),
-             patch=plant.method("ms_models.layers", "upsample_nearest", plant.shifted_nearest)),
-    Mutation("cam-weights-swapped", "CAM: average and maximum weights swapped", UGATIT, ("gap_fc", "gmp_fc"),
-             plant.swapped("gap_fc.weight", "gmp_fc.weight")),
-    Mutation("cam-mean-for-max", "CAM: average pooling in the maximum branch", UGATIT, ("ResnetGenerator",),
-             patch=plant.method("ms_models.ugatit", "channel_max", plant.mean_for_max)),
-    Mutation("concat-order", "CAM: the two halves concatenated the other way round", UGATIT, ("ResnetGenerator",),
-             patch=lambda: mock.patch("ms_models.ugatit.ops", plant.OpsWithSwappedCat())),
-    Mutation("gamma-beta-swapped", "gamma and beta heads swapped", UGATIT, ("gamma", "beta"),
-             plant.swapped("gamma.weight", "beta.weight")),
-    Mutation("transposed-square", "a square linear weight transposed", UGATIT, ("FC.2",),
-             plant.transposed("FC.2.weight")),
-    Mutation("transposed-conv", "a square convolution weight with in and out channels swapped", UGATIT,
-             ("UpBlock1_1.conv1",), plant.transposed("UpBlock1_1.conv1.weight")),
-    Mutation("swapped-keys", "two tensors of equal shape swapped", UGATIT, ("UpBlock1_1.conv",),
-             plant.swapped("UpBlock1_1.conv1.weight", "UpBlock1_1.conv2.weight")),
-    Mutation("half-precision", "weights rounded to float16", UGATIT, ("",), plant.half_precision),
-    Mutation("missing-bias", "a bias left at zero", UGATIT, ("conv1x1",), plant.zeroed("conv1x1.bias")),
-    Mutation("other-direction", "genB2A loaded as genA2B", UGATIT, ("",), plant.other_network),
-    Mutation("content-style-swapped", "content and style vectors swapped", PHOTO2CARTOON, ("SoftAdaLIN",),
-             plant.content_and_style_swapped),
-    Mutation("soft-weights-swapped", "content and style weights swapped", PHOTO2CARTOON, ("SoftAdaLIN", "norm"),
-             plant.soft_weights_swapped),
-    Mutation("hourglass-shifted", "up-sampling shifted by one pixel inside the hourglasses", PHOTO2CARTOON,
-             ("HourGlassBlock",),
-             patch=lambda: mock.patch("ms_models.photo2cartoon.upsample_nearest", plant.shifted_nearest)),
-    Mutation("no-spectral-norm", "weight_orig used as it is", LOCAL, ("SpectralNorm", "Conv2d", "Linear"),
-             patch=plant.method("ms_models.layers:SpectralNorm", "normalized_weight", plant.no_spectral_norm)),
-    Mutation("spectral-norm-frozen", "no power iteration in train mode", LOCAL, ("Conv2d", "Linear"),
-             patch=plant.spectral(lambda self: False)),
-    Mutation("spectral-norm-eval", "power iteration in eval mode too", LOCAL, ("Conv2d", "Linear"),
-             patch=plant.spectral(lambda self: True)),
-    Mutation("spectral-norm-twice", "two power iterations per step", LOCAL, ("Conv2d", "Linear"),
-             patch=plant.spectral(lambda self: self.training, steps=2)),
-    Mutation("spectral-norm-frobenius", "Frobenius norm for the spectral norm", LOCAL, ("Conv2d", "Linear"),
-             patch=plant.spectral(lambda self: self.training, axis=1)),
-    Mutation("sigma-without-gradient", "no gradient through sigma", LOCAL, ("Conv2d", "Linear"),
-             patch=plant.method("ms_models.layers:SpectralNorm", "normalized_weight", plant.sigma_without_gradient)),
-    Mutation("cam-normalized-weight", "CAM multiplies by the normalised weight", LOCAL, ("Discriminator",),
-             plant.cam_uses_normalized_weight),
-    Mutation("leaky-slope", "LeakyReLU slope 0.01", LOCAL, ("LeakyReLU",), plant.slope(0.01)),
-    Mutation("relu-for-leaky", "ReLU for LeakyReLU", LOCAL, ("LeakyReLU", "model."), plant.relu_for_leaky),
-    Mutation("discriminator-mean-for-max", "average pooling in the maximum branch", LOCAL, ("Discriminator",),
-             patch=plant.method("ms_models.photo2cartoon", "channel_max", plant.mean_for_max)),
-    Mutation("batch-norm-training", "batch norm in train mode at inference", FACE, ("BatchNorm2d",),
-             plant.batch_norm_always_training),
-    Mutation("batch-norm-eps", "batch norm eps 1e-3", FACE, ("BatchNorm2d",), plant.batch_norm_with(eps=1e-3)),
-    Mutation("batch-norm-momentum", "PyTorch's momentum 0.1 given to MindSpore as it is", FACE, ("BatchNorm2d",),
-             plant.batch_norm_with(momentum=0.1)),
-    Mutation("prelu-shared", "one PReLU slope for all channels", FACE, ("PReLU", "prelu"), plant.shared_prelu),
-    Mutation("no-unit-length", "embedding not brought to unit length", FACE, ("MobileFaceNet",),
-             plant.no_final_unit_length),
-    Mutation("bgr", "colours in the order BGR", FACE, ("conv1.conv",), plant.channels_reversed),
+def _mix(by_instance: Callable[..., Any], by_layer: Callable[..., Any]) -> Patch:
+    """The mix of instance and layer norm with other branches."""
+
+    def mix(x: Any, rho: Any, eps: float = 1e-5) -> Any:
+        return rho * by_instance(x, 2, eps) + (1 - rho) * by_layer(x, 1, eps)
+
+    return MIX, mix
+
+
+def _rho_swapped(x: Any, rho: Any, eps: float = 1e-5) -> Any:
+    return (1 - rho) * normalize_unbiased(x, 2, eps) + rho * normalize_unbiased(x, 1, eps)
+
+
+def _no_gradient_through_statistics(x: Any, axis: int, eps: float) -> Any:
+    mean = ops.stop_gradient(x.mean((2, 3), keep_dims=True))
+    centred = x - mean
+    count = x.shape[2] * x.shape[3]
+    spread = ops.sqrt(ops.stop_gradient((centred * centred).sum((2, 3), keepdims=True) / (count - 1)) + eps)
+    return centred / spread
+
+
+def _eps(kind: str, factor: float) -> Callable[[Any], None]:
+    return plant.with_attribute(kind, "eps", lambda eps: eps * factor)
+
+
+def _over_batch(self: Any, x: Any) -> Any:
+    centred = x - x.mean((0, 2, 3), keep_dims=True)
+    return centred * ops.rsqrt((centred * centred).mean((0, 2, 3), keep_dims=True) + self.eps)
+
+
+def _fresh_rho(cell: Any) -> None:
+    for name, _ in cell.parameters_and_names():
+        if name.endswith("rho"):
+            plant.set_parameter(cell, name, lambda value: np.full_like(value, 0.9))
+
+
+def _width(layer: Any) -> int:
+    return int(np.asarray(layer.padding).max())
+
+
+def _pad(mode: str) -> Callable[[Any], None]:
+    return plant.method("ReflectionPad2d", lambda self, x: ops.pad(x, (_width(self),) * 4, mode=mode))
+
+
+def _pad_one_side(cell: Any) -> None:
+    """Pad the first layer on the left and top only."""
+    layer = plant.layers(cell, "ReflectionPad2d")[0][1]
+    width = 2 * _width(layer)
+    layer.construct = lambda x: ops.pad(x, (width, 0, width, 0), mode="reflect")
+
+
+def _resized(x: Any, factor: int, mode: str, **options: Any) -> Any:
+    return ops.interpolate(x, size=(x.shape[2] * factor, x.shape[3] * factor), mode=mode, **options)
+
+
+def _bilinear(align_corners: bool) -> Patch:
+    return UPSAMPLE, lambda x, factor: _resized(x, factor, "bilinear", align_corners=align_corners)
+
+
+def shifted_nearest(x: Any, factor: int) -> Any:
+    """Repeat pixels, shifted by one."""
+    out = _resized(x, factor, "nearest")
+    return ops.cat((out[:, :, :, 1:], out[:, :, :, -1:]), 3)
+
+
+def mean_for_max(x: Any) -> Any:
+    """Average where the maximum is asked for."""
+    return x.mean((2, 3))
+
+
+def _transposed(name: str) -> Callable[[Any], None]:
+    return plant.changed(name, lambda value: value.swapaxes(0, 1))
+
+
+def _half_precision(cell: Any) -> None:
+    for name, value in cell.parameters_and_names():
+        if value.requires_grad:
+            plant.set_parameter(cell, name, lambda array: array.astype(np.float16).astype(np.float32))
+
+
+def _other_network(cell: Any) -> None:
+    """Give the weights the values of another network of the same shapes."""
+    rng = np.random.default_rng(1)
+    for name, value in cell.parameters_and_names():
+        if value.requires_grad and value.ndim >= 2:
+            plant.set_parameter(cell, name, lambda array: rng.permutation(array.reshape(-1)).reshape(array.shape))
+
+
+NETWORK_BUGS: tuple[NetworkBug, ...] = (
+    NetworkBug("biased-variance", "AdaLIN and LIN divide by N instead of N - 1", GENERATOR, NORMS,
+               patch=("ms_models.layers.normalize_unbiased", normalize)),
+    NetworkBug("biased-instance-branch", "only the instance branch is biased", GENERATOR, NORMS,
+               patch=_mix(normalize, normalize_unbiased)),
+    NetworkBug("biased-layer-branch", "only the layer branch is biased", GENERATOR, NORMS,
+               patch=_mix(normalize_unbiased, normalize)),
+    NetworkBug("rho-swapped", "rho and 1 - rho swapped", GENERATOR, NORMS, patch=(MIX, _rho_swapped)),
+    NetworkBug("norm-without-gradient", "no gradient through mean and variance", GENERATOR, NORMS,
+               patch=_mix(_no_gradient_through_statistics, normalize_unbiased)),
+    NetworkBug("adalin-eps-x10", "AdaLIN eps 1e-4", GENERATOR, ("AdaLIN",), _eps("AdaLIN", 10)),
+    NetworkBug("adalin-eps-/10", "AdaLIN eps 1e-6", GENERATOR, ("AdaLIN",), _eps("AdaLIN", 0.1)),
+    NetworkBug("lin-eps-x10", "LIN eps 1e-4", GENERATOR, ("LIN",), _eps("LIN", 10)),
+    NetworkBug("instance-norm-eps-x10", "instance norm eps 1e-4", GENERATOR, INSTANCE, _eps("InstanceNorm2d", 10)),
+    NetworkBug("instance-norm-eps-/10", "instance norm eps 1e-6", GENERATOR, INSTANCE, _eps("InstanceNorm2d", 0.1)),
+    NetworkBug("batch-norm", "batch norm in the place of instance norm", GENERATOR, INSTANCE,
+               plant.method("InstanceNorm2d", _over_batch)),
+    NetworkBug("rho-not-limited", "rho left above 1", GENERATOR, ("UpBlock1_1.norm1",),
+               plant.changed("UpBlock1_1.norm1.rho", lambda rho: rho + 0.2)),
+    NetworkBug("rho-fresh", "rho keeps its initial value", GENERATOR, ("norm", "UpBlock2"), _fresh_rho),
+    NetworkBug("pad-zero", "zero for reflection padding", GENERATOR, PADDING, _pad("constant")),
+    NetworkBug("pad-replicate", "replication for reflection padding", GENERATOR, PADDING, _pad("replicate")),
+    NetworkBug("pad-one-side", "all padding on the left and top", GENERATOR, ("UpBlock1_1.pad1",), _pad_one_side),
+    NetworkBug("bilinear", "bilinear for nearest up-sampling", GENERATOR, ("Upsample",), patch=_bilinear(False)),
+    NetworkBug("bilinear-corners", "bilinear, align_corners", GENERATOR, ("Upsample",), patch=_bilinear(True)),
+    NetworkBug("nearest-shifted", "nearest up-sampling shifted by one pixel", GENERATOR, ("Upsample",),
+               patch=(UPSAMPLE, shifted_nearest)),
+    NetworkBug("cam-weights-swapped", "CAM: average and maximum weights swapped", GENERATOR, ("gap_fc", "gmp_fc"),
+               plant.swapped("gap_fc.weight", "gmp_fc.weight")),
+    NetworkBug("cam-mean-for-max", "CAM: average pooling in the maximum branch", GENERATOR, ("ResnetGenerator",),
+               patch=("ms_models.ugatit.channel_max", mean_for_max)),
+    NetworkBug("concat-order", "CAM: the two halves concatenated the other way round", GENERATOR, ("ResnetGenerator",),
+               patch=("ms_models.ugatit.ops", plant.OpsWithSwappedCat())),
+    NetworkBug("gamma-beta-swapped", "gamma and beta heads swapped", GENERATOR, ("gamma", "beta"),
+               plant.swapped("gamma.weight", "beta.weight")),
+    NetworkBug("transposed-square", "a square linear weight transposed", GENERATOR, ("FC.2",),
+               _transposed("FC.2.weight")),
+    NetworkBug("transposed-conv", "a square convolution weight with in and out channels swapped", GENERATOR,
+               ("UpBlock1_1.conv1",), _transposed("UpBlock1_1.conv1.weight")),
+    NetworkBug("swapped-keys", "two tensors of equal shape swapped", GENERATOR, ("UpBlock1_1.conv",),
+               plant.swapped("UpBlock1_1.conv1.weight", "UpBlock1_1.conv2.weight")),
+    NetworkBug("half-precision", "weights rounded to float16", GENERATOR, ("",), _half_precision),
+    NetworkBug("missing-bias", "a bias left at zero", GENERATOR, ("conv1x1",),
+               plant.changed("conv1x1.bias", np.zeros_like)),
+    NetworkBug("other-direction", "genB2A loaded as genA2B", GENERATOR, ("",), _other_network),
 )  # fmt: skip

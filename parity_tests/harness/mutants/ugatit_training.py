@@ -1,70 +1,20 @@
-"""Bugs of the training step, planted in the MindSpore step to test the checker itself."""
+"""Bugs that porters of U-GAT-IT's training step make: losses, order, modes, Adam, learning rate, Face-ID."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
-from unittest import mock
 
-from convert.family import resolve
-from convert.registry import family_named
+from mindspore import ops
 
-__all__ = ["TRAINING_MUTATIONS", "TrainingMutation"]
+from parity_tests.harness.mutants import planting as plant
+from parity_tests.harness.mutants.bugs import Patch, Subject, TrainingBug
+from torch_ref.losses import face_crop
+from torch_ref.steps.ugatit import learning_rate
 
-MakeStep = Callable[[Mapping[str, Any], Any, Any], Any]
+__all__ = ["TRAINING_BUGS"]
 
-
-@dataclass(frozen=True)
-class TrainingMutation:
-    """One planted bug of the training step.
-
-    Attributes:
-        name, what: short name, and the bug in words.
-        blame: fragments of which one must occur in the blamed phase, layer or tensor.
-        settings: StepSettings attributes that the port gets wrong.
-        change: alters the port's step object, or None.
-        patch: context manager factory that is active during the comparison, or None.
-        first_step: where the run starts; late enough for the learning rate to fall where that matters.
-        face: whether the run needs the Face-ID term.
-        family: whose step it is.
-        both: settings of both sides.
-        steps: training steps to run; 2 where the second shows what the first left behind.
-    """
-
-    name: str
-    what: str
-    blame: tuple[str, ...]
-    settings: tuple[tuple[str, Any], ...] = ()
-    change: Callable[[Any], None] | None = None
-    patch: Callable[[], Any] | None = None
-    first_step: int = 1
-    face: bool = False
-    family: str = "ugatit"
-    both: tuple[tuple[str, Any], ...] = ()
-    steps: int = 1
-
-    def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
-        """Build the MindSpore step with the bug in it."""
-        training = family_named(self.family).training
-        assert training is not None
-        step = resolve("ms_models", training.step)(networks, replace(settings, **dict(self.settings)), face_net)
-        if self.change:
-            self.change(step)
-        return step
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """Keep the patch active for the time of a comparison."""
-        with ExitStack() as stack:
-            if self.patch:
-                stack.enter_context(self.patch())
-            yield
-
-
-def _l2(first: Any, second: Any) -> Any:
-    return ((first - second) ** 2).mean()
+STEP: Subject = ("ugatit", "training")
+GENERATORS, MOVED = ("generator loss",), ("discriminator update", "discriminator moments")
 
 
 def _generators_first(step: Any) -> None:
@@ -83,8 +33,6 @@ def _cycle_detached(step: Any) -> None:
     original = step.generator_terms
 
     def terms(real_a: Any, real_b: Any) -> Any:
-        from mindspore import ops
-
         networks = step.networks
         kept = dict(networks)
         real = {id(real_a), id(real_b)}
@@ -109,19 +57,8 @@ def _discriminators_in_eval_for_generators(step: Any) -> None:
     step.generator_phase = phase
 
 
-def _optimizer(**changes: Any) -> Callable[[Any], None]:
-    def change(step: Any) -> None:
-        for optimizer in step.optimizers.values():
-            for name, value in changes.items():
-                setattr(optimizer, name, value)
-
-    return change
-
-
-def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = True) -> Callable[[], Any]:
+def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = True) -> Patch:
     def call(self: Any, gradients: Any) -> None:
-        from mindspore import ops
-
         self.step_number += 1
         first = 1 - self.beta1**self.step_number if corrected else 1.0
         second = (1 - self.beta2**self.step_number) ** 0.5 if corrected else 1.0
@@ -136,12 +73,10 @@ def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = Tr
             change = self.lr / first * mean / scaled
             ops.assign(value, value - change - (self.lr * decay if decoupled else 0.0))
 
-    return lambda: mock.patch("ms_models.optim.Adam.__call__", call)
+    return "ms_models.optim.Adam.__call__", call
 
 
 def _late_rate(settings: Any, step: int) -> float:
-    from torch_ref.steps.ugatit import learning_rate
-
     return learning_rate(settings, step - 1)
 
 
@@ -150,8 +85,6 @@ def _plain_cosine(first: Any, second: Any) -> Any:
 
 
 def _crop_off_by_one(height: int, width: int) -> tuple[int, int, int, int]:
-    from torch_ref.losses import face_crop
-
     top, bottom, left, right = face_crop(height, width)
     return top + 1, bottom + 1, left, right
 
@@ -167,41 +100,34 @@ def _networks_swapped(step: Any) -> None:
     step.networks["disGA"], step.networks["disGB"] = step.networks["disGB"], step.networks["disGA"]
 
 
-def _bug(target: str, replacement: Any) -> Callable[[], Any]:
-    return lambda: mock.patch(target, replacement)
-
-
-TRAINING_MUTATIONS: tuple[TrainingMutation, ...] = (
-    TrainingMutation("identity-dropped", "identity loss left out of the total", ("generator loss",),
-                     (("identity", 0.0),)),
-    TrainingMutation("cam-twice", "CAM loss weighted twice", ("generator loss",), (("cam", 2000.0),)),
-    TrainingMutation("l2-for-l1", "squared for absolute reconstruction error", ("generator loss",),
-                     patch=_bug("ms_models.steps.ugatit.l1", _l2)),
-    TrainingMutation("generators-first", "generators updated before the discriminators", ("loss",),
-                     change=_generators_first),
-    TrainingMutation("cycle-detached", "no gradient through the first half of the cycle", ("generator",),
-                     change=_cycle_detached),
-    TrainingMutation("discriminators-eval", "discriminators in eval mode in the generator phase",
-                     ("generator loss", "discriminator update"), change=_discriminators_in_eval_for_generators),
-    TrainingMutation("weight-decay-missing", "no weight decay", ("discriminator update", "discriminator moments"),
-                     (("weight_decay", 0.0),)),
-    TrainingMutation("weight-decay-decoupled", "decoupled weight decay (AdamW)",
-                     ("discriminator update", "discriminator moments"), patch=_adam(decoupled=True)),
-    TrainingMutation("beta1", "Adam beta1 0.9", ("discriminator update", "discriminator moments"), (("beta1", 0.9),)),
-    TrainingMutation("adam-eps-place", "Adam eps before the bias correction", ("update",),
-                     patch=_adam(early_eps=True)),
-    TrainingMutation("adam-uncorrected", "Adam without bias correction", ("discriminator update",),
-                     patch=_adam(corrected=False)),
-    TrainingMutation("rho-not-clipped", "no clipping after the step", ("generator update",),
-                     change=lambda step: setattr(step, "clip", lambda: None)),
-    TrainingMutation("rate-off-by-one", "learning rate falls one step late", ("learning rate",),
-                     patch=_bug("ms_models.steps.ugatit.learning_rate", _late_rate), first_step=2),
-    TrainingMutation("cosine-without-norm", "Face-ID cosine without normalisation", ("generator loss",),
-                     patch=_bug("ms_models.losses._cosine", _plain_cosine), face=True),
-    TrainingMutation("face-crop", "Face-ID crop off by one row", ("generator loss",),
-                     patch=_bug("ms_models.losses.face_crop", _crop_off_by_one), face=True),
-    TrainingMutation("image-range", "images in [0, 1] instead of [-1, 1]", ("discriminator loss",),
-                     change=_zero_to_one),
-    TrainingMutation("judges-swapped", "discriminators of A and B swapped", ("disGA", "disGB"),
-                     change=_networks_swapped),
+TRAINING_BUGS: tuple[TrainingBug, ...] = (
+    TrainingBug("identity-dropped", "identity loss left out of the total", STEP, GENERATORS, {"identity": 0.0}),
+    TrainingBug("cam-twice", "CAM loss weighted twice", STEP, GENERATORS, {"cam": 2000.0}),
+    TrainingBug("l2-for-l1", "squared for absolute reconstruction error", STEP, GENERATORS,
+                patch=("ms_models.steps.ugatit.l1", plant.mean_square)),
+    TrainingBug("generators-first", "generators updated before the discriminators", STEP, ("loss",),
+                change=_generators_first),
+    TrainingBug("cycle-detached", "no gradient through the first half of the cycle", STEP, ("generator",),
+                change=_cycle_detached),
+    TrainingBug("discriminators-eval", "discriminators in eval mode in the generator phase", STEP,
+                ("generator loss", "discriminator update"), change=_discriminators_in_eval_for_generators),
+    TrainingBug("weight-decay-missing", "no weight decay", STEP, MOVED, {"weight_decay": 0.0}),
+    TrainingBug("weight-decay-decoupled", "decoupled weight decay (AdamW)", STEP, MOVED, patch=_adam(decoupled=True)),
+    TrainingBug("beta1", "Adam beta1 0.9", STEP, MOVED, {"beta1": 0.9}),
+    TrainingBug("adam-eps-place", "Adam eps before the bias correction", STEP, ("update",),
+                patch=_adam(early_eps=True)),
+    TrainingBug("adam-uncorrected", "Adam without bias correction", STEP, ("discriminator update",),
+                patch=_adam(corrected=False)),
+    TrainingBug("rho-not-clipped", "no clipping after the step", STEP, ("generator update",),
+                change=lambda step: setattr(step, "clip", lambda: None)),
+    TrainingBug("rate-off-by-one", "learning rate falls one step late", STEP, ("learning rate",),
+                patch=("ms_models.steps.ugatit.learning_rate", _late_rate), first_step=2),
+    TrainingBug("cosine-without-norm", "Face-ID cosine without normalisation", STEP, GENERATORS,
+                patch=("ms_models.losses._cosine", _plain_cosine), face=True),
+    TrainingBug("face-crop", "Face-ID crop off by one row", STEP, GENERATORS,
+                patch=("ms_models.losses.face_crop", _crop_off_by_one), face=True),
+    TrainingBug("image-range", "images in [0, 1] instead of [-1, 1]", STEP, ("discriminator loss",),
+                change=_zero_to_one),
+    TrainingBug("judges-swapped", "discriminators of A and B swapped", STEP, ("disGA", "disGB"),
+                change=_networks_swapped),
 )  # fmt: skip

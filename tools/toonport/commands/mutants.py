@@ -18,55 +18,56 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "markdown_lines"]
 
+Alarms = Sequence[tuple[str, int]]  # what was compared, tensors out of budget
+HEADINGS = ["bug", "", "caught by", "blamed", "× budget", "likely cause", "published rules that miss it"]
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
     parser = add_command(subparsers, "mutants", run, "test the checker itself: plant bugs, see them caught")
-    parser.add_argument("names", nargs="*", help="only these bugs (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these bugs (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the bugs' names and plant none")
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
-    parser.add_argument("--markdown", metavar="FILE", help="write the table as it stands in the README")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table as Markdown, as in docs/mutants.md")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 0 if every bug was caught and none was seen where there is none, else 1."""
-    from parity_tests.harness.mutants.onnx_run import onnx_false_alarms, run_onnx_mutants
-    from parity_tests.harness.mutants.run import false_alarms, run_mutants
-    from parity_tests.harness.report.data import write_json
+    from parity_tests.harness.mutants import run as suite
+    from parity_tests.harness.report.data import versions, write_json
 
+    bugs = suite.bugs_named(args.names)
+    if args.list:
+        print_table(["bug", "planted in", "what"], [[bug.name, bug.place, bug.what] for bug in bugs])
+        return 0
     with spinner("mutants") as say:
-        outcomes = list(run_mutants(args.names, lambda name: say(f"planting {name}")))
-        outcomes += run_onnx_mutants(args.names, lambda name: say(f"planting {name}"))
-        alarms = list(false_alarms(args.seeds, say))
-        alarms += onnx_false_alarms(args.seeds, say)
-    rows = [
-        [
-            one.name,
-            "caught" if one.caught_by else "MISSED",
-            ", ".join(one.caught_by),
-            one.blamed + ("" if one.right else "  (WRONG)"),
-            f"{one.multiple:.1e}",
-            one.cause,
-            _published(one.published),
+        outcomes = list(suite.run_mutants(args.names, say))
+        alarms = [
+            *suite.false_alarms(suite.correct_ports(args.seeds), say),
+            *suite.false_alarms(suite.correct_exports(args.seeds), say),
         ]
-        for one in outcomes
-    ]
-    print_table(
-        ["bug", "", "caught by", "blamed", "× budget", "likely cause", "published rules that miss it"], rows, right=(4,)
-    )
-    caught, right = sum(bool(one.caught_by) for one in outcomes), sum(one.right for one in outcomes)
-    out.print(f"caught {caught}/{len(outcomes)}, blamed correctly {right}/{len(outcomes)}", markup=False)
-    if args.seeds:
-        wrong = [one for one in alarms if one[1]]
-        out.print(f"false alarms on correct ports: {len(wrong)} in {len(alarms)} comparisons ({args.seeds} seeds)")
-        for name, count in wrong:
-            out.print(f"  {name}: {count} tensors out of budget", markup=False)
+    print_table(HEADINGS, [_row(outcome) for outcome in outcomes], right=(4,))
+    _print_counts(outcomes, alarms, args.seeds)
     if args.json:
         write_json(Path(args.json), _data(outcomes, alarms))
     if args.markdown:
         with atomic_path(Path(args.markdown)) as path:
-            path.write_text("\n".join(markdown_lines(outcomes)) + "\n")
-    return 0 if caught == right == len(outcomes) and not any(count for _, count in alarms) else 1
+            path.write_text("\n".join(markdown_lines(outcomes, versions(), alarms, args.seeds)) + "\n")
+    passed = all(outcome.caught_by and outcome.right for outcome in outcomes)
+    return 0 if passed and not any(count for _, count in alarms) else 1
+
+
+def _row(outcome: Outcome) -> list[str]:
+    return [
+        outcome.name,
+        "caught" if outcome.caught_by else "MISSED",
+        ", ".join(outcome.caught_by),
+        outcome.blamed + ("" if outcome.right else "  (WRONG)"),
+        f"{outcome.multiple:.1e}",
+        outcome.cause,
+        _published(outcome.published),
+    ]
 
 
 def _published(verdicts: Mapping[str, bool]) -> str:
@@ -74,27 +75,61 @@ def _published(verdicts: Mapping[str, bool]) -> str:
     return f"{len(missed)} of {len(verdicts)}: {', '.join(missed)}" if verdicts else "-"
 
 
-def markdown_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Yield the table in Markdown, after a count for each family and for each published rule."""
-    families = Counter(one.subject.split()[0] for one in outcomes)
-    network_bugs = [one for one in outcomes if one.published]
-    missed = Counter(rule for one in network_bugs for rule, equal in one.published.items() if equal)
-    yield f"Planted in {', '.join(f'{name} {count}' for name, count in families.items())}."
+def _counts(outcomes: Sequence[Outcome]) -> tuple[int, int]:
+    """How many were caught, and how many blamed on the right place."""
+    return sum(bool(outcome.caught_by) for outcome in outcomes), sum(outcome.right for outcome in outcomes)
+
+
+def _print_counts(outcomes: Sequence[Outcome], alarms: Alarms, seeds: int) -> None:
+    caught, right = _counts(outcomes)
+    out.print(f"caught {caught}/{len(outcomes)}, blamed correctly {right}/{len(outcomes)}")
+    if seeds:
+        wrong = [(name, count) for name, count in alarms if count]
+        out.print(f"false alarms on correct ports: {len(wrong)} in {len(alarms)} comparisons ({seeds} seeds)")
+        for name, count in wrong:
+            out.print(f"  {name}: {count} tensors out of budget")
+
+
+def markdown_lines(
+    outcomes: Sequence[Outcome], versions: Mapping[str, str], alarms: Alarms = (), seeds: int = 0
+) -> Iterator[str]:
+    """Yield the page in Markdown: counts, then the table.
+
+    Args:
+        outcomes: of the planted bugs.
+        versions: of the frameworks that were compared, by name.
+        alarms: what correct ports and exports were compared, and tensors out of budget; empty: left out.
+        seeds: how many seeds those were compared under.
+    """
+    caught, right = _counts(outcomes)
+    families = Counter(outcome.subject.split()[0] for outcome in outcomes)
+    network_bugs = [outcome for outcome in outcomes if outcome.published]
+    missed = Counter(rule for outcome in network_bugs for rule, equal in outcome.published.items() if equal)
+    yield "# Planted bugs"
+    yield ""
+    yield "`toonport mutants --markdown FILE` plants every bug, one at a time, and writes this page."
+    yield f"Measured with MindSpore {versions['mindspore']} and PyTorch {versions['torch']} on the CPU:"
+    yield ""
+    yield f"* caught {caught} of {len(outcomes)}, blamed correctly {right} of {len(outcomes)}"
+    if seeds:
+        wrong = sum(bool(count) for _, count in alarms)
+        yield f"* alarms on correct ports and exports: {wrong} in {len(alarms)} comparisons ({seeds} seeds)"
+    yield f"* planted in {', '.join(f'{name} {count}' for name, count in families.items())}"
     rules = ", ".join(f"{rule} {count}" for rule, count in missed.most_common())
-    yield f"Of the {len(network_bugs)} bugs planted in networks, published rules on the output call equal: {rules}."
+    yield f"* of the {len(network_bugs)} bugs planted in networks, published rules on the output call equal: {rules}"
     yield ""
     yield "| planted in | bug | caught by | blamed | × budget | published rules that call it equal |"
     yield "|---|---|---|---|--:|--:|"
-    for one in outcomes:
-        place = one.blamed.replace("|", "/")
-        rule = f"{sum(one.published.values())} of {len(one.published)}" if one.published else "–"
-        modes = ", ".join(one.caught_by)
-        yield f"| {one.subject} | {one.what} | {modes} | {place} | {one.multiple:.0e} | {rule} |"
+    for outcome in outcomes:
+        place = outcome.blamed.replace("|", "/")
+        rule = f"{sum(outcome.published.values())} of {len(outcome.published)}" if outcome.published else "–"
+        modes = ", ".join(outcome.caught_by)
+        yield f"| {outcome.subject} | {outcome.what} | {modes} | {place} | {outcome.multiple:.0e} | {rule} |"
 
 
-def _data(outcomes: list[Any], alarms: list[tuple[str, int]]) -> dict[str, Any]:
+def _data(outcomes: Sequence[Outcome], alarms: Alarms) -> dict[str, Any]:
     return {
         "schema": "toonport-mutants/1",
-        "mutants": [asdict(one) for one in outcomes],
+        "mutants": [asdict(outcome) for outcome in outcomes],
         "correct": [{"comparison": name, "out_of_budget": count} for name, count in alarms],
     }

@@ -1,0 +1,76 @@
+"""Bugs that porters of the Domain Transfer Network's training step make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore import ops
+
+from parity_tests.harness.mutants.bugs import Subject, TrainingBug
+
+__all__ = ["TRAINING_BUGS"]
+
+STEP: Subject = ("dtn", "training")
+
+
+def _hinge_for_generator(self: Any, logits: Any, real: bool = True, for_generator: bool = False) -> Any:
+    return ops.relu(1 + (-1.0 if real else 1.0) * logits).mean()
+
+
+def _rec_never_judged(step: Any) -> None:
+    """The discriminator sees the translations twice and the reconstructions never."""
+    original = step.discriminator_phase
+    step.discriminator_phase = lambda target, fake, rec: original(target, fake, fake)
+
+
+def _domains_exchanged(step: Any) -> None:
+    generators, discriminators = step.generator_phase, step.discriminator_phase
+    real: list[Any] = []
+
+    def exchanged(source: Any, target: Any) -> Any:
+        real[:] = [source]
+        return generators(target, source)
+
+    step.generator_phase = exchanged
+    step.discriminator_phase = lambda target, fake, rec: discriminators(real[0], fake, rec)
+
+
+def _codes_detached(step: Any) -> None:
+    """No gradient flows from the code of a translation back into encoder and decoder."""
+    original, encoder = step.generator_phase, step.networks["encoder"]
+
+    def phase(source: Any, target: Any) -> Any:
+        real = {id(source), id(target)}
+        step.networks["encoder"] = lambda x: encoder(x) if id(x) in real else ops.stop_gradient(encoder(x))
+        try:
+            return original(source, target)
+        finally:
+            step.networks["encoder"] = encoder
+
+    step.generator_phase = phase
+
+
+def _encoder_rests(step: Any) -> None:
+    """The encoder is not among what the optimiser moves."""
+    optimizer = step.optimizers["G"]
+    kept = [index for index, value in enumerate(optimizer.parameters) if not value.name.startswith("encoder.")]
+    for name in ("parameters", "exp_avg", "exp_avg_sq"):
+        setattr(optimizer, name, [getattr(optimizer, name)[index] for index in kept])
+
+
+TRAINING_BUGS: tuple[TrainingBug, ...] = (
+    TrainingBug("hinge-for-generators", "hinge in the generators' loss, too", STEP, ("generator loss",),
+                patch=("ms_models.sagan_cyclegan.GANLoss.construct", _hinge_for_generator)),
+    TrainingBug("dtn-weights-exchanged", "weights of consistency and reconstruction exchanged", STEP,
+                ("generator loss",), {"consistency": 300.0, "reconstruction": 10.0}),
+    TrainingBug("dtn-rates-exchanged", "learning rates of generator and discriminator exchanged", STEP,
+                ("learning rate",), {"lr_g": 4e-4, "lr_d": 1e-4}),
+    TrainingBug("dtn-rec-never-judged", "reconstructions never shown to the discriminator", STEP,
+                ("discriminator loss",), change=_rec_never_judged),
+    TrainingBug("dtn-domains-exchanged", "source and target exchanged", STEP, ("loss",), change=_domains_exchanged),
+    TrainingBug("dtn-codes-detached", "no gradient through the codes of translations", STEP,
+                ("generator update", "generator moments"), change=_codes_detached),
+    TrainingBug("dtn-encoder-rests", "encoder left out of the optimiser", STEP, ("encoder",), change=_encoder_rests),
+    TrainingBug("dtn-not-clipped", "weights not clipped after a WGAN step", STEP, ("discriminator update",),
+                change=lambda step: setattr(step, "clip", lambda: None), both={"gan_mode": "wgan"}),
+)  # fmt: skip

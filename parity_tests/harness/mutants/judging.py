@@ -1,0 +1,180 @@
+"""What the checker makes of one planted bug, or of the correct port or export that it would be planted in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from convert.family import FrozenNetwork, Part
+from convert.plan import Plan, build_plan
+from convert.registry import family_named, part_named
+from ms_models.build import build_mindspore
+from parity_tests.harness.explain import likely_causes
+from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.judge import Verdict, blamed, judge_all
+from parity_tests.harness.measurement import Mode
+from parity_tests.harness.mutants.bugs import Bug, NetworkBug, OnnxBug, Subject, TrainingBug, patched
+from parity_tests.harness.mutants.published_rules import published_verdicts
+from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
+from parity_tests.harness.onnx.session import run_onnx
+from parity_tests.harness.onnx.write import write_onnx
+from parity_tests.harness.outputs import WHOLE, References, run_references
+from parity_tests.harness.pair import pair_networks
+from parity_tests.harness.report.words import place, quantity_words
+from parity_tests.harness.run import compare_pair, part_inputs
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.training import frozen_network, measure_training, small_setup
+from torch_ref.build import build_torch, for_inference
+
+__all__ = ["LARGE", "Judged", "Outcome", "compare_step", "compare_subject", "judge_bug", "judge_export", "outcome_of"]
+
+NARROW = {
+    "ngf": 8,
+    "ndf": 8,
+    "n_blocks": 2,
+    "embedding_size": 32,
+    "conv_dim": 8,
+    "channel": 8,
+    "num_blocks": 2,
+    "width": 8,
+}
+LARGE: tuple[Subject, ...] = (("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet"))
+MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
+Judged = tuple[list[Verdict], dict[str, bool]]  # verdicts; what the published rules say about a first output, if any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the checker made of one planted bug.
+
+    Attributes:
+        name, what: the bug.
+        subject: what was compared.
+        caught_by: the modes with tensors out of budget.
+        blamed: the layer (or training phase) blamed first, with its type.
+        right: whether that is where the bug was planted.
+        multiple: worst error in multiples of its budget.
+        cause: the likeliest cause that the report gives.
+        published: published rule -> whether it calls the buggy network equal; empty for training bugs.
+    """
+
+    name: str
+    what: str
+    subject: str
+    caught_by: tuple[str, ...]
+    blamed: str
+    right: bool
+    multiple: float
+    cause: str = ""
+    published: Mapping[str, bool] = field(default_factory=dict)
+
+
+def judge_bug(bug: Bug, seed: int = 0) -> Outcome:
+    """Plant a bug and return what the checker makes of it."""
+    if isinstance(bug, NetworkBug):
+        return outcome_of(bug, *compare_subject(bug.subject, seed, bug))
+    if isinstance(bug, OnnxBug):
+        return outcome_of(bug, *judge_export(bug.subject, seed, bug))
+    assert isinstance(bug, TrainingBug)
+    return outcome_of(bug, *compare_step(bug.subject[0], seed, bug))
+
+
+def outcome_of(bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bool]) -> Outcome:
+    """Return what the checker made of a bug, from the verdicts of a comparison with the bug in it."""
+    failing = [verdict for verdict in verdicts if not verdict.equal]
+    if not failing:
+        return Outcome(bug.name, bug.what, bug.place, (), "", False, 0.0, published=published)
+    first = blamed(verdicts)[0].measurement
+    where = place(first)
+    modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
+    right = any(fragment in where or fragment in quantity_words(first.quantity) for fragment in bug.blame)
+    worst = max(verdict.multiple for verdict in failing)
+    cause = next(iter(likely_causes(verdicts)), "")
+    return Outcome(bug.name, bug.what, bug.place, modes, where, right, worst, cause, published)
+
+
+def _seeded(
+    subject: Subject, seed: int, kwargs: Mapping[str, Any] | None = None
+) -> tuple[Part, Mapping[str, Any], Plan, dict[str, Array], Array]:
+    """Return the part of a subject, narrow constructor arguments, their plan, seeded weights, and a small picture."""
+    part = part_named(family_named(subject[0]), subject[1])
+    narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
+    kwargs = kwargs or {**part.kwargs, **narrow}
+    plan = build_plan(part, kwargs)
+    state = formula_state(f"mutants{seed}/{part.name}", plan.shapes)
+    return part, kwargs, plan, state, part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
+
+
+def compare_subject(
+    subject: Subject,
+    seed: int = 0,
+    bug: NetworkBug | None = None,
+    modes: Sequence[Mode] | None = None,
+    dtype: str = "float32",
+) -> Judged:
+    """Compare one seeded narrow network, with a bug planted or without.
+
+    Args:
+        subject: family and part.
+        seed: of weights and picture.
+        bug: what is planted, or None.
+        modes: None: all; large networks layer by layer only, because their gradients take a minute each.
+        dtype: precision that is compared.
+    """
+    part, kwargs, plan, state, probe = _seeded(subject, seed, bug.kwargs if bug else None)
+    module, cell = build_torch(part, kwargs, state), build_mindspore(part, kwargs, plan.to_mindspore(state))
+    with patched(bug.patch if bug else None):
+        if bug and bug.change:
+            bug.change(cell)
+        pair = pair_networks(module, cell, dtype=dtype)
+        modes = modes or (MODES[:1] if subject in LARGE else MODES)
+        comparison = compare_pair(part.name, pair, [probe], [probe], modes)
+        outputs: list[Array] = []
+        for side in (pair.truth, pair.reference, pair.port):
+            with side.preserved():
+                outputs.append(side.call("", [probe])[0])
+    return list(comparison.verdicts), published_verdicts(*outputs)
+
+
+def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> Judged:
+    """Compare seeded training steps of a family's narrow networks, with a bug planted or without."""
+    bug = bug or TrainingBug("none", "", (family, "training"), ())
+    setup = small_setup(family_named(family), bug.steps, seed)
+    if bug.face:
+        frozen = FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})
+        setup = replace(setup, frozen=frozen_network(frozen, seed))
+    setup = replace(setup, first_step=bug.first_step, settings={**setup.settings, **bug.both})
+    with patched(bug.patch):
+        return judge_all(measure_training(setup, bug.make_step)), {}
+
+
+@lru_cache(maxsize=8)
+def _exported(subject: Subject, seed: int) -> tuple[bytes, Array, References]:
+    """A narrow network written as ONNX, its picture, and what its layers do."""
+    part, kwargs, _, state, inputs = _seeded(subject, seed)
+    network = for_inference(build_torch(part, kwargs, state))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(network, inputs, part.outputs, path)
+        return path.read_bytes(), inputs, run_references(network, inputs, layers=True)
+
+
+def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> Judged:
+    """Judge the ONNX export of one seeded narrow network, with a bug planted or without."""
+    content, inputs, references = _exported(subject, seed)
+    model = onnx.load_from_string(content)
+    if bug:
+        bug.plant(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        onnx.save(model, str(path))
+        verdicts = judge_all(measure_onnx(open_onnx(path), inputs, references))
+        found = next(iter(run_onnx(path, inputs).values()))
+    truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
+    return verdicts, published_verdicts(truth, reference, found)
