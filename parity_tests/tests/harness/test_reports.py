@@ -156,6 +156,7 @@ def _measurements(comparisons):
     return [verdict.measurement for comparison in comparisons for verdict in comparison.verdicts]
 
 
+@pytest.mark.quick
 def test_a_report_of_the_first_version_holds_every_kind_of_row():
     found = _measurements(judge_again(load_report(VERSION1)))
     assert {one.quantity.kind for one in found} == set(Kind)

@@ -91,6 +91,7 @@ def test_a_signal_between_a_step_and_the_next_still_saves(pictures, tmp_path, mo
     assert Checkpoints(out).latest() == 1
 
 
+@pytest.mark.quick
 def test_a_run_leaves_weights_and_configuration(straight):
     networks = load_networks(straight / "checkpoints/step_0000004/weights.pt")
     assert [one.part.name for one in networks] == [part.name for part in family_named("ugatit").parts]
