@@ -50,7 +50,7 @@ def run_references(network: Any, inputs: Array, dtype: str = "float32", layers: 
     truth = layer_calls(TorchSide(copy.deepcopy(network), "float64"), [inputs], not layers)
     side = TorchSide(copy.deepcopy(network), dtype)
     moved = [ulp_neighbour(inputs, seed, dtype) for seed in range(NOISE_RUNS)]
-    return References(truth, [layer_calls(side, [one], not layers) for one in moved], side.layer_types())
+    return References(truth, [layer_calls(side, [array], not layers) for array in moved], side.layer_types())
 
 
 def file_head(mode: Mode, kind: str, inputs: Array, dtype: str = "float32") -> Measurement:

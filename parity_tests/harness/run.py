@@ -62,11 +62,12 @@ class Comparison:
     @property
     def not_run(self) -> dict[str, int]:
         """Why layers were not run in the compared precision -> how many tensors that concerns."""
-        return dict(Counter(one.measurement.not_run for one in self.verdicts if one.measurement.not_run))
+        reasons = (verdict.measurement.not_run for verdict in self.verdicts)
+        return dict(Counter(reason for reason in reasons if reason))
 
     def first_of(self, mode: Mode) -> Verdict | None:
         """Return the first layer, in the order of computation, that leaves its budget in a mode."""
-        failing = (one for one in self.verdicts if one.measurement.mode is mode and not one.equal)
+        failing = (verdict for verdict in self.verdicts if verdict.measurement.mode is mode and not verdict.equal)
         return min(failing, key=lambda verdict: verdict.measurement.order, default=None)
 
 
@@ -122,7 +123,7 @@ def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
     with pair.reference.preserved(), pair.port.preserved():
         reference, port = pair.reference.call("", inputs)[0], pair.port.call("", inputs)[0]
     found = (inputs[0], reference, port)
-    return found if all(one.ndim == 4 and one.shape[1] == 3 for one in found) else ()
+    return found if all(array.ndim == 4 and array.shape[1] == 3 for array in found) else ()
 
 
 def _stages(

@@ -57,7 +57,7 @@ def open_onnx(path: Path) -> OnnxFile:
     except Exception as error:  # protobuf, ONNX and ONNX Runtime each have errors of their own, without a common base
         raise InputError(f"{path}: not an ONNX file that ONNX Runtime takes ({first_line(error)})") from error
     if len(opened) != 1 or len(opened[0].shape) != 4 or opened[0].type != "tensor(float)":
-        found = ", ".join(f"{one.name} {one.type}{one.shape}" for one in opened)
+        found = ", ".join(f"{value.name} {value.type}{value.shape}" for value in opened)
         raise InputError(f"{path}: takes {found or 'nothing'}; one float32 input [N, C, H, W] is needed")
     shape = tuple(side if isinstance(side, int) else None for side in opened[0].shape)
     return OnnxFile(path, model, shape)

@@ -128,7 +128,9 @@ def export_onnx(
         write_onnx(network, inputs, names, temporary, sizes, metadata)
         if reduce:
             reduce(temporary)
-        verdicts = tuple(verdict for one in (inputs, *more) for verdict in verify_onnx(network, temporary, one, mode))
+        verdicts = tuple(
+            verdict for pictures in (inputs, *more) for verdict in verify_onnx(network, temporary, pictures, mode)
+        )
         require_equal(path, "ONNX Runtime", verdicts)
         return Export(path, len(onnx.load(str(temporary)).graph.node), verdicts)
 
@@ -138,11 +140,9 @@ def require_equal(path: Path, runtime: str, verdicts: Sequence[Verdict]) -> None
     if all(verdict.equal for verdict in verdicts):
         return
     worst = max(verdicts, key=lambda verdict: verdict.multiple)
-    one = worst.measurement
-    how = one.problem or f"{worst.multiple:.1f} times its budget"
-    raise NotReproducedError(
-        f"{path}: {runtime} does not reproduce the network: {tensor_at(one)} is {how}; nothing was written"
-    )
+    how = worst.measurement.problem or f"{worst.multiple:.1f} times its budget"
+    where = tensor_at(worst.measurement)
+    raise NotReproducedError(f"{path}: {runtime} does not reproduce the network: {where} is {how}; nothing was written")
 
 
 def write_onnx(

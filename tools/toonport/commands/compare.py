@@ -6,11 +6,16 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from convert.errors import InputError
 from convert.registry import family_named
 from parity_tests.harness.families import compare_family, not_asked_for
+from parity_tests.harness.judge import Verdict
+from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
+from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.html import difference_pictures, write_html
+from parity_tests.harness.report.junit import write_junit
+from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import Comparison
 from toonport.commands.options import Subparsers, add_command, add_option
@@ -105,8 +110,6 @@ def _options(args: argparse.Namespace) -> CompareOptions:
 
 def _saved(args: argparse.Namespace) -> int:
     """Judge a saved report again, or show what changed between two."""
-    from parity_tests.harness.report.saved import changes, judge_again, load_report
-
     first = load_report(Path(args.family))
     if not args.other:
         return _report(args, judge_again(first), ["everything: the saved measurements were judged again"])
@@ -118,9 +121,6 @@ def _saved(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: list[str]) -> int:
-    from parity_tests.harness.report.console import summary_lines, tree_lines
-    from parity_tests.harness.report.data import report_data, write_json
-
     for comparison in comparisons:
         if not args.brief:
             for row in tree_lines(comparison):
@@ -131,21 +131,15 @@ def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: li
     if args.json:
         write_json(Path(args.json), data)
     if args.junit:
-        from parity_tests.harness.report.junit import write_junit
-
         write_junit(Path(args.junit), data)
     if args.html:
-        from parity_tests.harness.report.html import difference_pictures, write_html
-
-        pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}
+        pictures = {each.name: difference_pictures(*each.pictures) for each in comparisons if each.pictures}
         write_html(Path(args.html), data, pictures)
     return 0 if data["verdict"] == "equal" else 1
 
 
-def _print_rows(verdicts: Sequence[Any]) -> None:
+def _print_rows(verdicts: Sequence[Verdict]) -> None:
     """Print tensors with all their numbers."""
-    from parity_tests.harness.report.console import HEADING, line
-
     if verdicts:
         out.print(HEADING)
     for verdict in verdicts:

@@ -10,6 +10,7 @@ from convert.errors import InputError
 from convert.registry import family_named
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.onnx.write import NotReproducedError
+from parity_tests.harness.report.words import tensor_at
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, spinner
 from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
@@ -78,13 +79,8 @@ def given_pictures(names: list[str]) -> list[Path]:
     Raises:
         InputError: there are none.
     """
-    found = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            found += picture_files(path)
-        else:
-            found.append(path)
+    paths = [Path(name) for name in names]
+    found = [file for path in paths for file in (picture_files(path) if path.is_dir() else [path])]
     if names and not found:
         raise InputError(f"--calibration {' '.join(names)}: no pictures there")
     return found
@@ -99,15 +95,14 @@ def _say(options: ExportOptions, done: Exported) -> None:
             f"int8 against float64 on {error.pictures} pictures: PSNR {error.psnr:.1f} dB, largest difference "
             f"{error.largest:.3g}{unit}, mean {error.mean:.3g}{unit}; measured, not judged"
         )
+    parts = " + ".join(network.part.name for network in done.networks)
     facts = "; ".join((f"{done.path.stat().st_size / 2**20:.1f} MiB", *done.facts))
-    out.print(f"wrote {done.path} ({options.family} {' + '.join(one.part.name for one in done.networks)}; {facts})")
+    out.print(f"wrote {done.path} ({options.family} {parts}; {facts})")
 
 
 def _line(verdict: Verdict) -> str:
-    from parity_tests.harness.report.words import tensor_at
-
-    one = verdict.measurement
+    found = verdict.measurement
     return (
-        f"{tensor_at(one)}: max|Δ| {one.difference:.1e} against PyTorch, error against float64 "
-        f"{one.error:.1e} (PyTorch {one.noise:.1e}, budget {verdict.budget:.1e})"
+        f"{tensor_at(found)}: max|Δ| {found.difference:.1e} against PyTorch, error against float64 "
+        f"{found.error:.1e} (PyTorch {found.noise:.1e}, budget {verdict.budget:.1e})"
     )
