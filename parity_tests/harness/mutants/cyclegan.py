@@ -26,9 +26,8 @@ TRANSPOSED, ZOO_NORM = ("ConvTranspose2d",), ("ZooInstanceNorm2d",)
 
 
 def _transposed_with(**options: Any) -> Callable[[Any], None]:
-    """Build every transposed convolution again with other options, keeping its weights."""
-
     def change(cell: Any) -> None:
+        """Build every transposed convolution again with other options, keeping its weights."""
         for path, layer in plant.layers(cell, "Conv2dTranspose"):
             sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
             new = nn.Conv2dTranspose(*sizes, has_bias=layer.has_bias, **options)
@@ -94,11 +93,13 @@ def _epoch_late(settings: Any, step: int) -> float:
 
 
 def _not_halved(step: Any) -> None:
-    """The discriminators' loss is the sum over real and fake, not half of it."""
     descend = step._descend
 
     def doubled(name: str, objective: Any) -> Any:
+        """The discriminators' loss is the sum over real and fake, not half of it."""
+
         def twice() -> Any:
+            """Return the objective with its total doubled."""
             total, terms = objective()
             return total * 2, terms
 
@@ -118,11 +119,13 @@ def _fakes_after_update(step: Any) -> None:
 
 
 def _fakes_not_detached(step: Any) -> None:
-    """The discriminators' loss flows back into the generators, whose optimiser uses it, too."""
     original = step.discriminator_phase
 
     def phase(reals: Any, fakes: Any) -> Any:
+        """The discriminators' loss flows back into the generators, whose optimiser uses it, too."""
+
         def objective() -> Any:
+            """Return the discriminators' loss on fakes that are not detached."""
             terms = step.discriminator_terms(reals, _remade(step, reals))
             return sum(terms.values()), tuple(terms.values())
 
@@ -133,10 +136,10 @@ def _fakes_not_detached(step: Any) -> None:
 
 
 def _identity_of_the_other(step: Any) -> None:
-    """Each identity loss asks the generator that translates the picture away."""
     original = step.generator_terms
 
     def terms(real_a: Any, real_b: Any) -> Any:
+        """Each identity loss asks the generator that translates the picture away."""
         found, fakes = original(real_a, real_b)
         found["G.idt_A"], found["G.idt_B"] = l1(fakes["A"], real_b), l1(fakes["B"], real_a)
         return found, fakes

@@ -28,6 +28,7 @@ def _domains_exchanged(step: Any) -> None:
     real: list[Any] = []
 
     def exchanged(source: Any, target: Any) -> Any:
+        """Run the generators' phase with the domains exchanged."""
         real[:] = [source]
         return generators(target, source)
 
@@ -36,10 +37,10 @@ def _domains_exchanged(step: Any) -> None:
 
 
 def _codes_detached(step: Any) -> None:
-    """No gradient flows from the code of a translation back into encoder and decoder."""
     original, encoder = step.generator_phase, step.networks["encoder"]
 
     def phase(source: Any, target: Any) -> Any:
+        """No gradient flows from the code of a translation back into encoder and decoder."""
         real = {id(source), id(target)}
         step.networks["encoder"] = lambda x: encoder(x) if id(x) in real else ops.stop_gradient(encoder(x))
         try:

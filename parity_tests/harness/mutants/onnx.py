@@ -33,11 +33,10 @@ def _nodes(model: Any, kind: str) -> Iterator[Any]:
 
 
 def _attribute(kind: str, name: str, value: Any) -> Edit:
-    """Give all nodes of a kind another value of an attribute."""
-
     def edit(model: Any) -> None:
+        """Give all nodes of a kind another value of an attribute."""
         for node in _nodes(model, kind):
-            others = [one for one in node.attribute if one.name != name]
+            others = [attribute for attribute in node.attribute if attribute.name != name]
             del node.attribute[:]
             node.attribute.extend([*others, helper.make_attribute(name, value)])
 
@@ -45,13 +44,13 @@ def _attribute(kind: str, name: str, value: Any) -> Edit:
 
 
 def _constants(fits: Callable[[str, Array], bool], change: Callable[[Array], Array]) -> Edit:
-    """Change the constants that fit."""
-
     def edit(model: Any) -> None:
-        for one in model.graph.initializer:
-            value = numpy_helper.to_array(one)
-            if fits(one.name, value):
-                one.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(value), value.dtype), one.name))
+        """Change the constants that fit."""
+        for constant in model.graph.initializer:
+            value = numpy_helper.to_array(constant)
+            if fits(constant.name, value):
+                changed = np.ascontiguousarray(change(value), value.dtype)
+                constant.CopyFrom(numpy_helper.from_array(changed, constant.name))
 
     return edit
 
@@ -69,19 +68,18 @@ def _is_weight(name: str, value: Array) -> bool:
 
 
 def _swap(first: str, second: str) -> Edit:
-    """Swap two constants, by the ends of their names."""
-
     def edit(model: Any) -> None:
-        found = [next(one for one in model.graph.initializer if one.name.endswith(end)) for end in (first, second)]
-        found[0].name, found[1].name = found[1].name, found[0].name
+        """Swap two constants, by the ends of their names."""
+        constants = model.graph.initializer
+        one, other = (next(each for each in constants if each.name.endswith(end)) for end in (first, second))
+        one.name, other.name = other.name, one.name
 
     return edit
 
 
 def _replace(kind: str, new: str, keep: slice = slice(None), count: int | None = None) -> Edit:
-    """Make nodes of a kind (the first `count`) another kind without attributes; `keep` says which inputs stay."""
-
     def edit(model: Any) -> None:
+        """Make nodes of a kind (the first `count`) another kind without attributes; `keep` says which inputs stay."""
         for node in list(_nodes(model, kind))[:count]:
             inputs = list(node.input)[keep]
             node.op_type = new
@@ -92,9 +90,8 @@ def _replace(kind: str, new: str, keep: slice = slice(None), count: int | None =
 
 
 def _at_input(*steps: tuple[str, Any]) -> Edit:
-    """Put operators with one constant each between the input and the first layer."""
-
     def edit(model: Any) -> None:
+        """Put operators with one constant each between the input and the first layer."""
         source = value = model.graph.input[0].name
         nodes = []
         for number, (kind, constant) in enumerate(steps):
@@ -104,7 +101,8 @@ def _at_input(*steps: tuple[str, Any]) -> Edit:
             nodes.append(helper.make_node(kind, [value, f"{name}.constant"], [name], name, **axis))
             value = name
         for node in model.graph.node:
-            node.input[:] = [value if one == source and node.op_type != "Shape" else one for one in node.input]
+            if node.op_type != "Shape":
+                node.input[:] = [value if name == source else name for name in node.input]
         for node in reversed(nodes):
             model.graph.node.insert(0, node)
 
@@ -112,9 +110,8 @@ def _at_input(*steps: tuple[str, Any]) -> Edit:
 
 
 def _both(first: Edit, second: Edit) -> Edit:
-    """Change what is written in two ways: small norms are one node, large ones are written out."""
-
     def edit(model: Any) -> None:
+        """Change what is written in two ways: small norms are one node, large ones are written out."""
         first(model)
         second(model)
 

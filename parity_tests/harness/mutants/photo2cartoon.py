@@ -55,9 +55,8 @@ def _matrix(self: Any) -> Any:
 
 
 def _spectral(moving: Callable[[Any], bool], steps: int = 1, frobenius: bool = False) -> Patch:
-    """Another power iteration: when it moves, how often, and which norm."""
-
     def normalized_weight(self: Any) -> Any:
+        """Another power iteration: when it moves, how often, and which norm."""
         matrix = _matrix(self)
         vectors = _iterated(self, ops.stop_gradient(matrix), steps) if moving(self) else (self.weight_u, self.weight_v)
         u, v = (ops.stop_gradient(vector) for vector in vectors)
@@ -74,9 +73,8 @@ def _sigma_without_gradient(self: Any) -> Any:
 
 
 def _cam_uses_normalized_weight(cell: Any) -> None:
-    """The attention multiplies by the normalised weight instead of weight_orig."""
-
     def construct(self: Any, x: Any) -> Any:
+        """The attention multiplies by the normalised weight instead of weight_orig."""
         x = self.model(x)
         cam_logit = ops.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)
         weights = []
@@ -94,9 +92,8 @@ def _relu_for_last_leaky(cell: Any) -> None:
 
 
 def _batch_norm_with(**changes: float) -> Callable[[Any], None]:
-    """Build every batch norm anew with other settings."""
-
     def change(cell: Any) -> None:
+        """Build every batch norm anew with other settings."""
         for path, layer in plant.layers(cell, "BatchNorm2d"):
             fresh = nn.BatchNorm2d(layer.num_features, **changes)
             for name in ("gamma", "beta", "moving_mean", "moving_variance"):

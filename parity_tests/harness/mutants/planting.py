@@ -56,6 +56,7 @@ def method(kind: str, construct: Callable[..., Any]) -> Change:
     """Let every layer of a kind compute `construct(self, *inputs)`."""
 
     def change(cell: Any) -> None:
+        """Bind the computation to every layer of the kind."""
         for _, layer in layers(cell, kind):
             layer.construct = construct.__get__(layer)
 
@@ -66,6 +67,7 @@ def other_output(change_of: Callable[[Any], Any]) -> Change:
     """Let the whole network return a function of its output."""
 
     def change(cell: Any) -> None:
+        """Wrap the network's computation."""
         original = cell.construct
         cell.construct = lambda x: change_of(original(x))
 
@@ -76,6 +78,7 @@ def with_attribute(kind: str, name: str, value: Callable[[Any], Any]) -> Change:
     """Give every layer of a kind a function of its attribute instead."""
 
     def change(cell: Any) -> None:
+        """Set the attribute of every layer of the kind."""
         for _, layer in layers(cell, kind):
             setattr(layer, name, value(getattr(layer, name)))
 
@@ -86,6 +89,7 @@ def slope(value: float) -> Change:
     """Give every LeakyReLU another slope."""
 
     def change(cell: Any) -> None:
+        """Replace every LeakyReLU."""
         for path, _ in layers(cell, "LeakyReLU"):
             replace(cell, path, nn.LeakyReLU(value))
 
@@ -96,6 +100,7 @@ def swapped(first: str, second: str) -> Change:
     """Swap two parameters of one shape."""
 
     def change(cell: Any) -> None:
+        """Swap the two parameters' values."""
         values = {name: value.asnumpy().copy() for name, value in cell.parameters_and_names()}
         set_parameter(cell, first, lambda _: values[second])
         set_parameter(cell, second, lambda _: values[first])

@@ -47,7 +47,7 @@ def published_verdicts(truth: Array, reference: Array, port: Array) -> dict[str,
         truth: output in float64.
         reference, port: outputs in float32, same shape.
     """
-    arrays = [np.asarray(one, np.float64) for one in (truth, reference, port)]
+    arrays = [np.asarray(output, np.float64) for output in (truth, reference, port)]
     if arrays[2].shape != arrays[0].shape or not np.isfinite(arrays[2]).all():
         return dict.fromkeys(PUBLISHED_RULES, False)
     return {name: bool(rule(*arrays)) for name, rule in PUBLISHED_RULES.items()}

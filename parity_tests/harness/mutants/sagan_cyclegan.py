@@ -24,9 +24,8 @@ NORM, LOSS = "ms_models.spectral_wrapper.SpectralNorm.normalized_weight", "ms_mo
 
 
 def _attention(other_axis: bool = False, scaled: bool = False, gain: bool = True, skip: bool = True) -> Patch:
-    """Self-attention with the softmax over the other axis, scaled scores, no gain, or no skip."""
-
     def construct(self: Any, x: Any) -> Any:
+        """Self-attention with the softmax over the other axis, scaled scores, no gain, or no skip."""
         f, g, h = pixels(self.conv_f(x)), pixels(self.conv_g(x)), pixels(self.conv_h(x))
         score = ops.bmm(f.swapaxes(1, 2), g) / (f.shape[1] ** 0.5 if scaled else 1.0)
         weights = self.softmax(score.swapaxes(1, 2)) if other_axis else self.softmax(score).swapaxes(1, 2)
@@ -54,11 +53,11 @@ def _rests_in_eval(self: Any) -> Any:
 
 
 def _shifted(cell: Any) -> None:
-    """A transposed convolution cropped at one end only, which shifts the picture by one pixel."""
     layer = plant.layers(cell, "Conv2dTranspose")[0][1]
     original = layer.construct
 
     def construct(x: Any) -> Any:
+        """A transposed convolution cropped at one end only, which shifts the picture by one pixel."""
         out = original(x)
         out = ops.cat((out[:, :, -1:], out[:, :, :-1]), 2)
         return ops.cat((out[:, :, :, -1:], out[:, :, :, :-1]), 3)

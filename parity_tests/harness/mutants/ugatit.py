@@ -20,9 +20,8 @@ UPSAMPLE, MIX = "ms_models.layers.upsample_nearest", "ms_models.layers.mix_insta
 
 
 def _mix(by_instance: Callable[..., Any], by_layer: Callable[..., Any]) -> Patch:
-    """The mix of instance and layer norm with other branches."""
-
     def mix(x: Any, rho: Any, eps: float = 1e-5) -> Any:
+        """The mix of instance and layer norm with other branches."""
         return rho * by_instance(x, 2, eps) + (1 - rho) * by_layer(x, 1, eps)
 
     return MIX, mix

@@ -21,6 +21,7 @@ def _generators_first(step: Any) -> None:
     discriminators, generators = step.discriminator_phase, step.generator_phase
 
     def first(real_a: Any, real_b: Any) -> Any:
+        """Run the generators' phase early, then the discriminators'."""
         step.early = generators(real_a, real_b)
         return discriminators(real_a, real_b)
 
@@ -29,10 +30,10 @@ def _generators_first(step: Any) -> None:
 
 
 def _cycle_detached(step: Any) -> None:
-    """The second generator of the cycle gets its input without gradient."""
     original = step.generator_terms
 
     def terms(real_a: Any, real_b: Any) -> Any:
+        """The second generator of the cycle gets its input without gradient."""
         networks = step.networks
         kept = dict(networks)
         real = {id(real_a), id(real_b)}
@@ -50,6 +51,7 @@ def _discriminators_in_eval_for_generators(step: Any) -> None:
     original = step.generator_phase
 
     def phase(real_a: Any, real_b: Any) -> Any:
+        """Run the original with the discriminators in eval mode."""
         for part, network in step.networks.items():
             network.set_train(not part.startswith("dis"))
         return original(real_a, real_b)
@@ -59,6 +61,7 @@ def _discriminators_in_eval_for_generators(step: Any) -> None:
 
 def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = True) -> Patch:
     def call(self: Any, gradients: Any) -> None:
+        """Move the weights as this Adam would."""
         self.step_number += 1
         first = 1 - self.beta1**self.step_number if corrected else 1.0
         second = (1 - self.beta2**self.step_number) ** 0.5 if corrected else 1.0

@@ -92,6 +92,7 @@ def _one_texture_for_both(step: Any) -> None:
     kept: list[Any] = []
 
     def same(like: Any) -> Any:
+        """Draw, and hand out the first draw again."""
         kept.append(drawn(like))
         return kept[0]
 
