@@ -27,7 +27,7 @@ def draw(target: Path) -> None:
     (bug,) = bugs_named([BUG])
     verdicts, _ = compare_subject(bug.subject, bug=bug)
     comparison = Comparison(" ".join(bug.subject), tuple(verdicts), MODES)
-    console = Console(record=True, width=134, file=io.StringIO(), highlight=False, markup=False, force_terminal=True)
+    console = Console(record=True, width=140, file=io.StringIO(), highlight=False, markup=False, force_terminal=True)
     for row in tree_lines(comparison):
         text = row.text[:NAME_WIDTH] + row.text[NAME_END:]
         console.print(text, style="bold red" if row.bad else None)
