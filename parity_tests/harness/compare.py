@@ -58,7 +58,7 @@ def measure(
         return replace(head, count=truth.size, problem=problem)
     reference = np.asarray(references[0], np.float64)
     delta = np.asarray(port, np.float64) - reference
-    noise, error = max(rms(np.asarray(one, np.float64) - truth) for one in references), rms(port - truth)
+    noise, error = max(rms(np.asarray(run, np.float64) - truth) for run in references), rms(port - truth)
     return replace(
         head,
         count=truth.size,

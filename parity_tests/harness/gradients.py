@@ -73,5 +73,7 @@ def _term_scale(quantity: Quantity, gradient: Array, call: LayerCall, cotangents
     """Size of a parameter's gradient if its terms did not cancel: root of their number times their size."""
     if quantity.kind is Kind.INPUT_GRADIENT:
         return 0.0
-    terms = max(1.0, sum(one.size for one in cotangents) / max(1, gradient.shape[0] if gradient.ndim else 1))
+    terms = max(
+        1.0, sum(cotangent.size for cotangent in cotangents) / max(1, gradient.shape[0] if gradient.ndim else 1)
+    )
     return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]))

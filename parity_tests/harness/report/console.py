@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
-from parity_tests.harness.report.words import (
-    layer_words,
-    place,
-    probe_words,
-    quantity_words,
-    short,
-    verdict_word,
-)
+from parity_tests.harness.report.words import layer_words, place, quantity_words, short, verdict_word, words_of
 from parity_tests.harness.run import Comparison
 
 __all__ = ["HEADING", "TreeLine", "line", "summary_lines", "tree_lines"]
@@ -81,30 +74,31 @@ def _node_line(node: _Node, name: str, first: str | None) -> TreeLine:
     if not node.verdicts:
         return TreeLine(name, False)
     worst = max(_telling(node.verdicts), key=lambda verdict: verdict.multiple)
-    kind = next((one.measurement.layer_type for one in node.verdicts), "")
+    kind = next((verdict.measurement.layer_type for verdict in node.verdicts), "")
     mark = "  <-- look here first" if not worst.equal and node.path == first else ""
     return TreeLine(f"{name:<52} {kind:<22} {_numbers(worst)}{mark}", not worst.equal)
 
 
 def _telling(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
     """Leave out what was not run, and equal weights, where anything else is known of the layer."""
-    beyond = [one for one in verdicts if one.measurement.mode is not Mode.WEIGHTS or not one.equal] or verdicts
-    return [one for one in beyond if not one.measurement.not_run] or beyond
+    beyond = [it for it in verdicts if it.measurement.mode is not Mode.WEIGHTS or not it.equal] or verdicts
+    return [verdict for verdict in beyond if not verdict.measurement.not_run] or beyond
 
 
 def line(verdict: Verdict) -> str:
     """Return one measured tensor as a line of text, in the columns of `HEADING`."""
-    one = verdict.measurement
-    tensor, probe = quantity_words(one.quantity), probe_words(one.probe)
-    return f"{layer_words(one.layer):<52} {tensor:<22} {one.mode:<15} {probe:<24} {_numbers(verdict)}"
+    words, mode = words_of(verdict.measurement), verdict.measurement.mode
+    return f"{words['layer']:<52} {words['tensor']:<22} {mode:<15} {words['probe']:<24} {_numbers(verdict)}"
 
 
 def _numbers(verdict: Verdict) -> str:
     """Max|Δ|, relative L2, both errors, the budget and its multiple, or why there are none; then the verdict."""
-    one = verdict.measurement
-    text = one.problem or one.not_run
+    found = verdict.measurement
+    text = found.problem or found.not_run
     if not text:
-        columns = " ".join(f"{n:9.1e}" for n in (one.difference, one.relative, one.noise, one.error, verdict.budget))
+        columns = " ".join(
+            f"{n:9.1e}" for n in (found.difference, found.relative, found.noise, found.error, verdict.budget)
+        )
         text = f"{columns} {short(verdict.multiple):>8}"
     return f"{text}  {verdict_word(verdict)}"
 
@@ -155,13 +149,13 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
 
 
 def _amplification(verdict: Verdict) -> str:
-    one = verdict.measurement
-    before = "not measurable" if one.input_error is None else f"{one.input_error:.1f} × the noise"
-    after = f"{one.error / one.noise:.1f} × the noise" if one.noise else "out of nothing"
-    return f"in the whole run, error at the input of {layer_words(one.layer)}: {before}; at its output: {after}"
+    found = verdict.measurement
+    before = "not measurable" if found.input_error is None else f"{found.input_error:.1f} × the noise"
+    after = f"{found.error / found.noise:.1f} × the noise" if found.noise else "out of nothing"
+    return f"in the whole run, error at the input of {layer_words(found.layer)}: {before}; at its output: {after}"
 
 
 def _describe(verdict: Verdict) -> str:
-    one = verdict.measurement
-    how = one.problem or f"{short(verdict.multiple)} × budget, max|Δ| {one.difference:.1e}"
-    return f"{place(one)}, {quantity_words(one.quantity)}, {one.mode}: {how}"
+    found = verdict.measurement
+    how = found.problem or f"{short(verdict.multiple)} × budget, max|Δ| {found.difference:.1e}"
+    return f"{place(found)}, {quantity_words(found.quantity)}, {found.mode}: {how}"

@@ -15,7 +15,7 @@ from typing import Any
 from convert.disk import atomic_path
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
-from parity_tests.harness.report.words import layer_words, probe_words, quantity_words, type_words
+from parity_tests.harness.report.words import words_of
 from parity_tests.harness.run import Comparison
 
 __all__ = ["SCHEMA", "report_data", "versions", "write_json"]
@@ -77,15 +77,9 @@ def _word(equal: bool) -> str:
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
-    one = verdict.measurement
-    words = {
-        "layer": layer_words(one.layer),
-        "layer_type": type_words(one),
-        "tensor": quantity_words(one.quantity),
-        "probe": probe_words(one.probe),
-    }
+    row = asdict(verdict.measurement) | {"words": words_of(verdict.measurement)}
     judged = {"budget": verdict.budget, "multiple": verdict.multiple, "equal": verdict.equal, "blind": verdict.blind}
-    return {key: _finite(value) for key, value in (asdict(one) | judged | {"words": words}).items()}
+    return {key: _finite(value) for key, value in (row | judged).items()}
 
 
 def _finite(value: Any) -> Any:

@@ -7,7 +7,17 @@ import math
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity
 
-__all__ = ["layer_words", "place", "probe_words", "quantity_words", "short", "tensor_at", "type_words", "verdict_word"]
+__all__ = [
+    "layer_words",
+    "place",
+    "probe_words",
+    "quantity_words",
+    "short",
+    "tensor_at",
+    "type_words",
+    "verdict_word",
+    "words_of",
+]
 
 NAMED = {
     Kind.STATE: "{} afterwards",
@@ -46,6 +56,16 @@ def probe_words(probe: Probe) -> str:
 def tensor_at(measurement: Measurement) -> str:
     """Name a tensor and what the networks were run on: "output at 256x256 px"."""
     return f"{quantity_words(measurement.quantity)} at {probe_words(measurement.probe)}"
+
+
+def words_of(measurement: Measurement) -> dict[str, str]:
+    """Return all that says which tensor it is, in words."""
+    return {
+        "layer": layer_words(measurement.layer),
+        "layer_type": type_words(measurement),
+        "tensor": quantity_words(measurement.quantity),
+        "probe": probe_words(measurement.probe),
+    }
 
 
 def layer_words(layer: str) -> str:
