@@ -17,6 +17,7 @@ from torch_ref.build import build_torch
 FIRST = [(family.name, family.parts[0].name) for family in families() if (family.name, family.parts[0].name) in SMALL]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("family", "name"), FIRST)
 def test_every_family_is_exported(family, name, tmp_path):
     part, kwargs = small_part(family, name)
