@@ -15,10 +15,10 @@ from convert.errors import InputError
 from convert.family import Cartoonize
 from convert.registry import families, family_named, part_named
 from parity_tests.harness.inputs import image, seeded_weights
-from parity_tests.harness.onnx import write as onnx_export
 from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS
 from toonport.cli import main
+from toonport.draw import generators
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.draw.generators import BACKENDS, Generator, open_generator
 from toonport.photo.compose import finish, to_input
@@ -84,8 +84,8 @@ def test_three_backends_draw_the_same_picture(weights):
 
 def test_one_exported_file_draws_photos_of_every_size(tmp_path, monkeypatch):
     save_torch(tmp_path / "whitebox.pt", seeded_state("whitebox", "generator"))
-    export, exports = onnx_export.export_onnx, []
-    monkeypatch.setattr(onnx_export, "export_onnx", lambda *args: exports.append(1) or export(*args))
+    export, exports = generators.export_onnx, []
+    monkeypatch.setattr(generators, "export_onnx", lambda *args: exports.append(1) or export(*args))
     exported, own = (
         open_generator(tmp_path / "whitebox.pt", "whitebox", backend=backend) for backend in ("onnxruntime", "torch")
     )
