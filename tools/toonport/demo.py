@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from convert.conversion import convert_file, load_networks, mindspore_arrays, torch_arrays
+from convert.conversion import convert_file, load_networks
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
-from convert.plan import build_plan
 from convert.registry import family_named
-from convert.tensors import Array, tensor_sha256
+from convert.tensors import tensor_sha256
+from parity_tests.harness.families import compare_family
+from parity_tests.harness.inputs import seeded_weights
+from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.html import difference_pictures, write_html
+from parity_tests.harness.request import CompareOptions
+from toonport.draw.generators import build
+from toonport.exporters.exporter import ExportOptions, export_network
 from toonport.fetch import checkout, weights_folder
 
 __all__ = ["Step", "run_demo", "shared_folder"]
@@ -47,38 +53,29 @@ def shared_folder() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def run_demo(out: Path, say: Callable[[str], None]) -> tuple[list[Step], dict[str, Any]]:
-    """Run every step and write the results under `out`.
-
-    Args:
-        out: folder for the results.
-        say: called with what is being done.
-
-    Returns:
-        The steps, and the parity report as data.
-    """
+def run_demo(out: Path, say: Callable[[str], None]) -> list[Step]:
+    """Run every step, and write the results under `out`; `say` is told what is being done."""
     out.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {}
-    work: tuple[tuple[str, Callable[[Step], None]], ...] = (
-        ("checkpoint", lambda step: _checkpoint(step, out)),
-        ("convert to MindSpore", lambda step: _to_mindspore(step, out)),
-        ("prove parity", lambda step: report.update(_prove(step, out, say))),
-        ("convert back", lambda step: _back(step, out)),
-        ("export to ONNX", lambda step: _export(step, out)),
-        ("real MobileFaceNet", lambda step: _faces(step, out)),
-    )
+    work: dict[str, Callable[[Step, Path], None]] = {
+        "checkpoint": _checkpoint,
+        "convert to MindSpore": _to_mindspore,
+        "prove parity": partial(_prove, say=say),
+        "convert back": _back,
+        "export to ONNX": _export,
+        "real MobileFaceNet": _faces,
+    }
     steps = []
-    for title, action in work:
+    for title, action in work.items():
         say(title)
         step = Step(title)
         start = time.perf_counter()
         try:
-            action(step)
+            action(step, out)
         except InputError as error:
             step.good, step.outcome = False, str(error)
         step.seconds = time.perf_counter() - start
         steps.append(step)
-    return steps, report
+    return steps
 
 
 def _source(out: Path) -> Path:
@@ -91,24 +88,12 @@ def _checkpoint(step: Step, out: Path) -> None:
     if path.parent != out:
         step.outcome = f"the released file {path}"
         return
-    tensors, parts = _seeded_networks()
-    specs: dict[str, Any] = {}
-    write_checkpoint(path, tensors.items(), specs, parts)
+    parts = {part.name: seeded_weights(part, part.kwargs, f"demo/{part.name}") for part in family_named(FAMILY).parts}
+    tensors = {f"{part}.{name}": value for part, weights in parts.items() for name, value in weights.items()}
+    write_checkpoint(path, tensors.items(), {}, tuple(parts))
     size = path.stat().st_size / 2**20
     step.outcome = f"{RELEASED} is not in the weights folder: seeded weights in its exact layout, {size:.0f} MiB"
     step.files.append(path.name)
-
-
-def _seeded_networks() -> tuple[dict[str, Array], tuple[str, ...]]:
-    from parity_tests.harness.inputs import formula_state
-
-    family = family_named(FAMILY)
-    tensors: dict[str, Array] = {}
-    for part in family.parts:
-        plan = build_plan(part, part.kwargs)
-        state = formula_state(f"demo/{part.name}", plan.shapes)
-        tensors |= {f"{part.name}.{name}": value for name, value in state.items()}
-    return tensors, tuple(part.name for part in family.parts)
 
 
 def _to_mindspore(step: Step, out: Path) -> None:
@@ -118,16 +103,11 @@ def _to_mindspore(step: Step, out: Path) -> None:
     step.files += [path.name for path in (*done.outputs, *done.ledgers)]
 
 
-def _prove(step: Step, out: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
-    from parity_tests.harness.families import compare_family
-    from parity_tests.harness.report.data import report_data, write_json
-    from parity_tests.harness.report.html import difference_pictures, write_html
-    from parity_tests.harness.request import CompareOptions
-
+def _prove(step: Step, out: Path, say: Callable[[str], None]) -> None:
+    files = str(_source(out)), str(out / "photo2cartoon.ckpt")
     comparisons = []
     for part in ("genA2B", "disGA", "disLA"):
         say(f"prove parity: {part}")
-        files = str(_source(out)), str(out / "photo2cartoon.ckpt")
         comparisons += compare_family(CompareOptions(FAMILY, part, *files, MODES))
     data = report_data(comparisons, "cpu", ["gpu: not asked for", "ascend: not asked for"])
     write_json(out / "parity.json", data)
@@ -138,7 +118,6 @@ def _prove(step: Step, out: Path, say: Callable[[str], None]) -> Mapping[str, An
     step.good = data["verdict"] == "equal"
     step.outcome = f"{data['verdict']}: {tensors} tensors of 3 networks judged, worst {worst:.2f} of its budget"
     step.files += ["parity.html", "parity.json"]
-    return data
 
 
 def _back(step: Step, out: Path) -> None:
@@ -152,20 +131,14 @@ def _back(step: Step, out: Path) -> None:
 
 
 def _export(step: Step, out: Path) -> None:
-    from parity_tests.harness.onnx.write import export_onnx
-    from parity_tests.harness.run import part_inputs
-    from torch_ref.build import build_torch
-
-    network = load_networks(out / "photo2cartoon.ckpt", FAMILY, "genA2B")[0]
-    module = build_torch(network.part, network.kwargs, torch_arrays(network))
-    inputs = part_inputs(network.part, network.kwargs, 0)
-    export = export_onnx(module, inputs, network.part.outputs, out / "photo2cartoon.onnx")
-    image = export.verdicts[0]
+    options = ExportOptions(FAMILY, str(out / "photo2cartoon.ckpt"), part="genA2B", outputs="all")
+    done = export_network(options, out / "photo2cartoon.onnx")
+    image = done.verdicts[0]
     step.outcome = (
-        f"{export.nodes} nodes; ONNX Runtime's picture differs by at most {image.measurement.difference:.1e}, "
+        f"{done.facts[0]}; ONNX Runtime's picture differs by at most {image.measurement.difference:.1e}, "
         f"{image.multiple:.2f} of its budget"
     )
-    step.files.append("photo2cartoon.onnx")
+    step.files.append(done.path.name)
 
 
 def _faces(step: Step, out: Path) -> None:
@@ -189,16 +162,14 @@ def _faces(step: Step, out: Path) -> None:
 
 def face_difference(weights: Path, shared: Path) -> tuple[float, int]:
     """Return the largest difference between MindSpore's embeddings and the recorded ones, and the number of faces."""
-    import cv2
     import mindspore
 
-    from ms_models.build import build_mindspore
+    from toonport.photo.picture import read_picture
 
-    network = load_networks(weights, "mobilefacenet")[0]
-    cell = build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
+    cell = build(load_networks(weights, "mobilefacenet")[0], "mindspore")
     with np.load(shared / "weights" / FACE_EMBEDDINGS) as record:
         names, wanted = record["names"], record["embedding"]
-    pictures = [cv2.imread(str(shared / "data" / "lfw112" / name)) for name in names]
-    batch = np.stack([picture[..., ::-1].transpose(2, 0, 1) for picture in pictures])
+    pictures = [read_picture(shared / "data" / "lfw112" / name) for name in names]
+    batch = np.stack([picture.transpose(2, 0, 1) for picture in pictures])
     found = cell(mindspore.Tensor(((batch - 127.5) / 128).astype(np.float32))).asnumpy()  # [faces, 128]
     return float(np.abs(found - wanted).max()), len(names)

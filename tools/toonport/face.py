@@ -88,11 +88,13 @@ def convert(
 
 
 @overload
-def compare(reference: str, **options: Any) -> list[Comparison]: ...
+def compare(reference: str, **options: Any) -> list[Comparison]:
+    """Compare the networks of a family."""
 
 
 @overload
-def compare(reference: Any, port: Any, inputs: Sequence[Array] | Array, **options: Any) -> Comparison: ...
+def compare(reference: Any, port: Any, inputs: Sequence[Array] | Array, **options: Any) -> Comparison:
+    """Compare your own two networks."""
 
 
 def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any) -> list[Comparison] | Comparison:

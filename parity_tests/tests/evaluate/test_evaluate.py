@@ -9,7 +9,7 @@ from parity_tests.harness.inputs import feature, image
 from parity_tests.tests.cases import save_torch, seeded_state
 from parity_tests.tolerances import FLOAT64_RELATIVE, FRECHET_RELATIVE
 from toonport.evaluate.distances import frechet, kernel, kernel_definition
-from toonport.evaluate.inception import BlockA, BlockE, Inception, average_pool, load_inception
+from toonport.evaluate.inception import Inception, average_pool, block_a, block_e, load_inception, maximum_pool
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def _moved_norms(block):
 
 def test_the_first_mixed_block_equals_numpy_and_averages_no_padding():
     torch.manual_seed(0)
-    block = _moved_norms(BlockA(6, 5))
+    block = _moved_norms(block_a(6, 5))
     x = feature("block a", (6, 5, 4)).astype(np.float64)
     expected = np.concatenate([
         _convolved(x, block.branch1x1),
@@ -222,10 +222,10 @@ def test_the_first_mixed_block_equals_numpy_and_averages_no_padding():
     assert torch.equal(average_pool(torch.ones(1, 1, 3, 3)), torch.ones(1, 1, 3, 3))
 
 
-@pytest.mark.parametrize(("last", "reduce"), [(False, np.mean), (True, np.max)])
-def test_the_last_mixed_block_pools_the_maximum(last, reduce):
+@pytest.mark.parametrize(("pool", "reduce"), [(average_pool, np.mean), (maximum_pool, np.max)])
+def test_the_last_mixed_block_pools_the_maximum(pool, reduce):
     torch.manual_seed(0)
-    block = _moved_norms(BlockE(6, last))
+    block = _moved_norms(block_e(6, pool))
     x = feature("block e", (6, 3, 4)).astype(np.float64)
     three = _convolved(x, block.branch3x3_1)
     twice = _convolved(_convolved(x, block.branch3x3dbl_1), block.branch3x3dbl_2)
@@ -240,8 +240,8 @@ def test_the_last_mixed_block_pools_the_maximum(last, reduce):
     with torch.no_grad():
         found = block(torch.from_numpy(x)[None])[0].numpy()
     assert np.abs(found - expected).max() < FLOAT64_RELATIVE * np.abs(expected).max()
-    assert Inception().Mixed_7c.last
-    assert not Inception().Mixed_7b.last
+    assert Inception().Mixed_7c.branches[-1][0] is maximum_pool
+    assert Inception().Mixed_7b.branches[-1][0] is average_pool
 
 
 @pytest.mark.quick

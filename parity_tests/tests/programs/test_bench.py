@@ -22,10 +22,11 @@ def test_contenders_take_turns_and_warm_up_does_not_count():
 
 def test_a_ratio_is_the_median_of_neighbouring_runs():
     above, below = Times((2.0, 30.0, 4.0), (2.0, 2.0, 2.0)), Times((1.0, 10.0, 1.0), (1.0, 1.0, 1.0))
-    one = ratio("x", above, below, ">= 3", lambda value: value >= 3, "")
+    one = ratio("x", above, below, "", at_least=3)
     assert (one.value, one.cpu, one.good) == (3.0, 2.0, True)
     assert (one.low, one.high) == (2.5, 3.5)
-    assert ratio("x", above, below, ">= 4", lambda value: value >= 4, "").good is False
+    assert ratio("x", above, below, "", at_least=4).good is False
+    assert ratio("x", above, below, "", at_most=3).good
     assert peak_mebibytes() > 10
 
 

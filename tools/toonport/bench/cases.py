@@ -20,13 +20,21 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from convert.conversion import load_networks, torch_arrays
+from convert.conversion import load_networks
 from convert.formats import write_checkpoint
-from convert.plan import build_plan
-from convert.registry import family_named
+from convert.registry import family_named, part_named
+from parity_tests.harness.inputs import seeded_weights
 from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.run import part_inputs
 from toonport.bench.timing import Ratio, peak_mebibytes, ratio, take_turns
 from toonport.bench.worker import SIDE, draw_noise
+from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+from toonport.draw.generators import build
+from toonport.exporters.exporter import ExportOptions, export_network
+from toonport.photo.batch import Task
+from toonport.photo.compose import to_input
+from toonport.photo.example import drawn_face
+from toonport.photo.picture import write_picture
 
 __all__ = ["CASES", "Bench", "alone", "folder_ratio", "prepare", "run_cases", "runtime_ratio", "whole_ratio"]
 
@@ -61,8 +69,6 @@ class Bench:
 
 def prepare(folder: Path, weights: str | None, rounds: int, photos: int, threads: int) -> Bench:
     """Export the generator once; without weights, seeded ones of the released size: speed does not depend on them."""
-    from toonport.exporters.exporter import ExportOptions, export_network
-
     source = Path(weights) if weights else _seeded(folder / "seeded.pt")
     exported = folder / "generator.onnx"
     export_network(ExportOptions(FAMILY, str(source), part=PART), exported)
@@ -70,12 +76,8 @@ def prepare(folder: Path, weights: str | None, rounds: int, photos: int, threads
 
 
 def _seeded(path: Path) -> Path:
-    from parity_tests.harness.inputs import formula_state
-
-    part = next(one for one in family_named(FAMILY).parts if one.name == PART)
-    rows = build_plan(part, part.kwargs).rows
-    state = formula_state(f"bench/{PART}", {row.torch: row.spec.shape for row in rows})
-    write_checkpoint(path, state.items(), {row.torch: row.spec for row in rows})
+    part = part_named(family_named(FAMILY), PART)
+    write_checkpoint(path, seeded_weights(part, part.kwargs, f"bench/{PART}").items(), {})
     return path
 
 
@@ -83,33 +85,26 @@ def runtime_ratio(bench: Bench) -> Ratio:
     """Eager PyTorch / ONNX Runtime: one picture through the generator."""
     import torch
 
-    from parity_tests.harness.run import part_inputs
-    from torch_ref.build import build_torch
-
     torch.set_num_threads(bench.threads)
     network = load_networks(bench.weights, FAMILY, PART)[0]
-    module = build_torch(network.part, network.kwargs, torch_arrays(network))
+    module = build(network, "torch")
     inputs = part_inputs(network.part, network.kwargs, 0)
     session = open_session(bench.exported, bench.threads)
     tensor = torch.from_numpy(inputs)
 
     def eager() -> None:
+        """Draw one picture, operation by operation."""
         with torch.no_grad():
             module(tensor)
 
     times = take_turns({"torch": eager, "onnx": lambda: session.run(None, {"input": inputs})}, bench.rounds)
     one, other = times["torch"], times["onnx"]
     details = f"PyTorch {one.median * 1e3:.0f} ms, ONNX Runtime {other.median * 1e3:.0f} ms; {_peak()}"
-    goal = f">= {RUNTIME_GOAL}"
-    return ratio("eager PyTorch / ONNX Runtime, generator", one, other, goal, lambda v: v >= RUNTIME_GOAL, details)
+    return ratio("eager PyTorch / ONNX Runtime, generator", one, other, details, at_least=RUNTIME_GOAL)
 
 
 def whole_ratio(bench: Bench) -> Ratio:
     """Photo file to cartoon file / generator alone, both by ONNX Runtime."""
-    from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
-    from toonport.photo.batch import Task
-    from toonport.photo.compose import to_input
-
     (photo,) = _photos(bench.folder / "one", 1)
     cartoonizer = Cartoonizer(CartoonSettings(str(bench.exported), threads=bench.threads))
     targets = (bench.folder / "one" / f"cartoon{number}.png" for number in itertools.count())
@@ -123,8 +118,7 @@ def whole_ratio(bench: Bench) -> Ratio:
     details = (
         f"whole {one.median * 1e3:.0f} ms, generator {other.median * 1e3:.0f} ms, {PHOTO_SIDE} px photo; {_peak()}"
     )
-    goal = f"<= {WHOLE_GOAL}"
-    return ratio("photo to cartoon / its generator", one, other, goal, lambda v: v <= WHOLE_GOAL, details)
+    return ratio("photo to cartoon / its generator", one, other, details, at_most=WHOLE_GOAL)
 
 
 def folder_ratio(bench: Bench) -> Ratio:
@@ -138,6 +132,7 @@ def folder_ratio(bench: Bench) -> Ratio:
     runs = itertools.count()
 
     def cartoonize(jobs: int) -> None:
+        """Draw the folder in a program of its own."""
         target = bench.folder / f"cartoons{next(runs)}"
         command = [sys.executable, "-m", "toonport.bench.worker", str(bench.exported), str(folder), str(target)]
         subprocess.run([*command, str(jobs)], check=True, capture_output=True)
@@ -145,6 +140,7 @@ def folder_ratio(bench: Bench) -> Ratio:
     with ProcessPoolExecutor(bench.threads, multiprocessing.get_context("spawn")) as pool:
 
         def draw(jobs: int) -> None:
+            """Draw as many pictures of noise in processes that are there already."""
             list(pool.map(partial(draw_noise, bench.exported), [-(-bench.photos // jobs)] * jobs))
 
         contenders = {
@@ -162,8 +158,7 @@ def folder_ratio(bench: Bench) -> Ratio:
         f"{bench.photos} photos: one process {one.median:.0f} s, {bench.threads} processes {other.median:.0f} s; "
         f"the generator alone {possible:.2f}; cores busy {busy:.0%}; {_peak(children=True)}"
     )
-    goal = f">= {FOLDER_GOAL}"
-    return ratio("one process / one per core, folder", one, other, goal, lambda v: v >= FOLDER_GOAL, details)
+    return ratio("one process / one per core, folder", one, other, details, at_least=FOLDER_GOAL)
 
 
 def _peak(children: bool = False) -> str:
@@ -172,9 +167,6 @@ def _peak(children: bool = False) -> str:
 
 def _photos(folder: Path, count: int) -> Iterator[Path]:
     """Write photos of a drawn face, each a little different, as JPEG."""
-    from toonport.photo.example import drawn_face
-    from toonport.photo.picture import write_picture
-
     folder.mkdir(exist_ok=True)
     face = drawn_face(PHOTO_SIDE)
     for index in range(count):

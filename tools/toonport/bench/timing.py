@@ -63,12 +63,15 @@ def take_turns(contenders: Mapping[str, Callable[[], object]], rounds: int, warm
     return {name: Times(*(tuple(column) for column in zip(*rows, strict=True))) for name, rows in found.items()}
 
 
-def ratio(title: str, above: Times, below: Times, wanted: str, good: Callable[[float], bool], details: str) -> Ratio:
-    """Return above / below, round by round."""
+def ratio(
+    title: str, above: Times, below: Times, details: str, at_least: float = 0.0, at_most: float = float("inf")
+) -> Ratio:
+    """Return above / below, round by round; the goal is what bounds it on one side."""
     values = sorted(a / b for a, b in zip(above.wall, below.wall, strict=True))
     cpu = statistics.median(a / b if b else 0.0 for a, b in zip(above.cpu, below.cpu, strict=True))
     value, (low, high) = statistics.median(values), _quartiles(values)
-    return Ratio(title, value, low, high, cpu, wanted, good(value), details)
+    wanted = f">= {at_least}" if at_least else f"<= {at_most}"
+    return Ratio(title, value, low, high, cpu, wanted, at_least <= value <= at_most, details)
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float]:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo, print a table, write summary.html and summary.json; 0 if every step is good, else 1."""
     folder = Path(args.out)
     with spinner("demo") as say:
-        steps, _ = run_demo(folder, say)
+        steps = run_demo(folder, say)
     good = all(step.good for step in steps)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     facts = {"good": good, "created": created, "versions": versions(), "steps": [asdict(step) for step in steps]}

@@ -29,8 +29,7 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
     source = generating(args.weights, args.family, args.size) if args.weights else None
     if source and not args.photos:
         raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
-    fake = PictureSet(Path(args.fake)) if args.fake else None
-    photos = PictureSet(Path(args.photos)) if args.photos else None
+    fake, photos = _set_of(args.fake), _set_of(args.photos)
     if fake and photos:
         require_pairs(photos, fake)
     evaluator = _evaluator(args, PictureSet(Path(args.real)), photos)
@@ -73,6 +72,10 @@ def select_checkpoint(args: argparse.Namespace) -> int:
     out.print(f"best by {by}: step {best.step}; {pointer} names it; weights {best.weights}")
     _save(args, {**facts(evaluator, None, found, by), "selected": best.step})
     return 0
+
+
+def _set_of(folder: str | None) -> PictureSet | None:
+    return PictureSet(Path(folder)) if folder else None
 
 
 def _pictures(given: str | None, default: Path, option: str) -> PictureSet:

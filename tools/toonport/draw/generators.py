@@ -136,6 +136,7 @@ def _one_after_the_other(runs: Sequence[Run]) -> Run:
     """Feed each network with the first output of the one before it."""
 
     def run(batch: Array) -> list[Array]:
+        """[N, 3, H, W] -> the last network's outputs."""
         outputs = [batch]
         for one in runs:
             outputs = one(outputs[0])
@@ -234,6 +235,7 @@ def _exported(network: Network, device: str, threads: int | None) -> Run:
     sessions: dict[tuple[int, ...] | None, Any] = {}
 
     def run(batch: Array) -> list[Array]:
+        """[N, 3, H, W] -> the outputs of a file that takes this size."""
         key = None if sizes else batch.shape[2:]
         if key not in sessions:
             inputs = part_inputs(part, network.kwargs, 0) if sizes else batch[:1]
@@ -269,21 +271,28 @@ def _from_onnx(path: Path, family: str | None, part: str | None, device: str, th
     owner = family_named(family or family_of_onnx(session))
     how = _how(owner)
     known = part_named(owner, part or how.part)
-    inputs = session.get_inputs()
     names = tuple(sorted((output.name for output in session.get_outputs()), key=lambda name: name != PICTURE))
-    shape = inputs[0].shape if len(inputs) == 1 else []
-    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):  # a name stands for a free length
-        raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
     if not names:
         raise InputError(f"{path}: it has no output")
-    sides = shape[2:]
-    numbers = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
-    fixed = sides[0] if all(isinstance(side, int) for side in sides) and sides[0] == sides[1] else None
+    taken = _picture_input(path, session)
+    height, width = taken.shape[2:]
+    numbers = np.float16 if taken.type == "tensor(float16)" else np.float32
 
     def run(batch: Array) -> list[Array]:
-        return [np.asarray(one) for one in session.run(list(names), {inputs[0].name: batch.astype(numbers)})]
+        """[N, 3, H, W] -> the file's outputs."""
+        return [np.asarray(output) for output in session.run(list(names), {taken.name: batch.astype(numbers)})]
 
+    fixed = height if isinstance(height, int) and height == width else None
     return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), run)
+
+
+def _picture_input(path: Path, session: Any) -> Any:
+    """Return the one input of an ONNX file, [N, 3, H, W]; a name among the lengths stands for a free one."""
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 else []
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+        raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
+    return inputs[0]
 
 
 def family_of_onnx(session: Any) -> str:

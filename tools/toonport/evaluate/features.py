@@ -5,13 +5,15 @@ Only vectors of the very Inception weights that the Fréchet Inception distance 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from convert.conversion import load_networks, torch_arrays
 from convert.disk import sha256_of
@@ -81,6 +83,17 @@ def batch_of(pictures: Sequence[Picture]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([to_input(resize(one, SIDE, SIDE)) for one in pictures]))
 
 
+def _vectors(forward: Callable[[Sequence[Picture]], torch.Tensor]) -> Callable[[Sequence[Picture]], Array]:
+    """Let a network be run without gradients, and its vectors come as an array."""
+
+    def run(pictures: Sequence[Picture]) -> Array:
+        """Pictures of any sizes -> float32 [N, dimension]."""
+        with torch.no_grad():
+            return np.asarray(forward(pictures).cpu().numpy())
+
+    return run
+
+
 def open_inception(path: Path, device: str = "cpu") -> Features:
     """Load the network of the Fréchet Inception distance.
 
@@ -91,13 +104,10 @@ def open_inception(path: Path, device: str = "cpu") -> Features:
     found = sha256_of(path)
     standard = found == load_manifest()["inception"].sha256
 
-    def run(pictures: Sequence[Picture]) -> Array:
-        sized = [
-            torch.nn.functional.interpolate(_unit(one, device), (299, 299), mode="bilinear", align_corners=False)
-            for one in pictures
-        ]
-        with torch.no_grad():
-            return np.asarray(network(torch.cat(sized)).cpu().numpy())
+    def forward(pictures: Sequence[Picture]) -> torch.Tensor:
+        """Pictures of any sizes -> the vectors of the last pool."""
+        units = (torch.from_numpy(one.transpose(2, 0, 1)[None].copy()).to(device).float() / 255 for one in pictures)
+        return network(torch.cat([interpolate(one, (299, 299), mode="bilinear", align_corners=False) for one in units]))
 
     return Features(
         key="inception",
@@ -109,19 +119,34 @@ def open_inception(path: Path, device: str = "cpu") -> Features:
         path=path,
         sha256=found,
         network=network,
-        run=run,
+        run=_vectors(forward),
     )
 
 
-def _unit(picture: Picture, device: str) -> torch.Tensor:
-    """RGB uint8 [H, W, 3] -> [1, 3, H, W] in [0, 1]."""
-    return (torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).float() / 255).to(device)
-
-
-def _open_family(path: Path, family: str, device: str) -> tuple[torch.nn.Module, Any]:
+def _of_family(
+    path: Path,
+    family: str,
+    device: str,
+    label: str,
+    dimension: Callable[[Mapping[str, Any]], int],
+    forward: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+    how: str,
+) -> Features:
+    """Load a network of the registry that takes pictures of SIDE."""
     found = load_networks(path, family)[0]
-    network = build_torch(found.part, found.kwargs, torch_arrays(found)).requires_grad_(False)
-    return network.to(device), found.kwargs
+    network = build_torch(found.part, found.kwargs, torch_arrays(found)).requires_grad_(False).to(device)
+    numbers = dimension(found.kwargs)
+    return Features(
+        key=family,
+        name=f"{label}-{numbers}",
+        dimension=numbers,
+        standard=False,
+        how=how,
+        path=path,
+        sha256=sha256_of(path),
+        network=network,
+        run=_vectors(lambda pictures: forward(network, batch_of(pictures).to(device))),
+    )
 
 
 def open_face(path: Path, device: str = "cpu") -> Features:
@@ -130,25 +155,12 @@ def open_face(path: Path, device: str = "cpu") -> Features:
     Raises:
         InputError: not a file of MobileFaceNet.
     """
-    network, kwargs = _open_family(path, "mobilefacenet", device)
-    dimension = int(kwargs["embedding_size"])
-
-    def run(pictures: Sequence[Picture]) -> Array:
-        with torch.no_grad():
-            return np.asarray(face_embeddings(network, batch_of(pictures).to(device)).cpu().numpy())
-
-    return Features(
-        key="mobilefacenet",
-        name=f"MobileFaceNet-{dimension}",
-        dimension=dimension,
-        standard=False,
-        how=f"unit vectors of MobileFaceNet; pictures brought to {SIDE}x{SIDE}, the face region of aligned portraits "
-        "cut out and brought to 112x112 as in the Face-ID loss",
-        path=path,
-        sha256=sha256_of(path),
-        network=network,
-        run=run,
+    how = (
+        f"unit vectors of MobileFaceNet; pictures brought to {SIDE}x{SIDE}, the face region of aligned portraits "
+        "cut out and brought to 112x112 as in the Face-ID loss"
     )
+    size = itemgetter("embedding_size")
+    return _of_family(path, "mobilefacenet", device, "MobileFaceNet", size, face_embeddings, how)
 
 
 def open_vgg(path: Path, device: str = "cpu") -> Features:
@@ -157,21 +169,7 @@ def open_vgg(path: Path, device: str = "cpu") -> Features:
     Raises:
         InputError: not a file of VGG19.
     """
-    network, kwargs = _open_family(path, "vgg19", device)
-    dimension = 8 * int(kwargs["width"])
-
-    def run(pictures: Sequence[Picture]) -> Array:
-        with torch.no_grad():
-            return np.asarray(network(batch_of(pictures).to(device)).mean((2, 3)).cpu().numpy())
-
-    return Features(
-        key="vgg19",
-        name=f"VGG19-{dimension}",
-        dimension=dimension,
-        standard=False,
-        how=f"conv4_4 of VGG19 averaged over the picture; pictures brought to {SIDE}x{SIDE}",
-        path=path,
-        sha256=sha256_of(path),
-        network=network,
-        run=run,
+    how = f"conv4_4 of VGG19 averaged over the picture; pictures brought to {SIDE}x{SIDE}"
+    return _of_family(
+        path, "vgg19", device, "VGG19", lambda kwargs: 8 * kwargs["width"], lambda net, x: net(x).mean((2, 3)), how
     )

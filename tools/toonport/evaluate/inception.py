@@ -2,12 +2,15 @@
 
 Paper: Rethinking the Inception Architecture for Computer Vision (arXiv 1512.00567). The layout and the tensor names are
 those of the weights that mseitzer/pytorch-fid (Apache-2.0) published. The network is not the one of other Inception v3
-files: average pools count no padding, the last block pools the maximum, and there are 1008 classes.
+files: average pools count no padding, the last block pools the maximum, and there are 1008 classes. It is kept here
+because torch-fidelity and pytorch-fid bring torchvision, which does not install beside the pinned torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,17 +28,14 @@ NORM_EPS = 1e-3
 LISTED = 3  # names that an error shows
 
 
+Kernel = int | tuple[int, int]
+ROW, COLUMN = (1, 7), (7, 1)
+
+
 class ConvUnit(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(
-        self,
-        dim_in: int,
-        dim_out: int,
-        kernel: int | tuple[int, int] = 1,
-        stride: int = 1,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
+    def __init__(self, dim_in: int, dim_out: int, kernel: Kernel = 1, stride: int = 1, padding: Any = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim_in, dim_out, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(dim_out, eps=NORM_EPS)
@@ -43,14 +43,6 @@ class ConvUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
         return F.relu(self.bn(self.conv(x)))
-
-
-def _row(dim_in: int, dim_out: int) -> ConvUnit:
-    return ConvUnit(dim_in, dim_out, (1, 7), padding=(0, 3))
-
-
-def _column(dim_in: int, dim_out: int) -> ConvUnit:
-    return ConvUnit(dim_in, dim_out, (7, 1), padding=(3, 0))
 
 
 def average_pool(x: Tensor) -> Tensor:
@@ -63,119 +55,110 @@ def maximum_pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
-class BlockA(nn.Module):
+def halving_pool(x: Tensor) -> Tensor:
+    """Maximum of 3x3 pixels at every second one: [N, C, H, W] -> [N, C, (H - 1) / 2, (W - 1) / 2]."""
+    return F.max_pool2d(x, 3, 2)
+
+
+class Unit(NamedTuple):
+    """A ConvUnit of a branch, under the published file's name; with stride 1 it keeps the size, else it halves it."""
+
+    name: str
+    dim_out: int
+    kernel: Kernel = 1
+    stride: int = 1
+
+
+Branch = tuple[Unit | Callable[[Tensor], Tensor], ...]
+
+
+class Block(nn.Module):
+    """Branches of units and pools side by side, their channels joined; units of one name are one unit."""
+
+    def __init__(self, dim_in: int, *branches: Branch) -> None:
+        super().__init__()
+        self.branches = branches
+        for branch in branches:
+            channels = dim_in
+            for step in branch:
+                if isinstance(step, Unit):
+                    rows, columns = step.kernel if isinstance(step.kernel, tuple) else (step.kernel, step.kernel)
+                    padding = (rows // 2, columns // 2) if step.stride == 1 else 0
+                    self.add_module(step.name, ConvUnit(channels, step.dim_out, (rows, columns), step.stride, padding))
+                    channels = step.dim_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, dim_in, H, W] -> [N, channels of all branches, H', W']."""
+        return torch.cat([self._through(branch, x) for branch in self.branches], 1)
+
+    def _through(self, branch: Branch, x: Tensor) -> Tensor:
+        for step in branch:
+            x = self.get_submodule(step.name)(x) if isinstance(step, Unit) else step(x)
+        return x
+
+
+def block_a(dim_in: int, pooled: int) -> Block:
     """35x35 block: 1x1, 5x5, two 3x3 and pooled branches; returns 224 + `pooled` channels."""
-
-    def __init__(self, dim_in: int, pooled: int) -> None:
-        super().__init__()
-        self.branch1x1 = ConvUnit(dim_in, 64)
-        self.branch5x5_1 = ConvUnit(dim_in, 48)
-        self.branch5x5_2 = ConvUnit(48, 64, 5, padding=2)
-        self.branch3x3dbl_1 = ConvUnit(dim_in, 64)
-        self.branch3x3dbl_2 = ConvUnit(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = ConvUnit(96, 96, 3, padding=1)
-        self.branch_pool = ConvUnit(dim_in, pooled)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dim_in, H, W] -> [N, 224 + pooled, H, W]."""
-        five = self.branch5x5_2(self.branch5x5_1(x))
-        three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), five, three, self.branch_pool(average_pool(x))], 1)
+    return Block(
+        dim_in,
+        (Unit("branch1x1", 64),),
+        (Unit("branch5x5_1", 48), Unit("branch5x5_2", 64, 5)),
+        (Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), Unit("branch3x3dbl_3", 96, 3)),
+        (average_pool, Unit("branch_pool", pooled)),
+    )
 
 
-class BlockB(nn.Module):
+def block_b(dim_in: int) -> Block:
     """35x35 to 17x17; returns 480 channels more than it takes."""
-
-    def __init__(self, dim_in: int) -> None:
-        super().__init__()
-        self.branch3x3 = ConvUnit(dim_in, 384, 3, 2)
-        self.branch3x3dbl_1 = ConvUnit(dim_in, 64)
-        self.branch3x3dbl_2 = ConvUnit(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = ConvUnit(96, 96, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dim_in, H, W] -> [N, dim_in + 480, (H - 1) / 2, (W - 1) / 2]."""
-        three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), three, F.max_pool2d(x, 3, 2)], 1)
+    return Block(
+        dim_in,
+        (Unit("branch3x3", 384, 3, 2),),
+        (Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), Unit("branch3x3dbl_3", 96, 3, 2)),
+        (halving_pool,),
+    )
 
 
-class BlockC(nn.Module):
+def block_c(dim_in: int, inner: int) -> Block:
     """17x17 block with 7x7 filters taken apart into rows and columns; returns 768 channels."""
-
-    def __init__(self, dim_in: int, inner: int) -> None:
-        super().__init__()
-        self.branch1x1 = ConvUnit(dim_in, 192)
-        self.branch7x7_1 = ConvUnit(dim_in, inner)
-        self.branch7x7_2 = _row(inner, inner)
-        self.branch7x7_3 = _column(inner, 192)
-        self.branch7x7dbl_1 = ConvUnit(dim_in, inner)
-        self.branch7x7dbl_2 = _column(inner, inner)
-        self.branch7x7dbl_3 = _row(inner, inner)
-        self.branch7x7dbl_4 = _column(inner, inner)
-        self.branch7x7dbl_5 = _row(inner, 192)
-        self.branch_pool = ConvUnit(dim_in, 192)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dim_in, H, W] -> [N, 768, H, W]."""
-        seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
-        return torch.cat([self.branch1x1(x), seven, twice, self.branch_pool(average_pool(x))], 1)
+    seven, twice = "branch7x7_", "branch7x7dbl_"
+    return Block(
+        dim_in,
+        (Unit("branch1x1", 192),),
+        (Unit(f"{seven}1", inner), Unit(f"{seven}2", inner, ROW), Unit(f"{seven}3", 192, COLUMN)),
+        (
+            Unit(f"{twice}1", inner),
+            *(Unit(f"{twice}{number}", inner, kernel) for number, kernel in ((2, COLUMN), (3, ROW), (4, COLUMN))),
+            Unit(f"{twice}5", 192, ROW),
+        ),
+        (average_pool, Unit("branch_pool", 192)),
+    )
 
 
-class BlockD(nn.Module):
+def block_d(dim_in: int) -> Block:
     """17x17 to 8x8; returns 512 channels more than it takes."""
-
-    def __init__(self, dim_in: int) -> None:
-        super().__init__()
-        self.branch3x3_1 = ConvUnit(dim_in, 192)
-        self.branch3x3_2 = ConvUnit(192, 320, 3, 2)
-        self.branch7x7x3_1 = ConvUnit(dim_in, 192)
-        self.branch7x7x3_2 = _row(192, 192)
-        self.branch7x7x3_3 = _column(192, 192)
-        self.branch7x7x3_4 = ConvUnit(192, 192, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dim_in, H, W] -> [N, dim_in + 512, (H - 1) / 2, (W - 1) / 2]."""
-        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, 2)], 1)
+    seven = "branch7x7x3_"
+    return Block(
+        dim_in,
+        (Unit("branch3x3_1", 192), Unit("branch3x3_2", 320, 3, 2)),
+        (Unit(f"{seven}1", 192), Unit(f"{seven}2", 192, ROW), Unit(f"{seven}3", 192, COLUMN),
+         Unit(f"{seven}4", 192, 3, 2)),
+        (halving_pool,),
+    )  # fmt: skip
 
 
-class BlockE(nn.Module):
-    """8x8 block whose 3x3 filters end in a row beside a column; returns 2048 channels.
-
-    Args:
-        dim_in: channels taken.
-        last: the network's last block, which pools the maximum instead of the average.
-    """
-
-    def __init__(self, dim_in: int, last: bool = False) -> None:
-        super().__init__()
-        self.last = last
-        self.branch1x1 = ConvUnit(dim_in, 320)
-        self.branch3x3_1 = ConvUnit(dim_in, 384)
-        self.branch3x3_2a = ConvUnit(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3_2b = ConvUnit(384, 384, (3, 1), padding=(1, 0))
-        self.branch3x3dbl_1 = ConvUnit(dim_in, 448)
-        self.branch3x3dbl_2 = ConvUnit(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = ConvUnit(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3dbl_3b = ConvUnit(384, 384, (3, 1), padding=(1, 0))
-        self.branch_pool = ConvUnit(dim_in, 192)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dim_in, H, W] -> [N, 2048, H, W]."""
-        three = self.branch3x3_1(x)
-        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = maximum_pool(x) if self.last else average_pool(x)
-        branches = [
-            self.branch1x1(x),
-            self.branch3x3_2a(three),
-            self.branch3x3_2b(three),
-            self.branch3x3dbl_3a(twice),
-            self.branch3x3dbl_3b(twice),
-            self.branch_pool(pooled),
-        ]
-        return torch.cat(branches, 1)
+def block_e(dim_in: int, pool: Callable[[Tensor], Tensor]) -> Block:
+    """8x8 block whose 3x3 filters end in a row beside a column; returns 2048 channels."""
+    three = Unit("branch3x3_1", 384)
+    twice = (Unit("branch3x3dbl_1", 448), Unit("branch3x3dbl_2", 384, 3))
+    return Block(
+        dim_in,
+        (Unit("branch1x1", 320),),
+        (three, Unit("branch3x3_2a", 384, (1, 3))),
+        (three, Unit("branch3x3_2b", 384, (3, 1))),
+        (*twice, Unit("branch3x3dbl_3a", 384, (1, 3))),
+        (*twice, Unit("branch3x3dbl_3b", 384, (3, 1))),
+        (pool, Unit("branch_pool", 192)),
+    )
 
 
 class Inception(nn.Module):
@@ -188,17 +171,17 @@ class Inception(nn.Module):
         self.Conv2d_2b_3x3 = ConvUnit(32, 64, 3, padding=1)
         self.Conv2d_3b_1x1 = ConvUnit(64, 80)
         self.Conv2d_4a_3x3 = ConvUnit(80, 192, 3)
-        self.Mixed_5b = BlockA(192, 32)
-        self.Mixed_5c = BlockA(256, 64)
-        self.Mixed_5d = BlockA(288, 64)
-        self.Mixed_6a = BlockB(288)
-        self.Mixed_6b = BlockC(768, 128)
-        self.Mixed_6c = BlockC(768, 160)
-        self.Mixed_6d = BlockC(768, 160)
-        self.Mixed_6e = BlockC(768, 192)
-        self.Mixed_7a = BlockD(768)
-        self.Mixed_7b = BlockE(1280)
-        self.Mixed_7c = BlockE(2048, last=True)
+        self.Mixed_5b = block_a(192, 32)
+        self.Mixed_5c = block_a(256, 64)
+        self.Mixed_5d = block_a(288, 64)
+        self.Mixed_6a = block_b(288)
+        self.Mixed_6b = block_c(768, 128)
+        self.Mixed_6c = block_c(768, 160)
+        self.Mixed_6d = block_c(768, 160)
+        self.Mixed_6e = block_c(768, 192)
+        self.Mixed_7a = block_d(768)
+        self.Mixed_7b = block_e(1280, average_pool)
+        self.Mixed_7c = block_e(2048, maximum_pool)
         self.fc = nn.Linear(2048, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:

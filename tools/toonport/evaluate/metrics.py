@@ -178,10 +178,14 @@ def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None])
         looked.count += len(batch)
         done(looked.count)
     looked.vectors = {key: np.concatenate(found) for key, found in vectors.items() if found}
+    _require_finite(looked, networks)
+    return looked
+
+
+def _require_finite(looked: Looked, networks: Networks) -> None:
     for one in networks.features:
         if not np.isfinite(looked.vectors.get(one.key, 0)).all():
             raise InputError(f"{one.path}: {one.name} returns numbers that are not finite; check its weights")
-    return looked
 
 
 def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

@@ -90,6 +90,7 @@ def choose(found: Sequence[Candidate], by: str) -> Candidate:
     """Return the best candidate by a metric; of equal ones the earliest."""
 
     def rank(candidate: Candidate) -> float:
+        """Lowest for the best, infinite without the number."""
         metric = _metric(candidate, by)
         if metric is None:
             return float("inf")

@@ -104,11 +104,13 @@ def _connect(
     }
 
     def draw(content: bytes | None, *chosen: str) -> tuple[Any, ...]:
+        """Return the photo, to be kept, and what is made of it."""
         if content is None:
             return None, *_fields(Drawing("Drop a photo, or choose an example"))
         return content, *_fields(studio.draw(content, *chosen))
 
     def draw_example(event: gr.SelectData, *chosen: str) -> tuple[Any, ...]:
+        """Draw the example that was chosen."""
         return draw(contents[int(event.index) % len(contents)], *chosen)
 
     upload.upload(draw, [upload, *choices], **queued)

@@ -66,25 +66,25 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
     Raises:
         InputError: something given is not there, or nothing was found.
     """
-    found: list[Path] = []
-    for path in [Path(one) for one in given] or [default]:
-        if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-        elif path.is_file() and path.suffix.lower() in (*READERS, ".onnx"):
-            found.append(path)
-        elif given:
-            raise InputError(
-                f"{path}: no folder, and no file of a kind that holds weights ({' '.join((*READERS, '.onnx'))})"
-            )
+    places = [Path(place) for place in given] or ([default] if default.is_dir() else [])
+    found = list(dict.fromkeys(path.resolve() for place in places for path in _weights_at(place)))
     if not found:
         place = ", ".join(given) or str(default)
         raise InputError(f"{place}: holds no weights; give --weights FILE, or see toonport fetch --list")
-    found = list(dict.fromkeys(path.resolve() for path in found))
     names = [path.name for path in found]
     return {
         path.name if names.count(path.name) == 1 else f"{path.name} ({number}, in {path.parent.name})": path
         for number, path in enumerate(found, 1)
     }
+
+
+def _weights_at(place: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+    known = (*READERS, ".onnx")
+    if not place.is_file() or place.suffix.lower() not in known:
+        raise InputError(f"{place}: no folder, and no file of a kind that holds weights ({' '.join(known)})")
+    return [place]
 
 
 class Studio:
