@@ -272,9 +272,7 @@ def test_channel_order_and_finishing_filter_of_a_family(monkeypatch):
     assert seen[0][0, 0, 0, 0] == pytest.approx(-1)  # blue comes first
     np.testing.assert_array_equal(cartoon.picture, photo)
 
-    import convert.family
-
-    monkeypatch.setattr(convert.family, "resolve", lambda package, name: lambda before, after: (before + after) / 2)
+    monkeypatch.setattr(generators, "resolve", lambda package, name: lambda before, after: (before + after) / 2)
     network = _stub(lambda batch: batch * 0, side=16, after="any.filter")
     (cartoon,) = network.draw(photo)
     np.testing.assert_allclose(to_input(cartoon.picture), to_input(photo) / 2, atol=2 / 127.5)

@@ -15,7 +15,7 @@ import numpy as np
 
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
 from convert.errors import InputError, first_line
-from convert.family import Cartoonize, Family
+from convert.family import Cartoonize, Family, resolve
 from convert.identify import Network, identify, open_source
 from convert.ledger import verify_ledger
 from convert.registry import families, family_named, part_named
@@ -80,8 +80,6 @@ class Generator:
         if not self.how.after:
             return picture
         import torch
-
-        from convert.family import resolve
 
         with torch.no_grad():
             finished = resolve("torch_ref", self.how.after)(torch.from_numpy(batch), torch.from_numpy(picture))

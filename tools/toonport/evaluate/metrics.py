@@ -243,31 +243,17 @@ def _names(features: Features) -> tuple[str, str]:
 
 def _kernel(features: Features, real: Looked, fake: Looked, protocol: str, seed: int) -> Metric:
     found = kernel(real.vectors[features.key], fake.vectors[features.key], protocol, seed)
-    return Metric(
-        key="kid" if features.standard else f"kernel-{features.key}",
-        name=f"{_names(features)[0]} ×100, {protocol}",
-        value=TIMES * found.value,
-        spread=None if found.spread is None else TIMES * found.spread,
-        times=TIMES,
-        better="lower",
-        features=features.name,
-        counts={"real": real.count, "generated": fake.count},
-        definition=kernel_definition(found, protocol),
-    )
+    key, name = "kid" if features.standard else f"kernel-{features.key}", f"{_names(features)[0]} ×100, {protocol}"
+    spread = None if found.spread is None else TIMES * found.spread
+    counts, definition = {"real": real.count, "generated": fake.count}, kernel_definition(found, protocol)
+    return Metric(key, name, TIMES * found.value, spread, TIMES, "lower", features.name, counts, definition)
 
 
 def _frechet(features: Features, real: Looked, fake: Looked) -> Metric:
-    return Metric(
-        key="fid" if features.standard else f"frechet-{features.key}",
-        name=_names(features)[1],
-        value=frechet(real.vectors[features.key], fake.vectors[features.key]),
-        spread=None,
-        times=1,
-        better="lower",
-        features=features.name,
-        counts={"real": real.count, "generated": fake.count},
-        definition=FRECHET,
-    )
+    value = frechet(real.vectors[features.key], fake.vectors[features.key])
+    key = "fid" if features.standard else f"frechet-{features.key}"
+    counts = {"real": real.count, "generated": fake.count}
+    return Metric(key, _names(features)[1], value, None, 1, "lower", features.name, counts, FRECHET)
 
 
 def _rank_warning(features: Features, real: int, fake: int) -> list[str]:
