@@ -88,16 +88,12 @@ class Cartoonizer:
 
     def __init__(self, settings: CartoonSettings) -> None:
         self.settings = settings
-        self.generator = self._open(settings)
+        chosen = (settings.family, settings.part, settings.backend, settings.device, settings.threads)
+        self.generator = open_generator(settings.weights, *chosen)
         frame = settings.frame or self.generator.how.frame
-        self._portraits = None if frame == "whole" else Portraits(_portrait_options(settings.portrait, frame))
+        portrait = replace(settings.portrait, matte="") if frame == "face" else settings.portrait
+        self._portraits = None if frame == "whole" else Portraits(portrait)
         _require_side(self.generator, settings.size)
-
-    @staticmethod
-    def _open(settings: CartoonSettings) -> Generator:
-        return open_generator(
-            settings.weights, settings.family, settings.part, settings.backend, settings.device, settings.threads
-        )
 
     def __call__(self, task: Task) -> Outcome:
         """Write the cartoons of one photo, and their sheets.
@@ -163,10 +159,6 @@ def _within(size: tuple[int, ...], limit: int | None) -> tuple[int, int]:
     if height < width:
         return limit, int(limit * width / height)
     return int(limit * height / width), limit
-
-
-def _portrait_options(options: PortraitOptions, frame: str) -> PortraitOptions:
-    return replace(options, matte="") if frame == "face" else options
 
 
 def _require_side(generator: Generator, side: int | None) -> None:

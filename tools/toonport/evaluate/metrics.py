@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -110,10 +109,6 @@ class Evaluation:
     def by(self, key: str) -> Metric | None:
         """The metric of a short name."""
         return next((one for one in self.metrics if one.key == key), None)
-
-    def facts(self) -> dict[str, Any]:
-        """Everything, for the record."""
-        return asdict(self)
 
 
 def open_networks(inception: str | None, face: str | None, vgg: str | None, device: str = "cpu") -> Networks:
