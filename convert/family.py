@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from convert.recipes.settings import Settings
 from convert.tensors import Array, Entry
 
 __all__ = [
@@ -125,7 +126,7 @@ class Training:
     Attributes:
         step: "file.Class" of the training step, the same in `torch_ref` and `ms_models`; called as
             Class(networks by part, settings, frozen network or None).
-        settings: "file.Class" of its settings.
+        settings: class of its settings.
         phases: letter that the phase's loss terms start with and that names its optimiser -> parts that it
             trains, in the order in which the step runs them.
         narrow: constructor arguments that make the networks small, for parity runs.
@@ -142,7 +143,7 @@ class Training:
     """
 
     step: str
-    settings: str
+    settings: type[Settings]
     phases: Mapping[str, tuple[str, ...]]
     narrow: Mapping[str, Any]
     side: int

@@ -8,136 +8,126 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from convert.recipes.descent import DescentForm, Execution, require_finite, require_terms
 from ms_models.optim import Adam
 
-__all__ = ["Descent", "Execution"]
+__all__ = ["Descent", "Execution", "Penalty"]
 
 Terms = dict[str, Tensor]
-Objective = Callable[..., tuple[Tensor, Terms]]
-
-GROWTH_INTERVAL = 1000
-LARGEST_SCALE = 2.0**24
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How gradients are computed; none of it changes what is computed, but for rounding.
-
-    Attributes:
-        accumulate: every batch is worked through in this many equal pieces and their gradients are averaged.
-        loss_scale: the objective is multiplied by this before the backward pass and the gradients divided
-            by it; for half precision. 1 for none.
-        dynamic_scale: halve the scale and leave the update out when a gradient overflows, double it after
-            1000 good updates.
-        watch: look for NaN and infinity in every loss term and gradient before weights are moved.
-        compiled: run each phase as one graph (`mindspore.jit`); the first call of each image size compiles.
-        workers: processes that train together; their gradients are averaged.
-    """
-
-    accumulate: int = 1
-    loss_scale: float = 1.0
-    dynamic_scale: bool = False
-    watch: bool = False
-    compiled: bool = False
-    workers: int = 1
+Made = tuple[Tensor, ...]
+Objective = Callable[..., tuple[Tensor, Terms, Made]]
+Penalty = Callable[..., tuple[Terms, Sequence[Tensor]]]
 
 
-class Descent:
-    """Moves the optimisers of a training step.
-
-    Args:
-        optimizers: by phase.
-    """
-
-    def __init__(self, optimizers: Mapping[str, Adam]) -> None:
-        self.optimizers = optimizers
-        self._functions: dict[Any, Callable[..., Any]] = {}
-        self.use(Execution())
+class Descent(DescentForm):
+    """See `DescentForm`."""
 
     def use(self, execution: Execution) -> None:
-        """Compute gradients this way from now on."""
-        self.execution = execution
-        self.scale, self.good_updates = execution.loss_scale, 0
-        self._functions.clear()
+        """See `DescentForm.use`."""
+        super().use(execution)
+        self._functions: dict[Any, Callable[..., Any]] = {}
         for optimizer in self.optimizers.values():
-            optimizer.compiled = execution.compiled
+            optimizer.compiled = self.execution.compiled
 
-    def forward(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, function: Callable[..., Made], *inputs: Tensor) -> Made:
         """Call a function of images without gradient."""
         if not self.execution.compiled:
-            return tuple(ops.stop_gradient(one) for one in function(*inputs))
+            return tuple(ops.stop_gradient(output) for output in function(*inputs))
+
+        def run(*images: Tensor) -> Made:
+            return function(*images)
+
         if function.__name__ not in self._functions:
-
-            def run(*images: Tensor) -> tuple[Tensor, ...]:
-                return function(*images)
-
             self._functions[function.__name__] = ms.jit(run)
         return self._functions[function.__name__](*inputs)
 
-    def __call__(self, phase: str, objective: Objective, *inputs: Tensor) -> Terms:
+    def __call__(
+        self,
+        phase: str,
+        objective: Objective,
+        *inputs: Tensor,
+        weights: Mapping[str, float] | None = None,
+        penalty: Penalty | None = None,
+    ) -> tuple[Terms, Made]:
         """Move the optimiser of `phase` down the gradient of `objective`.
 
         Args:
             phase: which optimiser.
-            objective: images -> (total, loss terms by name).
+            objective: images -> (total, loss terms by name, what else it made of them).
             inputs: images [N, C, H, W]; N a multiple of `accumulate`.
+            weights: of each loss term; None: whatever terms there are.
+            penalty: the one case of second order: images -> (more terms, each with a weight of 1, and their gradients
+                by parameter of the phase); never compiled.
 
         Returns:
-            The loss terms and "PHASE.total", means over the pieces.
+            The loss terms and "PHASE.total", means over the pieces, and what else was made.
 
         Raises:
-            FloatingPointError: with `watch`, names the loss terms or weights' gradients that are not finite;
-                no weight was moved then.
+            FloatingPointError: with `watch`, names the loss terms or weights' gradients that are not finite.
+            ValueError: a loss term without a weight or a weight without a term. No weight was moved in either case.
         """
         count = self.execution.accumulate
-        found, gradients = [], None
-        for piece in zip(*(ops.chunk(one, count) if count > 1 else (one,) for one in inputs), strict=True):
-            terms, more = self._gradients(phase, objective, piece)
+        found, products, gradients = [], [], ()
+        for piece in zip(*(ops.chunk(images, count) if count > 1 else (images,) for images in inputs), strict=True):
+            total, terms, made, more = self._gradients(phase, objective, piece)
+            if penalty is not None:
+                added, steeper = penalty(*piece)
+                total, terms = total + ops.stack(list(added.values())).sum(), {**terms, **added}
+                more = _sums(more, [gradient * self.scale for gradient in self._reduce(phase)(tuple(steeper))])
+            if weights is not None:
+                require_terms(phase, terms, weights)
+            if weights is not None and penalty is not None:
+                terms = {name: terms[name] for name in weights}
+            terms = {**terms, f"{phase}.total": total}
             if self.execution.watch:
-                _require_finite(terms)
+                require_finite({name: float(value.asnumpy()) for name, value in terms.items()})
             found.append(terms)
-            gradients = more if gradients is None else self._added(gradients, more)
-        self._move(phase, gradients or ())
+            products.append(made)
+            gradients = _sums(gradients, more) if gradients else more
+        self._move(phase, gradients)
         if count == 1:
-            return found[0]
-        return {name: ops.stack([one[name] for one in found]).mean() for name in found[0]}
+            return found[0], products[0]
+        means = {name: ops.stack([terms[name] for terms in found]).mean() for name in found[0]}
+        return means, tuple(ops.cat(pieces) for pieces in zip(*products, strict=True))
 
     def _gradients(
         self, phase: str, objective: Objective, images: Sequence[Tensor]
-    ) -> tuple[Terms, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, Terms, Made, tuple[Tensor, ...]]:
         scale = Tensor(self.scale, ms.float32)
         if not self.execution.compiled:  # the function is made anew each time: it is free, and may be exchanged
-            return _named_terms(phase, self._differentiated(phase, objective)(scale, *images))
-        if phase not in self._functions:
-            differentiated = self._differentiated(phase, objective)
+            result = self._differentiated(phase, objective)(scale, *images)
+        else:
+            if phase not in self._functions:
+                differentiated = self._differentiated(phase, objective)
 
-            def run(scale: Tensor, *inputs: Tensor) -> Any:
-                return differentiated(scale, *inputs)
+                def run(scale: Tensor, *inputs: Tensor) -> Any:
+                    return differentiated(scale, *inputs)
 
-            self._functions[phase] = ms.jit(run)
-        return _named_terms(phase, self._functions[phase](scale, *images))
+                self._functions[phase] = ms.jit(run)
+            result = self._functions[phase](scale, *images)
+        (_, (total, values, names, made)), gradients = result
+        return total, dict(zip(names, values, strict=True)), tuple(made), gradients
 
     def _differentiated(self, phase: str, objective: Objective) -> Callable[..., Any]:
-        """Return (scale, images) -> ((scaled total, (total, terms, their names)), gradients).
+        """Return (scale, images) -> ((scaled total, (total, terms, their names, what was made)), gradients).
 
         The terms leave the graph as tuples: with dictionaries MindSpore 2.8 compiles without end.
         """
-        parameters = ms.ParameterTuple(self.optimizers[phase].parameters)
 
         def scaled(scale: Tensor, *images: Tensor) -> Any:
-            total, terms = objective(*images)
-            return total * scale, (total, tuple(terms.values()), tuple(terms.keys()))
+            total, terms, made = objective(*images)
+            return total * scale, (total, tuple(terms.values()), tuple(terms.keys()), made)
 
+        parameters = ms.ParameterTuple(self.optimizers[phase].parameters)
         gradient = ms.value_and_grad(scaled, None, parameters, has_aux=True)
         if self.execution.workers == 1:
             return gradient
-        reduce = nn.DistributedGradReducer(parameters, mean=True, degree=self.execution.workers)
+        reduce = self._reduce(phase)
 
         def reduced(scale: Tensor, *images: Tensor) -> Any:
             values, gradients = gradient(scale, *images)
@@ -145,43 +135,27 @@ class Descent:
 
         return reduced
 
-    def _added(self, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(one + other for one, other in zip(first, second, strict=True))
+    def _reduce(self, phase: str) -> Callable[..., Any]:
+        """Return what averages gradients over the workers."""
+        if self.execution.workers == 1:
+            return tuple
+        parameters = ms.ParameterTuple(self.optimizers[phase].parameters)
+        return nn.DistributedGradReducer(parameters, mean=True, degree=self.execution.workers)
 
     def _move(self, phase: str, gradients: Sequence[Tensor]) -> None:
         optimizer = self.optimizers[phase]
         factor = 1 / (self.scale * self.execution.accumulate)
         if self.execution.watch or self.execution.dynamic_scale:
             finite = math.isfinite(optimizer.norm(gradients))
-            if self._overflowed(finite):
+            if self.overflowed(finite):
                 return
             if not finite:
                 raise FloatingPointError(f"gradient of {_named(optimizer, gradients)}")
         optimizer(gradients if factor == 1 else tuple(gradient * factor for gradient in gradients))
 
-    def _overflowed(self, finite: bool) -> bool:
-        """Adapt a dynamic loss scale; True when this update must be left out."""
-        if not self.execution.dynamic_scale:
-            return False
-        self.good_updates = self.good_updates + 1 if finite else 0
-        if not finite and self.scale > 1:
-            self.scale /= 2
-            return True
-        if self.good_updates == GROWTH_INTERVAL:
-            self.scale, self.good_updates = min(self.scale * 2, LARGEST_SCALE), 0
-        return False
 
-
-def _named_terms(phase: str, result: Any) -> tuple[Terms, tuple[Tensor, ...]]:
-    (_, (total, values, names)), gradients = result
-    return {**dict(zip(names, values, strict=True)), f"{phase}.total": total}, gradients
-
-
-def _require_finite(terms: Terms) -> None:
-    values = {name: float(value.asnumpy()) for name, value in terms.items()}
-    bad = [f"{name} is {value:g}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise FloatingPointError(f"loss term {', '.join(bad)}")
+def _sums(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(one + other for one, other in zip(first, second, strict=True))
 
 
 def _named(optimizer: Adam, gradients: Sequence[Tensor]) -> str:

@@ -2,94 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from convert.recipes.descent import DescentForm, Execution, require_finite
+
 __all__ = ["Descent", "Execution"]
 
 Terms = dict[str, Tensor]
-Objective = Callable[..., tuple[Tensor, Terms]]
-
-GROWTH_INTERVAL = 1000
-LARGEST_SCALE = 2.0**24
+Made = tuple[Tensor, ...]
+Objective = Callable[..., tuple[Tensor, Terms, Made]]
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How gradients are computed; none of it changes what is computed, but for rounding.
+class Descent(DescentForm):
+    """See `DescentForm`."""
 
-    Attributes:
-        accumulate: every batch is worked through in this many equal pieces and their gradients are averaged.
-        loss_scale: the objective is multiplied by this before the backward pass and the gradients divided
-            by it; for half precision. 1 for none.
-        dynamic_scale: halve the scale and leave the update out when a gradient overflows, double it after
-            1000 good updates.
-        watch: look for NaN and infinity in every loss term and gradient before weights are moved.
-        half: run the networks in half precision where PyTorch's autocast does, on CUDA.
-    """
-
-    accumulate: int = 1
-    loss_scale: float = 1.0
-    dynamic_scale: bool = False
-    watch: bool = False
-    half: bool = False
-
-
-class Descent:
-    """Moves the optimisers of a training step.
-
-    Args:
-        optimizers: by phase.
-    """
-
-    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
-        self.optimizers = optimizers
-        self.use(Execution())
-
-    def use(self, execution: Execution) -> None:
-        """Compute gradients this way from now on."""
-        self.execution = execution
-        self.scale, self.good_updates = execution.loss_scale, 0
-
-    def forward(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, function: Callable[..., Made], *inputs: Tensor) -> Made:
         """Call a function of images without gradient."""
         with torch.no_grad(), self._precision():
             return function(*inputs)
 
-    def __call__(self, phase: str, objective: Objective, *inputs: Tensor) -> Terms:
+    def __call__(self, phase: str, objective: Objective, *inputs: Tensor) -> tuple[Terms, Made]:
         """Move the optimiser of `phase` down the gradient of `objective`.
 
         Args:
             phase: which optimiser.
-            objective: images -> (total, loss terms by name).
+            objective: images -> (total, loss terms by name, what else it made of them).
             inputs: images [N, C, H, W]; N a multiple of `accumulate`.
 
         Returns:
-            The loss terms and "PHASE.total", means over the pieces.
+            The loss terms and "PHASE.total", means over the pieces, and what else was made; all without gradient.
 
         Raises:
             FloatingPointError: with `watch`, names the loss terms or weights' gradients that are not finite;
                 no weight was moved then.
         """
         count = self.execution.accumulate
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
-        found = []
-        for piece in zip(*(one.chunk(count) for one in inputs), strict=True):
+        self._forget_gradients()
+        found, products = [], []
+        for piece in zip(*(images.chunk(count) for images in inputs), strict=True):
             with self._precision():
-                total, terms = objective(*piece)
+                total, terms, made = objective(*piece)
             terms = {**terms, f"{phase}.total": total}
             if self.execution.watch:
-                _require_finite(terms)
+                require_finite({name: float(value.detach()) for name, value in terms.items()})
             (total * (self.scale / count)).backward()
             found.append({name: value.detach() for name, value in terms.items()})
+            products.append([value.detach() for value in made])
         self._move(phase)
+        self._forget_gradients()
+        if count == 1:
+            return found[0], tuple(products[0])
+        means = {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+        return means, tuple(torch.cat(pieces) for pieces in zip(*products, strict=True))
+
+    def _forget_gradients(self) -> None:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
-        return {name: torch.stack([one[name] for one in found]).mean() for name in found[0]} if count > 1 else found[0]
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cuda", enabled=self.execution.half)
@@ -104,27 +75,9 @@ class Descent:
                 gradient /= self.scale
         if self.execution.watch or self.execution.dynamic_scale:
             finite = bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
-            if self._overflowed(finite):
+            if self.overflowed(finite):
                 return
             if not finite:
-                bad = [index for index, one in enumerate(gradients) if not bool(torch.isfinite(one).all())]
-                raise FloatingPointError(f"{len(bad)} gradients of phase {phase} are not finite")
+                bad = sum(not bool(torch.isfinite(gradient).all()) for gradient in gradients)
+                raise FloatingPointError(f"{bad} gradients of phase {phase} are not finite")
         optimizer.step()
-
-    def _overflowed(self, finite: bool) -> bool:
-        """Adapt a dynamic loss scale; True when this update must be left out."""
-        if not self.execution.dynamic_scale:
-            return False
-        self.good_updates = self.good_updates + 1 if finite else 0
-        if not finite and self.scale > 1:
-            self.scale /= 2
-            return True
-        if self.good_updates == GROWTH_INTERVAL:
-            self.scale, self.good_updates = min(self.scale * 2, LARGEST_SCALE), 0
-        return False
-
-
-def _require_finite(terms: Terms) -> None:
-    bad = [f"{name} is {float(value.detach()):g}" for name, value in terms.items() if not bool(torch.isfinite(value))]
-    if bad:
-        raise FloatingPointError(f"loss term {', '.join(bad)}")

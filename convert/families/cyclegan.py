@@ -21,6 +21,7 @@ from typing import Any
 
 from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_kwargs, zoo_generator_kwargs
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
+from convert.recipes.cyclegan import PHASES, CycleGanSettings
 
 __all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs", "side_of_unet"]
 
@@ -153,8 +154,8 @@ CYCLEGAN = Family(
     ),
     training=Training(
         step="steps.cyclegan.CycleGanStep",
-        settings="steps.cyclegan.CycleGanSettings",
-        phases={"G": ("G_A", "G_B"), "D": ("D_A", "D_B")},
+        settings=CycleGanSettings,
+        phases=PHASES,
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
         side=64,
         own_multiple=lambda kwargs: side_of_unet(kwargs) or 1,

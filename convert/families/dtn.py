@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from convert.families.sagan_cyclegan import SIDE, WEIGHT_BAR, discriminator_sa_kwargs, label_part
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.recipes.dtn import PHASES, DtnSettings
 
 __all__ = ["DTN"]
 
@@ -78,8 +79,8 @@ DTN = Family(
     cartoonize=Cartoonize(part="encoder", then="decoder", frame="face", side=SIDE, multiple=16),
     training=Training(
         step="steps.dtn.DtnStep",
-        settings="steps.dtn.DtnSettings",
-        phases={"G": ("encoder", "decoder"), "D": ("net_D",)},
+        settings=DtnSettings,
+        phases=PHASES,
         narrow={"conv_dim": 8},
         side=SIDE,
         multiple=16,

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
+from convert.recipes.sagan_cyclegan import PHASES, SaganCycleGanSettings
 
 __all__ = ["SAGAN_CYCLEGAN", "WEIGHT_BAR", "discriminator_sa_kwargs", "label_part"]
 
@@ -133,8 +134,8 @@ SAGAN_CYCLEGAN = Family(
     cartoonize=Cartoonize(part="netG_B", frame="face", side=SIDE, multiple=16),
     training=Training(
         step="steps.sagan_cyclegan.SaganCycleGanStep",
-        settings="steps.sagan_cyclegan.SaganCycleGanSettings",
-        phases={"G": ("netG_A", "netG_B"), "D": ("netD_A", "netD_B")},
+        settings=SaganCycleGanSettings,
+        phases=PHASES,
         narrow={"conv_dim": 8},
         side=SIDE,
         multiple=16,

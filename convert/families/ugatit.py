@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
+from convert.recipes.ugatit import PHASES, UgatitSettings
 
 __all__ = ["UGATIT", "gan_parts", "gan_training", "side_of_full_model", "style_network"]
 
@@ -85,8 +86,8 @@ def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defau
     """Return how the six networks are trained: discriminators first, then generators."""
     return Training(
         step="steps.ugatit.UgatitStep",
-        settings="steps.ugatit.StepSettings",
-        phases={"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")},
+        settings=UgatitSettings,
+        phases=PHASES,
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
         side=96,
         widths=("ngf", "ndf"),

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
+from convert.recipes.settings import Settings
+from convert.recipes.whitebox import PHASES, FacialSettings, WhiteboxSettings
 from convert.tensors import Entry, as_float32, transposed
 
 __all__ = ["FACIALCARTOONIZATION", "VGG19", "WHITEBOX"]
@@ -147,12 +149,12 @@ def networks(form: str) -> tuple[Part, ...]:
     )
 
 
-def training(settings: str) -> Training:
+def training(settings: type[Settings]) -> Training:
     """Return how the three networks are trained: generator first, then the discriminators."""
     return Training(
         step="steps.whitebox.WhiteboxStep",
-        settings=f"steps.whitebox.{settings}",
-        phases={"G": ("generator",), "D": ("disc_blur", "disc_gray")},
+        settings=settings,
+        phases=PHASES,
         narrow={"channel": 4, "num_blocks": 1},
         side=32,
         widths=("channel",),
@@ -175,7 +177,7 @@ WHITEBOX = Family(
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
         "Trained in two stages: train whitebox --pretrain, then train whitebox --init RUN --frozen vgg19.pth.",
     ),
-    training=training("WhiteboxSettings"),
+    training=training(WhiteboxSettings),
     cartoonize=Cartoonize(
         part="generator", side=None, multiple=8, shorter_limit=720, channels="BGR", after="filters.finish_whitebox"
     ),
@@ -192,7 +194,7 @@ FACIALCARTOONIZATION = Family(
         "As published: the skip connections and both ConvReLU of the up-sampling take no part, slope 0.01, tanh.",
         "The landmark term that its README promises is described in docs/landmark_term.md; off by default.",
     ),
-    training=training("FacialSettings"),
+    training=training(FacialSettings),
     cartoonize=Cartoonize(part="generator", frame="face", side=128, after="filters.finish_facial"),
 )
 

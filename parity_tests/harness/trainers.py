@@ -15,6 +15,7 @@ import numpy as np
 
 from convert.family import Family, Part, Training, resolve
 from convert.plan import Plan, build_plan
+from convert.recipes.descent import Execution
 from convert.registry import part_named
 from convert.tensors import Array
 from ms_models import build as mindspore_build
@@ -84,7 +85,7 @@ class Trainer(ABC):
         self.networks = {
             name: self._network(part, start.kwargs[name], start.weights[name]) for name, part in start.parts.items()
         }
-        settings = resolve(self.package, self.training.settings)(**start.settings)
+        settings = self.training.settings(**start.settings)
         make = make_step or resolve(self.package, self.training.step)
         self.step: Any = make(self.networks, settings, self._network(*start.frozen) if start.frozen else None)
 
@@ -198,7 +199,7 @@ class TorchTrainer(Trainer):
 
     def execute(self, half: bool, compiled: bool, workers: int, **options: Any) -> None:
         """See `Trainer.execute`; PyTorch neither compiles nor trains in several processes."""
-        self.step.descent.use(resolve(self.package, "descent.Execution")(half=half, **options))
+        self.step.descent.use(Execution(half=half, **options))
 
     def side(self, part: str) -> Side:
         """See `Trainer.side`."""
@@ -272,7 +273,7 @@ class MindSporeTrainer(Trainer):
         if half:
             for network in self.networks.values():
                 self._mindspore.amp.auto_mixed_precision(network, "auto", self._mindspore.float16)
-        execution = resolve(self.package, "descent.Execution")(compiled=compiled, workers=workers, **options)
+        execution = Execution(compiled=compiled, workers=workers, **options)
         self.step.descent.use(execution)
 
     def side(self, part: str) -> Side:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.family import Family, FrozenNetwork, resolve
+from convert.family import Family, FrozenNetwork
 from convert.registry import family_named, part_named
 from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.inputs import image, seeded_weights
@@ -72,7 +72,7 @@ def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
         )
         for step in range(steps)
     ]
-    known = {setting.name for setting in fields(resolve("torch_ref", training.settings))}
+    known = {setting.name for setting in fields(training.settings)}
     settings = {"total_steps": 2 * steps + 2} if "total_steps" in known else {}
     frozen = frozen_network(training.frozen, seed) if training.frozen else None
     return TrainingSetup(family, kwargs, weights, settings, frozen, batches, first_step=1)

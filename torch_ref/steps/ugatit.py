@@ -1,101 +1,32 @@
-"""The training step of the U-GAT-IT family: discriminators, then generators, then clipping.
-
-Paper: U-GAT-IT (arXiv 1907.10830). Systems: photo2cartoon (cycle weight 50, Face-ID, soft weights clipped) and
-UGATIT-pytorch (cycle weight 10, no Face-ID).
-"""
+"""The training step of the U-GAT-IT family: discriminators, then generators, then clipping; see the recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from torch_ref.descent import Descent
-from torch_ref.losses import cam_loss, face_id_distance, l1, least_squares
+from convert.recipes.ugatit import PHASES, UgatitSettings
+from torch_ref.losses import cross_entropy, l1, least_squares
+from torch_ref.losses_ugatit import face_id_distance
+from torch_ref.step import Step, Terms
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "StepSettings", "UgatitStep", "learning_rate"]
-
-GENERATORS = ("genA2B", "genB2A")
-DISCRIMINATORS = ("disGA", "disGB", "disLA", "disLB")
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """Weights of the loss terms and of the optimisers.
-
-    Attributes:
-        adversarial, cycle, identity, cam, face_id: weights of the loss terms.
-        lr, beta1, beta2, weight_decay: Adam; the decay is coupled (added to the gradient).
-        rho_limit, soft_limit: rho and the soft weights are kept in [0, limit] after each step.
-        total_steps: the learning rate falls linearly to 0 over the second half of them.
-        decay: whether it falls.
-    """
-
-    adversarial: float = 1.0
-    cycle: float = 50.0
-    identity: float = 10.0
-    cam: float = 1000.0
-    face_id: float = 1.0
-    lr: float = 1e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    weight_decay: float = 1e-4
-    rho_limit: float = 1.0
-    soft_limit: float = 1.0
-    total_steps: int = 1_000_000
-    decay: bool = True
+__all__ = ["UgatitSettings", "UgatitStep"]
 
 
-def learning_rate(settings: StepSettings, step: int) -> float:
-    """Learning rate used in `step` (counted from 1): constant, then linear to 0 at the last step, never below."""
-    half = settings.total_steps // 2
-    if not settings.decay or step <= half or half == 0:
-        return settings.lr
-    return max(0.0, settings.lr - settings.lr / half * (step - half))
-
-
-class UgatitStep:
-    """Holds the six networks and both optimisers; one call trains one batch.
+class UgatitStep(Step):
+    """Trains the two generators and four discriminators.
 
     Args:
-        networks: the parts by name.
+        networks: genA2B, genB2A, disGA, disGB, disLA, disLB.
         settings: loss and optimiser weights.
-        face_net: MobileFaceNet, frozen and in eval mode, or None for no Face-ID term.
+        frozen: MobileFaceNet, or None for no Face-ID term.
     """
 
-    def __init__(
-        self, networks: Mapping[str, nn.Module], settings: StepSettings, face_net: nn.Module | None = None
-    ) -> None:
-        self.networks, self.settings, self.face_net = dict(networks), settings, face_net
-        self.step_number = 0
-        self.optimizers = {"D": self._adam(DISCRIMINATORS), "G": self._adam(GENERATORS)}
-        self.descent = Descent(self.optimizers)
-        if face_net is not None:
-            face_net.eval().requires_grad_(False)
+    phases = PHASES
 
-    def _adam(self, parts: tuple[str, ...]) -> torch.optim.Adam:
-        parameters = [value for part in parts for value in self.networks[part].parameters()]
-        betas = (self.settings.beta1, self.settings.beta2)
-        return torch.optim.Adam(parameters, self.settings.lr, betas, weight_decay=self.settings.weight_decay)
-
-    def __call__(self, real_a: Tensor, real_b: Tensor) -> dict[str, float]:
-        """Train one batch; images [N, 3, H, W] in [-1, 1]. Returns every loss term before weighting, and totals."""
-        self.step_number += 1
-        for network in self.networks.values():
-            network.train()
-        for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["lr"] = learning_rate(self.settings, self.step_number)
-        terms = self.discriminator_phase(real_a, real_b)
-        terms |= self.generator_phase(real_a, real_b)
-        self.clip()
-        return {name: float(value.detach()) for name, value in terms.items()}
-
-    def discriminator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
-        """Update the discriminators on real images and fresh fakes."""
-        fake_a2b, fake_b2a = self.descent.forward(self.fakes, real_a, real_b)
-        return self.descent("D", self.discriminator_objective, real_a, real_b, fake_a2b, fake_b2a)
+    def prepare(self, phase: str, first: Tensor, second: Tensor, made: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Add fresh fakes for the discriminators."""
+        return (first, second) if phase == "G" else (first, second, *self.descent.forward(self.fakes, first, second))
 
     def fakes(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor]:
         """Return both translations, A to B and B to A."""
@@ -103,9 +34,9 @@ class UgatitStep:
 
     def discriminator_objective(
         self, real_a: Tensor, real_b: Tensor, fake_a2b: Tensor, fake_b2a: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the discriminators' total loss and its terms, before weighting."""
-        terms: dict[str, Tensor] = {}
+    ) -> tuple[Terms, tuple[Tensor, ...]]:
+        """Judge real images and fakes."""
+        terms: Terms = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
             real, fake = (real_a, fake_b2a) if part in ("disGA", "disLA") else (real_b, fake_a2b)
             real_logit, real_cam, _ = self.networks[part](real)
@@ -115,32 +46,10 @@ class UgatitStep:
             terms[name + ".fake"] = least_squares(fake_logit, 0.0)
             terms[name + ".real_cam"] = least_squares(real_cam, 1.0)
             terms[name + ".fake_cam"] = least_squares(fake_cam, 0.0)
-        return self.settings.adversarial * torch.stack(list(terms.values())).sum(), terms
+        return terms, ()
 
-    def generator_phase(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
-        """Update the generators against the discriminators that were just updated."""
-        return self.descent("G", self.generator_objective, real_a, real_b)
-
-    def generator_objective(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the generators' total loss and its terms, before weighting."""
-        terms = self.generator_terms(real_a, real_b)
-        weights = self.settings
-        groups = (
-            (weights.adversarial, ".adv"),
-            (weights.cycle, "G.recon"),
-            (weights.identity, "G.identity"),
-            (weights.face_id, "G.faceid"),
-            (weights.cam, "G.cam_"),
-        )
-        weighted = []
-        for weight, mark in groups:
-            for name, value in terms.items():
-                if mark in name:
-                    weighted.append(weight * value)
-        return torch.stack(weighted).sum(), terms
-
-    def generator_terms(self, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
-        """Return every loss term of the generators, before weighting."""
+    def generator_objective(self, real_a: Tensor, real_b: Tensor) -> tuple[Terms, tuple[Tensor, ...]]:
+        """Judge, translate back, and keep each domain's own pictures; against the updated discriminators."""
         gen_a2b, gen_b2a = self.networks["genA2B"], self.networks["genB2A"]
         fake_a2b, fake_a2b_cam, _ = gen_a2b(real_a)
         fake_b2a, fake_b2a_cam, _ = gen_b2a(real_b)
@@ -148,7 +57,7 @@ class UgatitStep:
         fake_b2a2b = gen_a2b(fake_b2a)[0]
         fake_a2a, fake_a2a_cam, _ = gen_b2a(real_a)
         fake_b2b, fake_b2b_cam, _ = gen_a2b(real_b)
-        terms: dict[str, Tensor] = {}
+        terms: Terms = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
             logit, cam, _ = self.networks[part](fake_b2a if part in ("disGA", "disLA") else fake_a2b)
             terms["G." + part[3:] + ".adv"] = least_squares(logit, 1.0)
@@ -157,22 +66,22 @@ class UgatitStep:
         terms["G.recon_B"] = l1(fake_b2a2b, real_b)
         terms["G.identity_A"] = l1(fake_a2a, real_a)
         terms["G.identity_B"] = l1(fake_b2b, real_b)
-        if self.face_net is not None:
-            terms["G.faceid_A"] = face_id_distance(self.face_net, real_a, fake_a2b)
-            terms["G.faceid_B"] = face_id_distance(self.face_net, real_b, fake_b2a)
-        terms["G.cam_A.fake_B2A_one"] = cam_loss(fake_b2a_cam, 1.0)
-        terms["G.cam_A.fake_A2A_zero"] = cam_loss(fake_a2a_cam, 0.0)
-        terms["G.cam_B.fake_A2B_one"] = cam_loss(fake_a2b_cam, 1.0)
-        terms["G.cam_B.fake_B2B_zero"] = cam_loss(fake_b2b_cam, 0.0)
-        return terms
+        if self.frozen is not None:
+            terms["G.faceid_A"] = face_id_distance(self.frozen, real_a, fake_a2b)
+            terms["G.faceid_B"] = face_id_distance(self.frozen, real_b, fake_b2a)
+        terms["G.cam_A.fake_B2A_one"] = cross_entropy(fake_b2a_cam, 1.0)
+        terms["G.cam_A.fake_A2A_zero"] = cross_entropy(fake_a2a_cam, 0.0)
+        terms["G.cam_B.fake_A2B_one"] = cross_entropy(fake_a2b_cam, 1.0)
+        terms["G.cam_B.fake_B2B_zero"] = cross_entropy(fake_b2b_cam, 0.0)
+        return terms, ()
 
-    def clip(self) -> None:
+    def after_update(self) -> None:
         """Keep every rho and soft weight of the generators in its range."""
+        settings = self.settings
+        limits = {"rho": settings.rho_limit, "w_gamma": settings.soft_limit, "w_beta": settings.soft_limit}
         with torch.no_grad():
-            for part in GENERATORS:
+            for part in PHASES["G"]:
                 for name, value in self.networks[part].named_parameters():
                     leaf = name.rsplit(".", 1)[-1]
-                    if leaf == "rho":
-                        value.clamp_(0, self.settings.rho_limit)
-                    elif leaf in {"w_gamma", "w_beta"}:
-                        value.clamp_(0, self.settings.soft_limit)
+                    if leaf in limits:
+                        value.clamp_(0, limits[leaf])

@@ -11,7 +11,6 @@ from mindspore import nn, ops
 from ms_models.losses import l1
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Subject, TrainingBug
-from torch_ref.steps.cyclegan import learning_rate
 
 __all__ = ["NETWORK_BUGS", "TRAINING_BUGS"]
 
@@ -88,73 +87,64 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
 )  # fmt: skip
 
 
-def _epoch_late(settings: Any, step: int) -> float:
-    return learning_rate(settings, step - settings.steps_per_epoch)
-
-
 def _not_halved(step: Any) -> None:
-    descend = step._descend
-
-    def doubled(name: str, objective: Any) -> Any:
-        """The discriminators' loss is the sum over real and fake, not half of it."""
-
-        def twice() -> Any:
-            """Return the objective with its total doubled."""
-            total, terms = objective()
-            return total * 2, terms
-
-        return descend(name, twice if name == "D" else objective)
-
-    step._descend = doubled
+    """The discriminators' loss is the sum over real and fake, not half of it."""
+    original = step.weights
+    step.weights = lambda phase: dict.fromkeys(original(phase), 1.0) if phase == "D" else original(phase)
 
 
-def _remade(step: Any, reals: Any) -> dict[str, Any]:
-    """The fakes of the generators as they are now."""
-    return {"B": step.networks["G_A"](reals["A"]), "A": step.networks["G_B"](reals["B"])}
+def _remade(step: Any, real_a: Any, real_b: Any) -> tuple[Any, Any]:
+    """The fakes of A and of B by the generators as they are now."""
+    return step.networks["G_B"](real_b), step.networks["G_A"](real_a)
 
 
 def _fakes_after_update(step: Any) -> None:
-    original = step.discriminator_phase
-    step.discriminator_phase = lambda reals, fakes: original(reals, _remade(step, reals))
+    original = step.prepare
+
+    def prepare(phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
+        """Make the fakes anew before the discriminators' phase."""
+        return original(phase, real_a, real_b, _remade(step, real_a, real_b) if phase == "D" else made)
+
+    step.prepare = prepare
 
 
 def _fakes_not_detached(step: Any) -> None:
-    original = step.discriminator_phase
+    original = step.prepare
 
-    def phase(reals: Any, fakes: Any) -> Any:
+    def objective(real_a: Any, real_b: Any) -> Any:
+        """Return the discriminators' loss on fakes that are not detached."""
+        terms, made = step.discriminator_objective(real_a, real_b, *_remade(step, real_a, real_b))
+        return sum(terms.values()), terms, made
+
+    def prepare(phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
         """The discriminators' loss flows back into the generators, whose optimiser uses it, too."""
+        if phase == "D":
+            step.descent("G", objective, real_a, real_b)
+        return original(phase, real_a, real_b, made)
 
-        def objective() -> Any:
-            """Return the discriminators' loss on fakes that are not detached."""
-            terms = step.discriminator_terms(reals, _remade(step, reals))
-            return sum(terms.values()), tuple(terms.values())
-
-        step._descend("G", objective)
-        return original(reals, fakes)
-
-    step.discriminator_phase = phase
+    step.prepare = prepare
 
 
 def _identity_of_the_other(step: Any) -> None:
-    original = step.generator_terms
+    original = step.generator_objective
 
     def terms(real_a: Any, real_b: Any) -> Any:
         """Each identity loss asks the generator that translates the picture away."""
         found, fakes = original(real_a, real_b)
-        found["G.idt_A"], found["G.idt_B"] = l1(fakes["A"], real_b), l1(fakes["B"], real_a)
+        found["G.idt_A"], found["G.idt_B"] = l1(fakes[0], real_b), l1(fakes[1], real_a)
         return found, fakes
 
-    step.generator_terms = terms
+    step.generator_objective = terms
 
 
 def _judges_exchanged(step: Any) -> None:
     step.judges = {"A": step.judges["B"], "B": step.judges["A"]}
 
 
-def _pool_keeps_the_first(self: Any, images: Any) -> Any:
+def _pools_keep_the_first(step: Any) -> None:
     """A full pool never takes anything new in, nor hands anything out."""
-    self.images.extend(images[: self.size - len(self.images)])
-    return images
+    for pool in step.pools.values():
+        pool.query = lambda images, pool=pool: pool.images.extend(images[: pool.size - len(pool.images)]) or images
 
 
 SHORT_EPOCHS = {"steps_per_epoch": 1, "constant_epochs": 1}
@@ -162,7 +152,7 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("pool-missing", "fakes go to the discriminators past the image pool", STEP, ("discriminator loss",),
                 {"pool_size": 0}, both={"pool_size": 1}, steps=2),
     TrainingBug("pool-never-swaps", "a full image pool hands out no older fakes", STEP, ("discriminator loss",),
-                patch=("ms_models.pool.ImagePool.query", _pool_keeps_the_first), both={"pool_size": 1}, steps=2),
+                change=_pools_keep_the_first, both={"pool_size": 1}, steps=2),
     TrainingBug("fakes-after-update", "the discriminators see fakes of the updated generators", STEP,
                 ("discriminator loss",), change=_fakes_after_update),
     TrainingBug("fakes-not-detached", "the discriminators' loss moves the generators", STEP,
@@ -173,7 +163,7 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
                 change=_identity_of_the_other),
     TrainingBug("cyclegan-cross-entropy", "cross-entropy for least squares", STEP, ("loss",), {"gan_mode": "vanilla"}),
     TrainingBug("cyclegan-rate-epoch", "learning rate falls one epoch late", STEP, ("learning rate",),
-                patch=("ms_models.steps.cyclegan.learning_rate", _epoch_late), both=SHORT_EPOCHS),
+                change=plant.late_rate(lambda settings: settings.steps_per_epoch), both=SHORT_EPOCHS),
     TrainingBug("cyclegan-rate-rule", "the model zoo's rule for the learning rate", STEP, ("learning rate",),
                 {"decay": "zoo"}, both=SHORT_EPOCHS),
     TrainingBug("discriminators-not-halved", "the discriminators' loss not halved", STEP, ("discriminator loss",),

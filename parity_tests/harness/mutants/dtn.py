@@ -19,27 +19,19 @@ def _hinge_for_generator(self: Any, logits: Any, real: bool = True, for_generato
 
 def _rec_never_judged(step: Any) -> None:
     """The discriminator sees the translations twice and the reconstructions never."""
-    original = step.discriminator_phase
-    step.discriminator_phase = lambda target, fake, rec: original(target, fake, fake)
+    original = step.discriminator_objective
+    step.discriminator_objective = lambda target, fake, rec: original(target, fake, fake)
 
 
 def _domains_exchanged(step: Any) -> None:
-    generators, discriminators = step.generator_phase, step.discriminator_phase
-    real: list[Any] = []
-
-    def exchanged(source: Any, target: Any) -> Any:
-        """Run the generators' phase with the domains exchanged."""
-        real[:] = [source]
-        return generators(target, source)
-
-    step.generator_phase = exchanged
-    step.discriminator_phase = lambda target, fake, rec: discriminators(real[0], fake, rec)
+    original = step.prepare
+    step.prepare = lambda phase, source, target, made: original(phase, target, source, made)
 
 
 def _codes_detached(step: Any) -> None:
-    original, encoder = step.generator_phase, step.networks["encoder"]
+    original, encoder = step.generator_objective, step.networks["encoder"]
 
-    def phase(source: Any, target: Any) -> Any:
+    def objective(source: Any, target: Any) -> Any:
         """No gradient flows from the code of a translation back into encoder and decoder."""
         real = {id(source), id(target)}
         step.networks["encoder"] = lambda x: encoder(x) if id(x) in real else ops.stop_gradient(encoder(x))
@@ -48,7 +40,7 @@ def _codes_detached(step: Any) -> None:
         finally:
             step.networks["encoder"] = encoder
 
-    step.generator_phase = phase
+    step.generator_objective = objective
 
 
 def _encoder_rests(step: Any) -> None:
@@ -73,5 +65,5 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
                 ("generator update", "generator moments"), change=_codes_detached),
     TrainingBug("dtn-encoder-rests", "encoder left out of the optimiser", STEP, ("encoder",), change=_encoder_rests),
     TrainingBug("dtn-not-clipped", "weights not clipped after a WGAN step", STEP, ("discriminator update",),
-                change=lambda step: setattr(step, "clip", lambda: None), both={"gan_mode": "wgan"}),
+                change=lambda step: setattr(step, "after_phase", lambda phase: None), both={"gan_mode": "wgan"}),
 )  # fmt: skip

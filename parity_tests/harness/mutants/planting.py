@@ -12,6 +12,7 @@ from mindspore import nn, ops
 __all__ = [
     "OpsWithSwappedCat",
     "changed",
+    "late_rate",
     "layers",
     "mean_square",
     "method",
@@ -120,3 +121,13 @@ class OpsWithSwappedCat:
         if name == "cat":
             return lambda tensors, axis=0: ops.cat(tuple(tensors)[::-1], axis)
         return getattr(ops, name)
+
+
+def late_rate(late: Callable[[Any], int]) -> Callable[[Any], None]:
+    """Return what makes the learning rates of a training step come late: settings -> by how many steps."""
+
+    def change(step: Any) -> None:
+        """Ask for the rates of an earlier step."""
+        step.rate = lambda phase, number: step.settings.rate(phase, number - late(step.settings))
+
+    return change

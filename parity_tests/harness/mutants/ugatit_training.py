@@ -6,10 +6,9 @@ from typing import Any
 
 from mindspore import ops
 
+from convert.recipes.ugatit import face_crop
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Patch, Subject, TrainingBug
-from torch_ref.losses import face_crop
-from torch_ref.steps.ugatit import learning_rate
 
 __all__ = ["TRAINING_BUGS"]
 
@@ -18,19 +17,11 @@ GENERATORS, MOVED = ("generator loss",), ("discriminator update", "discriminator
 
 
 def _generators_first(step: Any) -> None:
-    discriminators, generators = step.discriminator_phase, step.generator_phase
-
-    def first(real_a: Any, real_b: Any) -> Any:
-        """Run the generators' phase early, then the discriminators'."""
-        step.early = generators(real_a, real_b)
-        return discriminators(real_a, real_b)
-
-    step.discriminator_phase = first
-    step.generator_phase = lambda real_a, real_b: step.early
+    step.due = lambda: ("G", "D")
 
 
 def _cycle_detached(step: Any) -> None:
-    original = step.generator_terms
+    original = step.generator_objective
 
     def terms(real_a: Any, real_b: Any) -> Any:
         """The second generator of the cycle gets its input without gradient."""
@@ -44,19 +35,19 @@ def _cycle_detached(step: Any) -> None:
         finally:
             networks.update(kept)
 
-    step.generator_terms = terms
+    step.generator_objective = terms
 
 
 def _discriminators_in_eval_for_generators(step: Any) -> None:
-    original = step.generator_phase
+    original = step.prepare
 
-    def phase(real_a: Any, real_b: Any) -> Any:
-        """Run the original with the discriminators in eval mode."""
+    def prepare(phase: str, *batch: Any) -> Any:
+        """Put the discriminators in eval mode before the generators' phase."""
         for part, network in step.networks.items():
-            network.set_train(not part.startswith("dis"))
-        return original(real_a, real_b)
+            network.set_train(phase == "D" or not part.startswith("dis"))
+        return original(phase, *batch)
 
-    step.generator_phase = phase
+    step.prepare = prepare
 
 
 def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = True) -> Patch:
@@ -79,10 +70,6 @@ def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = Tr
     return "ms_models.optim.Adam.__call__", call
 
 
-def _late_rate(settings: Any, step: int) -> float:
-    return learning_rate(settings, step - 1)
-
-
 def _plain_cosine(first: Any, second: Any) -> Any:
     return (first * second).sum(1) / first.shape[1]
 
@@ -94,9 +81,8 @@ def _crop_off_by_one(height: int, width: int) -> tuple[int, int, int, int]:
 
 def _zero_to_one(step: Any) -> None:
     """The port's loader gives images in [0, 1] instead of [-1, 1]."""
-    discriminators, generators = step.discriminator_phase, step.generator_phase
-    step.discriminator_phase = lambda real_a, real_b: discriminators((real_a + 1) / 2, (real_b + 1) / 2)
-    step.generator_phase = lambda real_a, real_b: generators((real_a + 1) / 2, (real_b + 1) / 2)
+    original = step.prepare
+    step.prepare = lambda phase, real_a, real_b, made: original(phase, (real_a + 1) / 2, (real_b + 1) / 2, made)
 
 
 def _networks_swapped(step: Any) -> None:
@@ -122,13 +108,13 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("adam-uncorrected", "Adam without bias correction", STEP, ("discriminator update",),
                 patch=_adam(corrected=False)),
     TrainingBug("rho-not-clipped", "no clipping after the step", STEP, ("generator update",),
-                change=lambda step: setattr(step, "clip", lambda: None)),
+                change=lambda step: setattr(step, "after_update", lambda: None)),
     TrainingBug("rate-off-by-one", "learning rate falls one step late", STEP, ("learning rate",),
-                patch=("ms_models.steps.ugatit.learning_rate", _late_rate), first_step=2),
+                change=plant.late_rate(lambda settings: 1), first_step=2),
     TrainingBug("cosine-without-norm", "Face-ID cosine without normalisation", STEP, GENERATORS,
-                patch=("ms_models.losses._cosine", _plain_cosine), face=True),
+                patch=("ms_models.losses_ugatit._cosine", _plain_cosine), face=True),
     TrainingBug("face-crop", "Face-ID crop off by one row", STEP, GENERATORS,
-                patch=("ms_models.losses.face_crop", _crop_off_by_one), face=True),
+                patch=("ms_models.losses_ugatit.face_crop", _crop_off_by_one), face=True),
     TrainingBug("image-range", "images in [0, 1] instead of [-1, 1]", STEP, ("discriminator loss",),
                 change=_zero_to_one),
     TrainingBug("judges-swapped", "discriminators of A and B swapped", STEP, ("disGA", "disGB"),

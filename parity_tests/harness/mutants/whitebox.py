@@ -100,7 +100,7 @@ def _one_texture_for_both(step: Any) -> None:
 
 
 def _structure_reversed(step: Any) -> None:
-    step.superpixels = lambda pictures: pictures[:, ::-1].copy()
+    step.hooks["superpixels"] = lambda pictures: pictures[:, ::-1].copy()
 
 
 GENERATOR = ("generator loss",)

@@ -23,7 +23,7 @@ from toonport.evaluate.metrics import Looked, Networks, evaluate
 from toonport.evaluate.perceptual import perceptual_distances
 from toonport.fetch import load_manifest
 from toonport.train.state import Checkpoints
-from torch_ref.losses import face_id_distance
+from torch_ref.losses_ugatit import face_id_distance
 
 TINY_RUN = ["--width", "4", "--network", "n_blocks=1", "--size", "96", "--framework", "torch", "--no-tensorboard",
             "--sheet-every", "0", "--log-every", "1"]  # fmt: skip

@@ -10,6 +10,9 @@ import pytest
 
 from convert.family import resolve
 from convert.plan import build_plan
+from convert.recipes.dtn import DtnSettings
+from convert.recipes.pool import ImagePool
+from convert.recipes.sagan_cyclegan import SaganCycleGanSettings
 from convert.registry import family_named, part_named
 from ms_models.build import build_mindspore
 from parity_tests.harness.compare import measure, ulp_neighbour
@@ -86,15 +89,14 @@ def test_reference_steps_equal_the_original_in_float64(name, shared):
     import torch
 
     run = json.loads((shared / "golden" / "others" / "lzw_train.json").read_text())["runs"][name]
-    step_class, settings_class = (
-        resolve("torch_ref", f"steps.sagan_cyclegan.SaganCycleGan{kind}") for kind in ("Step", "Settings")
-    )
+    from torch_ref.steps.sagan_cyclegan import SaganCycleGanStep
+
     judge_kwargs = PATCH if name == "wgangp" else SA_D
     kwargs = {"netG_A": SA_G, "netG_B": SA_G, "netD_A": judge_kwargs, "netD_B": judge_kwargs}
     networks = _recorded_networks("sagan_cyclegan", kwargs, {part: run["gain"][part[3]] for part in kwargs})
     identity = run["opt"]["lambda_idt"] if run["opt"]["use_idt"] else 0.0
-    settings = settings_class(gan_mode=run["opt"]["gan_mode"], identity=identity, reference_exact=True)
-    step = step_class(networks, settings)
+    settings = SaganCycleGanSettings(gan_mode=run["opt"]["gan_mode"], identity=identity, reference_exact=True)
+    step = SaganCycleGanStep(networks, settings)
     step.random = Recorded()
     for number, record in enumerate(run["f64"]["steps"]):
         losses = step(*(torch.from_numpy(image(f"{side}{number}", (2, 3, 64, 64))).double() for side in "AB"))
@@ -106,7 +108,7 @@ def test_reference_steps_equal_the_original_in_float64(name, shared):
 def test_reference_steps_of_dtn_equal_the_original_in_float64(shared):
     import torch
 
-    from torch_ref.steps.dtn import DtnSettings, DtnStep
+    from torch_ref.steps.dtn import DtnStep
 
     run = json.loads((shared / "golden" / "others" / "lzw_dtn_train.json").read_text())["runs"]["sn"]
     kwargs = {"encoder": HALF, "decoder": HALF, "net_D": {"conv_dim": 64}}
@@ -139,8 +141,7 @@ def _steps(family, settings, parts):
         built["torch_ref"][name] = build_torch(part, kwargs, state)
         built["ms_models"][name] = build_mindspore(part, kwargs, state)
     return [
-        resolve(package, training.step)(networks, resolve(package, training.settings)(**settings))
-        for package, networks in built.items()
+        resolve(package, training.step)(networks, training.settings(**settings)) for package, networks in built.items()
     ]
 
 
@@ -160,6 +161,11 @@ def _check_near(found, plain, wanted, ulps):
         assert abs(float(found[key].asnumpy()) - value) <= limit, key
 
 
+def _judged(step, tensors):
+    """Loss terms of the discriminators, for real pictures of A and B and fakes of both."""
+    return step.run_phase("D", *tensors[:2], tuple(tensors[2:]))[0]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_discriminators_train_alike_in_every_mode(mode):
     import mindspore
@@ -170,9 +176,9 @@ def test_discriminators_train_alike_in_every_mode(mode):
     _double(truth)
     for number in range(2):  # in the second, the pools are full and may answer with the first
         pictures = [image(f"{one}{number}", (2, 3, 64, 64)) for one in ("A", "B", "fake A", "fake B")]
-        found = port.discriminator_phase(*map(mindspore.Tensor, pictures))
-        plain = reference.discriminator_phase(*map(torch.from_numpy, pictures))
-        wanted = truth.discriminator_phase(*(torch.from_numpy(one).double() for one in pictures))
+        found = _judged(port, [mindspore.Tensor(one) for one in pictures])
+        plain = _judged(reference, [torch.from_numpy(one) for one in pictures])
+        wanted = _judged(truth, [torch.from_numpy(one).double() for one in pictures])
         assert list(found) == list(wanted)
         _check_near(found, plain, wanted, 64 if number == 0 else 4096)
     assert port.random.bit_generator.state == reference.random.bit_generator.state
@@ -196,12 +202,10 @@ def test_every_mode_of_dtn_trains_and_clips(mode):
         assert max(float(one.detach().abs().max()) for one in trained) <= 0.02
 
 
-@pytest.mark.parametrize("package", ["torch_ref", "ms_models"])
 @pytest.mark.parametrize("mode", ["sn+gp", "wgangp"])
-def test_dtn_refuses_modes_with_a_penalty_that_it_does_not_have(package, mode):
-    training = family_named("dtn").training
+def test_dtn_refuses_modes_with_a_penalty_that_it_does_not_have(mode):
     with pytest.raises(ValueError, match="no gradient penalty"):
-        resolve(package, training.step)({}, resolve(package, training.settings)(gan_mode=mode))
+        DtnSettings(gan_mode=mode)
 
 
 def test_generators_rest_between_the_steps_of_the_critic():
@@ -223,21 +227,18 @@ def test_generators_rest_between_the_steps_of_the_critic():
 
 
 def test_reference_exact_counts_identity_a_twice():
-    from torch_ref.steps.sagan_cyclegan import SaganCycleGanSettings, SaganCycleGanStep
-
     totals = {}
     for exact in (False, True):
-        step = SaganCycleGanStep.__new__(SaganCycleGanStep)
-        step.settings = SaganCycleGanSettings(identity=0.1, cycle_a=10.0, cycle_b=20.0, reference_exact=exact)
+        settings = SaganCycleGanSettings(identity=0.1, cycle_a=10.0, cycle_b=20.0, reference_exact=exact)
         terms = {"G.A.adv": 1.0, "G.B.adv": 2.0, "G.cycle_A": 3.0, "G.cycle_B": 4.0}
-        totals[exact] = step.generator_total({**terms, "G.identity_A": 5.0, "G.identity_B": 6.0})
+        terms |= {"G.identity_A": 5.0, "G.identity_B": 6.0}
+        totals[exact] = sum(weight * terms[name] for name, weight in settings.weights("G").items())
     assert totals[False] == pytest.approx(3 + 30 + 80 + 0.1 * (50 + 120))
     assert totals[True] == pytest.approx(3 + 30 + 80 + 0.1 * (50 + 50))
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("package", ["torch_ref", "ms_models"])
-def test_image_pool_answers_as_recorded(package, shared):
+def test_image_pool_answers_as_recorded(shared):
     record = json.loads((shared / "golden" / "others" / "lzw_networks_losses.json").read_text())["image_pool"]
     for name, seed, size, batch in (("seed0_pool4_batch2", 0, 4, 2), ("seed7_pool3_batch1", 7, 3, 1)):
         source = random.Random(seed)
@@ -249,7 +250,7 @@ def test_image_pool_answers_as_recorded(package, shared):
             def integers(self, count, source=source):
                 return source.randint(0, count - 1)
 
-        pool = resolve(package, "pool.ImagePool")(size, Draws())
+        pool = ImagePool(size, Draws())
         for number, wanted in enumerate(record[name]):
             ids = np.arange(number * batch, (number + 1) * batch, dtype=np.float32)
             answer = pool.query(np.broadcast_to(ids[:, None, None, None], (batch, 3, 2, 2)))
@@ -257,17 +258,15 @@ def test_image_pool_answers_as_recorded(package, shared):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("module", ["steps.sagan_cyclegan.SaganCycleGanSettings", "steps.dtn.DtnSettings"])
-@pytest.mark.parametrize("package", ["torch_ref", "ms_models"])
-def test_learning_rate_of_each_epoch_is_as_recorded(package, module, shared):
+@pytest.mark.parametrize("recipe", [SaganCycleGanSettings, DtnSettings])
+def test_learning_rate_of_each_epoch_is_as_recorded(recipe, shared):
     record = json.loads((shared / "golden" / "others" / "lzw_networks_losses.json").read_text())["lr_by_epoch"]
-    rate = resolve(package, module.split(".")[0] + ".learning_rate")
     for name, constant, decay in (("niter100_decay100_lr1e-4", 100, 100), ("niter3_decay4_lr1e-4", 3, 4)):
-        settings = resolve(package, module)(constant_epochs=constant, decay_epochs=decay, steps_per_epoch=5)
+        settings = recipe(constant_epochs=constant, decay_epochs=decay, steps_per_epoch=5)
         for epoch, wanted in record[name].items():
             for step in (5 * int(epoch) + 1, 5 * int(epoch) + 5):
-                assert rate(settings, step) == pytest.approx(wanted, rel=FLOAT64_RELATIVE, abs=1e-20)
-                assert rate(settings, step, "D") == pytest.approx(4 * wanted, rel=FLOAT64_RELATIVE, abs=1e-20)
+                assert settings.rate("G", step) == pytest.approx(wanted, rel=FLOAT64_RELATIVE, abs=1e-20)
+                assert settings.rate("D", step) == pytest.approx(4 * wanted, rel=FLOAT64_RELATIVE, abs=1e-20)
 
 
 @pytest.mark.parametrize("part", ["netD_A", "netD_B"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convert.plan import build_plan
+from convert.recipes.ugatit import UgatitSettings
 from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.judge import judge, judge_all
@@ -44,7 +45,7 @@ def _check_step(record, losses, networks):
 def test_reference_steps_equal_the_original_in_float64(family_name, shared):
     import torch
 
-    from torch_ref.steps.ugatit import StepSettings, UgatitStep
+    from torch_ref.steps.ugatit import UgatitStep
 
     case = json.loads((shared / "golden" / "ugatit" / f"{RECORDED[family_name]}.json").read_text())
     tag, config = case["tag"], case["effective_cfg"]
@@ -52,7 +53,7 @@ def test_reference_steps_equal_the_original_in_float64(family_name, shared):
     face = None
     if family_name == "photo2cartoon":
         face = _recorded_network(family_named("mobilefacenet").parts[0], "mbf", case)
-    step = UgatitStep(networks, StepSettings(cycle=config["cycle_weight"], total_steps=config["iteration"]), face)
+    step = UgatitStep(networks, UgatitSettings(cycle=config["cycle_weight"], total_steps=config["iteration"]), face)
     for record in case["f64"]["steps"]:
         batch = [image(f"{tag}/real_{side}/{record['step']}", 1, 96, 96) for side in "AB"]
         losses = step(*(torch.from_numpy(one).double() for one in batch))
@@ -114,17 +115,13 @@ def test_a_tensor_that_rounding_decides_is_called_blind():
     assert not judge(replace(found, error=1.0, undecided=0.75)).equal
 
 
-def test_both_learning_rate_schedules_end_at_zero_and_never_below():
-    import ms_models.steps.ugatit
-    import torch_ref.steps.ugatit
-
-    for module in (torch_ref.steps.ugatit, ms_models.steps.ugatit):
-        settings = module.StepSettings(total_steps=10, lr=1.0)
-        rates = [module.learning_rate(settings, step) for step in range(1, 13)]
-        assert rates[:5] == [1.0] * 5
-        assert rates[5:10] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
-        assert rates[10:] == [0.0, 0.0]
-        assert module.learning_rate(module.StepSettings(total_steps=10, lr=1.0, decay=False), 9) == 1.0
+def test_the_learning_rate_ends_at_zero_and_never_below():
+    settings = UgatitSettings(total_steps=10, lr=1.0)
+    rates = [settings.rate("G", step) for step in range(1, 13)]
+    assert rates[:5] == [1.0] * 5
+    assert rates[5:10] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+    assert rates[10:] == [0.0, 0.0]
+    assert UgatitSettings(total_steps=10, lr=1.0, decay=False).rate("D", 9) == 1.0
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -213,10 +213,10 @@ def test_guided_filter_and_its_gradients_equal_facialcartoonization(shared):
 def test_texture_and_variation_equal_facialcartoonization(shared):
     import torch
 
+    from convert.recipes.whitebox import SHIFTS
     from parity_tests.tests.golden_others import uniform
     from torch_ref.filters import colour_shift
     from torch_ref.losses_whitebox import total_variation
-    from torch_ref.steps.whitebox import SHIFTS
 
     items = _read(shared, "fc_losses")["items"]
     maps = [uniform(f"shift:{index}", (2, 1, 64, 64), *limits) for index, limits in enumerate(SHIFTS.values())]

@@ -250,10 +250,10 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch():
 
         def objective(x, layer=layer):
             loss = (layer(x) ** 2).mean()
-            return loss, {"G.square": loss}
+            return loss, {"G.square": loss}, ()
 
         images = torch.from_numpy(image("pieces", 4, 1, 3, 1).reshape(4, 3)).double()
-        terms = descent("G", objective, images)
+        terms, _ = descent("G", objective, images)
         results.append((layer.weight.detach().numpy(), float(terms["G.total"])))
     for weight, total in results[1:]:
         assert np.abs(weight - results[0][0]).max() < FLOAT64_RELATIVE
@@ -269,7 +269,7 @@ def test_a_dynamic_loss_scale_leaves_out_overflowing_updates():
     descent = Descent({"G": torch.optim.SGD(layer.parameters(), 0.1)})
     descent.use(Execution(loss_scale=2.0**16, dynamic_scale=True))
     before = layer.weight.item()
-    descent("G", lambda x: ((layer(x) * 1e35).sum(), {}), torch.ones(1, 1))
+    descent("G", lambda x: ((layer(x) * 1e35).sum(), {}, ()), torch.ones(1, 1))
     assert layer.weight.item() == before
     assert descent.scale == 2.0**15
 

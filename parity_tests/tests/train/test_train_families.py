@@ -83,10 +83,10 @@ def test_both_frameworks_hand_the_same_pictures_to_the_hooks(pictures, vgg, face
         config = RunConfig("whitebox", str(pictures), "", framework=framework, frozen=str(vgg), width=4, size=32,
                            settings={"landmark": 1000.0}, network={"num_blocks": 1}).checked()  # fmt: skip
         engine = Engine(config, starting_point(config, (3, 3)))
-        structure, landmarks = engine.step.superpixels, engine.step.landmarks
+        structure, landmarks = engine.step.hooks["superpixels"], engine.step.hooks["landmarks"]
         kept = seen[framework] = []
-        engine.step.superpixels = lambda x, kept=kept, make=structure: kept.append(x) or make(x)
-        engine.step.landmarks = lambda x, kept=kept, make=landmarks: kept.append(x) or make(x)
+        engine.step.hooks["superpixels"] = lambda x, kept=kept, make=structure: kept.append(x) or make(x)
+        engine.step.hooks["landmarks"] = lambda x, kept=kept, make=landmarks: kept.append(x) or make(x)
         photo = image("photo", 1, 32, 32)
         terms = engine.train(photo, image("cartoon", 1, 32, 32))
         assert np.array_equal(kept[0], photo)  # RGB, though the networks see BGR
@@ -202,16 +202,12 @@ def test_what_cannot_be_trained_is_one_clear_line(family, flags, said, pictures,
 
 @pytest.mark.parametrize("family", ["dtn", "sagan_cyclegan"])
 def test_a_schedule_counted_in_epochs_follows_the_length_of_the_run(family, tmp_path):
-    from torch_ref.steps.dtn import learning_rate as of_dtn
-    from torch_ref.steps.sagan_cyclegan import learning_rate as of_sagan
-
     file = save_torch(tmp_path / "all.pth", seeded_family("dtn")) if family == "dtn" else None
     config = RunConfig(family, "", "", init=str(file) if file else None, size=64, steps=80, width=None if file else 8)
     from toonport.train.config import settings_of, trained_family
 
     settings = settings_of(trained_family(family)[1], starting_point(config, (10, 8)).settings)
-    rate = {"dtn": of_dtn, "sagan_cyclegan": of_sagan}[family]
-    rates = [rate(settings, step, "D") / rate(settings, 1, "D") for step in range(1, 81, 10)]
+    rates = [settings.rate("D", step) / settings.rate("D", 1) for step in range(1, 81, 10)]
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.8, 0.6, 0.4])
     assert settings.total_steps == 80
 

@@ -35,7 +35,7 @@ descent = Descent({"G": Adam(list(network.get_parameters()), 1e-2)})
 
 def objective(x):
     loss = (network(x) ** 2).mean()
-    return loss, {"G.square": loss}
+    return loss, {"G.square": loss}, ()
 
 for compiled in (False, True):
     descent.use(Execution(workers=workers, compiled=compiled, watch=True))

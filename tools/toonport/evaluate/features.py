@@ -24,7 +24,7 @@ from toonport.fetch import fetch, load_manifest, weights_folder
 from toonport.photo.compose import to_input
 from toonport.photo.picture import Picture, resize
 from torch_ref.build import build_torch
-from torch_ref.losses import face_embeddings
+from torch_ref.losses_ugatit import face_embeddings
 
 __all__ = ["RELEASES", "SIDE", "Features", "batch_of", "find_weights", "open_face", "open_inception", "open_vgg"]
 

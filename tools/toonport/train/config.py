@@ -13,7 +13,7 @@ import tomli_w
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.family import Family, Training, resolve
+from convert.family import Family, Training
 from convert.registry import families, family_named, part_named
 
 __all__ = ["CONFIG_FILE", "RunConfig", "network_kwargs", "read_config", "settings_of", "trained_family", "write_config"]
@@ -158,13 +158,13 @@ def trained_family(name: str) -> tuple[Family, Training]:
     return family, family.training
 
 
-def settings_of(training: Training, values: Mapping[str, Any], package: str = "torch_ref") -> Any:
+def settings_of(training: Training, values: Mapping[str, Any]) -> Any:
     """Return the step settings of a family with some values changed; texts are converted to the default's type.
 
     Raises:
         InputError: an unknown name (lists the known ones), or a value of another type or of no known kind.
     """
-    made = resolve(package, training.settings)
+    made = training.settings
     known = {one.name: one.default for one in fields(made)}
     values = _without_synonyms(training, values)
     unknown = [name for name in values if name not in known]

@@ -47,19 +47,19 @@ class Engine:
     @property
     def bgr(self) -> bool:
         """Whether the networks take and give pictures as blue, green, red."""
-        return getattr(self.step.settings, "colours", "rgb") == "bgr"
+        return self.step.colours == "bgr"
 
     def _give_picture_functions(self) -> None:
         """White-box's step asks for functions on numpy pictures, which need packages the networks do without."""
-        if not hasattr(self.step, "superpixels"):
+        if "superpixels" not in self.step.hooks:
             return
         from toonport.train.whitebox_structure import adaptive_structure, slic_structure
 
-        self.step.superpixels = adaptive_structure if self.config.adaptive_structure else slic_structure
-        if self.step.settings.landmark > 0:
+        self.step.hooks["superpixels"] = adaptive_structure if self.config.adaptive_structure else slic_structure
+        if "landmarks" in self.step.hooks:
             from toonport.train.whitebox_landmarks import LandmarkWindows
 
-            self.step.landmarks = LandmarkWindows()
+            self.step.hooks["landmarks"] = LandmarkWindows()
 
     def train(self, real_a: Array, real_b: Array) -> dict[str, float]:
         """Train one batch, [N, 3, H, W] in [-1, 1]; returns every loss term.
@@ -76,21 +76,18 @@ class Engine:
         return terms
 
     def _execute(self) -> None:
-        """Set how gradients are computed; InputError when the family's step cannot as asked for."""
+        """Set how gradients are computed."""
         config = self.config
         dynamic = config.loss_scale == "dynamic"
-        if hasattr(self.step, "descent"):
-            self.trainer.execute(
-                half=config.precision == "float16",
-                compiled=config.compiled,
-                workers=config.data_parallel,
-                accumulate=config.accumulate,
-                loss_scale=2.0**16 if dynamic else float(config.loss_scale),
-                dynamic_scale=dynamic,
-                watch=True,
-            )
-        elif config.accumulate > 1 or config.loss_scale != "1" or config.data_parallel > 1:
-            raise InputError(f"{self.family.name}: its step has no accumulation, loss scale or data parallel")
+        self.trainer.execute(
+            half=config.precision == "float16",
+            compiled=config.compiled,
+            workers=config.data_parallel,
+            accumulate=config.accumulate,
+            loss_scale=2.0**16 if dynamic else float(config.loss_scale),
+            dynamic_scale=dynamic,
+            watch=True,
+        )
 
     def translators(self) -> list[tuple[str, ...]]:
         """Chains of parts that turn pictures of A into B and, where there is one, of B into A."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from convert.conversion import load_networks, torch_arrays
@@ -115,7 +115,7 @@ def _frozen(config: RunConfig) -> Frozen | None:
 def _settings(config: RunConfig, pictures: Sequence[int]) -> dict[str, Any]:
     """The step's settings: the family's defaults, what follows from the run, what was given."""
     _, training = trained_family(config.family)
-    known = resolve("torch_ref", training.settings).__dataclass_fields__
+    known = {known.name for known in fields(training.settings)}
     whole = config.batch * config.data_parallel
     per_epoch = max(1, max(pictures) // whole)
     derived = {"seed": config.seed, "total_steps": config.steps, "batch_size": whole, "steps_per_epoch": per_epoch}

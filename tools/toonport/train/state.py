@@ -174,9 +174,7 @@ def _write_weights(trainer: Trainer, folder: Path) -> Path:
 
 def _write_moments(trainer: Trainer, path: Path) -> Path:
     tensors = {f"{kind}.{part}.{name}": value for (kind, part, name), value in trainer.moments().items()}
-    for name, pool in getattr(trainer.step, "pools", {}).items():
-        if pool.images:
-            tensors[f"pool.{name}"] = np.stack([np.asarray(image) for image in pool.images])
+    tensors |= trainer.step.state()[1]
     write_checkpoint(path, tensors.items(), _specs(tensors))
     return path
 
@@ -186,15 +184,13 @@ def _specs(tensors: Mapping[str, Array]) -> dict[str, TensorSpec]:
 
 
 def _facts(trainer: Trainer, best: Best) -> dict[str, Any]:
-    descent, random = getattr(trainer.step, "descent", None), getattr(trainer.step, "random", None)
     return {
         "schema": SCHEMA,
         "family": trainer.start.family.name,
         "framework": trainer.framework,
         "step": trainer.step.step_number,
         "updates": trainer.counts(),
-        "random": random.bit_generator.state if random is not None else None,
-        "loss_scale": [descent.scale, descent.good_updates] if descent else None,
+        **trainer.step.state()[0],
         "best": {"step": best.step, "value": best.value if best.step else None},
     }
 
@@ -209,19 +205,11 @@ def restore_run(trainer: Trainer, folder: Path) -> Best:
     if state["family"] != trainer.start.family.name:
         raise InputError(f"{folder}: is a run of {state['family']}, not {trainer.start.family.name}")
     tensors = {name: entry.read() for name, entry in open_checkpoint(folder / MOMENTS_FILE).tensors.items()}
-    moments = {}
-    for name, value in tensors.items():
-        kind, part, rest = name.split(".", 2) if not name.startswith("pool.") else ("pool", name[5:], "")
-        if kind == "pool":
-            trainer.step.pools[part].images[:] = [image.copy() for image in value]
-        else:
-            moments[kind, part, rest] = value
+    named = {name: name.split(".", 2) for name in tensors if not name.startswith("pool.")}
+    moments = {(kind, part, rest): tensors[name] for name, (kind, part, rest) in named.items()}
     trainer.restore(moments, state["updates"])
     trainer.step.step_number = state["step"]
-    if state["random"] is not None:
-        trainer.step.random.bit_generator.state = state["random"]
-    if state["loss_scale"] is not None:
-        trainer.step.descent.scale, trainer.step.descent.good_updates = state["loss_scale"]
+    trainer.step.restore(state, tensors)
     best = state["best"]
     return Best(best["step"], best["value"]) if best["step"] else Best()
 

@@ -1,0 +1,1 @@
+"""What training needs and no framework has a part in: settings, schedules, pools, draws; written once for both."""

@@ -1,0 +1,71 @@
+"""The form of a training step in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convert.recipes.descent import require_terms
+from convert.recipes.step import StepForm
+from torch_ref.descent import Descent
+
+__all__ = ["Step"]
+
+Terms = dict[str, Tensor]
+
+
+class Step(StepForm):
+    """See `StepForm`."""
+
+    descent: Descent
+
+    def __init__(self, networks: Any, settings: Any, frozen: Any = None) -> None:
+        super().__init__(networks, settings, frozen)
+        if frozen is not None:
+            frozen.eval().requires_grad_(False)
+
+    def run_phase(
+        self, phase: str, first: Any, second: Any, made: tuple[Tensor, ...] = ()
+    ) -> tuple[Terms, tuple[Tensor, ...]]:
+        """See `StepForm.run_phase`."""
+        objective, weights = self.objective(phase), self.weights(phase)
+
+        def weighted(*inputs: Tensor) -> tuple[Tensor, Terms, tuple[Tensor, ...]]:
+            terms, made = objective(*inputs)
+            require_terms(phase, terms, weights)
+            return torch.stack([weights[name] * value for name, value in terms.items()]).sum(), terms, made
+
+        found = self.descent(phase, weighted, *self.prepare(phase, first, second, made))
+        self.after_phase(phase)
+        return found
+
+    def pooled(self, domain: str, fakes: Tensor) -> Tensor:
+        """Store fakes [N, 3, H, W] in a pool and return what it hands out."""
+        return torch.from_numpy(self.pools[domain].query(fakes.cpu().numpy())).to(fakes)
+
+    def clip(self, phase: str, limit: float) -> None:
+        """Keep every weight that a phase trains in [-limit, limit]."""
+        with torch.no_grad():
+            for value in self.optimizers[phase].param_groups[0]["params"]:
+                value.clamp_(-limit, limit)
+
+    def _adam(self, phase: str) -> torch.optim.Adam:
+        settings, networks = self.settings, [self.networks[part] for part in self.phases[phase]]
+        parameters = [value for network in networks for value in network.parameters() if value.requires_grad]
+        betas = (settings.beta1, settings.beta2)
+        return torch.optim.Adam(parameters, self.rate(phase, 1), betas, weight_decay=settings.coupled_decay)
+
+    def _descent(self) -> Descent:
+        return Descent(self.optimizers)
+
+    def _train_mode(self) -> None:
+        for network in self.networks.values():
+            network.train()
+
+    def _set_rate(self, phase: str, rate: float) -> None:
+        self.optimizers[phase].param_groups[0]["lr"] = rate
+
+    def _number(self, value: Tensor) -> float:
+        return float(value)
