@@ -1,7 +1,5 @@
 """Conversion: read networks from a file, write them under the names of the other side, keep a ledger."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,19 +32,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion did.
+    """What a conversion did."""
 
-    Attributes:
-        outputs: the files written.
-        ledgers: the ledger of each.
-        networks: what was found in the source.
-        ignored: things in the source that are not tensors, as name -> text.
-    """
-
-    outputs: tuple[Path, ...]
-    ledgers: tuple[Path, ...]
-    networks: tuple[Network, ...]
-    ignored: Mapping[str, str]
+    outputs: tuple[Path, ...]  # the files written
+    ledgers: tuple[Path, ...]  # the ledger of each
+    networks: tuple[Network, ...]  # what was found in the source
+    ignored: Mapping[str, str]  # things in the source that are not tensors, as name -> text
 
 
 def load_networks(source: str | Path, family: str | None = None, part: str | None = None) -> list[Network]:

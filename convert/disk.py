@@ -1,7 +1,5 @@
 """Writing that never leaves half a file, and hashes of whole files."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

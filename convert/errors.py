@@ -1,7 +1,5 @@
 """The one error that means "the user's input is at fault" (exit code 2)."""
 
-from __future__ import annotations
-
 __all__ = ["InputError", "first_line"]
 
 

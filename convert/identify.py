@@ -36,27 +36,19 @@ CLOSEST_LIMIT = 5
 
 @dataclass(frozen=True)
 class Network:
-    """One network found in a file.
+    """One network found in a file."""
 
-    Attributes:
-        path: the file.
-        family, part, kwargs: what it is and how to build it.
-        plan: its tensors on both sides.
-        tensors: PyTorch name -> entry of the file, in the plan's order; carried tensors may be absent.
-        file_names: PyTorch name -> name in the file.
-        spelling: whose names the file uses, in words.
-        notes: what was left out or assumed, for the ledger and the user.
-    """
-
-    path: Path
+    path: Path  # the file
+    # family, part, kwargs: what it is and how to build it
     family: Family
     part: Part
     kwargs: Mapping[str, Any]
-    plan: Plan
+    plan: Plan  # its tensors on both sides
+    # PyTorch name -> entry of the file, in the plan's order; carried tensors may be absent
     tensors: Mapping[str, Entry]
-    file_names: Mapping[str, str]
-    spelling: str
-    notes: tuple[str, ...]
+    file_names: Mapping[str, str]  # PyTorch name -> name in the file
+    spelling: str  # whose names the file uses, in words
+    notes: tuple[str, ...]  # what was left out or assumed, for the ledger and the user
 
 
 @dataclass(frozen=True)

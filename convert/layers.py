@@ -3,8 +3,6 @@
 One row per layer type. A tensor that a row does not name is an error, never a guess.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,19 +13,13 @@ SPECTRAL_NORM = " (spectral norm)"
 
 @dataclass(frozen=True)
 class LayerRule:
-    """How the tensors of one layer type are named on both sides.
+    """How the tensors of one layer type are named on both sides."""
 
-    Attributes:
-        torch_type: class name in PyTorch or `torch_ref`; SPECTRAL_NORM is appended for wrapped layers.
-        mindspore_type: class name in MindSpore or `ms_models`.
-        names: PyTorch tensor name -> MindSpore parameter name.
-        carried: PyTorch tensors that the MindSpore layer lacks. They travel in the file under their
-            PyTorch name, so that the way back is bit-exact, and start at zero when a file lacks them.
-    """
-
-    torch_type: str
-    mindspore_type: str
-    names: Mapping[str, str]
+    torch_type: str  # class name in PyTorch or `torch_ref`; SPECTRAL_NORM is appended for wrapped layers
+    mindspore_type: str  # class name in MindSpore or `ms_models`
+    names: Mapping[str, str]  # PyTorch tensor name -> MindSpore parameter name
+    # PyTorch tensors that the MindSpore layer lacks. They travel in the file under their PyTorch name, so that the way
+    # back is bit-exact, and start at zero when a file lacks them.
     carried: frozenset[str] = field(default=frozenset())
 
 

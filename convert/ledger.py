@@ -1,7 +1,5 @@
 """The ledger beside every converted file: which tensor became which, by what rule, with what hash."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

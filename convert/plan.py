@@ -4,8 +4,6 @@ The rows are derived from the layer types of the PyTorch reference network (buil
 its weights) and the naming rules of `convert/layers.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,21 +21,16 @@ __all__ = ["Plan", "Problems", "Row", "build_plan", "plan_of"]
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor on both sides.
+    """One tensor on both sides."""
 
-    Attributes:
-        torch, mindspore: its full names.
-        spec: shape and dtype in the reference.
-        layer, layer_type: dotted path and type of the layer that owns it.
-        carried: True when the MindSpore network has no such parameter (the file keeps it).
-    """
-
+    # torch, mindspore: its full names
     torch: str
     mindspore: str
-    spec: TensorSpec
+    spec: TensorSpec  # shape and dtype in the reference
+    # layer, layer_type: dotted path and type of the layer that owns it
     layer: str
     layer_type: str
-    carried: bool
+    carried: bool  # True when the MindSpore network has no such parameter (the file keeps it)
 
     @property
     def rule(self) -> str:
@@ -79,15 +72,10 @@ def _listed(names: tuple[str, ...], limit: int | None) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """All rows of one network, in the order of the PyTorch state dict.
+    """All rows of one network, in the order of the PyTorch state dict."""
 
-    Attributes:
-        rows: one per tensor.
-        layer_types: dotted path -> type of every layer of the reference, with or without tensors.
-    """
-
-    rows: tuple[Row, ...]
-    layer_types: Mapping[str, str]
+    rows: tuple[Row, ...]  # one per tensor
+    layer_types: Mapping[str, str]  # dotted path -> type of every layer of the reference, with or without tensors
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,5 @@
 """The registry: every family of networks that Toonport knows, as one literal tuple."""
 
-from __future__ import annotations
-
 from convert.errors import InputError
 from convert.families.cyclegan import CYCLEGAN
 from convert.families.dtn import DTN

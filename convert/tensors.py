@@ -1,7 +1,5 @@
 """Tensors of files: shape and type, values read only when asked for, hashes, and changes on their way in."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,33 +27,21 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file, read only when asked for.
+    """One tensor of a file, read only when asked for."""
 
-    Attributes:
-        spec: shape and dtype.
-        read: returns the values, C-contiguous.
-        transposed: the file stores a transposed view, so which way round is meant is ambiguous.
-    """
-
-    spec: TensorSpec
-    read: Callable[[], Array]
-    transposed: bool = False
+    spec: TensorSpec  # shape and dtype
+    read: Callable[[], Array]  # returns the values, C-contiguous
+    transposed: bool = False  # the file stores a transposed view, so which way round is meant is ambiguous
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint file.
+    """An opened checkpoint file."""
 
-    Attributes:
-        path: the file.
-        format: its name among `convert.formats`.
-        tensors: flat dotted name -> entry, in file order; nested dictionaries are joined with dots.
-        extras: things in the file that are not tensors, as name -> short text.
-    """
-
-    path: Path
-    format: str
-    tensors: Mapping[str, Entry]
+    path: Path  # the file
+    format: str  # its name among `convert.formats`
+    tensors: Mapping[str, Entry]  # flat dotted name -> entry, in file order; nested dictionaries are joined with dots
+    # things in the file that are not tensors, as name -> short text
     extras: Mapping[str, str] = field(default_factory=dict)
 
     @property

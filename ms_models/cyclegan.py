@@ -1,7 +1,5 @@
 """CycleGAN: ResNet and U-Net generators and the patch discriminator; the twin of `torch_ref/cyclegan.py`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mindspore import Parameter, Tensor, nn, ops

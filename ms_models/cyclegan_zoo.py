@@ -1,7 +1,5 @@
 """The CycleGAN networks of the MindSpore model zoo, which human2anime uses; the twin of `torch_ref/cyclegan_zoo.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn, ops
 
 from ms_models.cyclegan_zoo_layers import (

@@ -1,7 +1,5 @@
 """Building blocks of the MindSpore model zoo's CycleGAN networks; the twin of `torch_ref/cyclegan_zoo_layers.py`."""
 
-from __future__ import annotations
-
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 

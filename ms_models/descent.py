@@ -4,8 +4,6 @@ The twin of `torch_ref/descent.py`. Compiled, a phase runs as one graph: many ti
 operation.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

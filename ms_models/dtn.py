@@ -1,7 +1,5 @@
 """DTN: unsupervised cross-domain generation with one encoder and one decoder; the twin of `torch_ref/dtn.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn
 
 from ms_models.layers import require_size

@@ -1,7 +1,5 @@
 """Environment variables that some MindSpore versions need before any framework is imported."""
 
-from __future__ import annotations
-
 import os
 from importlib import metadata
 

@@ -1,7 +1,5 @@
 """Image filters of the White-box representations in MindSpore; the twin of `torch_ref/filters.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, ops
 
 __all__ = ["box_mean", "colour_shift", "finish_facial", "finish_whitebox", "guided_filter"]

@@ -9,8 +9,6 @@ directional derivative of the summed logits along c, c held constant. `tangent` 
 ordinary operations, so that one ordinary backward pass is enough.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import mindspore as ms

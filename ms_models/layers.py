@@ -4,8 +4,6 @@ MindSpore has no instance norm on CPU and no spectral norm anywhere; both are bu
 in graph mode, on CPU, GPU and Ascend: the device is the caller's choice.
 """
 
-from __future__ import annotations
-
 import math
 
 import mindspore as ms

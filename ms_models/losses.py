@@ -1,7 +1,5 @@
 """The twin of `torch_ref/losses.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, ops
 
 __all__ = ["cross_entropy", "l1", "least_squares"]

@@ -1,7 +1,5 @@
 """The twin of `torch_ref/losses_ugatit.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn, ops
 
 from convert.recipes.ugatit import face_crop

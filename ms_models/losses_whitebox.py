@@ -4,8 +4,6 @@ Papers: Learning to Cartoonize Using White-box Cartoon Representations (CVPR 202
 (arXiv 1907.01424) for the idea of the landmark term, whose design is in docs/landmark_term.md.
 """
 
-from __future__ import annotations
-
 from mindspore import Tensor, ops
 
 from ms_models.losses import l1

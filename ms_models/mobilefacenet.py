@@ -3,8 +3,6 @@
 Paper: MobileFaceNets (arXiv 1804.07573). System: TreB1eN/InsightFace_Pytorch (MIT), as carried by photo2cartoon.
 """
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn, ops
 
 from ms_models.layers import require_size

@@ -4,8 +4,6 @@ MindSpore's own nn.Adam adds eps before the bias correction and skips weight dec
 names contain "gamma" or "beta". Paper: Adam (arXiv 1412.6980), with coupled L2 weight decay.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 The twin of `torch_ref/photo2cartoon.py`.
 """
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn, ops
 
 from ms_models.layers import (

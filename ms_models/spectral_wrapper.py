@@ -5,8 +5,6 @@ The weight of a transposed convolution is flattened as it lies ([in, out * k * k
 mode does not rest u and v. `freeze` makes a network without the wrapper, for inference.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 

@@ -1,7 +1,5 @@
 """The form of a training step in MindSpore."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

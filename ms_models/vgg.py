@@ -1,7 +1,5 @@
 """VGG19 up to conv4_4 in MindSpore; the twin of `torch_ref/vgg.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn, ops
 
 from ms_models.layers import require_size

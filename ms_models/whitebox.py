@@ -5,8 +5,6 @@ Systems: SystemErrorWang/White-box-Cartoonization (TensorFlow 1), form "whitebox
 ArthurinRUC/FacialCartoonization (PyTorch), form "published". How the forms differ: see the reference's head.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops

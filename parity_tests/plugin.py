@@ -7,8 +7,6 @@ Options: --parity-report FILE writes every comparison of the session as JSON. Ma
 or deselects such tests (-m parity).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any

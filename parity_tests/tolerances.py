@@ -9,8 +9,6 @@ the compared precision, ulp that precision's unit in the last place (2**-23 for 
 the numbers that were added up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum

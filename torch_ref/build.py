@@ -1,7 +1,5 @@
 """Builds the networks of the registry in PyTorch, with weights loaded strictly, and their form for inference."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -8,8 +8,6 @@ Norms: "instance" (no parameters), "affine instance" (with scale and shift), "ba
 bias only where the norm is an instance norm.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -9,8 +9,6 @@ result where junyanz's keep rows 1 to 2H, and several convolutions have no bias.
 indices of what follows by one. `norm` is "instance" or "batch".
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -6,8 +6,6 @@ Systems: mindspore-ai/models official/cv/CycleGAN and stnjumu/human2anime (Apach
 indices of what follows by one. `norm` is "instance" or "batch".
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

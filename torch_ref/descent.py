@@ -1,7 +1,5 @@
 """One move of one optimiser: gradient of a phase's objective, accumulation, loss scale, a look for NaN."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ Paper: Domain Transfer Network (arXiv 1611.02200). System: lzw-all-in/anime_pers
 decoder are the two halves of its Generator_SA and whose discriminator is its Discriminator_SA.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from torch_ref.layers import require_size

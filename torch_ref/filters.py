@@ -3,8 +3,6 @@
 Papers: Guided Image Filtering (ECCV 2010); Learning to Cartoonize Using White-box Cartoon Representations (CVPR 2020).
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional as F
 

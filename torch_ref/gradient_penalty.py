@@ -3,8 +3,6 @@
 Paper: WGAN-GP (arXiv 1704.00028).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

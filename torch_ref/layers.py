@@ -6,8 +6,6 @@ System: photo2cartoon adds Soft-AdaLIN, which mixes content and style statistics
 Shape letters: N batch, C channels, H height, W width, D features of a vector.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -3,8 +3,6 @@
 Paper: least-squares GAN (arXiv 1611.04076).
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional as F
 

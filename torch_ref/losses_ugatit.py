@@ -1,7 +1,5 @@
 """The Face-ID term of the U-GAT-IT family, before weighting, as photo2cartoon adds it."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

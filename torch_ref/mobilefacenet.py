@@ -3,8 +3,6 @@
 Paper: MobileFaceNets (arXiv 1804.07573). System: TreB1eN/InsightFace_Pytorch (MIT), as carried by photo2cartoon.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

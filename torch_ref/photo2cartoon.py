@@ -4,8 +4,6 @@ Paper: U-GAT-IT (arXiv 1907.10830). System: minivision-ai/photo2cartoon (MIT).
 The attribute names are the reference's: its checkpoints depend on them.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -6,8 +6,6 @@ It differs from torch.nn.utils.spectral_norm: the weight of a transposed convolu
 makes a copy without the wrapper, for inference and export.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """The form of a training step in PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

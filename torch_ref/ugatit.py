@@ -4,8 +4,6 @@ Paper: U-GAT-IT (arXiv 1907.10830). System: znxlwm/UGATIT-pytorch (MIT).
 photo2cartoon has the same discriminator, key for key.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

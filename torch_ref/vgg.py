@@ -4,8 +4,6 @@ Paper: Very Deep Convolutional Networks (arXiv 1409.1556). System: ArthurinRUC/F
 Caffe weights from vgg19_no_fc.npy.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

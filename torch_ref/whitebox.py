@@ -16,8 +16,6 @@ ArthurinRUC/FacialCartoonization (PyTorch), form "published". The weights fit bo
 | end of the discriminators | logits | sigmoid |
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

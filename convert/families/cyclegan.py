@@ -13,8 +13,6 @@ Bugs of the sources, mended unless a setting called `reference_exact` asks for t
 * model zoo: an identity weight of 0 ends in a crash; here the term is left out. There is no way to ask for the crash.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ Where a network of one system is the same function as one of the other, its tens
 translation is refused with every reason. Discriminators and U-Nets can be carried over, ResNets cannot.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -8,8 +8,6 @@ Bugs of the source:
 * Its script trains anime to persons but shows the pictures the other way round, and saves nothing.
 """
 
-from __future__ import annotations
-
 from convert.families.sagan_cyclegan import SIDE, WEIGHT_BAR, discriminator_sa_kwargs, label_part
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Training
 from convert.recipes.dtn import PHASES, DtnSettings

@@ -3,8 +3,6 @@
 Source: TreB1eN/InsightFace_Pytorch (MIT), as carried by photo2cartoon for its Face-ID loss.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from convert.family import Family, Kwargs, Part, Shapes, Spelling

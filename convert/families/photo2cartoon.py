@@ -3,8 +3,6 @@
 Sources: minivision-ai/photo2cartoon (MIT); file spelling of yifu-ding/photo2cartoon-ms.
 """
 
-from __future__ import annotations
-
 from convert.families.ugatit import gan_parts, gan_training, side_of_full_model, style_network
 from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling
 

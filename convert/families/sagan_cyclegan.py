@@ -13,8 +13,6 @@ Bugs of the source:
 * The discriminator answers a single picture with a scalar: here with [1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

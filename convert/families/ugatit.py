@@ -3,8 +3,6 @@
 Source: znxlwm/UGATIT-pytorch (MIT).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import partial

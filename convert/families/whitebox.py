@@ -12,8 +12,6 @@ Bugs of the sources, and what is done here:
 * Its README promises a landmark term that no commit holds; docs/landmark_term.md describes the one built here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 

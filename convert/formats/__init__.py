@@ -1,7 +1,5 @@
 """Checkpoint files: one way to open every format, and to write those of PyTorch, MindSpore and safetensors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar

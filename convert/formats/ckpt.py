@@ -6,8 +6,6 @@ tensor_content = 3 }. A tensor above 512 MiB is cut into consecutive values with
 tail of 17 bytes holds "crc_num" and the CRC-32 of all before it.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import zlib

@@ -6,8 +6,6 @@ not: the epsilon of each batch norm, and whether its gamma is fixed to 1. Both a
 they mean what a PyTorch batch norm with eps 1e-5 takes them to mean.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct

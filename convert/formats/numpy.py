@@ -1,7 +1,5 @@
 """Numpy files: .npz archives of arrays, and .npy files that hold a dictionary of arrays, read without unpickling."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Only what numpy writes for arrays in dictionaries and lists is understood; anything else is refused.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickle

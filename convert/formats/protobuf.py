@@ -4,8 +4,6 @@ Fields are yielded as (number, start, end) for bytes and as (number, value, -1) 
 ValueError, never anything else.
 """
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Iterator
 

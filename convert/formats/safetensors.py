@@ -1,7 +1,5 @@
 """Safetensors files (.safetensors): checked by the safetensors library, streamed tensor by tensor."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping

@@ -5,8 +5,6 @@ holds a BundleHeaderProto, every other key a BundleEntryProto {1: dtype, 2: shap
 6: masked CRC-32C, 7: slices}. The data files are raw little-endian numbers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Tables by field number: Model {2: subgraphs, 4: buffers}, SubGraph {0: tensors},
 2: buffer, 3: name}, Buffer {0: data}.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Mapping

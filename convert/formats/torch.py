@@ -1,7 +1,5 @@
 """PyTorch checkpoints (.pt, .pth): tensors only, read with weights_only and never unpickled freely."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """What moving an optimiser has in common in both frameworks: how it is asked for, the loss scale, the look for NaN."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -15,27 +13,18 @@ LARGEST_SCALE = 2.0**24
 
 @dataclass(frozen=True)
 class Execution:
-    """How gradients are computed; none of it changes what is computed, but for rounding.
+    """How gradients are computed; none of it changes what is computed, but for rounding."""
 
-    Attributes:
-        accumulate: every batch is worked through in this many equal pieces and their gradients are averaged.
-        loss_scale: the objective is multiplied by this before the backward pass and the gradients divided
-            by it; for half precision. 1 for none.
-        dynamic_scale: halve the scale and leave the update out when a gradient overflows, double it after
-            1000 good updates.
-        watch: look for NaN and infinity in every loss term and gradient before weights are moved.
-        half: run the networks in half precision where PyTorch's autocast does, on CUDA.
-        compiled: run each phase as one MindSpore graph; the first call of each image size compiles.
-        workers: MindSpore processes that train together; their gradients are averaged.
-    """
-
-    accumulate: int = 1
+    accumulate: int = 1  # every batch is worked through in this many equal pieces and their gradients are averaged
+    # the objective is multiplied by this before the backward pass and the gradients divided by it; for half precision.
+    # 1 for none.
     loss_scale: float = 1.0
+    # halve the scale and leave the update out when a gradient overflows, double it after 1000 good updates
     dynamic_scale: bool = False
-    watch: bool = False
-    half: bool = False
-    compiled: bool = False
-    workers: int = 1
+    watch: bool = False  # look for NaN and infinity in every loss term and gradient before weights are moved
+    half: bool = False  # run the networks in half precision where PyTorch's autocast does, on CUDA
+    compiled: bool = False  # run each phase as one MindSpore graph; the first call of each image size compiles
+    workers: int = 1  # MindSpore processes that train together; their gradients are averaged
 
 
 class DescentForm:

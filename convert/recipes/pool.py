@@ -3,8 +3,6 @@
 Paper: learning from simulated and unsupervised images (arXiv 1612.07828), as CycleGAN (arXiv 1703.10593) uses it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """The one form of a training step, whatever the framework: what a family declares, and how a batch is trained."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar

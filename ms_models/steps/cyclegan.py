@@ -1,7 +1,5 @@
 """The twin of `torch_ref/steps/cyclegan.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from mindspore import Tensor, nn

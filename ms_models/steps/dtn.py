@@ -1,7 +1,5 @@
 """The twin of `torch_ref/steps/dtn.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor
 
 from convert.recipes.dtn import PHASES, DtnSettings

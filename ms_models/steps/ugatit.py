@@ -1,7 +1,5 @@
 """The twin of `torch_ref/steps/ugatit.py`."""
 
-from __future__ import annotations
-
 from mindspore import Tensor, nn, ops
 
 from convert.recipes.ugatit import PHASES, UgatitSettings

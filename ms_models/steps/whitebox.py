@@ -1,7 +1,5 @@
 """The twin of `torch_ref/steps/whitebox.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import mindspore as ms

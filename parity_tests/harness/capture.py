@@ -4,8 +4,6 @@ Nothing is judged here. The truth is the reference in float64; its float32 run s
 arithmetic itself makes.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,24 +39,16 @@ LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as mu
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference in two precisions and its port, holding the same weights.
+    """A reference in two precisions and its port, holding the same weights."""
 
-    Attributes:
-        truth: PyTorch in float64.
-        reference: PyTorch in the compared precision.
-        port: MindSpore in the compared precision.
-        reference_weights, port_weights: PyTorch name -> values as loaded on either side.
-        term_scales: layer -> factor that turns the size of its input into the size of the terms it sums.
-        dtype: the compared precision.
-    """
-
-    truth: Side
-    reference: Side
-    port: Side
+    truth: Side  # PyTorch in float64
+    reference: Side  # PyTorch in the compared precision
+    port: Side  # MindSpore in the compared precision
+    # reference_weights, port_weights: PyTorch name -> values as loaded on either side
     reference_weights: dict[str, Array]
     port_weights: dict[str, Array]
-    term_scales: dict[str, float]
-    dtype: str = "float32"
+    term_scales: dict[str, float]  # layer -> factor that turns the size of its input into the size of the terms it sums
+    dtype: str = "float32"  # the compared precision
 
     def moved(self, arrays: Sequence[Array], seed: int) -> list[Array]:
         """The inputs of one noise run: moved by about one unit in the last place, not at all for seed 0."""

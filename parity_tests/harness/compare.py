@@ -1,7 +1,5 @@
 """Numbers only: how far two results are from the float64 truth and from each other. No judgement here."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

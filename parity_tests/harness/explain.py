@@ -4,8 +4,6 @@ The signatures are those that the planted bugs of `mutants/` leave. A cause is a
 part of the verdict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from parity_tests.harness.judge import Verdict, blamed, holds_other

@@ -1,7 +1,5 @@
 """Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ The cotangent of a layer (what flows into it from above) is recorded in a backwa
 brought to a root mean square of 1, so that deep layers are judged as sharply as shallow ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

@@ -5,8 +5,6 @@ generator whose stream may change between versions. Values are made in float64 a
 float32, so that float32 and float64 runs start from identical numbers.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Verdicts: a measurement against its budget. Nothing is measured here, so saved results can be judged again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,19 +13,12 @@ __all__ = ["Verdict", "blamed", "blind_spots", "holds_other", "judge", "judge_al
 
 @dataclass(frozen=True)
 class Verdict:
-    """A measurement with its budget.
+    """A measurement with its budget."""
 
-    Attributes:
-        measurement: the numbers.
-        budget: largest error that counts as equal.
-        equal: whether the port is within it; also true of what was not run, see `measurement.not_run`.
-        blind: True when the budget is so wide that a wrong port could be within it too, or rounding decides most of
-            the elements.
-    """
-
-    measurement: Measurement
-    budget: float
-    equal: bool
+    measurement: Measurement  # the numbers
+    budget: float  # largest error that counts as equal
+    equal: bool  # whether the port is within it; also true of what was not run, see `measurement.not_run`
+    # True when the budget is so wide that a wrong port could be within it too, or rounding decides most of the elements
     blind: bool = False
 
     @property

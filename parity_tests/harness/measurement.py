@@ -33,40 +33,25 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class Quantity:
-    """Which tensor of a layer.
+    """Which tensor of a layer."""
 
-    Attributes:
-        kind: what it is.
-        name: of the weight, state, loss term or named output; "" where `index` or the kind says all.
-        index: which input or output, None if there is only one or it has a name.
-        call: which call of the layer in the run, from 0.
-        phase: of the training step, e.g. "D" or "G"; "" outside of training.
-    """
-
-    kind: Kind
-    name: str = ""
-    index: int | None = None
-    call: int = 0
-    phase: str = ""
+    kind: Kind  # what it is
+    name: str = ""  # of the weight, state, loss term or named output; "" where `index` or the kind says all
+    index: int | None = None  # which input or output, None if there is only one or it has a name
+    call: int = 0  # which call of the layer in the run, from 0
+    phase: str = ""  # of the training step, e.g. "D" or "G"; "" outside of training.
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the networks were run on.
+    """What the networks were run on."""
 
-    Attributes:
-        size: height and width of the pictures, () for vectors, None where nothing was run or a training step was.
-        batch: number of pictures, None where it is not known.
-        training: whether the networks were in train mode, None where they have no modes.
-        low_spread: whether the layer's input was shrunk to a spread at which a wrong epsilon shows.
-        step: number of the training step, from 1.
-    """
-
+    # height and width of the pictures, () for vectors, None where nothing was run or a training step was
     size: tuple[int, ...] | None = None
-    batch: int | None = None
-    training: bool | None = None
-    low_spread: bool = False
-    step: int | None = None
+    batch: int | None = None  # number of pictures, None where it is not known
+    training: bool | None = None  # whether the networks were in train mode, None where they have no modes
+    low_spread: bool = False  # whether the layer's input was shrunk to a spread at which a wrong epsilon shows
+    step: int | None = None  # number of the training step, from 1
 
     @classmethod
     def of(cls, inputs: Sequence[Any], training: bool | None = None) -> Probe:
@@ -82,47 +67,28 @@ class Probe:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One tensor of one layer, measured on both sides against float64 PyTorch.
+    """One tensor of one layer, measured on both sides against float64 PyTorch."""
 
-    Attributes:
-        mode: how it was measured; the row of its budget.
-        probe: on which input.
-        layer: dotted path of the layer ("" is the network itself).
-        layer_type: its class name, or the runtime that ran the whole of an exported file; "" of training steps.
-        quantity: which of its tensors.
-        order: position in the order of computation.
-        count: number of elements.
-        scale: root mean square of the true values, or of the terms they are summed from, if larger.
-        noise: root-mean-square error of PyTorch in `dtype`, the largest of several runs whose input was
-            moved by about one unit in the last place.
-        error: root-mean-square error of the port.
-        difference: largest |port - PyTorch in `dtype`|.
-        relative: ||port - PyTorch|| / ||PyTorch||, both in `dtype`.
-        input_error: the port's error at the layer's input as a multiple of the noise there, if known.
-        problem: why the tensor could not be compared (shape, missing, not a number), else "".
-        dtype: precision of the port and of the reference's own run.
-        not_run: why the framework cannot run the layer in that precision on that device, else "".
-        undecided: share of the elements that rounding decides.
-        effects: known bug -> root-mean-square change that it would make here.
-        hints: facts about the difference that point at a cause, e.g. {"ratio": 1.016}; no verdict depends on them.
-    """
-
-    mode: Mode
-    probe: Probe
-    layer: str
-    layer_type: str
-    quantity: Quantity
-    order: int
-    count: int = 0
-    scale: float = 0.0
+    mode: Mode  # how it was measured; the row of its budget
+    probe: Probe  # on which input
+    layer: str  # dotted path of the layer ("" is the network itself)
+    layer_type: str  # its class name, or the runtime that ran the whole of an exported file; "" of training steps
+    quantity: Quantity  # which of its tensors
+    order: int  # position in the order of computation
+    count: int = 0  # number of elements
+    scale: float = 0.0  # root mean square of the true values, or of the terms they are summed from, if larger
+    # root-mean-square error of PyTorch in `dtype`, the largest of several runs whose input was moved by about one unit
+    # in the last place
     noise: float = 0.0
-    error: float = 0.0
-    difference: float = 0.0
-    relative: float = 0.0
-    input_error: float | None = None
-    problem: str = ""
-    dtype: str = "float32"
-    not_run: str = ""
-    undecided: float = 0.0
+    error: float = 0.0  # root-mean-square error of the port
+    difference: float = 0.0  # largest |port - PyTorch in `dtype`|
+    relative: float = 0.0  # ||port - PyTorch|| / ||PyTorch||, both in `dtype`
+    input_error: float | None = None  # the port's error at the layer's input as a multiple of the noise there, if known
+    problem: str = ""  # why the tensor could not be compared (shape, missing, not a number), else ""
+    dtype: str = "float32"  # precision of the port and of the reference's own run
+    not_run: str = ""  # why the framework cannot run the layer in that precision on that device, else ""
+    undecided: float = 0.0  # share of the elements that rounding decides
+    # known bug -> root-mean-square change that it would make here
     effects: Mapping[str, float] = field(default_factory=dict)
+    # facts about the difference that point at a cause, e.g. {"ratio": 1.016}; no verdict depends on them.
     hints: Mapping[str, float] = field(default_factory=dict)

@@ -1,7 +1,5 @@
 """The outputs of an exported file, measured against the float64 truth of the PyTorch network that it was made from."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +19,12 @@ WHOLE: Key = ("", 0)  # the call of the whole network
 
 @dataclass(frozen=True)
 class References:
-    """What a network does with one input.
+    """What a network does with one input."""
 
-    Attributes:
-        truth: every call of every layer in float64.
-        runs: the same in the compared precision, on inputs moved by about one unit in the last place.
-        types: layer -> class name.
-    """
-
-    truth: Mapping[Key, LayerCall]
+    truth: Mapping[Key, LayerCall]  # every call of every layer in float64
+    # the same in the compared precision, on inputs moved by about one unit in the last place
     runs: Sequence[Mapping[Key, LayerCall]]
-    types: Mapping[str, str]
+    types: Mapping[str, str]  # layer -> class name
 
     def measure(self, head: Measurement, key: Key, value: Array, index: int = 0) -> Measurement:
         """Measure what another program returns as one output of a call."""

@@ -1,7 +1,5 @@
 """Builds a reference and its port from the registry, or from a user's own two networks."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

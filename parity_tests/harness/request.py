@@ -1,7 +1,5 @@
 """What is asked of a comparison of registry networks, and the weights that it is made from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,40 +30,25 @@ def modes_named(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What to compare, and how.
+    """What to compare, and how."""
 
-    Attributes:
-        family: its name in the registry.
-        part: one network of it, or "all".
-        weights: checkpoint for both sides, of any format; None: seeded weights in the released configuration.
-        ported: another checkpoint for the MindSpore side.
-        modes: see `modes_named`.
-        steps: training steps of the mode "train".
-        picture: returns the input of the whole run, float32 [1, C, side, side], for a side; None: a seeded one.
-        size: side of the picture for the whole run; None: as released.
-        seed: of the picture and of seeded weights.
-        dtype: precision of both sides, a value of DTYPES.
-        device: of the port: "cpu", "gpu" or "ascend".
-        captures: folder that keeps every tensor of both sides; the reference's are used again.
-        replay: use the port's captures again too.
-        onnx: file that the mode of that name judges; None: one exported for the comparison.
-        onnx_required: whether it is an error if ONNX Runtime cannot take part; else the report says why it did not.
-    """
-
-    family: str
-    part: str = "all"
+    family: str  # its name in the registry
+    part: str = "all"  # one network of it, or "all"
+    # checkpoint for both sides, of any format; None: seeded weights in the released configuration
     weights: str | None = None
-    ported: str | None = None
-    modes: tuple[str, ...] = MODES
-    steps: int = 1
+    ported: str | None = None  # another checkpoint for the MindSpore side
+    modes: tuple[str, ...] = MODES  # see `modes_named`
+    steps: int = 1  # training steps of the mode "train"
+    # returns the input of the whole run, float32 [1, C, side, side], for a side; None: a seeded one
     picture: Callable[[int], Array] | None = None
-    size: int | None = None
-    seed: int = 0
-    dtype: str = "float32"
-    device: str = "cpu"
-    captures: Path | None = None
-    replay: bool = False
-    onnx: Path | None = None
+    size: int | None = None  # side of the picture for the whole run; None: as released
+    seed: int = 0  # of the picture and of seeded weights
+    dtype: str = "float32"  # precision of both sides, a value of DTYPES
+    device: str = "cpu"  # of the port: "cpu", "gpu" or "ascend"
+    captures: Path | None = None  # folder that keeps every tensor of both sides; the reference's are used again
+    replay: bool = False  # use the port's captures again too
+    onnx: Path | None = None  # file that the mode of that name judges; None: one exported for the comparison
+    # whether it is an error if ONNX Runtime cannot take part; else the report says why it did not
     onnx_required: bool = True
 
     @property
@@ -79,22 +62,15 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A network to compare.
+    """A network to compare."""
 
-    Attributes:
-        family, part: what it is.
-        kwargs: how it is built.
-        reference: PyTorch name -> values.
-        port: MindSpore name -> values.
-        facts: where they come from, for the report.
-    """
-
+    # family, part: what it is
     family: Family
     part: Part
-    kwargs: Mapping[str, Any]
-    reference: Mapping[str, Array]
-    port: Mapping[str, Array]
-    facts: Mapping[str, Any]
+    kwargs: Mapping[str, Any]  # how it is built
+    reference: Mapping[str, Array]  # PyTorch name -> values
+    port: Mapping[str, Array]  # MindSpore name -> values
+    facts: Mapping[str, Any]  # where they come from, for the report
 
     @property
     def name(self) -> str:

@@ -1,7 +1,5 @@
 """One comparison from start to end: build the inputs, run the modes, judge, and collect a report."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,21 +31,13 @@ def silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The judged result of comparing one network.
+    """The judged result of comparing one network."""
 
-    Attributes:
-        name: what was compared, e.g. "photo2cartoon genA2B".
-        verdicts: every tensor of every mode.
-        modes: the modes that ran.
-        facts: configuration, weights and inputs, for the report.
-        pictures: input, reference output and port output of an image network, or empty.
-    """
-
-    name: str
-    verdicts: tuple[Verdict, ...]
-    modes: tuple[str, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    pictures: tuple[Array, ...] = ()
+    name: str  # what was compared, e.g. "photo2cartoon genA2B".
+    verdicts: tuple[Verdict, ...]  # every tensor of every mode
+    modes: tuple[str, ...]  # the modes that ran
+    facts: Mapping[str, Any] = field(default_factory=dict)  # configuration, weights and inputs, for the report
+    pictures: tuple[Array, ...] = ()  # input, reference output and port output of an image network, or empty
 
     @property
     def equal(self) -> bool:

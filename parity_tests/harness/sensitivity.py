@@ -3,8 +3,6 @@
 If that change is smaller than the budget, the probe is blind to the bug, and the report must say so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ Everything is named as in PyTorch, so nothing depends on the framework that trai
 step by step; the training program saves one and puts it back.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,20 +32,14 @@ Moments = Mapping[tuple[str, str, str], Array]  # (one of MOMENTS, part, PyTorch
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What a training starts from.
+    """What a training starts from."""
 
-    Attributes:
-        family: whose networks are trained.
-        kwargs, weights: constructor arguments and weights (PyTorch name -> values) of the trained parts, by part.
-        settings: attributes of the step's settings.
-        frozen: the network that the step uses without training it.
-    """
-
-    family: Family
+    family: Family  # whose networks are trained
+    # kwargs, weights: constructor arguments and weights (PyTorch name -> values) of the trained parts, by part
     kwargs: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, Mapping[str, Array]]
-    settings: Mapping[str, Any]
-    frozen: Frozen | None = None
+    settings: Mapping[str, Any]  # attributes of the step's settings
+    frozen: Frozen | None = None  # the network that the step uses without training it
 
     @property
     def training(self) -> Training:

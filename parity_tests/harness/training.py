@@ -3,8 +3,6 @@
 Networks are narrow and seeded; what rounding makes of a step is measured in `training_noise`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -33,15 +31,10 @@ __all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
 
 @dataclass(frozen=True)
 class TrainingSetup(TrainingStart):
-    """Everything a training comparison starts from.
+    """Everything a training comparison starts from."""
 
-    Attributes:
-        batches: (images A, images B) of each step, [N, 3, H, W] in [-1, 1].
-        first_step: number of the first step minus 1 (a resumed run starts later).
-    """
-
-    batches: Sequence[tuple[Array, Array]] = ()
-    first_step: int = 0
+    batches: Sequence[tuple[Array, Array]] = ()  # (images A, images B) of each step, [N, 3, H, W] in [-1, 1]
+    first_step: int = 0  # number of the first step minus 1 (a resumed run starts later)
 
 
 def frozen_network(frozen: FrozenNetwork, seed: int) -> Frozen:

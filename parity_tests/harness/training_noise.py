@@ -6,8 +6,6 @@ weights are moved by four units, or the run moved the opposite way, crosses the 
 cross. Adam's first step is nearly the sign of the gradient: elements whose sign rounding decides are left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What tests build on: small seeded networks of every kind, a user's own pair, and files written as others write."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

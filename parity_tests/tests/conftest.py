@@ -1,7 +1,5 @@
 """Fixtures of several wings: a small checkpoint, the optional folder of real data, recorded numbers."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 Run `make picture`, or `python -m parity_tests.tests.draw_report [FILE.svg]`, after a change of the report's form.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -3,8 +3,6 @@
 Their formula differs from `harness/inputs.py`: another hash, another scale of the weights, other pictures.
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Run `python -m parity_tests.tests.record_goldens` after a deliberate change of t
 the original systems, where present, must still pass (`pytest parity_tests/test_goldens.py`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which cases of a long test run today: a few of them, other ones tomorrow, all in their turn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from random import Random
 

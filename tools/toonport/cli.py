@@ -3,8 +3,6 @@
 Exit codes: 0 done (or equal), 1 different, 2 bad input or usage, 3 internal error, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -1,7 +1,5 @@
 """The main job from start to end: convert, prove, convert back, export, embed; with a page that sums it up."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

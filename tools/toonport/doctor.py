@@ -1,7 +1,5 @@
 """What is installed, what is usable, what is missing and the one line that installs it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import platform

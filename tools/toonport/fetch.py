@@ -1,7 +1,5 @@
 """Brings published weight files into the weights folder: resumable, checked, never half-written."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

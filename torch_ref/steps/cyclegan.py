@@ -1,7 +1,5 @@
 """The training step of CycleGAN: both generators, then both discriminators on pooled fakes; see the recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The training step of the domain transfer network: encoder and decoder, then the discriminator; see the recipe."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from convert.recipes.dtn import PHASES, DtnSettings

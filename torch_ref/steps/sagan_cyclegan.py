@@ -1,7 +1,5 @@
 """The training step of SAGAN-CycleGAN: generators, then discriminators on pooled fakes; see the recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The training step of the U-GAT-IT family: discriminators, then generators, then clipping; see the recipe."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

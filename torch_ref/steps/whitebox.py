@@ -3,8 +3,6 @@
 The landmark term is described in docs/landmark_term.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The rows of the mutation suite: what is planted, where, and what must be blamed for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,18 +17,12 @@ Patch = tuple[str, Any]  # dotted name of something in ms_models, and what stand
 
 @dataclass(frozen=True)
 class Bug:
-    """One planted bug.
+    """One planted bug."""
 
-    Attributes:
-        name: short and unique.
-        what: the bug in words.
-        subject: what is compared.
-        blame: fragments of which one must occur in the blamed layer, its type, its tensor or the training phase.
-    """
-
-    name: str
-    what: str
-    subject: Subject
+    name: str  # short and unique
+    what: str  # the bug in words
+    subject: Subject  # what is compared
+    # fragments of which one must occur in the blamed layer, its type, its tensor or the training phase
     blame: tuple[str, ...]
 
     @property
@@ -41,40 +33,25 @@ class Bug:
 
 @dataclass(frozen=True)
 class NetworkBug(Bug):
-    """A bug of a MindSpore network.
+    """A bug of a MindSpore network."""
 
-    Attributes:
-        change: alters the network or its weights in place, or None.
-        patch: what is replaced during the comparison, or None.
-        kwargs: constructor arguments, where other than the released configuration made narrow is meant.
-    """
-
-    change: Callable[[Any], None] | None = None
-    patch: Patch | None = None
+    change: Callable[[Any], None] | None = None  # alters the network or its weights in place, or None
+    patch: Patch | None = None  # what is replaced during the comparison, or None
+    # constructor arguments, where other than the released configuration made narrow is meant
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainingBug(Bug):
-    """A bug of a MindSpore training step.
+    """A bug of a MindSpore training step."""
 
-    Attributes:
-        settings: the step's settings that the port gets wrong.
-        change: alters the port's step object, or None.
-        patch: what is replaced during the comparison, or None.
-        first_step: where the run starts; late enough for the learning rate to fall where that matters.
-        face: whether the run needs the Face-ID term.
-        both: settings of both sides.
-        steps: training steps to run; 2 where the second shows what the first left behind.
-    """
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    change: Callable[[Any], None] | None = None
-    patch: Patch | None = None
-    first_step: int = 1
-    face: bool = False
-    both: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the step's settings that the port gets wrong
+    change: Callable[[Any], None] | None = None  # alters the port's step object, or None
+    patch: Patch | None = None  # what is replaced during the comparison, or None
+    first_step: int = 1  # where the run starts; late enough for the learning rate to fall where that matters
+    face: bool = False  # whether the run needs the Face-ID term
+    both: Mapping[str, Any] = field(default_factory=dict)  # settings of both sides
+    steps: int = 1  # training steps to run; 2 where the second shows what the first left behind
 
     def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
         """Build the MindSpore step with the bug in it."""
@@ -88,13 +65,9 @@ class TrainingBug(Bug):
 
 @dataclass(frozen=True)
 class OnnxBug(Bug):
-    """A bug of an ONNX file.
+    """A bug of an ONNX file."""
 
-    Attributes:
-        edit: changes the onnx.ModelProto in place.
-    """
-
-    edit: Callable[[Any], None]
+    edit: Callable[[Any], None]  # changes the onnx.ModelProto in place
 
     @property
     def place(self) -> str:

@@ -1,7 +1,5 @@
 """Bugs that porters of CycleGAN make, in both systems' networks and in its training step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bugs that porters of the Domain Transfer Network's training step make."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mindspore import ops

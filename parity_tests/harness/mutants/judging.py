@@ -1,7 +1,5 @@
 """What the checker makes of one planted bug, or of the correct port or export that it would be planted in."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,27 +49,18 @@ Judged = tuple[list[Verdict], dict[str, bool]]  # verdicts; what the published r
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the checker made of one planted bug.
+    """What the checker made of one planted bug."""
 
-    Attributes:
-        name, what: the bug.
-        subject: what was compared.
-        caught_by: the modes with tensors out of budget.
-        blamed: the layer (or training phase) blamed first, with its type.
-        right: whether that is where the bug was planted.
-        multiple: worst error in multiples of its budget.
-        cause: the likeliest cause that the report gives.
-        published: published rule -> whether it calls the buggy network equal; empty for training bugs.
-    """
-
+    # name, what: the bug
     name: str
     what: str
-    subject: str
-    caught_by: tuple[str, ...]
-    blamed: str
-    right: bool
-    multiple: float
-    cause: str = ""
+    subject: str  # what was compared
+    caught_by: tuple[str, ...]  # the modes with tensors out of budget
+    blamed: str  # the layer (or training phase) blamed first, with its type
+    right: bool  # whether that is where the bug was planted
+    multiple: float  # worst error in multiples of its budget
+    cause: str = ""  # the likeliest cause that the report gives
+    # published rule -> whether it calls the buggy network equal; empty for training bugs
     published: Mapping[str, bool] = field(default_factory=dict)
 
 

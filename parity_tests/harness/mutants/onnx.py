@@ -5,8 +5,6 @@ the list: differences that ONNX Runtime's own rounding hides at the released siz
 for that reason.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ Not in the list: its content vectors in another order. Each encoder block adds a
 so all four vectors are the same numbers and their order changes nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The toolbox of the mutation suite: changes to MindSpore networks that bugs of several families have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Sources and thresholds: the tools' documentation; each looks only at the final output.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

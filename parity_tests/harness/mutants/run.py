@@ -1,7 +1,5 @@
 """Runs the mutation suite: every planted bug, and correct ports and exports that must raise no alarm."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import partial

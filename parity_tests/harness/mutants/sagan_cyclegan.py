@@ -1,7 +1,5 @@
 """Bugs of self-attention, of the moving spectral norm and of training with a gradient penalty."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import mindspore

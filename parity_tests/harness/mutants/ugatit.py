@@ -1,7 +1,5 @@
 """Bugs that porters of U-GAT-IT make: its normalisations, padding, up-sampling, attention and weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

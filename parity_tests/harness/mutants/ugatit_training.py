@@ -1,7 +1,5 @@
 """Bugs that porters of U-GAT-IT's training step make: losses, order, modes, Adam, learning rate, Face-ID."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mindspore import ops

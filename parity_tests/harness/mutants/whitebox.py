@@ -1,7 +1,5 @@
 """Bugs that ports of White-box Cartoonization, its feature network and its training step make."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,8 +6,6 @@ this project carry the result of `noted_layers` themselves. Layers that were fus
 own and are absent.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 from collections import Counter

@@ -4,8 +4,6 @@ The outputs are those of the file as it is, with ONNX Runtime's own optimisation
 puts out their values too; that keeps ONNX Runtime from fusing across them, so the copy serves to find the layer only.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,17 +28,11 @@ __all__ = ["OnnxFile", "judge_onnx", "measure_onnx", "open_onnx"]
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX file that ONNX Runtime takes.
+    """An ONNX file that ONNX Runtime takes."""
 
-    Attributes:
-        path: where it lies.
-        model: onnx.ModelProto.
-        shape: of its only input [N, C, H, W]; None where it is free.
-    """
-
-    path: Path
-    model: Any
-    shape: tuple[int | None, ...]
+    path: Path  # where it lies
+    model: Any  # onnx.ModelProto
+    shape: tuple[int | None, ...]  # of its only input [N, C, H, W]; None where it is free
 
 
 def open_onnx(path: Path) -> OnnxFile:

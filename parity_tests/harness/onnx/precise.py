@@ -6,8 +6,6 @@ written as means over one axis at a time, which computes the same and rounds lik
 feature maps stay as they are: they round as finely, and one node opens and runs faster than nine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Opens and runs ONNX files in ONNX Runtime, everywhere with the same settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

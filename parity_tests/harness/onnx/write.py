@@ -1,7 +1,5 @@
 """ONNX export of the PyTorch networks, verified in ONNX Runtime against float64 before it is kept."""
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings

@@ -1,7 +1,5 @@
 """The judged result as plain data for JSON; `schema.json` describes it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

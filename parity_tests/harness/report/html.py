@@ -1,7 +1,5 @@
 """The report as one HTML file that needs no network: bars per layer, sorting, filters, pictures."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping

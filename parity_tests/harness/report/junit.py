@@ -1,7 +1,5 @@
 """The report as JUnit XML: one suite per network, one case per layer and mode."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Saved reports: judged again under the present tolerances, or two of them side by side."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import fields

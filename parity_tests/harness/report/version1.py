@@ -3,8 +3,6 @@
 The batch of a probe was told for files only, and comes back as not known elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import asdict

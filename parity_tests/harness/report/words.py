@@ -1,7 +1,5 @@
 """Measurements in words, for people: made here only, and never read back."""
 
-from __future__ import annotations
-
 import math
 
 from parity_tests.harness.judge import Verdict

@@ -3,8 +3,6 @@
 A side never judges; it only runs. Arrays go in and come out as numpy.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,14 +18,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One call of one named layer during a run.
+    """One call of one named layer during a run."""
 
-    Attributes:
-        layer: dotted path; "" is the network itself.
-        inputs, outputs: arrays in order.
-    """
-
-    layer: str
+    layer: str  # dotted path; "" is the network itself
+    # inputs, outputs: arrays in order
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
 

@@ -1,7 +1,5 @@
 """MindSpore as a side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

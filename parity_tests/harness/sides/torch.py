@@ -1,7 +1,5 @@
 """PyTorch on the CPU as a side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

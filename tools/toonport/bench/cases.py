@@ -4,8 +4,6 @@ Each runs in a process that has done nothing else: what ran before, an export sa
 one contender more than the other.
 """
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import subprocess
@@ -48,23 +46,14 @@ PHOTO_SIDE = 1000
 
 @dataclass(frozen=True)
 class Bench:
-    """What the benchmarks work with.
+    """What the benchmarks work with."""
 
-    Attributes:
-        folder: for files of this run.
-        weights: checkpoint of a photo2cartoon generator.
-        exported: the same as ONNX.
-        rounds: runs of each contender.
-        photos: photos in the folder benchmark.
-        threads: threads of both runtimes.
-    """
-
-    folder: Path
-    weights: Path
-    exported: Path
-    rounds: int
-    photos: int
-    threads: int
+    folder: Path  # for files of this run
+    weights: Path  # checkpoint of a photo2cartoon generator
+    exported: Path  # the same as ONNX
+    rounds: int  # runs of each contender
+    photos: int  # photos in the folder benchmark
+    threads: int  # threads of both runtimes
 
 
 def prepare(folder: Path, weights: str | None, rounds: int, photos: int, threads: int) -> Bench:

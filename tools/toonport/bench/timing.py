@@ -1,7 +1,5 @@
 """Times of contenders that take turns, so that a machine's other work falls on all of them alike."""
 
-from __future__ import annotations
-
 import os
 import resource
 import statistics
@@ -29,26 +27,17 @@ class Times:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One benchmark.
+    """One benchmark."""
 
-    Attributes:
-        title: what is divided by what.
-        value: median of the ratios of neighbouring runs, by the clock.
-        low, high: quartiles of these ratios.
-        cpu: the same median in processor time; 0 where it means nothing.
-        wanted: the goal, in words.
-        good: whether the value meets it.
-        details: the two times, and other facts.
-    """
-
-    title: str
-    value: float
+    title: str  # what is divided by what
+    value: float  # median of the ratios of neighbouring runs, by the clock
+    # low, high: quartiles of these ratios
     low: float
     high: float
-    cpu: float
-    wanted: str
-    good: bool
-    details: str
+    cpu: float  # the same median in processor time; 0 where it means nothing
+    wanted: str  # the goal, in words
+    good: bool  # whether the value meets it
+    details: str  # the two times, and other facts
 
 
 def take_turns(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = WARM_UP) -> dict[str, Times]:

@@ -1,7 +1,5 @@
 """The contenders of the folder benchmark: a folder of photos, and the generator alone, with one thread per process."""
 
-from __future__ import annotations
-
 import sys
 from functools import cache, partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """toonport compare: run the reference and the port side by side and judge every layer."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """toonport convert: PyTorch, MindSpore and safetensors checkpoints into each other."""
 
-from __future__ import annotations
-
 import argparse
 
 from convert.conversion import convert_file

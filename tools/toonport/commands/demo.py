@@ -1,7 +1,5 @@
 """toonport demo: the main job on one screen."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict
 from datetime import datetime, timezone

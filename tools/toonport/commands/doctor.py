@@ -1,7 +1,5 @@
 """toonport doctor: versions, devices, shadowed packages, and what to install."""
 
-from __future__ import annotations
-
 import argparse
 
 from toonport.commands.options import Subparsers, add_command

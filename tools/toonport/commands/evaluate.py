@@ -1,7 +1,5 @@
 """toonport evaluate: how good cartoons are, in numbers, and which checkpoint of a run draws the best."""
 
-from __future__ import annotations
-
 import argparse
 
 from convert.errors import InputError

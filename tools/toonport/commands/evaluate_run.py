@@ -1,7 +1,5 @@
 """What `toonport evaluate` does once its options are known to fit together; loads PyTorch."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

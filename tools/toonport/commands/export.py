@@ -1,7 +1,5 @@
 """toonport export: a network as a verified ONNX or MINDIR file."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """toonport fetch: bring a published weight file, checked."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

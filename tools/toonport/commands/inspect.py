@@ -1,7 +1,5 @@
 """toonport inspect: what a checkpoint file holds, without loading it."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

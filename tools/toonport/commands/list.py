@@ -1,7 +1,5 @@
 """toonport list: every family and part, with its paper, source and licence."""
 
-from __future__ import annotations
-
 import argparse
 
 from convert.family import Family

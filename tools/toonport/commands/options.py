@@ -1,7 +1,5 @@
 """How subcommands are registered, and the options that several of them have."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """toonport preprocess: photos to aligned, cropped and cut-out portraits, for training."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict, replace
 from functools import partial

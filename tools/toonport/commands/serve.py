@@ -1,7 +1,5 @@
 """toonport serve: a page on this machine that turns dropped photos into cartoons."""
 
-from __future__ import annotations
-
 import argparse
 import signal
 import tempfile

@@ -1,7 +1,5 @@
 """toonport train: train a family in MindSpore (or PyTorch), resume it, measure it."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """What every subcommand shares on the terminal: tables, and progress for whatever takes long."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

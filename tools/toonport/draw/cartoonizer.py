@@ -1,7 +1,5 @@
 """What `toonport cartoonize` does with one photo: portrait, generator, composition, sheet."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,45 +24,29 @@ FRAMES = ("portrait", "face", "whole")
 
 @dataclass(frozen=True)
 class CartoonSettings:
-    """What draws the cartoons, and of what.
+    """What draws the cartoons, and of what."""
 
-    Attributes:
-        weights: file of the generator.
-        family, part, backend, device: as for `toonport.draw.generators.open_generator`.
-        frame: "portrait", "face" or "whole"; None: as the family was trained.
-        size: side of the square that is drawn, or None for the family's own.
-        sheets: write a sheet beside each cartoon: photo, crop, heat map, cartoon.
-        portrait: how photos become portraits.
-        threads: threads for everything, None for all cores.
-    """
-
-    weights: str
+    weights: str  # file of the generator
+    # family, part, backend, device: as for `toonport.draw.generators.open_generator`
     family: str | None = None
     part: str | None = None
     backend: str | None = None
     device: str = "cpu"
-    frame: str | None = None
-    size: int | None = None
-    sheets: bool = False
-    portrait: PortraitOptions = field(default_factory=PortraitOptions)
-    threads: int | None = None
+    frame: str | None = None  # "portrait", "face" or "whole"; None: as the family was trained
+    size: int | None = None  # side of the square that is drawn, or None for the family's own
+    sheets: bool = False  # write a sheet beside each cartoon: photo, crop, heat map, cartoon
+    portrait: PortraitOptions = field(default_factory=PortraitOptions)  # how photos become portraits
+    threads: int | None = None  # threads for everything, None for all cores
 
 
 @dataclass(frozen=True)
 class Cartoon:
-    """A finished cartoon and what it was made of; pictures are RGB uint8.
+    """A finished cartoon and what it was made of; pictures are RGB uint8."""
 
-    Attributes:
-        picture: [S, S, 3], or the photo's size for networks that take any.
-        photo: what it was made of.
-        attention: class activation map [h, w]; None for networks without attention.
-        portrait: the cut-out face, None when the whole photo was drawn.
-    """
-
-    picture: Picture
-    photo: Picture
-    attention: NDArray[np.float32] | None = None
-    portrait: Portrait | None = None
+    picture: Picture  # [S, S, 3], or the photo's size for networks that take any
+    photo: Picture  # what it was made of
+    attention: NDArray[np.float32] | None = None  # class activation map [h, w]; None for networks without attention
+    portrait: Portrait | None = None  # the cut-out face, None when the whole photo was drawn
 
     @cached_property
     def crop(self) -> Picture:

@@ -3,8 +3,6 @@
 Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made of them agree to one grey level.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,25 +39,15 @@ Run = Callable[[Array], list[Array]]
 
 @dataclass(frozen=True)
 class Generator:
-    """A loaded generator.
+    """A loaded generator."""
 
-    Attributes:
-        family: the family it belongs to.
-        how: how the family feeds it with photos.
-        backend: what runs it.
-        outputs: names of what it returns; the first is the picture.
-        fixed_side: the only side of a picture it takes, None when it takes several.
-        smallest: the smallest side it takes.
-        run: [N, 3, H, W] -> the outputs, in the order of their names.
-    """
-
-    family: Family
-    how: Cartoonize
-    backend: str
-    outputs: tuple[str, ...]
-    fixed_side: int | None
-    smallest: int
-    run: Run
+    family: Family  # the family it belongs to
+    how: Cartoonize  # how the family feeds it with photos
+    backend: str  # what runs it
+    outputs: tuple[str, ...]  # names of what it returns; the first is the picture
+    fixed_side: int | None  # the only side of a picture it takes, None when it takes several
+    smallest: int  # the smallest side it takes
+    run: Run  # [N, 3, H, W] -> the outputs, in the order of their names
 
     def __call__(self, batch: Array) -> dict[str, Array]:
         """Return the outputs by name for pictures [N, 3, H, W] in [-1, 1], as float32.

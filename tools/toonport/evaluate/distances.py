@@ -5,8 +5,6 @@ Papers: GANs Trained by a Two Time-Scale Update Rule (arXiv 1706.08500) for the 
 torchmetrics, but for the blocks, which U-GAT-IT's published evaluation uses and no library offers.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 
@@ -25,19 +23,13 @@ SMALLEST = 2  # vectors in a set; a block of the "ugatit" protocol needs as many
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel distance.
+    """A kernel distance."""
 
-    Attributes:
-        value: mean over the parts of the sets, not multiplied.
-        spread: standard deviation over the subsets, or standard error over the blocks; None for a single block.
-        parts: number of subsets or blocks.
-        size: vectors of each set in a subset, or the most in a block.
-    """
-
-    value: float
+    value: float  # mean over the parts of the sets, not multiplied
+    # standard deviation over the subsets, or standard error over the blocks; None for a single block
     spread: float | None
-    parts: int
-    size: int
+    parts: int  # number of subsets or blocks
+    size: int  # vectors of each set in a subset, or the most in a block
 
 
 class _Given(torch.nn.Module):

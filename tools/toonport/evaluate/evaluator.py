@@ -1,7 +1,5 @@
 """Evaluates a folder of cartoons, or what a generator draws, against one set of real cartoons."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +20,16 @@ def _silent(done: int, total: int, what: str) -> None:
 
 @dataclass
 class Evaluator:
-    """Measures cartoons against the same real ones.
+    """Measures cartoons against the same real ones."""
 
-    Attributes:
-        networks: what to measure with.
-        real: the real cartoons.
-        photos: what the cartoons were, or are to be, drawn of; None leaves out what compares a cartoon with its photo.
-        protocol, seed: of the kernel distance.
-        tell: shows progress: pictures done, pictures in all, what.
-    """
-
-    networks: Networks
-    real: PictureSet
+    networks: Networks  # what to measure with
+    real: PictureSet  # the real cartoons
+    # what the cartoons were, or are to be, drawn of; None leaves out what compares a cartoon with its photo
     photos: PictureSet | None
+    # protocol, seed: of the kernel distance
     protocol: str
     seed: int
-    tell: Tell = _silent
+    tell: Tell = _silent  # shows progress: pictures done, pictures in all, what
     _real: Looked | None = None
 
     def of_folder(self, fake: PictureSet) -> Evaluation:

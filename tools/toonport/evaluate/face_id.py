@@ -1,7 +1,5 @@
 """How alike the faces of a photo and its cartoon are to a face-recognition network: what the Face-ID loss trains."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from convert.tensors import Array

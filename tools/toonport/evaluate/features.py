@@ -3,8 +3,6 @@
 Only vectors of the very Inception weights that the Fréchet Inception distance was defined with may carry its name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -34,28 +32,18 @@ RELEASES = {"inception": ("inception",), "face": ("mobilefacenet",), "vgg": ("vg
 
 @dataclass(frozen=True)
 class Features:
-    """A loaded network.
+    """A loaded network."""
 
-    Attributes:
-        key: short name for options and files.
-        name: what it is and how many numbers it gives, e.g. "MobileFaceNet-128".
-        dimension: how many numbers.
-        standard: these are the features that FID and KID are defined with.
-        how: what is done with a picture, in words.
-        path, sha256: the weights.
-        network: the PyTorch network, in eval mode.
-        run: pictures, RGB uint8 [H, W, 3] of any sizes -> float32 [N, dimension].
-    """
-
-    key: str
-    name: str
-    dimension: int
-    standard: bool
-    how: str
+    key: str  # short name for options and files
+    name: str  # what it is and how many numbers it gives, e.g. "MobileFaceNet-128".
+    dimension: int  # how many numbers
+    standard: bool  # these are the features that FID and KID are defined with
+    how: str  # what is done with a picture, in words
+    # path, sha256: the weights
     path: Path
     sha256: str
-    network: torch.nn.Module
-    run: Callable[[Sequence[Picture]], Array]
+    network: torch.nn.Module  # the PyTorch network, in eval mode
+    run: Callable[[Sequence[Picture]], Array]  # pictures, RGB uint8 [H, W, 3] of any sizes -> float32 [N, dimension]
 
 
 def find_weights(kind: str, given: str | None) -> Path | None:

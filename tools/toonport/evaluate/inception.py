@@ -6,8 +6,6 @@ files: average pools count no padding, the last block pools the maximum, and the
 because torch-fidelity and pytorch-fid bring torchvision, which does not install beside the pinned torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple

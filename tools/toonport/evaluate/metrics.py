@@ -1,7 +1,5 @@
 """One evaluation: the networks that are there, the vectors they make of the pictures, and the numbers that follow."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,29 +25,17 @@ FRECHET = (
 
 @dataclass(frozen=True)
 class Metric:
-    """One number.
+    """One number."""
 
-    Attributes:
-        key: short name for options and files, e.g. "kid".
-        name: what it is; FID and KID are called so only with the features they are defined with.
-        value: as printed.
-        spread: what its definition says, None where there is none.
-        times: by what the computed value was multiplied.
-        better: "lower" or "higher".
-        features: what it is measured in.
-        counts: how many pictures of each kind, or pairs, went into it.
-        definition: how it is computed.
-    """
-
-    key: str
-    name: str
-    value: float
-    spread: float | None
-    times: int
-    better: str
-    features: str
-    counts: Mapping[str, int]
-    definition: str
+    key: str  # short name for options and files, e.g. "kid".
+    name: str  # what it is; FID and KID are called so only with the features they are defined with
+    value: float  # as printed
+    spread: float | None  # what its definition says, None where there is none
+    times: int  # by what the computed value was multiplied
+    better: str  # "lower" or "higher"
+    features: str  # what it is measured in
+    counts: Mapping[str, int]  # how many pictures of each kind, or pairs, went into it
+    definition: str  # how it is computed
 
 
 @dataclass(frozen=True)
@@ -62,18 +48,13 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Networks:
-    """What is there to measure with.
+    """What is there to measure with."""
 
-    Attributes:
-        features: networks that distances are measured in.
-        face, vgg: those among them that also compare a cartoon with its photo.
-        missing: what cannot be measured without weights.
-    """
-
-    features: tuple[Features, ...]
+    features: tuple[Features, ...]  # networks that distances are measured in
+    # face, vgg: those among them that also compare a cartoon with its photo
     face: Features | None
     vgg: Features | None
-    missing: tuple[NotRun, ...]
+    missing: tuple[NotRun, ...]  # what cannot be measured without weights
 
     def facts(self) -> list[dict[str, str]]:
         """Name, file and hash of each network, for the record."""
@@ -84,16 +65,11 @@ class Networks:
 
 @dataclass
 class Looked:
-    """What the networks made of a set of pictures.
+    """What the networks made of a set of pictures."""
 
-    Attributes:
-        count: pictures.
-        vectors: features' key -> [count, D].
-        similar, distant: Face-ID similarity and perceptual distance of each pair, empty without photos.
-    """
-
-    count: int
-    vectors: dict[str, Array]
+    count: int  # pictures
+    vectors: dict[str, Array]  # features' key -> [count, D]
+    # similar, distant: Face-ID similarity and perceptual distance of each pair, empty without photos
     similar: list[float] = field(default_factory=list)
     distant: list[float] = field(default_factory=list)
 

@@ -5,8 +5,6 @@ with numbers learned from people's judgement, for other networks; without them t
 another name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

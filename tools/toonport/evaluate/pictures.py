@@ -1,7 +1,5 @@
 """The pictures of an evaluation: folders, the pairing of photos and cartoons by name, what could not be read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What an evaluation shows and saves."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict

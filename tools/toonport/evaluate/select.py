@@ -1,7 +1,5 @@
 """The best checkpoint of a training run, by what its cartoons are worth instead of by its losses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

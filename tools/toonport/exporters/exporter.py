@@ -1,7 +1,5 @@
 """One export from start to end: the network of a checkpoint as a verified ONNX or MINDIR file."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -35,48 +33,28 @@ MEASURED_PICTURES = 4  # of these, the error of an int8 file is measured: float6
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export, and how.
+    """What to export, and how."""
 
-    Attributes:
-        family: its name in the registry.
-        weights: checkpoint of any format that `convert` reads.
-        to: "onnx" or "mindir".
-        part: the network, or None for the family's first.
-        side: side of the picture, or None for the network's own.
-        dynamic: leave height and width free.
-        outputs: "first" (the picture) or "all".
-        precision: "float32", "float16" or "int8".
-        calibration: pictures that show an int8 network the range of its values; empty: seeded ones.
-    """
-
-    family: str
-    weights: str
-    to: str = "onnx"
-    part: str | None = None
-    side: int | None = None
-    dynamic: bool = False
-    outputs: str = "first"
-    precision: str = "float32"
-    calibration: tuple[Path, ...] = ()
+    family: str  # its name in the registry
+    weights: str  # checkpoint of any format that `convert` reads
+    to: str = "onnx"  # "onnx" or "mindir"
+    part: str | None = None  # the network, or None for the family's first
+    side: int | None = None  # side of the picture, or None for the network's own
+    dynamic: bool = False  # leave height and width free
+    outputs: str = "first"  # "first" (the picture) or "all"
+    precision: str = "float32"  # "float32", "float16" or "int8"
+    calibration: tuple[Path, ...] = ()  # pictures that show an int8 network the range of its values; empty: seeded ones
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        path: the file.
-        networks: what it was made of, each fed by the one before it.
-        verdicts: every output, judged.
-        facts: nodes, sizes and other facts in words.
-        quantization: the measured error of an int8 file.
-    """
-
-    path: Path
-    networks: tuple[Network, ...]
-    verdicts: tuple[Verdict, ...]
-    facts: tuple[str, ...] = ()
-    quantization: QuantizationError | None = None
+    path: Path  # the file
+    networks: tuple[Network, ...]  # what it was made of, each fed by the one before it
+    verdicts: tuple[Verdict, ...]  # every output, judged
+    facts: tuple[str, ...] = ()  # nodes, sizes and other facts in words
+    quantization: QuantizationError | None = None  # the measured error of an int8 file
 
 
 def default_target(options: ExportOptions) -> Path:

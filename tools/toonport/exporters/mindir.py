@@ -1,7 +1,5 @@
 """MINDIR export of the MindSpore networks, loaded again and verified against float64 PyTorch before it is kept."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Sequence

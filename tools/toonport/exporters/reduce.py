@@ -1,7 +1,5 @@
 """Smaller number formats for exported ONNX files: float16, and int8 with its error measured."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import tempfile
@@ -28,21 +26,13 @@ INT8_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class QuantizationError:
-    """How far the first output of an int8 file is from float64.
+    """How far the first output of an int8 file is from float64."""
 
-    Attributes:
-        pictures: number of pictures it was measured on.
-        psnr: peak signal-to-noise ratio in dB, the peak being the range of the true output.
-        largest: largest difference; in grey levels of 255 for pictures, else in the output's own unit.
-        mean: mean difference, in the same unit.
-        unit: "grey levels" or "".
-    """
-
-    pictures: int
-    psnr: float
-    largest: float
-    mean: float
-    unit: str
+    pictures: int  # number of pictures it was measured on
+    psnr: float  # peak signal-to-noise ratio in dB, the peak being the range of the true output
+    largest: float  # largest difference; in grey levels of 255 for pictures, else in the output's own unit
+    mean: float  # mean difference, in the same unit
+    unit: str  # "grey levels" or ""
 
 
 def to_float16(path: Path) -> None:

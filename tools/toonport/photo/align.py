@@ -3,8 +3,6 @@
 Source: minivision-ai/photo2cartoon (MIT). What lies outside the photo becomes white.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import cv2
@@ -26,15 +24,10 @@ ABOVE, BELOW, BESIDE = 0.8, 0.3, 0.3  # room around the landmark box, as shares 
 
 @dataclass(frozen=True)
 class Crop:
-    """A face cut out of a photo.
+    """A face cut out of a photo."""
 
-    Attributes:
-        pixels: RGB uint8 [S, S, 3].
-        inside: [S, S], True where the pixel comes from the photo, False where it was filled with white.
-    """
-
-    pixels: Picture
-    inside: NDArray[np.bool_]
+    pixels: Picture  # RGB uint8 [S, S, 3]
+    inside: NDArray[np.bool_]  # [S, S], True where the pixel comes from the photo, False where it was filled with white
     _sized: dict[int, Picture] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

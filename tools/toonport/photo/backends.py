@@ -1,7 +1,5 @@
 """Backends that may be missing: a table says of each whether it can run here, and opens it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

@@ -1,7 +1,5 @@
 """Many photos: which ones, under which names, in several processes, resumable, none able to stop the others."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing
@@ -34,36 +32,22 @@ AHEAD = 2  # photos handed to each process before it asks for more
 
 @dataclass(frozen=True)
 class Task:
-    """One photo and what is to be written.
+    """One photo and what is to be written."""
 
-    Attributes:
-        source: the photo; "-" when `content` holds it.
-        target: the file to write; further faces and sheets get names derived from it.
-        content: the photo itself, when it came through standard input.
-    """
-
-    source: str
-    target: str
-    content: bytes | None = None
+    source: str  # the photo; "-" when `content` holds it
+    target: str  # the file to write; further faces and sheets get names derived from it
+    content: bytes | None = None  # the photo itself, when it came through standard input
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photo.
+    """What became of one photo."""
 
-    Attributes:
-        source: the photo.
-        files: the files written; empty when there was a problem.
-        problem: why nothing was written, or "".
-        warnings: what the user should know.
-        facts: numbers about the portraits, for the record.
-    """
-
-    source: str
-    files: tuple[str, ...] = ()
-    problem: str = ""
-    warnings: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    source: str  # the photo
+    files: tuple[str, ...] = ()  # the files written; empty when there was a problem
+    problem: str = ""  # why nothing was written, or ""
+    warnings: tuple[str, ...] = ()  # what the user should know
+    facts: Mapping[str, Any] = field(default_factory=dict)  # numbers about the portraits, for the record
 
 
 Maker = Callable[[Task], Outcome]  # raises InputError for a photo that cannot be used

@@ -5,8 +5,6 @@ because the reference does so; a level that lacks less than a thousandth counts 
 of a float does not decide between 254 and white.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

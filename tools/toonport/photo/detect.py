@@ -5,8 +5,6 @@ at small, where the usual portrait is found at once; then at more detail, and in
 `SURE` is taken only where no turn offers a better one.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from toonport.photo.faces import Box, Face, Landmarks, turn_back

@@ -1,7 +1,5 @@
 """A drawn face, for tests and for trying things out: detectors take it for a face, and nobody has rights in it."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

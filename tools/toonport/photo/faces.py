@@ -24,17 +24,11 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True)
 class Face:
-    """A face in a photo.
+    """A face in a photo."""
 
-    Attributes:
-        points: landmarks [68, 2] as (x, y) in the photo's pixels.
-        score: how sure the detector is; its scale is the detector's own.
-        turns: quarter turns, against the clock, that bring the face near upright.
-    """
-
-    points: Points
-    score: float
-    turns: int = 0
+    points: Points  # landmarks [68, 2] as (x, y) in the photo's pixels
+    score: float  # how sure the detector is; its scale is the detector's own
+    turns: int = 0  # quarter turns, against the clock, that bring the face near upright
 
     @property
     def area(self) -> float:

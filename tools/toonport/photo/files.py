@@ -1,7 +1,5 @@
 """Files of pictures: which they are, and under which names their results are kept."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

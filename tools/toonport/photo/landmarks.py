@@ -1,7 +1,5 @@
 """The backends that set landmarks. Both look in boxes of dlib's detector, as the reference does by default."""
 
-from __future__ import annotations
-
 from toonport.photo import landmarks_dlib, landmarks_fan
 from toonport.photo.backends import Backend, open_backend
 from toonport.photo.faces import Landmarks

@@ -4,8 +4,6 @@ The predictor's file is carried by the package `face_recognition_models`, which 
 Sources: Dalal & Triggs 2005 (HOG); Kazemi & Sullivan 2014 (ensemble of regression trees); dlib (Boost licence).
 """
 
-from __future__ import annotations
-
 import importlib.util
 from functools import cache
 from pathlib import Path

@@ -4,8 +4,6 @@ An extra: its weights come through `toonport fetch`, never by a silent download.
 Source: Bulat & Tzimiropoulos 2017, arXiv 1703.07332; 1adrianb/face-alignment (BSD-3-Clause).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import tempfile
 import warnings

@@ -5,8 +5,6 @@
 * `head`: the reference's own network, `seg_model_384.pb`, when the user has it (or an ONNX conversion of it).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

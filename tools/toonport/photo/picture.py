@@ -1,7 +1,5 @@
 """Reads pictures as the eye sees them, and writes them; every picture inside is RGB uint8 [H, W, 3]."""
 
-from __future__ import annotations
-
 import io
 import threading
 import warnings

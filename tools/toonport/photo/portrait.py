@@ -1,7 +1,5 @@
 """The whole way from a photo to cut-out portraits: find, turn upright, crop, cut out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,40 +21,24 @@ SMALL_CROP = 128  # half the side at which the portrait networks draw
 
 @dataclass(frozen=True)
 class PortraitOptions:
-    """How photos become portraits.
+    """How photos become portraits."""
 
-    Attributes:
-        landmarks: backend that sets the landmarks, "dlib" or "face-alignment".
-        matte: backend that cuts the person out, "selfie" or "head"; "" keeps the background.
-        every: every face of a photo; else only the largest.
-        as_reference: keep what the reference does with turned faces and with the filled-in corners.
-        device: "cpu" or "gpu", for the backends that can use one.
-        threads: threads of the matte network.
-    """
-
-    landmarks: str = "dlib"
-    matte: str = "selfie"
-    every: bool = False
-    as_reference: bool = False
-    device: str = "cpu"
-    threads: int = 2
+    landmarks: str = "dlib"  # backend that sets the landmarks, "dlib" or "face-alignment"
+    matte: str = "selfie"  # backend that cuts the person out, "selfie" or "head"; "" keeps the background
+    every: bool = False  # every face of a photo; else only the largest
+    as_reference: bool = False  # keep what the reference does with turned faces and with the filled-in corners
+    device: str = "cpu"  # "cpu" or "gpu", for the backends that can use one
+    threads: int = 2  # threads of the matte network
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """One face, cut out.
+    """One face, cut out."""
 
-    Attributes:
-        crop: the face at the photo's own resolution, [S, S, 3].
-        matte: uint8 [S, S], 255 where the person is, 0 in the background and outside the photo.
-        angle: by how many degrees the photo was turned; clockwise tilt of the face is positive.
-        warnings: what the user should know about this one.
-    """
-
-    crop: Crop
-    matte: Picture
-    angle: float
-    warnings: tuple[str, ...] = field(default=())
+    crop: Crop  # the face at the photo's own resolution, [S, S, 3]
+    matte: Picture  # uint8 [S, S], 255 where the person is, 0 in the background and outside the photo
+    angle: float  # by how many degrees the photo was turned; clockwise tilt of the face is positive
+    warnings: tuple[str, ...] = field(default=())  # what the user should know about this one
 
     @property
     def side(self) -> int:

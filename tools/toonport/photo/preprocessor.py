@@ -1,7 +1,5 @@
 """What `toonport preprocess` does with one photo: portraits for training, as the source systems prepare them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +14,10 @@ __all__ = ["PreprocessSettings", "Preprocessor", "load_photo"]
 
 @dataclass(frozen=True)
 class PreprocessSettings:
-    """What the portraits shall be.
+    """What the portraits shall be."""
 
-    Attributes:
-        portrait: how they are made.
-        size: side in pixels, or None for the photo's own resolution.
-    """
-
-    portrait: PortraitOptions
-    size: int | None = None
+    portrait: PortraitOptions  # how they are made
+    size: int | None = None  # side in pixels, or None for the photo's own resolution
 
 
 class Preprocessor:

@@ -1,7 +1,5 @@
 """The local web page, built with gradio: no telemetry, no share links, nothing loaded from elsewhere."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any

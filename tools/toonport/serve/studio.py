@@ -1,7 +1,5 @@
 """What the web page does with an uploaded photo, without the page: limits, choices, and the pictures of one run."""
 
-from __future__ import annotations
-
 import io
 import time
 import traceback
@@ -37,23 +35,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The pictures of one run, RGB uint8, and a line about it; pictures that do not exist are None.
+    """The pictures of one run, RGB uint8, and a line about it; pictures that do not exist are None."""
 
-    Attributes:
-        message: what was done, or why nothing was.
-        photo: as it was understood, turned by its EXIF data.
-        crop: what the network saw, on white.
-        matte: which part of the crop is the person, white on black.
-        heat: where the network's attention lay.
-        cartoon: the finished picture.
-    """
-
-    message: str
-    photo: Picture | None = None
-    crop: Picture | None = None
-    matte: Picture | None = None
-    heat: Picture | None = None
-    cartoon: Picture | None = None
+    message: str  # what was done, or why nothing was
+    photo: Picture | None = None  # as it was understood, turned by its EXIF data
+    crop: Picture | None = None  # what the network saw, on white
+    matte: Picture | None = None  # which part of the crop is the person, white on black
+    heat: Picture | None = None  # where the network's attention lay
+    cartoon: Picture | None = None  # the finished picture
 
 
 def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:

@@ -5,8 +5,6 @@ pictures a step gets, and how they are cut, follows from the seed and the step's
 framework or another number of threads gets the same batches.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice

@@ -1,7 +1,5 @@
 """The networks and the step of a run, in either framework, between the pictures and the numbers of a step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

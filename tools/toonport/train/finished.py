@@ -1,7 +1,5 @@
 """What a training run is drawn with: its weights, its family and the side of its pictures."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +13,11 @@ __all__ = ["Generating", "drawing_side", "generating"]
 
 @dataclass(frozen=True)
 class Generating:
-    """Weights to draw with.
+    """Weights to draw with."""
 
-    Attributes:
-        weights: their file.
-        family: whose they are, None to tell by the tensors.
-        size: side of the pictures, None for the family's own or any.
-    """
-
-    weights: str
-    family: str | None = None
-    size: int | None = None
+    weights: str  # their file
+    family: str | None = None  # whose they are, None to tell by the tensors
+    size: int | None = None  # side of the pictures, None for the family's own or any
 
 
 def generating(weights: str, family: str | None = None, size: int | None = None) -> Generating:

@@ -1,7 +1,5 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, loss plots."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec

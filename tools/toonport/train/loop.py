@@ -1,7 +1,5 @@
 """The training loop: steps, logs, sheets, checkpoints, and a clean end whatever ends it."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Data parallel training: this command, started once per process by MindSpore's msrun."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

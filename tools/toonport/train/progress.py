@@ -1,7 +1,5 @@
 """What a run shows while it trains: a bar with every loss term on a terminal, lines with the totals elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

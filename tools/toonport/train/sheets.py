@@ -4,8 +4,6 @@ The rows are those of U-GAT-IT and photo2cartoon: real A, CAM of A2A, A2A, CAM o
 the same for B. Unlike there, the columns are always the same pictures, and no training batch is used up.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

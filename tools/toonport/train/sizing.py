@@ -1,7 +1,5 @@
 """How large a run is and how long a step takes: measured on seeded pictures, nothing remembered."""
 
-from __future__ import annotations
-
 import resource
 import sys
 import time
@@ -37,21 +35,15 @@ class PartSize:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Measured steps of one framework at one size.
+    """Measured steps of one framework at one size."""
 
-    Attributes:
-        framework, size, batch: what was run.
-        first: seconds of the first step, which compiles.
-        median: median seconds of the steps after it.
-        peak_bytes: largest memory of the process so far.
-    """
-
+    # framework, size, batch: what was run
     framework: str
     size: int
     batch: int
-    first: float
-    median: float
-    peak_bytes: int
+    first: float  # seconds of the first step, which compiles
+    median: float  # median seconds of the steps after it
+    peak_bytes: int  # largest memory of the process so far
 
 
 def part_sizes(engine: Engine) -> list[PartSize]:

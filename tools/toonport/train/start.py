@@ -1,7 +1,5 @@
 """What a run starts from: the weights of --init, and fresh ones for the networks that it lacks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any

@@ -7,8 +7,6 @@ names the one with the lowest loss; `selected` the one that `toonport evaluate -
 keeps.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -4,8 +4,6 @@ The detector sees the photos only. For each of four landmarks (both eyes, nose, 
 patches that the step compares, as plain numbers that both frameworks use alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -9,8 +9,6 @@ sources group segments by four similarities of selective search, the adaptive st
 are closest in mean colour, until as many pairs of neighbours are left as in the sources.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
