@@ -93,6 +93,10 @@ class Trainer(ABC):
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(self.array(output) for output in outputs)
 
+    def execute(self, execution: Execution) -> None:
+        """Compute gradients this way from now on."""
+        self.step.descent.use(execution)
+
     def moments(self) -> Moments:
         """Copies of both Adam moments of each trained parameter that has some."""
         return {
@@ -125,10 +129,6 @@ class Trainer(ABC):
     @abstractmethod
     def array(self, tensor: Any) -> Array:
         """A copy of a tensor."""
-
-    @abstractmethod
-    def execute(self, half: bool, compiled: bool, workers: int, **options: Any) -> None:
-        """Compute gradients this way from now on; `options` are those that both frameworks' Execution has."""
 
     @abstractmethod
     def side(self, part: str) -> Side:
@@ -188,10 +188,6 @@ class TorchTrainer(Trainer):
     def array(self, tensor: Any) -> Array:
         """See `Trainer.array`."""
         return np.array(tensor.detach().cpu().numpy())
-
-    def execute(self, half: bool, compiled: bool, workers: int, **options: Any) -> None:
-        """See `Trainer.execute`; PyTorch neither compiles nor trains in several processes."""
-        self.step.descent.use(Execution(half=half, **options))
 
     def side(self, part: str) -> Side:
         """See `Trainer.side`."""
@@ -260,13 +256,12 @@ class MindSporeTrainer(Trainer):
         """See `Trainer.array`."""
         return np.array(tensor.asnumpy())
 
-    def execute(self, half: bool, compiled: bool, workers: int, **options: Any) -> None:
-        """See `Trainer.execute`."""
-        if half:
+    def execute(self, execution: Execution) -> None:
+        """See `Trainer.execute`; MindSpore casts the networks themselves."""
+        if execution.half:
             for network in self.networks.values():
                 self._mindspore.amp.auto_mixed_precision(network, "auto", self._mindspore.float16)
-        execution = Execution(compiled=compiled, workers=workers, **options)
-        self.step.descent.use(execution)
+        super().execute(execution)
 
     def side(self, part: str) -> Side:
         """See `Trainer.side`."""

@@ -77,22 +77,33 @@ def test_cyclegan_resumes_exactly_with_its_pools(framework, pictures, tmp_path):
     assert _losses(again) == _losses(straight)
 
 
+@pytest.mark.parametrize("framework", ["torch", "mindspore"])
+def test_other_families_work_through_a_batch_in_pieces_too(framework, pictures, tmp_path):
+    narrow = ["--width", "4", "--network", "n_blocks=1", "--network", "n_layers=1", "--set", "pool_size=0"]
+    flags = ["train", "cyclegan", "--data", str(pictures), "--framework", framework, *narrow, *QUIET, "--size", "16"]
+    losses = {}
+    for pieces in ("1", "2"):
+        out = tmp_path / pieces
+        assert main([*flags, "--batch", "2", "--accumulate", pieces, "--steps", "1", "--out", str(out)]) == 0
+        ((_, _, losses[pieces]),) = _losses(out)
+    assert losses["2"] == pytest.approx(losses["1"], rel=1e-4)
+
+
 def test_both_frameworks_hand_the_same_pictures_to_the_hooks(pictures, vgg, face_points):
     seen = {}
     for framework in ("torch", "mindspore"):
         config = RunConfig("whitebox", str(pictures), "", framework=framework, frozen=str(vgg), width=4, size=32,
                            settings={"landmark": 1000.0}, network={"num_blocks": 1}).checked()  # fmt: skip
         engine = Engine(config, starting_point(config, (3, 3)))
-        structure, landmarks = engine.step.hooks["superpixels"], engine.step.hooks["landmarks"]
-        kept = seen[framework] = []
-        engine.step.hooks["superpixels"] = lambda x, kept=kept, make=structure: kept.append(x) or make(x)
-        engine.step.hooks["landmarks"] = lambda x, kept=kept, make=landmarks: kept.append(x) or make(x)
+        kept = seen[framework] = {}
+        for name, make in engine.step.hooks.items():
+            engine.step.hooks[name] = lambda x, name=name, make=make, kept=kept: make(kept.setdefault(name, x))
         photo = image("photo", 1, 32, 32)
-        terms = engine.train(photo, image("cartoon", 1, 32, 32))
-        assert np.array_equal(kept[0], photo)  # RGB, though the networks see BGR
-        seen[framework].append(np.array(list(terms.values())))
-    for ours, theirs in zip(*seen.values(), strict=True):
-        assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+        kept["terms"] = np.array(list(engine.train(photo, image("cartoon", 1, 32, 32)).values()))
+        assert np.array_equal(kept["landmarks"], photo)  # RGB, though the networks see BGR
+    assert seen["torch"].keys() == seen["mindspore"].keys() == {"landmarks", "superpixels", "terms"}
+    for name, ours in seen["torch"].items():
+        assert np.allclose(ours, seen["mindspore"][name], rtol=1e-3, atol=1e-5)
 
 
 def _cartoon(photo, target, *weights):

@@ -25,7 +25,7 @@ def trainer(step, framework="mindspore"):
     moments = {("exp_avg", "net", "layer.weight"): values["layer.weight"]}
     return Space(
         framework=framework, start=start, weights=lambda part: values, moments=lambda: moments,
-        counts=lambda: {"G": step}, step=Space(step_number=step))
+        counts=lambda: {"G": step}, step=Space(step_number=step, state=lambda: ({}, {})))
 """
 SAVER = """
 import sys

@@ -46,7 +46,8 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--config", metavar="FILE", help="TOML file; flags win over it")
     _add_config_flags(parser)
     for name in SETTING_FLAGS:
-        add(f"--{name}", type=float, help=argparse.SUPPRESS if name.startswith("beta") else "see --settings")
+        hidden = name.startswith("beta")
+        add(f"--{name}", type=float, help=argparse.SUPPRESS if hidden else _setting_help(name.replace("-", "_")))
     add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
     add("--settings", action="store_true", dest="list_settings", help="list the family's settings and stop")
     add("--dry-run", action="store_true", help="print parameters, memory and time per step, and stop")
@@ -54,6 +55,18 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--beside", metavar="RUN", help="draw the losses of --out beside those of another run, and stop")
     add("--worker", action="store_true", help=argparse.SUPPRESS)
     add("--port", type=int, default=DEFAULT_PORT, help="port at which the processes of --parallel meet")
+
+
+def _setting_help(name: str) -> str:
+    """Which families have a setting, and its default in each: "see --settings (default: 50 photo2cartoon, ...)"."""
+    known = {family.name: family.training for family in families() if family.training}
+    defaults = {
+        family: training.defaults.get(name, setting.default)
+        for family, training in known.items()
+        for setting in fields(training.settings)
+        if setting.name == name
+    }
+    return f"see --settings (default: {', '.join(f'{family} {value:g}' for family, value in defaults.items())})"
 
 
 def _add_config_flags(parser: argparse.ArgumentParser) -> None:

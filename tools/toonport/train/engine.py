@@ -6,12 +6,14 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import resolve
+from convert.recipes.descent import Execution
 from convert.tensors import Array
 from ms_models.environment import choose_device
 from parity_tests.harness.sides.base import LayerCall
 from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer, Trainer
 from toonport.train.config import RunConfig
 from toonport.train.start import Start
+from toonport.train.whitebox_hooks import picture_function
 
 __all__ = ["Engine"]
 
@@ -39,52 +41,33 @@ class Engine:
             advice = f"; --frozen FILE gives the weights of {missing.family}" if missing else ""
             raise InputError(f"{self.family.name}: {error}{advice}") from error
         self.step = self.trainer.step
-        self._give_picture_functions()
-        self._execute()
-
-    @property
-    def bgr(self) -> bool:
-        """Whether the networks take and give pictures as blue, green, red."""
-        return self.step.colours == "bgr"
-
-    def _give_picture_functions(self) -> None:
-        """White-box's step asks for functions on numpy pictures, which need packages the networks do without."""
-        if "superpixels" not in self.step.hooks:
-            return
-        from toonport.train.whitebox_structure import adaptive_structure, slic_structure
-
-        self.step.hooks["superpixels"] = adaptive_structure if self.config.adaptive_structure else slic_structure
-        if "landmarks" in self.step.hooks:
-            from toonport.train.whitebox_landmarks import LandmarkWindows
-
-            self.step.hooks["landmarks"] = LandmarkWindows()
+        for name in self.step.hooks:
+            self.step.hooks[name] = picture_function(name, config.adaptive_structure)
+        self.trainer.execute(self._execution())
 
     def train(self, real_a: Array, real_b: Array) -> dict[str, float]:
-        """Train one batch, [N, 3, H, W] in [-1, 1]; returns every loss term.
+        """Train one batch, [N, 3, H, W] RGB in [-1, 1]; returns every loss term.
 
         Raises:
-            FloatingPointError: a loss term or a gradient is not finite.
+            FloatingPointError: a loss term or a gradient is not finite; no weight was moved by it.
         """
-        if self.bgr:
-            real_a, real_b = (np.ascontiguousarray(batch[:, ::-1]) for batch in (real_a, real_b))
-        terms = self.trainer.train(real_a, real_b)
-        bad = [f"{name} is {value:g}" for name, value in terms.items() if not np.isfinite(value)]
-        if bad:
-            raise FloatingPointError(f"loss term {', '.join(bad)}")
-        return terms
+        return self.trainer.train(self._turned(real_a), self._turned(real_b))
 
-    def _execute(self) -> None:
-        """Set how gradients are computed."""
+    def _turned(self, pictures: Array) -> Array:
+        """Pictures [N, 3, H, W] with RGB turned into the networks' own order of colours, and back."""
+        return np.ascontiguousarray(pictures[:, ::-1]) if self.step.colours == "bgr" else pictures
+
+    def _execution(self) -> Execution:
         config = self.config
         dynamic = config.loss_scale == "dynamic"
-        self.trainer.execute(
-            half=config.precision == "float16",
-            compiled=config.compiled,
-            workers=config.data_parallel,
+        return Execution(
             accumulate=config.accumulate,
             loss_scale=2.0**16 if dynamic else float(config.loss_scale),
             dynamic_scale=dynamic,
             watch=True,
+            half=config.precision == "float16",
+            compiled=config.compiled,
+            workers=config.data_parallel,
         )
 
     def translators(self) -> list[tuple[str, ...]]:
@@ -135,10 +118,10 @@ class Engine:
         Returns:
             The outputs of the last part; the first is a picture batch in RGB, finished as `toonport cartoonize` does.
         """
-        turned = np.ascontiguousarray(pictures[:, ::-1]) if self.bgr else pictures
+        turned = self._turned(pictures)
         first, *others = self.trainer.draw(chain, turned)
         first = self._finished(chain, turned, first)
-        return (first[:, ::-1] if self.bgr else first, *others)
+        return (self._turned(first), *others)
 
     def _finished(self, chain: Sequence[str], pictures: Array, drawn: Array) -> Array:
         """What the family does to the pictures of its cartoonizing generator, such as White-box's guided filter."""

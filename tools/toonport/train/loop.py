@@ -122,7 +122,9 @@ def starting_notes(run: Run) -> list[str]:
     if config.init and start.fresh and run.step == 0:
         given = ", ".join(part for part in training.parts if part not in start.fresh)
         notes.append(f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}")
-    if training.frozen and not start.frozen and not getattr(run.engine.step.settings, "pretrain", False):
+    settings = run.engine.step.settings
+    lost = [phase for phase in training.phases if settings.weights(phase, True) != settings.weights(phase, False)]
+    if training.frozen and not start.frozen and lost:
         notes.append(f"no --frozen FILE: trained without {training.frozen.family}, its loss terms are left out")
     return notes
 

@@ -1,0 +1,19 @@
+"""The functions on numpy pictures that White-box's training step asks for by name; they need packages of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["picture_function"]
+
+
+def picture_function(name: str, adaptive: bool = False) -> Callable[..., Any]:
+    """Return what a step's hook `name` is filled with; `adaptive` joins superpixels of like colour."""
+    if name == "landmarks":
+        from toonport.train.whitebox_landmarks import LandmarkWindows
+
+        return LandmarkWindows()
+    from toonport.train.whitebox_structure import adaptive_structure, slic_structure
+
+    return {"superpixels": adaptive_structure if adaptive else slic_structure}[name]
