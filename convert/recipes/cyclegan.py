@@ -16,32 +16,41 @@ GAN_MODES, DECAYS = ("lsgan", "vanilla"), ("junyanz", "zoo", "none")
 
 @dataclass(frozen=True)
 class CycleGanSettings(Settings):
-    """Weights of the loss terms, the optimisers and the pool; the defaults are the systems'."""
+    """Weights of the loss terms, the optimisers and the pool; the defaults are the systems'.
 
-    gan_mode: str = "lsgan"  # "lsgan" (least squares) or "vanilla" (cross-entropy)
-    # cycle_a, cycle_b: weights of the cycle losses of A and B
+    Attributes:
+        gan_mode: "lsgan" (least squares) or "vanilla" (cross-entropy).
+        cycle_a, cycle_b: weights of the cycle losses of A and B.
+        identity: weight of the identity losses relative to the cycle losses; 0 leaves them out.
+        lr, beta1, beta2: Adam.
+        total_steps: steps of the whole training.
+        steps_per_epoch: batches that one pass over the data takes; the learning rate changes between epochs, so
+            that its schedule is the same whatever the batch.
+        constant_epochs: epochs at the full learning rate; None for half of all, of an odd number the larger half.
+        decay: "junyanz" falls linearly, 1 / (epochs + 1) of the rate each epoch of the rest; "zoo" in steps of
+            1 / epochs, the first falling epoch still at the full rate; "none" stays.
+        pool_size: images in each pool of fakes.
+        seed: of the pools' draws.
+        reference_exact: the model zoo counts `batch_size` times as many steps in an epoch, so that with a batch above
+            1 the fall starts late or never.
+        batch_size: pictures of each domain in a step; read only where `reference_exact` is set.
+    """
+
+    gan_mode: str = "lsgan"
     cycle_a: float = 10.0
     cycle_b: float = 10.0
-    identity: float = 0.5  # weight of the identity losses relative to the cycle losses; 0 leaves them out
-    # lr, beta1, beta2: Adam
+    identity: float = 0.5
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
-    total_steps: int = 200_000  # steps of the whole training
-    # batches that one pass over the data takes; the learning rate changes between epochs, so that its schedule is the
-    # same whatever the batch
+    total_steps: int = 200_000
     steps_per_epoch: int = 1000
-    # epochs at the full learning rate; None for half of all, of an odd number the larger half
     constant_epochs: int | None = None
-    # "junyanz" falls linearly, 1 / (epochs + 1) of the rate each epoch of the rest; "zoo" in steps of 1 / epochs, the
-    # first falling epoch still at the full rate; "none" stays
     decay: str = "junyanz"
-    pool_size: int = 50  # images in each pool of fakes
-    seed: int = 0  # of the pools' draws
-    # the model zoo counts `batch_size` times as many steps in an epoch, so that with a batch above 1 the fall starts
-    # late or never
+    pool_size: int = 50
+    seed: int = 0
     reference_exact: bool = False
-    batch_size: int = 1  # pictures of each domain in a step; read only where `reference_exact` is set
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown gan_mode or rule of decay."""

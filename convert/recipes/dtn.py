@@ -15,24 +15,32 @@ PHASES = {"G": ("encoder", "decoder"), "D": ("net_D",)}
 
 @dataclass(frozen=True)
 class DtnSettings(Settings):
-    """Weights of the loss terms and of the optimisers, with the source's defaults."""
+    """Weights of the loss terms and of the optimisers, with the source's defaults.
 
-    gan_mode: str = "sn"  # "sn", "wgan", "vanilla" or "lsgan", see `GANLoss`
-    consistency: float = 10.0  # weight of the distance between the codes of a source picture and of its translation
-    reconstruction: float = 300.0  # weight of the distance between a target picture and what becomes of it
-    clip: float = 0.01  # largest size of the discriminator's weights (mode "wgan")
-    # lr_g, lr_d, beta1, beta2: Adam
+    Attributes:
+        gan_mode: "sn", "wgan", "vanilla" or "lsgan", see `GANLoss`.
+        consistency: weight of the distance between the codes of a source picture and of its translation.
+        reconstruction: weight of the distance between a target picture and what becomes of it.
+        clip: largest size of the discriminator's weights (mode "wgan").
+        lr_g, lr_d, beta1, beta2: Adam.
+        steps_per_epoch, constant_epochs, decay_epochs: the learning rate is constant for constant_epochs + 1
+            epochs, then falls linearly to 0 at epoch constant_epochs + decay_epochs + 1.
+        seed: kept for every family alike; this step draws nothing.
+        reference_exact: gradients of sigma with the singular vectors of the last forward pass before backward.
+    """
+
+    gan_mode: str = "sn"
+    consistency: float = 10.0
+    reconstruction: float = 300.0
+    clip: float = 0.01
     lr_g: float = 1e-4
     lr_d: float = 4e-4
     beta1: float = 0.0
     beta2: float = 0.9
-    # steps_per_epoch, constant_epochs, decay_epochs: the learning rate is constant for constant_epochs + 1 epochs, then
-    # falls linearly to 0 at epoch constant_epochs + decay_epochs + 1
     steps_per_epoch: int = 781
     constant_epochs: int = 100
     decay_epochs: int = 100
-    seed: int = 0  # kept for every family alike; this step draws nothing
-    # gradients of sigma with the singular vectors of the last forward pass before backward
+    seed: int = 0
     reference_exact: bool = False
 
     def __post_init__(self) -> None:

@@ -17,33 +17,43 @@ HALVED = ("vanilla", "lsgan")
 
 @dataclass(frozen=True)
 class SaganCycleGanSettings(Settings):
-    """Weights of the loss terms and of the optimisers, with the source's defaults."""
+    """Weights of the loss terms and of the optimisers, with the source's defaults.
 
-    gan_mode: str = "sn"  # "sn", "sn+gp", "wgangp", "wgan", "vanilla" or "lsgan", see `GANLoss`
-    # cycle_a, cycle_b: weights of the cycle terms
+    Attributes:
+        gan_mode: "sn", "sn+gp", "wgangp", "wgan", "vanilla" or "lsgan", see `GANLoss`.
+        cycle_a, cycle_b: weights of the cycle terms.
+        identity: weight of the identity terms, a share of the cycle weights; 0 leaves them out. The source offers
+            0.05 and has it off.
+        penalty: weight of the gradient penalty (modes "sn+gp" and "wgangp").
+        penalty_at: where it is taken: "mixed" between real and fake, "real" or "fake".
+        clip: largest size of the discriminators' weights (mode "wgan").
+        n_critic: the generators are trained in every n_critic-th step.
+        pool_size: fakes that each image pool keeps.
+        lr_g, lr_d, beta1, beta2: Adam.
+        steps_per_epoch, constant_epochs, decay_epochs: the learning rate is constant for constant_epochs + 1
+            epochs, then falls linearly to 0 at epoch constant_epochs + decay_epochs + 1.
+        seed: of all random draws.
+        reference_exact: keep the source's faults: identity A counted twice and B never; gradients of sigma with the
+            singular vectors of the last forward pass before backward.
+    """
+
+    gan_mode: str = "sn"
     cycle_a: float = 250.0
     cycle_b: float = 250.0
-    # weight of the identity terms, a share of the cycle weights; 0 leaves them out. The source offers 0.05 and has it
-    # off.
     identity: float = 0.0
-    penalty: float = 10.0  # weight of the gradient penalty (modes "sn+gp" and "wgangp")
-    penalty_at: str = "mixed"  # where it is taken: "mixed" between real and fake, "real" or "fake"
-    clip: float = 0.01  # largest size of the discriminators' weights (mode "wgan")
-    n_critic: int = 1  # the generators are trained in every n_critic-th step
-    pool_size: int = 50  # fakes that each image pool keeps
-    # lr_g, lr_d, beta1, beta2: Adam
+    penalty: float = 10.0
+    penalty_at: str = "mixed"
+    clip: float = 0.01
+    n_critic: int = 1
+    pool_size: int = 50
     lr_g: float = 1e-4
     lr_d: float = 4e-4
     beta1: float = 0.0
     beta2: float = 0.9
-    # steps_per_epoch, constant_epochs, decay_epochs: the learning rate is constant for constant_epochs + 1 epochs, then
-    # falls linearly to 0 at epoch constant_epochs + decay_epochs + 1
     steps_per_epoch: int = 781
     constant_epochs: int = 100
     decay_epochs: int = 100
-    seed: int = 0  # of all random draws
-    # keep the source's faults: identity A counted twice and B never; gradients of sigma with the singular vectors of
-    # the last forward pass before backward
+    seed: int = 0
     reference_exact: bool = False
 
     @property

@@ -15,25 +15,31 @@ PHASES = {"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")}
 
 @dataclass(frozen=True)
 class UgatitSettings(Settings):
-    """Weights of the loss terms and of the optimisers."""
+    """Weights of the loss terms and of the optimisers.
 
-    # adversarial, cycle, identity, cam, face_id: weights of the loss terms
+    Attributes:
+        adversarial, cycle, identity, cam, face_id: weights of the loss terms.
+        lr, beta1, beta2, weight_decay: Adam; the decay is coupled (added to the gradient).
+        rho_limit, soft_limit: rho and the soft weights are kept in [0, limit] after each step.
+        total_steps: the learning rate falls linearly to 0 over the second half of them.
+        decay: whether it falls.
+        seed: kept for every family alike; this step draws nothing.
+    """
+
     adversarial: float = 1.0
     cycle: float = 50.0
     identity: float = 10.0
     cam: float = 1000.0
     face_id: float = 1.0
-    # lr, beta1, beta2, weight_decay: Adam; the decay is coupled (added to the gradient)
     lr: float = 1e-4
     beta1: float = 0.5
     beta2: float = 0.999
     weight_decay: float = 1e-4
-    # rho_limit, soft_limit: rho and the soft weights are kept in [0, limit] after each step
     rho_limit: float = 1.0
     soft_limit: float = 1.0
-    total_steps: int = 1_000_000  # the learning rate falls linearly to 0 over the second half of them
-    decay: bool = True  # whether it falls
-    seed: int = 0  # kept for every family alike; this step draws nothing
+    total_steps: int = 1_000_000
+    decay: bool = True
+    seed: int = 0
 
     @property
     def coupled_decay(self) -> float:

@@ -22,30 +22,40 @@ COLOURS, DISTRIBUTIONS = ("rgb", "bgr"), ("uniform", "normal")
 
 @dataclass(frozen=True)
 class WhiteboxSettings(Settings):
-    """Weights of the loss terms and of the optimisers; the defaults are White-box Cartoonization's."""
+    """Weights of the loss terms and of the optimisers; the defaults are White-box Cartoonization's.
 
-    # variation, surface, texture, content, structure: weights of the loss terms (w0 to w4)
+    Attributes:
+        variation, surface, texture, content, structure: weights of the loss terms (w0 to w4).
+        landmark: weight of the landmark term; 0 switches it off.
+        sharpness: of the landmark term's soft-argmax.
+        filter_eps: eps of the guided filter (radius 1) that the generator's output goes through.
+        colours: "rgb" or "bgr", the order in which pictures come.
+        shift: distribution of the texture weights, "uniform" or "normal" (deviation 0.1).
+        shift_per_pixel: whether every pixel and picture has its own texture weights, or one each serves a batch.
+        pretrain: True trains only the generator, to reproduce its input.
+        lr, beta1, beta2: Adam of the generator and of the discriminators.
+        total_steps, decay: with decay, the learning rate falls linearly to 0 over the second half of the steps.
+        seed: of the texture weights.
+    """
+
     variation: float = 1e4
     surface: float = 0.1
     texture: float = 1.0
     content: float = 200.0
     structure: float = 200.0
-    landmark: float = 0.0  # weight of the landmark term; 0 switches it off
-    sharpness: float = 20.0  # of the landmark term's soft-argmax
-    filter_eps: float = 1e-2  # eps of the guided filter (radius 1) that the generator's output goes through
-    colours: str = "bgr"  # "rgb" or "bgr", the order in which pictures come
-    shift: str = "uniform"  # distribution of the texture weights, "uniform" or "normal" (deviation 0.1)
-    # whether every pixel and picture has its own texture weights, or one each serves a batch
+    landmark: float = 0.0
+    sharpness: float = 20.0
+    filter_eps: float = 1e-2
+    colours: str = "bgr"
+    shift: str = "uniform"
     shift_per_pixel: bool = False
-    pretrain: bool = False  # True trains only the generator, to reproduce its input
-    # lr, beta1, beta2: Adam of the generator and of the discriminators
+    pretrain: bool = False
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.99
-    # total_steps, decay: with decay, the learning rate falls linearly to 0 over the second half of the steps
     total_steps: int = 100_000
     decay: bool = False
-    seed: int = 0  # of the texture weights
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown order of colours or distribution."""

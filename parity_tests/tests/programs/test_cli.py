@@ -1,9 +1,10 @@
 """The command line as a user meets it: outcomes, exit codes, messages, files."""
 
 import json
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from PIL import Image
 
 from convert.formats import open_checkpoint
+from convert.registry import FAMILIES
 from parity_tests.harness.request import CompareOptions
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport import __version__
 from toonport.cli import COMMANDS, main
+from toonport.train.config import trained_family
 
 pytestmark = pytest.mark.quick
 
@@ -42,6 +45,14 @@ def test_module_and_console_script_are_the_same_program():
     for command in ([sys.executable, "-m", "toonport"], [str(Path(sys.executable).with_name("toonport"))]):
         result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
         assert result.stdout.strip() == f"toonport {__version__}", result.stderr
+
+
+@pytest.mark.parametrize("family", [family.name for family in FAMILIES if family.training])
+def test_train_says_what_every_setting_is(family, capsys):
+    assert main(["train", family, "--settings"]) == 0
+    said = capsys.readouterr().out.partition("Attributes:")[2]
+    settings = trained_family(family)[1].settings
+    assert [field.name for field in fields(settings) if not re.search(rf"\b{field.name}\b", said)] == []
 
 
 def test_convert_says_what_it_did(six_networks, tmp_path, capsys):
