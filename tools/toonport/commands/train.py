@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -161,7 +162,8 @@ def _list_settings(family: str) -> int:
     _, training = trained_family(family)
     made = settings_of(training, training.defaults)
     print_table(["setting", "default"], [[one.name, str(getattr(made, one.name))] for one in fields(made)])
-    out.print((type(made).__doc__ or "").strip())
+    for described in filter(is_dataclass, type(made).__mro__):  # a family's settings may extend another's
+        out.print(getdoc(described))
     return 0
 
 
