@@ -199,10 +199,12 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
     entries: list[LedgerEntry] = []
 
     def target_name(network: Network, row: Row) -> str:
+        """Name of a tensor in the new file."""
         name = row.torch if side == "torch" else row.mindspore
         return f"{network.part.name}.{name}" if several else name
 
     def tensors() -> Iterator[tuple[str, Array]]:
+        """Read one tensor after the other, and note what it becomes."""
         for network in networks:
             for row in _present(network):
                 values, name = network.tensors[row.torch].read(), target_name(network, row)

@@ -99,9 +99,9 @@ def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None
         InputError: the tensors fit no network, or not the one asked for; lists what does not fit.
     """
     candidates = (family_named(family),) if family else families()
-    if part and not any(part == known.name for candidate in candidates for known in candidate.parts):
-        known = ", ".join(dict.fromkeys(known.name for candidate in candidates for known in candidate.parts))
-        raise InputError(f"unknown part '{part}'; known parts: {known}")
+    known = dict.fromkeys(part.name for candidate in candidates for part in candidate.parts)
+    if part and part not in known:
+        raise InputError(f"unknown part '{part}'; known parts: {', '.join(known)}")
     groupings = _groupings(checkpoint, candidates)
     wanted = [_only(groups, part) for groups in groupings]
     readings = [
@@ -115,7 +115,7 @@ def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None
         if not wanted[0]:
             raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(map(str, groupings[0]))}")
         raise InputError(_foreign(checkpoint, candidates))
-    networks = [_network(attempt) for attempt in best.attempts if attempt]
+    networks = map(_network, filter(None, best.attempts))
     return sorted(networks, key=lambda network: network.family.parts.index(network.part))
 
 

@@ -38,6 +38,7 @@ class Descent(DescentForm):
             return tuple(ops.stop_gradient(output) for output in function(*inputs))
 
         def run(*images: Tensor) -> Made:
+            """What a graph is made of."""
             return function(*images)
 
         if function.__name__ not in self._functions:
@@ -72,18 +73,7 @@ class Descent(DescentForm):
         count = self.execution.accumulate
         found, products, gradients = [], [], ()
         for piece in zip(*(ops.chunk(images, count) if count > 1 else (images,) for images in inputs), strict=True):
-            total, terms, made, more = self._gradients(phase, objective, piece)
-            if penalty is not None:
-                added, steeper = penalty(*piece)
-                total, terms = total + ops.stack(list(added.values())).sum(), {**terms, **added}
-                more = _sums(more, [gradient * self.scale for gradient in self._reduce(phase)(tuple(steeper))])
-            if weights is not None:
-                require_terms(phase, terms, weights)
-            if weights is not None and penalty is not None:
-                terms = {name: terms[name] for name in weights}
-            terms = {**terms, f"{phase}.total": total}
-            if self.execution.watch:
-                require_finite({name: float(value.asnumpy()) for name, value in terms.items()})
+            terms, made, more = self._piece(phase, objective, piece, weights, penalty)
             found.append(terms)
             products.append(made)
             gradients = _sums(gradients, more) if gradients else more
@@ -92,6 +82,28 @@ class Descent(DescentForm):
             return found[0], products[0]
         means = {name: ops.stack([terms[name] for terms in found]).mean() for name in found[0]}
         return means, tuple(ops.cat(pieces) for pieces in zip(*products, strict=True))
+
+    def _piece(
+        self,
+        phase: str,
+        objective: Objective,
+        images: Sequence[Tensor],
+        weights: Mapping[str, float] | None,
+        penalty: Penalty | None,
+    ) -> tuple[Terms, Made, tuple[Tensor, ...]]:
+        """Loss terms, what else was made, and gradients of one piece of a batch."""
+        total, terms, made, gradients = self._gradients(phase, objective, images)
+        if penalty is not None:
+            added, steeper = penalty(*images)
+            total, terms = total + ops.stack(list(added.values())).sum(), {**terms, **added}
+            gradients = _sums(gradients, [gradient * self.scale for gradient in self._reduce(phase)(tuple(steeper))])
+        if weights is not None:
+            require_terms(phase, terms, weights)
+            terms = {name: terms[name] for name in weights} if penalty is not None else terms
+        terms = {**terms, f"{phase}.total": total}
+        if self.execution.watch:
+            require_finite({name: float(value.asnumpy()) for name, value in terms.items()})
+        return terms, made, gradients
 
     def _gradients(
         self, phase: str, objective: Objective, images: Sequence[Tensor]
@@ -104,6 +116,7 @@ class Descent(DescentForm):
                 differentiated = self._differentiated(phase, objective)
 
                 def run(scale: Tensor, *inputs: Tensor) -> Any:
+                    """What a graph is made of."""
                     return differentiated(scale, *inputs)
 
                 self._functions[phase] = ms.jit(run)
@@ -118,6 +131,7 @@ class Descent(DescentForm):
         """
 
         def scaled(scale: Tensor, *images: Tensor) -> Any:
+            """What is differentiated, and what else is wanted of it."""
             total, terms, made = objective(*images)
             return total * scale, (total, tuple(terms.values()), tuple(terms.keys()), made)
 
@@ -128,6 +142,7 @@ class Descent(DescentForm):
         reduce = self._reduce(phase)
 
         def reduced(scale: Tensor, *images: Tensor) -> Any:
+            """The gradients averaged over the workers."""
             values, gradients = gradient(scale, *images)
             return values, reduce(gradients)
 

@@ -41,6 +41,7 @@ def gradient_penalty(
     direction = 2 * weight / len(points) * (norms - 1) * shifted / norms
 
     def derivative() -> Tensor:
+        """Derivative of the sum of the logits along the direction."""
         x, dx = points, direction
         for layer in discriminator.chain():
             x, dx = tangent(layer, x, dx)

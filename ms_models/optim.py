@@ -70,6 +70,7 @@ class Adam:
         state = (tuple(self.parameters), tuple(self.exp_avg), tuple(self.exp_avg_sq))
 
         def update(rate: Tensor, root: Tensor, *gradients: Tensor) -> Tensor:
+            """Move every parameter; returns the rate, since a graph must return something."""
             ops.HyperMap()(ops.partial(_move, rate, root, constants), *state, gradients)
             return rate
 

@@ -88,6 +88,7 @@ def _weighted(objective: Objective, weights: Mapping[str, float]) -> Callable[..
     """Return images -> (total, loss terms, what else was made), also for graphs; who calls it checks the terms."""
 
     def weighted(*images: Tensor) -> Any:
+        """Total, loss terms, what else was made."""
         terms, made = objective(*images)
         parts = []
         for name, value in terms.items():

@@ -94,12 +94,15 @@ class DepthResNet(nn.Module):
         exact = reference_exact
 
         def down(dim_in: int, dim_out: int) -> ConvNormReLU:
+            """Halve the sides."""
             return ConvNormReLU(dim_in, dim_out, 3, 2, slope, norm, reference_exact=exact)
 
         def up(dim_in: int, dim_out: int) -> ConvTransposeNormReLU:
+            """Double the sides."""
             return ConvTransposeNormReLU(dim_in, dim_out, slope, norm, exact)
 
         def block(dim: int) -> ResidualBlock:
+            """A residual block as this network has it."""
             return ResidualBlock(dim, (0.2, 0.2), norm, pad_mode, exact)
 
         wide = ConvNormReLU(ngf, ngf, 7, 1, slope, norm, pad_mode, None, exact)

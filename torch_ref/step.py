@@ -31,6 +31,7 @@ class Step(StepForm):
         objective, weights = self.objective(phase), self.weights(phase)
 
         def weighted(*inputs: Tensor) -> tuple[Tensor, Terms, tuple[Tensor, ...]]:
+            """Total, loss terms, what else was made."""
             terms, made = objective(*inputs)
             require_terms(phase, terms, weights)
             return torch.stack([weights[name] * value for name, value in terms.items()]).sum(), terms, made

@@ -105,8 +105,13 @@ def _value(data: mmap.mmap, start: int, stop: int) -> _Value:
             raise ValueError("a map parameter, which has no PyTorch counterpart")
     if tag is None or tensor is None:
         raise ValueError("a parameter without name or values")
+    return _Value(tag, *_tensor(data, *tensor))
+
+
+def _tensor(data: mmap.mmap, start: int, stop: int) -> tuple[tuple[int, ...], str, tuple[int, int]]:
+    """Shape, type, and where the values begin and end."""
     dims, tensor_type, content = [], "", (0, 0)
-    for number, first, last in fields(data, *tensor):
+    for number, first, last in fields(data, start, stop):
         if number == 1 and last < 0:
             dims.append(first)
         elif number == 2 and last >= 0:
@@ -115,7 +120,7 @@ def _value(data: mmap.mmap, start: int, stop: int) -> _Value:
             content = (first, last)
         else:
             raise ValueError("an unknown tensor field")
-    return _Value(tag, tuple(dims), tensor_type, content)
+    return tuple(dims), tensor_type, content
 
 
 def _slices(values: list[_Value]) -> Iterator[list[_Value]]:
@@ -148,6 +153,7 @@ def _entry(path: Path, data: mmap.mmap, group: list[_Value]) -> Entry:
         raise InputError(f"{path}: {head.tag} holds {held} bytes where its shape {list(shape)} needs {wanted}")
 
     def values() -> Array:
+        """Join the slices."""
         parts = [np.frombuffer(data, np.uint8, v.content[1] - v.content[0], v.content[0]) for v in group]
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return joined.view(dtype).reshape(shape)

@@ -81,11 +81,13 @@ class _Reader:
         self.data, self.position = data, 0
 
     def numbers(self, layout: str) -> tuple[int, ...]:
+        """Numbers of a layout of `struct`, little-endian."""
         found = struct.unpack_from(f"<{layout}", self.data, self.position)
         self.position += struct.calcsize(f"<{layout}")
         return found
 
     def take(self, size: int) -> bytes:
+        """The next bytes."""
         if size < 0 or self.position + size > len(self.data):
             raise ValueError(f"{size} bytes run past the end")
         self.position += size

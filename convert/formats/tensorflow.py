@@ -129,6 +129,7 @@ def _entry(path: Path, name: str, known: Mapping[int, int | bytes], shards: int)
         raise InputError(f"{file}: no such file; the values of {path.name} are in it, put it beside the index")
 
     def values() -> Array:
+        """Read and check the values."""
         with open(file, "rb") as stream:
             stream.seek(offset)
             content = stream.read(size)

@@ -74,6 +74,7 @@ def _entry(path: Path, name: str, tensor: Any, content: bytes) -> Entry:
         raise InputError(f"{path}: {name} holds {len(content)} bytes, which its shape {list(shape)} does not need")
 
     def values() -> Array:
+        """View the values in the file."""
         return np.frombuffer(content, dtype).reshape(shape)
 
     return Entry(TensorSpec(shape, dtype.name), values)
