@@ -108,6 +108,9 @@ class _Run:
     def __init__(self, trainer: Trainer, setup: TrainingSetup) -> None:
         self._trainer, self._training = trainer, setup.training
         trainer.step.step_number = setup.first_step
+        self._phase_of_term = {
+            name: phase for phase in setup.training.phases for name in (*trainer.step.weights(phase), f"{phase}.total")
+        }
         self._start = {
             (part, name): np.array(value, np.float64)
             for part in setup.parts
@@ -118,7 +121,7 @@ class _Run:
         """Train one batch and return everything that is compared, losses before updates within each phase."""
         results: dict[Key, Array] = {}
         for name, term in self._trainer.train(first, second).items():
-            results[self._judge_of(name), Quantity(Kind.LOSS, name, phase=name[0])] = np.array(term)
+            results[self._judge_of(name), Quantity(Kind.LOSS, name, phase=self._phase_of_term[name])] = np.array(term)
         for phase, rate in self._trainer.rates().items():
             results["", Quantity(Kind.RATE, phase=phase)] = np.array(rate)
         moments = self._trainer.moments()

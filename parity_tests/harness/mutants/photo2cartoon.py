@@ -131,7 +131,7 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("leaky-slope", "LeakyReLU slope 0.01", JUDGE, ("LeakyReLU",), plant.slope(0.01)),
     NetworkBug("relu-for-leaky", "ReLU for LeakyReLU", JUDGE, ("LeakyReLU", "model."), _relu_for_last_leaky),
     NetworkBug("discriminator-mean-for-max", "average pooling in the maximum branch", JUDGE, ("Discriminator",),
-               patch=("ms_models.photo2cartoon.channel_max", mean_for_max)),
+               patch=("ms_models.ugatit.channel_max", mean_for_max)),
     NetworkBug("batch-norm-training", "batch norm in train mode at inference", FACE, ("BatchNorm2d",),
                plant.with_attribute("BatchNorm2d", "use_batch_statistics", lambda _: True)),
     NetworkBug("batch-norm-eps", "batch norm eps 1e-3", FACE, ("BatchNorm2d",), _batch_norm_with(eps=1e-3)),
