@@ -19,7 +19,11 @@ def _raw(path, opcodes):
 
 
 EVAL = b"cbuiltins\neval\n"
-STACK_EVAL = b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93"
+DTYPE = b"cnumpy\ndtype\n"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+FLOATS = DTYPE + b"X\x02\x00\x00\x00f4\x85R"
+DEEP = b"\x80\x02)" + b"\x85" * 200_000
+DOUBLED = b"".join(b"q%ch%c\x86" % (k, k) for k in range(40))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,18 @@ STACK_EVAL = b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93"
             b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (k, k, k + 1) for k in range(40)) + b".",
             "holds the same thing twice",
             id="doubled forty times",
+        ),
+        pytest.param(b"}" + DEEP[2:] + b"Ns.", "neither text nor a number", id="key too deep to hash"),
+        pytest.param(b"}(" + DEEP[2:] + b"Nu.", "neither text nor a number", id="key too deep to hash, of several"),
+        pytest.param(b"(" + DEEP[2:] + b"Nd.", "neither text nor a number", id="key too deep to hash, at once"),
+        pytest.param(b"\x80\x02})" + DOUBLED + b"Ns.", "neither text nor a number", id="key too wide to hash"),
+        pytest.param(DTYPE + DEEP[2:] + b"\x85R.", "type without a name", id="type too deep to hash"),
+        pytest.param(FLOATS + b"(K\x03X\x02\x00\x00\x00(1tb.", "byte order", id="byte order that is Python"),
+        pytest.param(FLOATS + b"(K\x03X\x03\x00\x00\x00i4,tb.", "byte order", id="byte order that makes records"),
+        pytest.param(
+            ARRAY + b"(K\x01J\x00\xca\x9a;X\x01\x00\x00\x00a\x86" + FLOATS + b"\x89U\x00tb.",
+            "has no shape",
+            id="shape that repeats a text a thousand million times",
         ),
         pytest.param(b"]" * 5000 + b"a" * 4999 + b".", "damaged", id="deeper than the interpreter's stack"),
     ],
