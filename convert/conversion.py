@@ -17,16 +17,6 @@ from convert.plan import Row, build_plan
 from convert.registry import part_named
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
 
-__all__ = [
-    "Conversion",
-    "convert_file",
-    "in_style",
-    "load_networks",
-    "mindspore_arrays",
-    "require_finite",
-    "torch_arrays",
-]
-
 Progress = Callable[[int, int, str], None]
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from convert.errors import InputError
 
-__all__ = ["atomic_path", "sha256_of"]
-
 
 @contextmanager
 def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:

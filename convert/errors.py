@@ -1,7 +1,5 @@
 """The one error that means "the user's input is at fault" (exit code 2)."""
 
-__all__ = ["InputError", "first_line"]
-
 
 class InputError(Exception):
     """A file, option or value given by the user cannot be used.

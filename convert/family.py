@@ -8,20 +8,6 @@ from typing import Any
 from convert.recipes.settings import Settings
 from convert.tensors import Array, Entry
 
-__all__ = [
-    "Cartoonize",
-    "Family",
-    "FrozenNetwork",
-    "Kwargs",
-    "Part",
-    "Shapes",
-    "Spelling",
-    "Style",
-    "Training",
-    "Translated",
-    "resolve",
-]
-
 Shapes = Mapping[str, tuple[int, ...]]
 Kwargs = dict[str, Any]
 

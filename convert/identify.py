@@ -22,8 +22,6 @@ from convert.plan import Plan, Problems, build_plan
 from convert.registry import families, family_named
 from convert.tensors import Checkpoint, Entry
 
-__all__ = ["Network", "identify", "open_source"]
-
 PARAMETRIZED = Spelling(
     name="PyTorch parametrizations",
     renames=(
@@ -201,15 +199,7 @@ def _network(best: _Attempt) -> Network:
             f"{', '.join(transposed)}; save the tensors with .contiguous() the right way round"
         )
     return Network(
-        checkpoint.path,
-        best.family,
-        best.part,
-        best.kwargs,
-        best.plan,
-        entries,
-        best.names,
-        best.spelling,
-        best.notes,
+        checkpoint.path, best.family, best.part, best.kwargs, best.plan, entries, best.names, best.spelling, best.notes
     )
 
 

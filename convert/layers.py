@@ -6,8 +6,6 @@ One row per layer type. A tensor that a row does not name is an error, never a g
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["LAYER_RULES", "SPECTRAL_NORM", "LayerRule", "rule_for"]
-
 SPECTRAL_NORM = " (spectral norm)"
 
 

@@ -10,8 +10,6 @@ from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError
 from convert.tensors import Checkpoint, tensor_sha256
 
-__all__ = ["SCHEMA", "LedgerEntry", "ledger_path", "remove_ledger", "verify_ledger", "write_ledger"]
-
 SCHEMA = "toonport-ledger/1"
 
 

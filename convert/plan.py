@@ -16,8 +16,6 @@ from convert.tensors import Array, TensorSpec
 
 PARAMETRIZATIONS = ".parametrizations."  # where PyTorch keeps what a weight is computed from
 
-__all__ = ["Plan", "Problems", "Row", "build_plan", "plan_of"]
-
 
 @dataclass(frozen=True)
 class Row:

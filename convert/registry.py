@@ -10,8 +10,6 @@ from convert.families.ugatit import UGATIT
 from convert.families.whitebox import FACIALCARTOONIZATION, VGG19, WHITEBOX
 from convert.family import Family, Part
 
-__all__ = ["FAMILIES", "families", "family_named", "part_named"]
-
 FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, CYCLEGAN, SAGAN_CYCLEGAN, DTN, WHITEBOX, FACIALCARTOONIZATION, VGG19)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Checkpoint", "Entry", "TensorSpec", "as_float32", "changed", "tensor_sha256", "transposed"]
-
 Array = NDArray[Any]
 
 

@@ -10,8 +10,6 @@ from convert.family import Part, resolve
 from convert.tensors import Array
 from ms_models.environment import launch_directly
 
-__all__ = ["build_mindspore", "for_inference", "load_mindspore"]
-
 
 def build_mindspore(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
     """Return the MindSpore network of a part with the given weights (MindSpore name -> values), in eval mode."""

@@ -8,16 +8,6 @@ from mindspore.common.initializer import Normal, initializer
 from ms_models.cyclegan_zoo import DepthResNet, Discriminator, ResNet, UNet
 from ms_models.layers import InstanceNorm2d, Tanh, conv2d, conv_transpose2d, require_size
 
-__all__ = [
-    "NLayerDiscriminator",
-    "ResnetBlock",
-    "ResnetGenerator",
-    "UnetGenerator",
-    "UnetSkipConnectionBlock",
-    "build_discriminator",
-    "build_generator",
-]
-
 SPREAD = 0.02  # standard deviation of fresh weights
 
 

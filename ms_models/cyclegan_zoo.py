@@ -12,8 +12,6 @@ from ms_models.cyclegan_zoo_layers import (
 )
 from ms_models.layers import Tanh, conv2d, conv_transpose2d, require_size
 
-__all__ = ["DepthResNet", "Discriminator", "ResNet", "UNet", "UnetSkipConnectionBlock"]
-
 
 class ResNet(nn.Cell):
     """The model zoo's ResNet generator."""

@@ -5,17 +5,6 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ms_models.layers import conv2d, normalize
 
-__all__ = [
-    "ConvNormReLU",
-    "ConvTransposeNormReLU",
-    "ResidualBlock",
-    "SameConvTranspose2d",
-    "SharedBlocks",
-    "ZooInstanceNorm2d",
-    "activation",
-    "zoo_norm",
-]
-
 
 class ZooInstanceNorm2d(nn.Cell):
     """The model zoo's "instance" norm: statistics of the current input, and four stored tensors without training.

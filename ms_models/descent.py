@@ -14,8 +14,6 @@ from mindspore import Tensor, nn, ops
 from convert.recipes.descent import DescentForm, Execution, require_finite, require_terms
 from ms_models.optim import Adam
 
-__all__ = ["Descent", "Execution", "Penalty"]
-
 Terms = dict[str, Tensor]
 Made = tuple[Tensor, ...]
 Objective = Callable[..., tuple[Tensor, Terms, Made]]

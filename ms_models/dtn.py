@@ -3,9 +3,7 @@
 from mindspore import Tensor, nn
 
 from ms_models.layers import require_size
-from ms_models.sagan_cyclegan import SA_SIDE, Discriminator_SA, add_decoder, decode, encoder_layers, initialize
-
-__all__ = ["Decoder", "Discriminator_SA", "Encoder"]
+from ms_models.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers, initialize
 
 
 class Encoder(nn.Cell):

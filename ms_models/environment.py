@@ -5,8 +5,6 @@ from importlib import metadata
 
 from convert.errors import InputError, first_line
 
-__all__ = ["choose_device", "environment_needed", "launch_directly", "prepare_environment"]
-
 
 def environment_needed() -> dict[str, str]:
     """Return the variables that the installed MindSpore needs, as name -> value; empty without MindSpore.

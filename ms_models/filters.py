@@ -2,8 +2,6 @@
 
 from mindspore import Tensor, ops
 
-__all__ = ["box_mean", "colour_shift", "finish_facial", "finish_whitebox", "guided_filter"]
-
 
 def box_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over the square of side 2 radius + 1 around each pixel, of the part inside the picture.

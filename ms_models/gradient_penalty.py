@@ -18,8 +18,6 @@ from ms_models.layers import InstanceNorm2d
 from ms_models.sagan_cyclegan import Self_Attention, pixels
 from ms_models.spectral_wrapper import SpectralNorm, hold
 
-__all__ = ["gradient_penalty", "tangent"]
-
 NORM_SHIFT = 1e-16
 
 

@@ -11,27 +11,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform, initializer
 
-__all__ = [
-    "LIN",
-    "AdaLIN",
-    "InstanceNorm2d",
-    "ParametrizedConv2d",
-    "ResnetAdaLINBlock",
-    "ResnetBlock",
-    "SoftAdaLIN",
-    "SpectralNormConv2d",
-    "SpectralNormLinear",
-    "Tanh",
-    "Upsample",
-    "channel_max",
-    "channel_mean",
-    "conv2d",
-    "conv_transpose2d",
-    "mix_instance_and_layer",
-    "require_size",
-    "upsample_nearest",
-]
-
 EPS = 1e-5
 
 

@@ -2,8 +2,6 @@
 
 from mindspore import Tensor, ops
 
-__all__ = ["cross_entropy", "l1", "least_squares"]
-
 
 def least_squares(logit: Tensor, target: float) -> Tensor:
     """Mean squared distance of the logits from `target` (1 real, 0 fake), any shape -> scalar."""

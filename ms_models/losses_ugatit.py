@@ -4,8 +4,6 @@ from mindspore import Tensor, nn, ops
 
 from convert.recipes.ugatit import face_crop
 
-__all__ = ["face_embeddings", "face_id_distance"]
-
 FACE_SIZE = 112
 
 

@@ -8,15 +8,6 @@ from mindspore import Tensor, ops
 
 from ms_models.losses import l1
 
-__all__ = [
-    "feature_distance",
-    "landmark_loss",
-    "landmark_positions",
-    "luminance",
-    "patches_at",
-    "total_variation",
-]
-
 LUMINANCE = {"r": 0.299, "g": 0.587, "b": 0.114}
 
 

@@ -7,8 +7,6 @@ from mindspore import Tensor, nn, ops
 
 from ms_models.layers import require_size
 
-__all__ = ["ConvUnit", "DepthWise", "LinearUnit", "MobileFaceNet", "ResidualStack"]
-
 
 class LinearUnit(nn.Cell):
     """Convolution without bias, then batch norm."""

@@ -10,8 +10,6 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
-__all__ = ["Adam"]
-
 
 class Adam:
     """Adam with coupled weight decay; moments map one to one to torch's exp_avg and exp_avg_sq.

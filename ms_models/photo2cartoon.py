@@ -17,9 +17,6 @@ from ms_models.layers import (
     require_size,
     upsample_nearest,
 )
-from ms_models.ugatit import Discriminator
-
-__all__ = ["ConvBlock", "Discriminator", "HourGlass", "HourGlassBlock", "ResnetGenerator", "ResnetSoftAdaLINBlock"]
 
 
 class ConvBlock(nn.Cell):
@@ -214,9 +211,5 @@ def _down_block(dim_in: int, dim_out: int) -> nn.SequentialCell:
 
 def _up_block(dim_in: int, dim_out: int) -> nn.SequentialCell:
     return nn.SequentialCell(
-        Upsample(),
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid"),
-        LIN(dim_out),
-        nn.ReLU(),
+        Upsample(), nn.ReflectionPad2d(1), nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid"), LIN(dim_out), nn.ReLU()
     )

@@ -14,22 +14,6 @@ from mindspore.common.initializer import Normal, initializer
 from ms_models.layers import InstanceNorm2d, Tanh, require_size
 from ms_models.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
 
-__all__ = [
-    "Discriminator",
-    "Discriminator_SA",
-    "GANLoss",
-    "Generator_SA",
-    "Self_Attention",
-    "UnetGenerator",
-    "UnetSkipConnectionBlock",
-    "add_decoder",
-    "build_discriminator",
-    "build_generator",
-    "decode",
-    "encoder_layers",
-    "initialize",
-]
-
 GAN_MODES = ("sn", "sn+gp", "wgangp", "wgan", "vanilla", "lsgan")
 SA_SIDE = 64
 

@@ -12,8 +12,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform, initializer
 
-__all__ = ["SpectralConv2d", "SpectralConvTranspose2d", "SpectralNorm", "freeze", "hold", "look_ahead"]
-
 EPS = 1e-12
 
 

@@ -9,8 +9,6 @@ from convert.recipes.step import Objective, StepForm
 from ms_models.descent import Descent, Penalty
 from ms_models.optim import Adam
 
-__all__ = ["Step"]
-
 Terms = dict[str, Tensor]
 
 

@@ -19,8 +19,6 @@ from ms_models.layers import (
     require_size,
 )
 
-__all__ = ["Discriminator", "ResnetGenerator"]
-
 
 class ResnetGenerator(nn.Cell):
     """Generator with one gamma/beta pair, computed from the attended features, for all adaptive blocks."""
@@ -138,9 +136,5 @@ def _discriminator_body(input_nc: int, ndf: int, n_layers: int) -> list[nn.Cell]
     layers: list[nn.Cell] = []
     for level, (dim_in, dim_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         stride = 1 if level == n_layers - 2 else 2
-        layers += [
-            nn.ReflectionPad2d(1),
-            SpectralNormConv2d(dim_in, dim_out, 4, stride=stride),
-            nn.LeakyReLU(0.2),
-        ]
+        layers += [nn.ReflectionPad2d(1), SpectralNormConv2d(dim_in, dim_out, 4, stride=stride), nn.LeakyReLU(0.2)]
     return layers

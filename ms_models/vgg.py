@@ -4,8 +4,6 @@ from mindspore import Tensor, nn, ops
 
 from ms_models.layers import require_size
 
-__all__ = ["VGG19"]
-
 BGR_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, on a scale of 0 to 255
 BLOCKS = ((1, 2), (2, 2), (4, 4), (8, 4))  # channels as a multiple of the first layer's, convolutions
 

@@ -11,8 +11,6 @@ from mindspore import Tensor, nn, ops
 
 from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, require_size
 
-__all__ = ["ConvSN", "Discriminator", "DownSample", "ResBlock", "UnetGenerator", "UpSample", "upsample_corner"]
-
 SLOPES = {"whitebox": 0.2, "published": 0.01}
 
 

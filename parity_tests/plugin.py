@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-__all__ = ["parity", "pytest_addoption", "pytest_configure"]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --parity-report."""

@@ -17,27 +17,6 @@ from enum import Enum
 # noise: the report says so instead of "equal".
 BLIND_SHARE = 0.5
 
-__all__ = [
-    "BLIND_SHARE",
-    "BUDGETS",
-    "FLOAT64_RELATIVE",
-    "FLOAT64_STATE_RELATIVE",
-    "FLOOR_UNITS",
-    "FRECHET_RELATIVE",
-    "GOLDEN_FLOAT32",
-    "GRADIENT_SCALE_FLOOR",
-    "LOSS_SCALE_FLOOR",
-    "MOSTLY_ROUNDING",
-    "RECORDED_FLOAT32_STEPS",
-    "TENSORFLOW_ABSOLUTE",
-    "TIED_GRADIENT",
-    "ULP",
-    "ULPS",
-    "WHITEBOX_FILTERED",
-    "WHITEBOX_RAW",
-    "Budget",
-    "Mode",
-]
 
 # Unit in the last place of numbers near 1, by precision; ULP is that of float32.
 ULPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -84,9 +63,7 @@ BUDGETS: Mapping[Mode, Budget] = {
         "tensors; small ones scatter, and the floor covers tensors that PyTorch happens to hit exactly",
     ),
     Mode.GRADIENTS: Budget(
-        6.0,
-        16.0,
-        "one layer's gradients: MindSpore adds up a parameter's gradient pixel by pixel, PyTorch in pairs",
+        6.0, 16.0, "one layer's gradients: MindSpore adds up a parameter's gradient pixel by pixel, PyTorch in pairs"
     ),
     Mode.BLOCK_GRADIENTS: Budget(
         20.0,
@@ -95,9 +72,7 @@ BUDGETS: Mapping[Mode, Budget] = {
         "of the largest gradient, a wrong path through the block changes it by about its own size",
     ),
     Mode.ACCUMULATED: Budget(
-        10.0,
-        8.0,
-        "rounding differences grow along the network and scatter with its conditioning",
+        10.0, 8.0, "rounding differences grow along the network and scatter with its conditioning"
     ),
     Mode.TRAINING: Budget(
         5.0,

@@ -8,8 +8,6 @@ import numpy as np
 from convert.family import Part, resolve
 from convert.tensors import Array
 
-__all__ = ["build_torch", "for_inference", "load_torch"]
-
 
 def build_torch(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
     """Return the PyTorch network of a part with the given weights (PyTorch name -> values), in eval mode."""

@@ -16,16 +16,6 @@ from torch import Tensor, nn
 from torch_ref.cyclegan_zoo import DepthResNet, Discriminator, ResNet, UNet
 from torch_ref.layers import require_size
 
-__all__ = [
-    "NLayerDiscriminator",
-    "ResnetBlock",
-    "ResnetGenerator",
-    "UnetGenerator",
-    "UnetSkipConnectionBlock",
-    "build_discriminator",
-    "build_generator",
-]
-
 SPREAD = 0.02  # standard deviation of fresh weights
 
 

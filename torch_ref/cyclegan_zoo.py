@@ -22,8 +22,6 @@ from torch_ref.cyclegan_zoo_layers import (
 )
 from torch_ref.layers import require_size
 
-__all__ = ["DepthResNet", "Discriminator", "ResNet", "UNet", "UnetSkipConnectionBlock"]
-
 
 class ResNet(nn.Module):
     """The model zoo's ResNet generator.

@@ -10,17 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = [
-    "ConvNormReLU",
-    "ConvTransposeNormReLU",
-    "ResidualBlock",
-    "SameConvTranspose2d",
-    "SharedBlocks",
-    "ZooInstanceNorm2d",
-    "activation",
-    "zoo_norm",
-]
-
 
 class ZooInstanceNorm2d(nn.Module):
     """The model zoo's "instance" norm: statistics of the current input, and four stored tensors without training.

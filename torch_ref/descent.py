@@ -5,9 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from convert.recipes.descent import DescentForm, Execution, require_finite
-
-__all__ = ["Descent", "Execution"]
+from convert.recipes.descent import DescentForm, require_finite
 
 Terms = dict[str, Tensor]
 Made = tuple[Tensor, ...]

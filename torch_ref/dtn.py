@@ -7,9 +7,7 @@ decoder are the two halves of its Generator_SA and whose discriminator is its Di
 from torch import Tensor, nn
 
 from torch_ref.layers import require_size
-from torch_ref.sagan_cyclegan import SA_SIDE, Discriminator_SA, add_decoder, decode, encoder_layers, initialize
-
-__all__ = ["Decoder", "Discriminator_SA", "Encoder"]
+from torch_ref.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers, initialize
 
 
 class Encoder(nn.Module):

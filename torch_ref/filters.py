@@ -6,8 +6,6 @@ Papers: Guided Image Filtering (ECCV 2010); Learning to Cartoonize Using White-b
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["box_mean", "colour_shift", "finish_facial", "finish_whitebox", "guided_filter"]
-
 
 def box_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over the square of side 2 radius + 1 around each pixel, of the part inside the picture.

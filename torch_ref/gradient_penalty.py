@@ -6,8 +6,6 @@ Paper: WGAN-GP (arXiv 1704.00028).
 import torch
 from torch import Tensor, nn
 
-__all__ = ["gradient_penalty"]
-
 NORM_SHIFT = 1e-16
 
 

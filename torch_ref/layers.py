@@ -9,20 +9,6 @@ Shape letters: N batch, C channels, H height, W width, D features of a vector.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import spectral_norm
-
-__all__ = [
-    "LIN",
-    "AdaLIN",
-    "ResnetAdaLINBlock",
-    "ResnetBlock",
-    "SoftAdaLIN",
-    "channel_max",
-    "channel_mean",
-    "mix_instance_and_layer",
-    "require_size",
-    "spectral_norm",
-]
 
 EPS = 1e-5
 

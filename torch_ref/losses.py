@@ -6,8 +6,6 @@ Paper: least-squares GAN (arXiv 1611.04076).
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["cross_entropy", "l1", "least_squares"]
-
 
 def least_squares(logit: Tensor, target: float) -> Tensor:
     """Mean squared distance of the logits from `target` (1 real, 0 fake), any shape -> scalar."""

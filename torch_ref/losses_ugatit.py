@@ -5,8 +5,6 @@ from torch.nn import functional as F
 
 from convert.recipes.ugatit import face_crop
 
-__all__ = ["face_embeddings", "face_id_distance"]
-
 FACE_SIZE = 112
 
 

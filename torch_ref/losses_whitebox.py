@@ -9,15 +9,6 @@ from torch import Tensor
 
 from torch_ref.losses import l1
 
-__all__ = [
-    "feature_distance",
-    "landmark_loss",
-    "landmark_positions",
-    "luminance",
-    "patches_at",
-    "total_variation",
-]
-
 LUMINANCE = {"r": 0.299, "g": 0.587, "b": 0.114}
 
 

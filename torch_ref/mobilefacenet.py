@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from torch_ref.layers import require_size
 
-__all__ = ["ConvUnit", "DepthWise", "LinearUnit", "MobileFaceNet", "ResidualStack"]
-
 
 class LinearUnit(nn.Module):
     """Convolution without bias, then batch norm."""

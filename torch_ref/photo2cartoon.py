@@ -9,9 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_ref.layers import LIN, ResnetBlock, SoftAdaLIN, channel_max, channel_mean, require_size
-from torch_ref.ugatit import Discriminator
-
-__all__ = ["ConvBlock", "Discriminator", "HourGlass", "HourGlassBlock", "ResnetGenerator", "ResnetSoftAdaLINBlock"]
 
 
 class ConvBlock(nn.Module):

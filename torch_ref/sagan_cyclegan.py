@@ -18,22 +18,6 @@ from torch.nn import functional as F
 from torch_ref.layers import require_size
 from torch_ref.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
 
-__all__ = [
-    "Discriminator",
-    "Discriminator_SA",
-    "GANLoss",
-    "Generator_SA",
-    "Self_Attention",
-    "UnetGenerator",
-    "UnetSkipConnectionBlock",
-    "add_decoder",
-    "build_discriminator",
-    "build_generator",
-    "decode",
-    "encoder_layers",
-    "initialize",
-]
-
 GAN_MODES = ("sn", "sn+gp", "wgangp", "wgan", "vanilla", "lsgan")
 SA_SIDE = 64
 

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SpectralConv2d", "SpectralConvTranspose2d", "SpectralNorm", "freeze", "hold", "look_ahead"]
-
 EPS = 1e-12
 
 

@@ -9,8 +9,6 @@ from convert.recipes.descent import require_terms
 from convert.recipes.step import StepForm
 from torch_ref.descent import Descent
 
-__all__ = ["Step"]
-
 Terms = dict[str, Tensor]
 
 

@@ -6,18 +6,9 @@ photo2cartoon has the same discriminator, key for key.
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import spectral_norm
 
-from torch_ref.layers import (
-    LIN,
-    ResnetAdaLINBlock,
-    ResnetBlock,
-    channel_max,
-    channel_mean,
-    require_size,
-    spectral_norm,
-)
-
-__all__ = ["Discriminator", "ResnetGenerator"]
+from torch_ref.layers import LIN, ResnetAdaLINBlock, ResnetBlock, channel_max, channel_mean, require_size
 
 
 class ResnetGenerator(nn.Module):

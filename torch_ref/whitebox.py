@@ -19,11 +19,9 @@ ArthurinRUC/FacialCartoonization (PyTorch), form "published". The weights fit bo
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, spectral_norm
 
-from torch_ref.layers import require_size, spectral_norm
-
-__all__ = ["ConvSN", "Discriminator", "DownSample", "ResBlock", "UnetGenerator", "UpSample", "upsample_corner"]
+from torch_ref.layers import require_size
 
 SLOPES = {"whitebox": 0.2, "published": 0.01}
 

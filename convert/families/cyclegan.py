@@ -21,8 +21,6 @@ from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
 from convert.recipes.cyclegan import PHASES, CycleGanSettings
 
-__all__ = ["CYCLEGAN", "discriminator_kwargs", "generator_kwargs", "side_of_unet"]
-
 # PyTorch before 0.4 stored running statistics of every instance norm, and its networks never read them.
 OLD_FILE = Spelling(
     name="junyanz before PyTorch 0.4",

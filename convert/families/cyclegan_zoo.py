@@ -14,8 +14,6 @@ from convert.errors import InputError
 from convert.family import Kwargs, Shapes, Translated
 from convert.tensors import Array
 
-__all__ = ["to_junyanz", "to_zoo", "zoo_discriminator_kwargs", "zoo_generator_kwargs"]
-
 BLOCKS, SLOPE = 9, 0.2  # the model zoo's defaults, which its files do not tell
 OTHER_JUDGE = {"D_A": "D_B", "D_B": "D_A"}
 SHIFTED = "the model zoo's transposed convolutions give an image shifted by one pixel against PyTorch's"

@@ -12,8 +12,6 @@ from convert.families.sagan_cyclegan import SIDE, WEIGHT_BAR, discriminator_sa_k
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Training
 from convert.recipes.dtn import PHASES, DtnSettings
 
-__all__ = ["DTN"]
-
 
 def encoder_kwargs(shapes: Shapes) -> Kwargs | None:
     """Constructor arguments of the encoder behind a checkpoint's shapes, None for other networks."""
@@ -57,7 +55,7 @@ DTN = Family(
         ),
         Part(
             name="net_D",
-            class_name="dtn.Discriminator_SA",
+            class_name="sagan_cyclegan.Discriminator_SA",
             kwargs={"conv_dim": 64},
             infer=discriminator_sa_kwargs,
             input_shape=(1, 3, SIDE, SIDE),

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from convert.family import Family, Kwargs, Part, Shapes, Spelling
 from convert.tensors import Entry, changed
 
-__all__ = ["MOBILEFACENET"]
-
 
 def network_kwargs(shapes: Shapes) -> Kwargs | None:
     """Constructor arguments of the network behind a checkpoint's shapes, None for other networks."""

@@ -6,22 +6,12 @@ Sources: minivision-ai/photo2cartoon (MIT); file spelling of yifu-ding/photo2car
 from convert.families.ugatit import gan_parts, gan_training, side_of_full_model, style_network
 from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling
 
-__all__ = ["PHOTO2CARTOON"]
-
 # The MindSpore port took the up-sampling out of UpBlock1 and UpBlock2, so its indices are one lower
 # there, and put batch norm where the reference has instance norm.
 PHOTO2CARTOON_MS_GENERATOR = Spelling(
     name="photo2cartoon-ms",
-    renames=(
-        (r"^(UpBlock[12])\.1\.weight$", r"\1.2.weight"),
-        (r"^(UpBlock[12])\.2\.(rho|gamma|beta)$", r"\1.3.\2"),
-    ),
-    neutral=(
-        (
-            "InstanceNorm2d",
-            (("gamma", 1.0), ("beta", 0.0), ("moving_mean", 0.0), ("moving_variance", 1.0)),
-        ),
-    ),
+    renames=((r"^(UpBlock[12])\.1\.weight$", r"\1.2.weight"), (r"^(UpBlock[12])\.2\.(rho|gamma|beta)$", r"\1.3.\2")),
+    neutral=(("InstanceNorm2d", (("gamma", 1.0), ("beta", 0.0), ("moving_mean", 0.0), ("moving_variance", 1.0))),),
     refusals=(
         (
             r"\.(moving_mean|moving_variance)$",
@@ -60,7 +50,6 @@ PHOTO2CARTOON = Family(
             )
             for name in ("genA2B", "genB2A")
         ),
-        "photo2cartoon",
         ndf=32,
     ),
     notes=(

@@ -19,8 +19,6 @@ from typing import Any
 from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
 from convert.recipes.sagan_cyclegan import PHASES, SaganCycleGanSettings
 
-__all__ = ["SAGAN_CYCLEGAN", "WEIGHT_BAR", "discriminator_sa_kwargs", "label_part"]
-
 SIDE = 64
 # The wrapper that most PyTorch ports of SAGAN copy calls the raw weight weight_bar.
 WEIGHT_BAR = Spelling("weight_bar spectral norm", renames=((r"\.module\.weight_bar$", r".module.weight_matrices"),))

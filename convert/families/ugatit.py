@@ -11,8 +11,6 @@ from typing import Any
 from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
 from convert.recipes.ugatit import PHASES, UgatitSettings
 
-__all__ = ["UGATIT", "gan_parts", "gan_training", "side_of_full_model", "style_network"]
-
 WITHOUT_SPECTRAL_NORM = Spelling(
     name="photo2cartoon-ms",
     refusals=(
@@ -63,11 +61,11 @@ def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
     return {"input_nc": weight[1], "ndf": first[0], "n_layers": convolutions + 1}
 
 
-def gan_parts(generators: tuple[Part, ...], module: str, ndf: int) -> tuple[Part, ...]:
+def gan_parts(generators: tuple[Part, ...], ndf: int) -> tuple[Part, ...]:
     """Return the generators followed by global (7 layers) and local (5 layers) discriminators for A and B."""
     discriminator = partial(
         Part,
-        class_name=f"{module}.Discriminator",
+        class_name="ugatit.Discriminator",
         infer=discriminator_kwargs,
         input_shape=(1, 3, 256, 256),
         outputs=("logit", "cam_logit", "heatmap"),
@@ -115,7 +113,6 @@ UGATIT = Family(
             )
             for name in ("genA2B", "genB2A")
         ),
-        "ugatit",
         ndf=64,
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),

@@ -20,8 +20,6 @@ from convert.recipes.settings import Settings
 from convert.recipes.whitebox import PHASES, FacialSettings, WhiteboxSettings
 from convert.tensors import Entry, as_float32, transposed
 
-__all__ = ["FACIALCARTOONIZATION", "VGG19", "WHITEBOX"]
-
 PAPER = "Learning to Cartoonize Using White-box Cartoon Representations, CVPR 2020"
 
 

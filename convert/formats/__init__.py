@@ -63,10 +63,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_checkpoint(
-    path: Path,
-    tensors: Iterable[tuple[str, Array]],
-    specs: Mapping[str, TensorSpec],
-    parts: tuple[str, ...] = (),
+    path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], parts: tuple[str, ...] = ()
 ) -> None:
     """Write tensors to `path` in the format of its suffix; on any failure nothing is left behind.
 

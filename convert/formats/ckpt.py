@@ -20,8 +20,6 @@ from convert.errors import InputError
 from convert.formats.protobuf import fields
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["read", "write"]
-
 SLICE_BYTES = 512 * 1024 * 1024
 CRC_MARK = b"crc_num"
 CRC_TAIL = len(CRC_MARK) + 10

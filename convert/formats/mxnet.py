@@ -20,8 +20,6 @@ import numpy as np
 from convert.errors import InputError
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["read"]
-
 LIST_MARK = 0x112
 MOST_AXES = 8
 ARRAY_MARKS = {0xF993FAC9: True, 0xF993FAC8: False}  # mark -> whether a storage type follows

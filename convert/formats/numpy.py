@@ -11,8 +11,6 @@ from convert.errors import InputError
 from convert.formats.pickle import read_pickle
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["read"]
-
 
 def read(path: Path) -> Checkpoint:
     """Open a numpy file; nested dictionaries and lists become dotted names, e.g. "conv1_1.0".

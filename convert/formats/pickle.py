@@ -12,8 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["read_pickle"]
-
 # What numpy's pickles consist of. Not among them: what looks up objects elsewhere (extension codes, persistent ids,
 # buffers), makes instances without a call (NEWOBJ, INST, OBJ), or only repeats (DUP).
 NUMPYS = """

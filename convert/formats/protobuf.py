@@ -7,8 +7,6 @@ ValueError, never anything else.
 import mmap
 from collections.abc import Iterator
 
-__all__ = ["fields", "varint"]
-
 VARINT, LENGTH_DELIMITED, FIXED32 = 0, 2, 5
 Buffer = bytes | mmap.mmap
 

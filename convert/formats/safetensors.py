@@ -12,8 +12,6 @@ import numpy as np
 from convert.errors import InputError
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["read", "write"]
-
 DTYPES: Mapping[str, np.dtype] = {
     "F64": np.dtype("float64"),
     "F32": np.dtype("float32"),

@@ -16,8 +16,6 @@ from convert.errors import InputError
 from convert.formats.protobuf import fields, varint
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["crc32c", "masked", "read"]
-
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER, TRAILER = 48, 5
 DTYPES: Mapping[int, np.dtype] = {

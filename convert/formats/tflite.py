@@ -15,8 +15,6 @@ import numpy as np
 from convert.errors import InputError
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["read"]
-
 DTYPES: Mapping[int, np.dtype] = {
     0: np.dtype("<f4"),
     1: np.dtype("<f2"),

@@ -11,8 +11,6 @@ import numpy as np
 from convert.errors import InputError, first_line
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-__all__ = ["read", "write"]
-
 WRAPPERS = ("state_dict",)
 
 

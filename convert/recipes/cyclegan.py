@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from convert.recipes.settings import Settings
 
-__all__ = ["PHASES", "CycleGanSettings"]
-
 PHASES = {"G": ("G_A", "G_B"), "D": ("D_A", "D_B")}
 GAN_MODES, DECAYS = ("lsgan", "vanilla"), ("junyanz", "zoo", "none")
 

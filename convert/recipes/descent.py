@@ -5,8 +5,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["DescentForm", "Execution", "require_finite", "require_terms"]
-
 GROWTH_INTERVAL = 1000
 LARGEST_SCALE = 2.0**24
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from convert.recipes.sagan_cyclegan import PENALIZED
 from convert.recipes.settings import Settings, fall_by_epoch
 
-__all__ = ["PHASES", "DtnSettings"]
-
 PHASES = {"G": ("encoder", "decoder"), "D": ("net_D",)}
 
 

@@ -6,8 +6,6 @@ Paper: learning from simulated and unsupervised images (arXiv 1612.07828), as Cy
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImagePool"]
-
 Images = NDArray[np.floating]
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from convert.recipes.settings import Settings, fall_by_epoch
 
-__all__ = ["PENALIZED", "PHASES", "SaganCycleGanSettings"]
-
 PHASES = {"G": ("netG_A", "netG_B"), "D": ("netD_A", "netD_B")}
 PENALIZED = ("sn+gp", "wgangp")
 HALVED = ("vanilla", "lsgan")

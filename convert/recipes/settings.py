@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Phases", "Settings", "fall_by_epoch", "fall_over_second_half"]
-
 Phases = Mapping[str, tuple[str, ...]]  # letter of a phase -> parts that it trains, in the order of the phases
 
 

@@ -11,8 +11,6 @@ from convert.recipes.descent import DescentForm
 from convert.recipes.pool import ImagePool
 from convert.recipes.settings import Phases, Settings
 
-__all__ = ["Objective", "StepForm"]
-
 Array = NDArray[Any]
 Tensors = tuple[Any, ...]  # of the framework
 Objective = Callable[..., tuple[dict[str, Any], Tensors]]

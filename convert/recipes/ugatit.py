@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from convert.recipes.settings import Settings, fall_over_second_half
 
-__all__ = ["PHASES", "UgatitSettings", "face_crop"]
-
 PHASES = {"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")}
 
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from convert.recipes.settings import Settings, fall_over_second_half
 
-__all__ = ["PHASES", "FacialSettings", "WhiteboxSettings", "block_means", "draw_colour_weights"]
-
 Array = NDArray[np.floating]
 PHASES = {"G": ("generator",), "D": ("disc_blur", "disc_gray")}
 SHIFTS = {"b": (0.014, 0.214), "g": (0.487, 0.687), "r": (0.199, 0.399)}  # range of each colour's texture weight

@@ -10,8 +10,6 @@ from ms_models.cyclegan_zoo import Discriminator
 from ms_models.losses import cross_entropy, l1, least_squares
 from ms_models.step import Step, Terms
 
-__all__ = ["CycleGanSettings", "CycleGanStep", "gan_loss"]
-
 
 def gan_loss(logit: Tensor, real: bool, mode: str) -> Tensor:
     """Mean distance of logits of any shape from "real" or "fake".

@@ -2,11 +2,9 @@
 
 from mindspore import Tensor
 
-from convert.recipes.dtn import PHASES, DtnSettings
+from convert.recipes.dtn import PHASES
 from ms_models.step import Terms
 from ms_models.steps.sagan_cyclegan import SpectralStep
-
-__all__ = ["DtnSettings", "DtnStep"]
 
 
 class DtnStep(SpectralStep):

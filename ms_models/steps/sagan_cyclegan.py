@@ -14,8 +14,6 @@ from ms_models.sagan_cyclegan import GANLoss
 from ms_models.spectral_wrapper import look_ahead
 from ms_models.step import Step, Terms
 
-__all__ = ["SaganCycleGanSettings", "SaganCycleGanStep", "SpectralStep"]
-
 
 class SpectralStep(Step):
     """A step whose networks have spectral norms that look ahead, and whose loss is `GANLoss`; DTN's is another."""

@@ -2,13 +2,11 @@
 
 from mindspore import Tensor, nn, ops
 
-from convert.recipes.ugatit import PHASES, UgatitSettings
+from convert.recipes.ugatit import PHASES
 from ms_models.losses import cross_entropy, l1, least_squares
 from ms_models.losses_ugatit import face_id_distance
 from ms_models.photo2cartoon import ConvBlock
 from ms_models.step import Step, Terms
-
-__all__ = ["UgatitSettings", "UgatitStep"]
 
 
 class UgatitStep(Step):

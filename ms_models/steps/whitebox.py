@@ -6,14 +6,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from convert.recipes.whitebox import PHASES, FacialSettings, WhiteboxSettings, block_means, draw_colour_weights
+from convert.recipes.whitebox import PHASES, WhiteboxSettings, block_means, draw_colour_weights
 from ms_models.filters import colour_shift, guided_filter
 from ms_models.losses import l1, least_squares
 from ms_models.losses_whitebox import feature_distance, landmark_loss, luminance, total_variation
 from ms_models.step import Step, Terms
 from ms_models.whitebox import UpSample
-
-__all__ = ["FacialSettings", "WhiteboxSettings", "WhiteboxStep"]
 
 SURFACE = (5, 0.2)  # radius and eps of the filter that makes the surface representation
 

@@ -17,20 +17,6 @@ from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, Side
 from parity_tests.harness.sides.mindspore import lacks_kernel
 
-__all__ = [
-    "NOISE_RUNS",
-    "REFUSALS",
-    "Key",
-    "Pair",
-    "containers",
-    "layer_calls",
-    "measure_accumulated",
-    "measure_isolated",
-    "measure_weights",
-    "outputs_of",
-    "refused",
-]
-
 NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run

@@ -11,8 +11,6 @@ from parity_tests.tolerances import ULPS
 
 HINT_FACTOR = 20.0
 
-__all__ = ["measure", "rms", "ulp_neighbour"]
-
 
 def rms(values: Array) -> float:
     """Root mean square in float64; 0 for an empty array."""

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from parity_tests.harness.judge import Verdict, blamed, holds_other
 from parity_tests.harness.measurement import Kind, Measurement, Mode
 
-__all__ = ["Signature", "likely_causes"]
-
 NORMS = ("InstanceNorm2d", "ZooInstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
 EPS_RATIO = 30.0  # a wrong epsilon stands this much higher on the low-spread probe
 EPS_CHANGE = 1e-2  # a wrong epsilon changes the size of ordinary feature maps by less

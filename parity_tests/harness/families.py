@@ -28,8 +28,6 @@ from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_
 from parity_tests.harness.training import measure_training, small_setup
 from torch_ref.build import build_torch, for_inference
 
-__all__ = ["compare_family", "compare_training", "not_asked_for"]
-
 
 def compare_family(options: CompareOptions, say: Say = silent) -> list[Comparison]:
     """Compare the networks of a family, and its training steps where they are asked for.

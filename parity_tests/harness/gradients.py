@@ -15,8 +15,6 @@ from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
 
-__all__ = ["measure_gradients"]
-
 
 def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
     """Compare the gradients of every layer with respect to its inputs and its parameters.

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from convert.family import Part
 from convert.plan import build_plan
 
-__all__ = ["feature", "formula_state", "image", "noise", "sample", "sample_positions", "seeded_weights"]
-
 Float32 = NDArray[np.float32]
 
 # u, v and the weight of both forms of spectral norm in PyTorch.

@@ -8,8 +8,6 @@ from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, Budget
 
 ALONE = {Mode.ISOLATED, Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}
 
-__all__ = ["Verdict", "blamed", "blind_spots", "holds_other", "judge", "judge_all"]
-
 
 @dataclass(frozen=True)
 class Verdict:

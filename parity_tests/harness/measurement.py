@@ -13,8 +13,6 @@ from typing import Any
 
 from parity_tests.tolerances import Mode
 
-__all__ = ["Kind", "Measurement", "Mode", "Probe", "Quantity"]
-
 
 class Kind(str, Enum):
     """What a tensor is to its layer."""

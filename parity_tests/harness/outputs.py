@@ -11,8 +11,6 @@ from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Qua
 from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.sides.torch import TorchSide
 
-__all__ = ["WHOLE", "References", "file_head", "measure_outputs", "run_references"]
-
 NOISE_RUNS = 2
 WHOLE: Key = ("", 0)  # the call of the whole network
 

@@ -14,8 +14,6 @@ from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from torch_ref.build import build_torch
 
-__all__ = ["build_pair", "pair_networks"]
-
 
 def build_pair(
     part: Part,

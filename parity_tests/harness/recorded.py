@@ -22,8 +22,6 @@ from convert.disk import atomic_path
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, Side
 
-__all__ = ["RecordedSide", "code_version", "recorded"]
-
 FRAMEWORKS = ("torch", "mindspore", "numpy")
 
 

@@ -10,8 +10,6 @@ from convert.family import Family, Part
 from convert.tensors import Array
 from parity_tests.harness.run import MODES
 
-__all__ = ["DTYPES", "CompareOptions", "Source", "modes_named"]
-
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
 
 

@@ -19,8 +19,6 @@ from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["MODES", "Comparison", "Say", "compare", "compare_pair", "part_inputs", "silent"]
-
 MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 Say = Callable[[str], None]  # told in words what is being done
 

@@ -22,8 +22,6 @@ from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from torch_ref import build as torch_build
 
-__all__ = ["MOMENTS", "Frozen", "MakeStep", "MindSporeTrainer", "Moments", "TorchTrainer", "Trainer", "TrainingStart"]
-
 Frozen = tuple[Part, Mapping[str, Any], Mapping[str, Array]]  # network, constructor arguments, weights
 MakeStep = Callable[[Mapping[str, Any], Any, Any], Any]  # networks by part, settings, frozen network -> step
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -26,8 +26,6 @@ from parity_tests.harness.trainers import (
 )
 from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
 
-__all__ = ["TrainingSetup", "frozen_network", "measure_training", "small_setup"]
-
 
 @dataclass(frozen=True)
 class TrainingSetup(TrainingStart):

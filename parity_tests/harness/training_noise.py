@@ -16,8 +16,6 @@ from parity_tests.harness.measurement import Kind, Measurement, Quantity
 from parity_tests.harness.sides.base import Array
 from parity_tests.tolerances import FLOAT64_RELATIVE, MOSTLY_ROUNDING, TIED_GRADIENT
 
-__all__ = ["CONTROLS", "Key", "Results", "TrainingNoise"]
-
 # (seed, units in the last place that weights are moved by) of each float32 run that the noise is the largest of
 CONTROLS = (*((seed, 1) for seed in range(8)), *((seed, units) for seed in range(8, 16) for units in (4, -4)))
 

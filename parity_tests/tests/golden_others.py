@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["distance", "image", "parameters", "positions", "u01", "uniform"]
-
 Float32 = NDArray[np.float32]
 Gain = float | Sequence[tuple[str, float]]
 

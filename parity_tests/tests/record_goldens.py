@@ -19,8 +19,6 @@ from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.torch import TorchSide
 from torch_ref.build import build_torch
 
-__all__ = ["CASES", "run_case", "statistics"]
-
 FOLDER = Path(__file__).parent / "golden"
 SAMPLES = 12
 CASES: Mapping[str, Mapping[str, Any]] = {
@@ -55,10 +53,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         for family, form in (("whitebox", "whitebox"), ("facialcartoonization", "published"))
     },
     "vgg19/vgg19/eval": {"kwargs": {"width": 8}, "shape": [2, 16, 24]},
-    "sagan_cyclegan/netG_A/train": {
-        "kwargs": {"architecture": "sa", "z_dim": 12, "conv_dim": 8},
-        "shape": [2, 64, 80],
-    },
+    "sagan_cyclegan/netG_A/train": {"kwargs": {"architecture": "sa", "z_dim": 12, "conv_dim": 8}, "shape": [2, 64, 80]},
     "sagan_cyclegan/netD_A/eval": {"kwargs": {"architecture": "sa", "conv_dim": 8}, "shape": [2, 64, 64]},
     "sagan_cyclegan/netG_B/unet": {"kwargs": {"architecture": "unet", "num_downs": 6, "ngf": 4}, "shape": [1, 64, 64]},
     "sagan_cyclegan/netD_B/patch": {"kwargs": {"architecture": "patch", "ndf": 4, "n_layers": 3}, "shape": [2, 24, 40]},

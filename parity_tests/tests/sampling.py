@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from random import Random
 
-__all__ = ["cases_of_the_day"]
-
 
 def cases_of_the_day(test: str, cases: Sequence[str], count: int, seed: int) -> set[str]:
     """Deal the cases of a test, shuffled in an order that only its name decides, `count` to each seed in turn.

@@ -14,8 +14,6 @@ from importlib import import_module
 from convert.errors import InputError
 from toonport import __version__
 
-__all__ = ["COMMANDS", "main"]
-
 COMMANDS = (
     "convert",
     "inspect",

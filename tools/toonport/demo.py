@@ -24,8 +24,6 @@ from parity_tests.harness.run import part_inputs
 from toonport.draw.generators import build
 from toonport.fetch import checkout, weights_folder
 
-__all__ = ["Step", "run_demo", "shared_folder"]
-
 FAMILY = "photo2cartoon"
 RELEASED = "photo2cartoon_weights.pt"
 FACE_WEIGHTS = "mobilefacenet_y1_128_torch.pth"

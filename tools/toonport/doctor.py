@@ -10,8 +10,6 @@ from pathlib import Path
 
 from ms_models.environment import environment_needed
 
-__all__ = ["Finding", "examine", "shadowed_packages"]
-
 CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
 OPTIONAL = {
     "gradio": "pip install 'toonport[serve]'",

@@ -22,8 +22,6 @@ from toonport.train.finished import generating
 if TYPE_CHECKING:
     from toonport.photo.picture import Picture
 
-__all__ = ["cartoonize", "compare", "convert", "export", "load"]
-
 
 def load(
     path: str | Path,

@@ -20,7 +20,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Release", "download", "fetch", "load_manifest", "manifest_path", "weights_folder"]
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 60

@@ -2,11 +2,9 @@
 
 from torch import Tensor
 
-from convert.recipes.dtn import PHASES, DtnSettings
+from convert.recipes.dtn import PHASES
 from torch_ref.step import Terms
 from torch_ref.steps.sagan_cyclegan import SpectralStep
-
-__all__ = ["DtnSettings", "DtnStep"]
 
 
 class DtnStep(SpectralStep):

@@ -14,8 +14,6 @@ from torch_ref.sagan_cyclegan import GANLoss
 from torch_ref.spectral_wrapper import look_ahead
 from torch_ref.step import Step, Terms
 
-__all__ = ["SaganCycleGanSettings", "SaganCycleGanStep", "SpectralStep"]
-
 
 class SpectralStep(Step):
     """A step whose networks have spectral norms that look ahead, and whose loss is `GANLoss`; DTN's is another."""

@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor
 
-from convert.recipes.ugatit import PHASES, UgatitSettings
+from convert.recipes.ugatit import PHASES
 from torch_ref.losses import cross_entropy, l1, least_squares
 from torch_ref.losses_ugatit import face_id_distance
 from torch_ref.step import Step, Terms
-
-__all__ = ["UgatitSettings", "UgatitStep"]
 
 
 class UgatitStep(Step):

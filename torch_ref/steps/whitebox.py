@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convert.recipes.whitebox import PHASES, FacialSettings, WhiteboxSettings, block_means, draw_colour_weights
+from convert.recipes.whitebox import PHASES, WhiteboxSettings, block_means, draw_colour_weights
 from torch_ref.filters import colour_shift, guided_filter
 from torch_ref.losses import l1, least_squares
 from torch_ref.losses_whitebox import feature_distance, landmark_loss, luminance, total_variation
 from torch_ref.step import Step, Terms
-
-__all__ = ["FacialSettings", "WhiteboxSettings", "WhiteboxStep"]
 
 SURFACE = (5, 0.2)  # radius and eps of the filter that makes the surface representation
 

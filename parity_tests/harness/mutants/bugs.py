@@ -9,8 +9,6 @@ from unittest import mock
 from convert.family import resolve
 from convert.registry import family_named
 
-__all__ = ["Bug", "NetworkBug", "OnnxBug", "Patch", "Subject", "TrainingBug", "patched"]
-
 Subject = tuple[str, str]  # family and part, or family and "training"
 Patch = tuple[str, Any]  # dotted name of something in ms_models, and what stands in its place during the comparison
 

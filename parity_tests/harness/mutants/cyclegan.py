@@ -10,8 +10,6 @@ from ms_models.losses import l1
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Subject, TrainingBug
 
-__all__ = ["NETWORK_BUGS", "TRAINING_BUGS"]
-
 GENERATOR: Subject = ("cyclegan", "G_A")
 JUDGE: Subject = ("cyclegan", "D_A")
 STEP: Subject = ("cyclegan", "training")

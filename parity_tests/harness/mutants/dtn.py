@@ -6,8 +6,6 @@ from mindspore import ops
 
 from parity_tests.harness.mutants.bugs import Subject, TrainingBug
 
-__all__ = ["TRAINING_BUGS"]
-
 STEP: Subject = ("dtn", "training")
 
 

@@ -30,8 +30,6 @@ from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training import frozen_network, measure_training, small_setup
 from torch_ref.build import build_torch, for_inference
 
-__all__ = ["LARGE", "Judged", "Outcome", "compare_step", "compare_subject", "judge_bug", "judge_export", "outcome_of"]
-
 NARROW = {
     "ngf": 8,
     "ndf": 8,

@@ -14,8 +14,6 @@ from onnx import helper, numpy_helper
 from parity_tests.harness.mutants.bugs import OnnxBug, Subject
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["ONNX_BUGS"]
-
 UGATIT: Subject = ("ugatit", "genA2B")
 CYCLEGAN: Subject = ("cyclegan", "G_A")
 PATCH: Subject = ("cyclegan", "D_A")

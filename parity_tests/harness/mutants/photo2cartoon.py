@@ -15,8 +15,6 @@ from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Patch, Subject
 from parity_tests.harness.mutants.ugatit import mean_for_max, shifted_nearest
 
-__all__ = ["NETWORK_BUGS"]
-
 GENERATOR: Subject = ("photo2cartoon", "genA2B")
 JUDGE: Subject = ("photo2cartoon", "disLA")
 FACE: Subject = ("mobilefacenet", "mobilefacenet")

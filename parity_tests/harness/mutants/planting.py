@@ -7,21 +7,6 @@ import mindspore
 import numpy as np
 from mindspore import nn, ops
 
-__all__ = [
-    "OpsWithSwappedCat",
-    "changed",
-    "late_rate",
-    "layers",
-    "mean_square",
-    "method",
-    "other_output",
-    "replace",
-    "set_parameter",
-    "slope",
-    "swapped",
-    "with_attribute",
-]
-
 Change = Callable[[Any], None]
 
 

@@ -10,8 +10,6 @@ import numpy as np
 from parity_tests.harness.compare import rms
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["PUBLISHED_RULES", "published_verdicts"]
-
 Rule = Callable[[Array, Array, Array], bool]
 
 

@@ -28,8 +28,6 @@ from parity_tests.harness.mutants.judging import (
     judge_export,
 )
 
-__all__ = ["BUGS", "bugs_named", "correct_exports", "correct_ports", "correct_subjects", "false_alarms", "run_mutants"]
-
 # Every bug of the suite. A new family adds a line for its networks and one for its training step.
 BUGS: tuple[Bug, ...] = (
     *ugatit.NETWORK_BUGS,

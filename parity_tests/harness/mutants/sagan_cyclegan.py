@@ -12,8 +12,6 @@ from ms_models.spectral_wrapper import SpectralNorm, iterate
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Patch, Subject, TrainingBug
 
-__all__ = ["NETWORK_BUGS", "TRAINING_BUGS"]
-
 GENERATOR: Subject = ("sagan_cyclegan", "netG_A")
 JUDGE: Subject = ("sagan_cyclegan", "netD_A")
 STEP: Subject = ("sagan_cyclegan", "training")

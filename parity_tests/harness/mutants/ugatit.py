@@ -10,8 +10,6 @@ from ms_models.layers import normalize, normalize_unbiased
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Patch, Subject
 
-__all__ = ["NETWORK_BUGS", "mean_for_max", "shifted_nearest"]
-
 GENERATOR: Subject = ("ugatit", "genA2B")
 NORMS, INSTANCE, PADDING = ("AdaLIN", "LIN"), ("InstanceNorm2d",), ("ReflectionPad2d",)
 UPSAMPLE, MIX = "ms_models.layers.upsample_nearest", "ms_models.layers.mix_instance_and_layer"

@@ -8,8 +8,6 @@ from convert.recipes.ugatit import face_crop
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Patch, Subject, TrainingBug
 
-__all__ = ["TRAINING_BUGS"]
-
 STEP: Subject = ("ugatit", "training")
 GENERATORS, MOVED = ("generator loss",), ("discriminator update", "discriminator moments")
 

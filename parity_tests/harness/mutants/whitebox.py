@@ -11,8 +11,6 @@ from ms_models.whitebox import upsample_centre, upsample_corner
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Subject, TrainingBug
 
-__all__ = ["NETWORK_BUGS", "TRAINING_BUGS"]
-
 WHITEBOX: Subject = ("whitebox", "generator")
 FACIAL: Subject = ("facialcartoonization", "generator")
 JUDGE: Subject = ("facialcartoonization", "disc_blur")

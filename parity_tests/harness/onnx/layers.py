@@ -15,8 +15,6 @@ from typing import Any
 from parity_tests.harness.capture import Key
 from parity_tests.harness.sides.base import Array, LayerCall
 
-__all__ = ["LAYERS", "candidates", "layer_values", "noted_layers", "only_fitting", "packed", "with_outputs"]
-
 LAYERS = "toonport.layers"  # key of the file's metadata
 SCOPES = "pkg.torch.onnx.name_scopes"  # key of a node's metadata: module paths from the root on, then the operation
 

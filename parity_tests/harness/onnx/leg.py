@@ -23,8 +23,6 @@ from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import References, file_head, measure_outputs, run_references
 from parity_tests.harness.sides.base import Array, LayerCall
 
-__all__ = ["OnnxFile", "judge_onnx", "measure_onnx", "open_onnx"]
-
 
 @dataclass(frozen=True)
 class OnnxFile:

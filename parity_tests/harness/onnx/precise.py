@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["rewrite_sums"]
-
 RANK = 4  # of pictures and feature maps [N, C, H, W]
 SHORT = 32 * 32  # pixels up to which an instance norm stays: photo2cartoon is off by 5.1e-6 so, by 7.7e-6 with 64 * 64
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["open_session", "run_onnx"]
-
 CPU = "CPUExecutionProvider"
 ERRORS = 3  # the lowest level that is shown; ONNX Runtime raises errors as exceptions as well
 

@@ -23,18 +23,6 @@ from parity_tests.harness.outputs import file_head, measure_outputs, run_referen
 from parity_tests.harness.report.words import tensor_at
 from parity_tests.harness.sides.base import Array, tuple_of
 
-__all__ = [
-    "Export",
-    "NotReproducedError",
-    "Sizes",
-    "export_onnx",
-    "find_sizes",
-    "require_equal",
-    "second_input",
-    "verify_onnx",
-    "write_onnx",
-]
-
 OPSET = 20
 FILE_LIMIT = 2**31 - 1  # bytes of one protobuf file
 SIZE_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -179,10 +167,7 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
     if sizes:
         height, width = (torch.export.Dim(name, min=max(1, sizes.smallest // sizes.step)) for name in ("h", "w"))
         automatic = torch.export.Dim.AUTO
-        shapes = [
-            {0: batch, 2: sizes.step * height, 3: sizes.step * width},
-            {0: automatic, 2: automatic, 3: automatic},
-        ]
+        shapes = [{0: batch, 2: sizes.step * height, 3: sizes.step * width}, {0: automatic, 2: automatic, 3: automatic}]
     example = torch.from_numpy(np.concatenate([inputs[:1], inputs[:1]]))  # a batch of 1 would be taken for fixed
     for shape in shapes:
         try:

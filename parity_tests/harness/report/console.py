@@ -11,8 +11,6 @@ from parity_tests.harness.measurement import Mode
 from parity_tests.harness.report.words import layer_words, place, quantity_words, short, verdict_word, words_of
 from parity_tests.harness.run import Comparison
 
-__all__ = ["HEADING", "TreeLine", "line", "summary_lines", "tree_lines"]
-
 NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
 HEADING = f"{'layer':<52} {'tensor':<22} {'mode':<15} {'probe':<24} {NUMBERS}"
 

@@ -16,8 +16,6 @@ from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.report.words import words_of
 from parity_tests.harness.run import Comparison
 
-__all__ = ["SCHEMA", "report_data", "versions", "write_json"]
-
 SCHEMA = "toonport-report/2"
 PACKAGES = ("mindspore", "torch", "numpy", "onnx", "onnxruntime")
 

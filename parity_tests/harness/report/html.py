@@ -11,8 +11,6 @@ import numpy as np
 from convert.disk import atomic_path
 from parity_tests.harness.sides.base import Array
 
-__all__ = ["difference_pictures", "write_html"]
-
 TEMPLATE = "page.html.j2"
 
 

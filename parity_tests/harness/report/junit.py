@@ -7,8 +7,6 @@ from xml.etree import ElementTree
 
 from convert.disk import atomic_path
 
-__all__ = ["write_junit"]
-
 
 def write_junit(path: Path, data: Mapping[str, Any]) -> None:
     """Write a report (from `report_data`) as JUnit XML."""

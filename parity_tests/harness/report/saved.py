@@ -13,8 +13,6 @@ from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
 from parity_tests.harness.run import Comparison
 
-__all__ = ["changes", "judge_again", "load_report"]
-
 Row = Mapping[str, Any]
 
 

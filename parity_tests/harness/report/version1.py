@@ -10,8 +10,6 @@ from typing import Any
 
 from parity_tests.harness.measurement import Kind, Probe, Quantity
 
-__all__ = ["SCHEMA", "upgrade"]
-
 SCHEMA = "toonport-report/1"
 PROBE = re.compile(r"(?:([\dx]+) px|vectors)(?: (train|eval))?(?:, batch (\d+))?(, low spread)?")
 NAMED = (  # in the order in which they are tried

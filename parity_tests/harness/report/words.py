@@ -5,18 +5,6 @@ import math
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity
 
-__all__ = [
-    "layer_words",
-    "place",
-    "probe_words",
-    "quantity_words",
-    "short",
-    "tensor_at",
-    "type_words",
-    "verdict_word",
-    "words_of",
-]
-
 NAMED = {
     Kind.STATE: "{} afterwards",
     Kind.GRADIENT: "gradient of {}",

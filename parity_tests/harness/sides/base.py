@@ -11,8 +11,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Gradients", "LayerCall", "NetworkSide", "Side", "inside", "tuple_of"]
-
 Array = NDArray[Any]
 
 

@@ -7,8 +7,6 @@ import numpy as np
 
 from parity_tests.harness.sides.base import Array, Gradients, NetworkSide, inside
 
-__all__ = ["MindSporeSide", "lacks_kernel"]
-
 
 class MindSporeSide(NetworkSide):
     """A MindSpore cell in PyNative mode, on the device that the process has chosen.

@@ -7,8 +7,6 @@ import numpy as np
 
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, tuple_of
 
-__all__ = ["TorchSide"]
-
 
 class TorchSide(NetworkSide):
     """A PyTorch module on the CPU, in float16, bfloat16, float32 or float64."""

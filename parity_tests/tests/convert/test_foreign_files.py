@@ -262,12 +262,7 @@ def _mxnet_names(state):
 
 
 def _mxnet_stem(stem):
-    plain = {
-        "conv1": "conv_1",
-        "conv2_dw": "conv_2_dw",
-        "conv_6_sep": "conv_6sep",
-        "conv_6_dw": "conv_6dw7_7",
-    }
+    plain = {"conv1": "conv_1", "conv2_dw": "conv_2_dw", "conv_6_sep": "conv_6sep", "conv_6_dw": "conv_6dw7_7"}
     if stem in plain:
         return plain[stem]
     head, _, kind = stem.rpartition(".")

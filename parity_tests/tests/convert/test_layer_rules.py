@@ -52,7 +52,7 @@ def _own(package: str, name: str):
     if package == "torch_ref":
         import torch
 
-        return layers.spectral_norm(torch.nn.Conv2d(3, 4, 3) if kind == "Conv2d" else torch.nn.Linear(3, 4))
+        return torch.nn.utils.spectral_norm(torch.nn.Conv2d(3, 4, 3) if kind == "Conv2d" else torch.nn.Linear(3, 4))
     return layers.SpectralNormConv2d(3, 4, 3) if kind == "Conv2d" else layers.SpectralNormLinear(3, 4)
 
 

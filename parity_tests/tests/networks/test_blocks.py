@@ -24,8 +24,8 @@ def _torch_blocks():
         "ReflectionPad2d_3": lambda: nn.ReflectionPad2d(3),
         "ReflectionPad2d_1": lambda: nn.ReflectionPad2d(1),
         "Upsample2": lambda: nn.Upsample(scale_factor=2.0, mode="nearest"),
-        "SpectralNormConv": lambda: layers.spectral_norm(nn.Conv2d(6, 10, 4, 2)),
-        "SpectralNormLinear": lambda: layers.spectral_norm(nn.Linear(6, 1, bias=False)),
+        "SpectralNormConv": lambda: nn.utils.spectral_norm(nn.Conv2d(6, 10, 4, 2)),
+        "SpectralNormLinear": lambda: nn.utils.spectral_norm(nn.Linear(6, 1, bias=False)),
         **_twins(layers, photo2cartoon),
     }
 

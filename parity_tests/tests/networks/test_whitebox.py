@@ -262,7 +262,8 @@ ROLES = {"generator": "G", "disc_gray": "Dt", "disc_blur": "Ds"}
 def _step(shared, run, frozen, **settings):
     import torch
 
-    from torch_ref.steps.whitebox import FacialSettings, WhiteboxStep
+    from convert.recipes.whitebox import FacialSettings
+    from torch_ref.steps.whitebox import WhiteboxStep
 
     record = _read(shared, "fc_train")["runs"][run]
     networks = {}

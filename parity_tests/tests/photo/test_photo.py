@@ -17,9 +17,7 @@ from toonport.photo.example import drawn_face
 from toonport.photo.faces import turn_back
 from toonport.photo.landmarks import open_landmarks
 from toonport.photo.matte import HeadMatte
-from toonport.photo.picture import (
-    resize,
-)
+from toonport.photo.picture import resize
 from toonport.photo.portrait import PortraitOptions, Portraits
 
 RECORDED = ("0:400x300", "1:240x320", "2:200x200")

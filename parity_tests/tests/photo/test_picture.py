@@ -16,13 +16,7 @@ from toonport.evaluate.pictures import PictureSet
 from toonport.photo.batch import Task
 from toonport.photo.compose import to_input
 from toonport.photo.files import picture_files
-from toonport.photo.picture import (
-    encode,
-    network_picture,
-    read_picture,
-    read_picture_as_reference,
-    write_picture,
-)
+from toonport.photo.picture import encode, network_picture, read_picture, read_picture_as_reference, write_picture
 from toonport.photo.preprocessor import load_photo
 from toonport.train.data import PictureFolder
 

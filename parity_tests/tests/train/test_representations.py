@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convert.recipes.whitebox import WhiteboxSettings, block_means, draw_colour_weights
+from convert.recipes.whitebox import FacialSettings, WhiteboxSettings, block_means, draw_colour_weights
 from convert.registry import family_named
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.judge import judge_all
@@ -126,7 +126,7 @@ def test_landmark_term_is_the_same_in_both_frameworks_and_off_by_default():
     import ms_models.steps.whitebox as port
     import torch_ref.steps.whitebox as reference
 
-    assert reference.WhiteboxSettings().landmark == port.FacialSettings().landmark == 0
+    assert WhiteboxSettings().landmark == FacialSettings().landmark == 0
     windows = windows_of(FACE / 2, 32, 32, 3, 3)
     setup = small_setup(family_named("whitebox"), steps=1)
     setup = replace(setup, settings={**setup.settings, "landmark": 1e3})

@@ -237,7 +237,8 @@ def test_the_reconstruction_loss_halves_on_one_pair_of_pictures(framework):
 def test_accumulated_pieces_give_the_gradient_of_the_whole_batch():
     import torch
 
-    from torch_ref.descent import Descent, Execution
+    from convert.recipes.descent import Execution
+    from torch_ref.descent import Descent
 
     results = []
     for pieces, scale in ((1, 1.0), (4, 1.0), (1, 1024.0)):
@@ -263,7 +264,8 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch():
 def test_a_dynamic_loss_scale_leaves_out_overflowing_updates():
     import torch
 
-    from torch_ref.descent import Descent, Execution
+    from convert.recipes.descent import Execution
+    from torch_ref.descent import Descent
 
     layer = torch.nn.Linear(1, 1)
     descent = Descent({"G": torch.optim.SGD(layer.parameters(), 0.1)})
@@ -276,7 +278,7 @@ def test_a_dynamic_loss_scale_leaves_out_overflowing_updates():
 
 def test_a_compiled_mindspore_step_equals_the_reference_and_resumes_exactly(tmp_path):
     """One compiled trainer: judged against float64 PyTorch, saved, moved on, put back, moved on again."""
-    from ms_models.descent import Execution
+    from convert.recipes.descent import Execution
     from ms_models.steps.ugatit import UgatitStep
     from toonport.train.state import Best, restore_run
 

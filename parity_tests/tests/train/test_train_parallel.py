@@ -17,7 +17,8 @@ import ms_models  # prepares the environment first
 import mindspore as ms
 import numpy as np
 from mindspore import nn
-from ms_models.descent import Descent, Execution
+from convert.recipes.descent import Execution
+from ms_models.descent import Descent
 from ms_models.optim import Adam
 from toonport.train.parallel import join_workers
 

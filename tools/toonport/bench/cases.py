@@ -34,8 +34,6 @@ from toonport.photo.compose import to_input
 from toonport.photo.example import drawn_face
 from toonport.photo.picture import write_picture
 
-__all__ = ["CASES", "Bench", "alone", "folder_ratio", "prepare", "run_cases", "runtime_ratio", "whole_ratio"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

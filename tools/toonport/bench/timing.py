@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Ratio", "Times", "peak_mebibytes", "ratio", "take_turns"]
-
 WARM_UP = 2  # runs of each contender that do not count
 
 

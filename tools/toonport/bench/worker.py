@@ -12,8 +12,6 @@ from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.photo.batch import plan_tasks, run_tasks
 from toonport.photo.portrait import PortraitOptions
 
-__all__ = ["SIDE", "draw_noise", "main"]
-
 SIDE = 256  # of photo2cartoon's pictures
 
 

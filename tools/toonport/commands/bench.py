@@ -13,7 +13,6 @@ from toonport.photo.batch import cores
 if TYPE_CHECKING:
     from toonport.bench.timing import Ratio
 
-__all__ = ["add_parser"]
 
 CASES = ("runtime", "whole", "folder")
 EPILOG = """runtime: eager PyTorch / ONNX Runtime on the photo2cartoon generator at 256x256

@@ -27,7 +27,6 @@ from toonport.train.finished import generating
 if TYPE_CHECKING:
     from toonport.draw.cartoonizer import CartoonSettings
 
-__all__ = ["add_parser"]
 
 EPILOG = """examples:
   toonport cartoonize me.jpg --weights photo2cartoon.ckpt --out cartoon.png

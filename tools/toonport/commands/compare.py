@@ -19,8 +19,6 @@ from parity_tests.harness.run import Comparison
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, spinner
 
-__all__ = ["add_parser"]
-
 EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt --ported photo2cartoon.ckpt

@@ -6,8 +6,6 @@ from convert.conversion import convert_file
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import bar, out
 
-__all__ = ["add_parser"]
-
 EPILOG = """examples:
   toonport convert photo2cartoon_weights.pt photo2cartoon.ckpt           six networks, one file
   toonport convert photo2cartoon_weights.pt 'p2c_{part}.ckpt'            one file per network

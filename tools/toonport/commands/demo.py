@@ -12,8 +12,6 @@ from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table, spinner
 from toonport.demo import run_demo
 
-__all__ = ["add_parser"]
-
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""

@@ -6,8 +6,6 @@ from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table
 from toonport.doctor import examine
 
-__all__ = ["add_parser"]
-
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""

@@ -5,8 +5,6 @@ import argparse
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option
 
-__all__ = ["add_parser"]
-
 EPILOG = """examples:
   toonport evaluate --photos data/testA --real data/testB --weights photo2cartoon.ckpt --face-weights mobilefacenet.pth
   toonport evaluate --photos data/testA --real data/testB --fake cartoons --json numbers.json

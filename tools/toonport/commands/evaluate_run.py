@@ -19,8 +19,6 @@ from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, 
 from toonport.train.finished import drawing_side, generating
 from toonport.train.state import run_lock
 
-__all__ = ["evaluate_cartoons", "select_checkpoint"]
-
 
 def evaluate_cartoons(args: argparse.Namespace) -> int:
     """Evaluate a folder of cartoons, or those that a generator draws; 0 when there are numbers."""

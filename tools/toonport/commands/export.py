@@ -15,8 +15,6 @@ from toonport.exporters.exporter import Exported, ExportOptions, default_target,
 from toonport.photo.files import picture_files
 from toonport.train.finished import generating
 
-__all__ = ["add_parser", "given_pictures"]
-
 EPILOG = """examples:
   toonport export photo2cartoon --weights photo2cartoon_weights.pt                    photo2cartoon_genA2B.onnx
   toonport export photo2cartoon --weights photo2cartoon.ckpt --outputs all --dynamic  any size, with the heat map

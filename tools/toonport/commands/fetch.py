@@ -9,8 +9,6 @@ from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_table
 from toonport.fetch import fetch, load_manifest, weights_folder
 
-__all__ = ["add_parser"]
-
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""

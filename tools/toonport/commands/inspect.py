@@ -12,8 +12,6 @@ from convert.tensors import Checkpoint
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table
 
-__all__ = ["add_parser", "describe"]
-
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""

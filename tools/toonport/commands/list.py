@@ -7,8 +7,6 @@ from convert.registry import families
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table
 
-__all__ = ["add_parser"]
-
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""

@@ -16,7 +16,6 @@ from toonport.commands.ui import out, print_table, spinner
 if TYPE_CHECKING:
     from parity_tests.harness.mutants.run import Outcome
 
-__all__ = ["add_parser", "markdown_lines"]
 
 Alarms = Sequence[tuple[str, int]]  # what was compared, tensors out of budget
 HEADINGS = ["bug", "", "caught by", "blamed", "× budget", "likely cause", "published rules that miss it"]

@@ -6,8 +6,6 @@ from typing import Any, TypeAlias
 
 from toonport.draw.generators import BACKENDS, DEVICES
 
-__all__ = ["Subparsers", "add_command", "add_option", "number"]
-
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 

@@ -18,7 +18,6 @@ from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
 if TYPE_CHECKING:
     from toonport.photo.portrait import PortraitOptions
 
-__all__ = ["add_portrait_options", "jobs_for", "portrait_options", "require_folder", "run_photos"]
 
 FEW = 4  # photos for which further processes would cost more time than they save
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

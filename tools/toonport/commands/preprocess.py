@@ -9,8 +9,6 @@ from toonport.commands.options import Subparsers, add_command, add_option, numbe
 from toonport.commands.photo_run import add_portrait_options, jobs_for, portrait_options, require_folder, run_photos
 from toonport.photo.batch import Record, plan_tasks, sample
 
-__all__ = ["add_parser"]
-
 EPILOG = """examples:
   toonport preprocess photos/ --out dataset/trainA --size 256
   toonport preprocess photos/ --out dataset/testA --sample 100 --keep-background

@@ -9,8 +9,6 @@ from toonport.commands.options import Subparsers, add_command, add_option, numbe
 from toonport.commands.ui import out
 from toonport.fetch import weights_folder
 
-__all__ = ["add_parser"]
-
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""

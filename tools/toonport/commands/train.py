@@ -15,8 +15,6 @@ from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_table
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family
 
-__all__ = ["add_parser"]
-
 EPILOG = """examples:
   toonport train photo2cartoon --data photos --init photo2cartoon_weights.pt --frozen mobilefacenet.pth --out run
   toonport train photo2cartoon --data photos --out run --resume        go on after whatever stopped it

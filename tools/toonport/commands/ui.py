@@ -8,8 +8,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bar", "out", "print_table", "spinner"]
-
 out = Console(soft_wrap=True, highlight=False, markup=False)
 _err = Console(stderr=True, highlight=False)
 

@@ -16,8 +16,6 @@ from toonport.photo.picture import Picture, resize, write_picture
 from toonport.photo.portrait import Portrait, PortraitOptions, Portraits
 from toonport.photo.preprocessor import load_photo
 
-__all__ = ["FRAMES", "Cartoon", "CartoonSettings", "Cartoonizer", "warnings_of"]
-
 DEFAULT_SIDE = 256
 FRAMES = ("portrait", "face", "whole")
 

@@ -25,8 +25,6 @@ from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_inpu
 from parity_tests.harness.run import part_inputs
 from torch_ref import build as torch_build
 
-__all__ = ["BACKENDS", "DEVICES", "Generator", "build", "family_of_onnx", "open_generator"]
-
 BACKENDS = ("mindspore", "onnxruntime", "torch")
 DEVICES = ("cpu", "gpu", "ascend")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}

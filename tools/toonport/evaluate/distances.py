@@ -13,8 +13,6 @@ import torch
 
 from convert.tensors import Array
 
-__all__ = ["BLOCK", "PROTOCOLS", "SMALLEST", "Kernel", "frechet", "kernel", "kernel_definition"]
-
 PROTOCOLS = ("standard", "ugatit")
 SUBSETS, SUBSET_SIZE = 100, 1000
 BLOCK = 10

@@ -9,8 +9,6 @@ from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.evaluate.metrics import Evaluation, Looked, Networks, evaluate, look
 from toonport.evaluate.pictures import Pair, PictureSet, drawn, ready_made
 
-__all__ = ["Evaluator", "Tell"]
-
 Tell = Callable[[int, int, str], None]
 
 

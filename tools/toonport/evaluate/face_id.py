@@ -4,8 +4,6 @@ import numpy as np
 
 from convert.tensors import Array
 
-__all__ = ["DEFINITION", "NAME", "similarities"]
-
 NAME = "Face-ID similarity"
 DEFINITION = (
     "mean over pairs of the cosine between MobileFaceNet's vectors of a photo and of its cartoon; the face region of "

@@ -24,8 +24,6 @@ from toonport.photo.picture import Picture, resize
 from torch_ref.build import build_torch
 from torch_ref.losses_ugatit import face_embeddings
 
-__all__ = ["RELEASES", "SIDE", "Features", "batch_of", "find_weights", "open_face", "open_inception", "open_vgg"]
-
 SIDE = 256  # of pictures given to the face network and VGG19, as in the training of portraits
 RELEASES = {"inception": ("inception",), "face": ("mobilefacenet",), "vgg": ("vgg19", "vgg19-numpy")}
 

@@ -18,8 +18,6 @@ from convert.errors import InputError
 from convert.formats import open_checkpoint
 from torch_ref.build import load_torch
 
-__all__ = ["SIDE", "Inception", "load_inception"]
-
 SIDE = 299
 CLASSES = 1008
 NORM_EPS = 1e-3

@@ -13,8 +13,6 @@ from toonport.evaluate.distances import BLOCK, SMALLEST, frechet, kernel, kernel
 from toonport.evaluate.features import Features, find_weights, open_face, open_inception, open_vgg
 from toonport.evaluate.pictures import Pair
 
-__all__ = ["Evaluation", "Looked", "Metric", "Networks", "NotRun", "evaluate", "look", "open_networks"]
-
 BATCH = 8
 TIMES = 100  # what kernel distances are multiplied by, as papers print them
 FRECHET = (

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from toonport.evaluate.features import Features, batch_of
 from toonport.photo.picture import Picture
 
-__all__ = ["DEFINITION", "NAME", "layer_outputs", "perceptual_distances"]
-
 NAME = "perceptual distance (VGG19 features, unweighted)"
 DEFINITION = (
     "ReLU outputs of conv1_2, conv2_2, conv3_4 and conv4_4 of VGG19 at 256x256, brought to unit length at each "

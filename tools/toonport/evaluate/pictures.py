@@ -7,8 +7,6 @@ from convert.errors import InputError
 from toonport.photo.files import name_photos
 from toonport.photo.picture import Picture, read_picture
 
-__all__ = ["Draw", "Pair", "PictureSet", "drawn", "ready_made", "require_pairs"]
-
 Pair = tuple[Picture | None, Picture]  # a photo, where there is one, and the cartoon; RGB uint8 [H, W, 3]
 Draw = Callable[[Picture], Picture]
 LISTED = 5  # names that an error shows

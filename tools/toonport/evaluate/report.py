@@ -13,8 +13,6 @@ from toonport.evaluate.metrics import Evaluation, Metric
 from toonport.evaluate.pictures import PictureSet
 from toonport.evaluate.select import Candidate
 
-__all__ = ["SCHEMA", "candidate_rows", "definition_lines", "evaluation_rows", "facts", "note_lines", "write_report"]
-
 SCHEMA = "toonport-evaluation/1"
 
 

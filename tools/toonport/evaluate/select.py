@@ -9,8 +9,6 @@ from toonport.evaluate.metrics import Evaluation, Metric
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config
 from toonport.train.state import Checkpoints, read_state, weights_file
 
-__all__ = ["Candidate", "RunToSelect", "choose", "decisive", "evaluate_run", "open_run"]
-
 DECIDING = ("kid", "kernel-inception", "kernel-vgg19", "kernel-mobilefacenet", "face-id", "perceptual")
 
 

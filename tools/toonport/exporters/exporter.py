@@ -25,8 +25,6 @@ from toonport.exporters.mindir import export_mindir
 from toonport.exporters.reduce import QuantizationError, measure_int8, to_float16, to_int8
 from torch_ref import build as torch_build
 
-__all__ = ["ExportOptions", "Exported", "default_target", "export_network"]
-
 CALIBRATION_PICTURES = 8  # seeded ones, when the user gives none
 MEASURED_PICTURES = 4  # of these, the error of an int8 file is measured: float64 takes long
 

@@ -15,8 +15,6 @@ from parity_tests.harness.outputs import file_head, measure_outputs, run_referen
 from parity_tests.harness.sides.base import Array, tuple_of
 from parity_tests.harness.sides.mindspore import MindSporeSide
 
-__all__ = ["export_mindir", "run_mindir"]
-
 
 def export_mindir(cell: Any, module: Any, inputs: Array, names: Sequence[str], path: Path) -> tuple[Verdict, ...]:
     """Export a MindSpore cell and keep the file only if it computes what the PyTorch network computes.

@@ -16,8 +16,6 @@ from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.torch import TorchSide
 
-__all__ = ["QuantizationError", "measure_int8", "to_float16", "to_int8"]
-
 # Everything else stays in float32: the statistics of the norms count up to millions of pixels, float16 ends at 65504.
 FLOAT16_OPERATORS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "LeakyRelu", "PRelu", "Pad", "Concat", "Tanh"}
 FLOAT16_SMALLEST, FLOAT16_LARGEST = 2.0**-24, 65504.0

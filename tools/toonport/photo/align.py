@@ -13,8 +13,6 @@ from convert.errors import InputError
 from toonport.photo.faces import Points
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["Crop", "carried", "crop_face", "crop_window", "eye_angle", "upright_matrix"]
-
 RIGHT_EYE, LEFT_EYE = 36, 45  # outer corners, of the person
 WHITE = (255, 255, 255)
 MARGIN = 3  # pixels beside those that are needed, for interpolation and rounding

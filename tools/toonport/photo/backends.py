@@ -6,8 +6,6 @@ from typing import Any, Generic, TypeVar
 
 from convert.errors import InputError
 
-__all__ = ["Backend", "Usable", "open_backend"]
-
 T = TypeVar("T")
 
 

@@ -15,18 +15,6 @@ from convert.errors import InputError
 from toonport.photo.faces import NO_FACE
 from toonport.photo.files import name_photos
 
-__all__ = [
-    "Maker",
-    "Outcome",
-    "Record",
-    "Task",
-    "cores",
-    "plan_tasks",
-    "require_kept",
-    "run_tasks",
-    "sample",
-]
-
 AHEAD = 2  # photos handed to each process before it asks for more
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["finish", "heat_picture", "mask_of", "on_white", "sheet", "to_input"]
-
 REACHED = 1e-3
 GAP = 8  # white pixels between the pictures of a sheet
 

@@ -11,8 +11,6 @@ from toonport.photo.faces import Box, Face, Landmarks, turn_back
 from toonport.photo.landmarks_dlib import detect
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["find_faces", "find_faces_as_reference"]
-
 QUICK_SIDE = 256  # shows as many of the faces of real photos as 320 does, in two thirds of the time
 SIDES = (1024, 2048)
 # Scores measured on real photos: faces 0.3 and more; things that are no face up to 0.12.

@@ -5,8 +5,6 @@ import numpy as np
 
 from toonport.photo.picture import Picture
 
-__all__ = ["drawn_face"]
-
 SIDE = 400  # of the grid on which the face is laid out
 BACKGROUND, HAIR, SKIN, LINES = (120, 160, 200), (60, 40, 30), (225, 185, 160), (70, 48, 38)
 SHOULDERS, NECK, SOCKET, EYE, NOSE, MOUTH = (

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from toonport.photo.picture import Picture
 
-__all__ = ["NO_FACE", "Box", "Face", "Landmarks", "Points", "largest", "turn_back"]
 
 NO_FACE = "no face found"
 Points = NDArray[np.float64]

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from convert.errors import InputError
 
-__all__ = ["SUFFIXES", "WRITABLE", "name_photos", "numbered", "picture_files"]
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 DERIVED = re.compile(r"(.+)_(?:\d+|\d+_sheet|sheet)")  # names of further faces and of sheets

@@ -4,8 +4,6 @@ from toonport.photo import landmarks_dlib, landmarks_fan
 from toonport.photo.backends import Backend, open_backend
 from toonport.photo.faces import Landmarks
 
-__all__ = ["LANDMARKS", "open_landmarks"]
-
 LANDMARKS: dict[str, Backend[Landmarks]] = {
     "dlib": Backend(landmarks_dlib.examine, lambda device: landmarks_dlib.DlibLandmarks()),
     "face-alignment": Backend(landmarks_fan.examine, landmarks_fan.FaceAlignmentLandmarks),

@@ -16,8 +16,6 @@ from toonport.photo.backends import Usable
 from toonport.photo.faces import Box, Points
 from toonport.photo.picture import Picture
 
-__all__ = ["DlibLandmarks", "detect", "examine"]
-
 REMEDY = "pip install dlib-bin face_recognition_models==0.3.0"
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 

@@ -18,8 +18,6 @@ from toonport.photo.faces import Box, Points
 from toonport.photo.landmarks_dlib import examine as examine_dlib
 from toonport.photo.picture import Picture
 
-__all__ = ["FaceAlignmentLandmarks", "examine"]
-
 RELEASE = "face-alignment-landmarks"
 
 

@@ -24,8 +24,6 @@ from toonport.photo.align import Crop
 from toonport.photo.backends import Backend, Usable, open_backend
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["MATTES", "Matte", "open_matte", "refine"]
-
 SELFIE = "selfie_segmentation"
 HEAD = "head-segmentation"
 SELFIE_SIDE = 256

@@ -14,16 +14,6 @@ from convert.disk import atomic_path
 from convert.errors import InputError
 from toonport.photo.files import WRITABLE
 
-__all__ = [
-    "Picture",
-    "encode",
-    "network_picture",
-    "read_picture",
-    "read_picture_as_reference",
-    "resize",
-    "write_picture",
-]
-
 Picture = NDArray[np.uint8]
 
 JPEG_QUALITY = 95

@@ -14,8 +14,6 @@ from toonport.photo.landmarks import open_landmarks
 from toonport.photo.matte import open_matte
 from toonport.photo.picture import Picture, resize
 
-__all__ = ["SMALL_CROP", "Portrait", "PortraitOptions", "Portraits"]
-
 SMALL_CROP = 128  # half the side at which the portrait networks draw
 
 

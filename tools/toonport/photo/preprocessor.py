@@ -9,8 +9,6 @@ from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, read_picture, read_picture_as_reference, resize, write_picture
 from toonport.photo.portrait import PortraitOptions, Portraits
 
-__all__ = ["PreprocessSettings", "Preprocessor", "load_photo"]
-
 
 @dataclass(frozen=True)
 class PreprocessSettings:

@@ -10,8 +10,6 @@ from toonport.photo.example import drawn_face
 from toonport.photo.picture import Picture, encode
 from toonport.serve.studio import ANY, Drawing, Studio
 
-__all__ = ["Example", "build_page", "example_pictures", "launch"]
-
 TITLE = "Toonport"
 INTRODUCTION = "Drop a photo with a face. Everything is computed on this machine; nothing is sent elsewhere."
 WAITING = 20  # users in the queue before further ones are asked to come back

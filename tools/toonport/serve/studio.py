@@ -18,8 +18,6 @@ from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.draw.generators import BACKENDS
 from toonport.photo.picture import Picture, read_picture
 
-__all__ = ["ANY", "Drawing", "Limits", "Studio", "find_weights"]
-
 ANY = "as the file says"
 KEPT = 2  # generators held in memory at once
 SUFFIXES = (*FORMATS, ".onnx")

@@ -16,8 +16,6 @@ from convert.errors import InputError
 from convert.family import Family, Training
 from convert.registry import families, family_named, part_named
 
-__all__ = ["CONFIG_FILE", "RunConfig", "network_kwargs", "read_config", "settings_of", "trained_family", "write_config"]
-
 CONFIG_FILE = "config.toml"  # beside a run's results
 
 

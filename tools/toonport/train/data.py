@@ -19,8 +19,6 @@ from toonport.photo.files import SUFFIXES, picture_files
 from toonport.photo.picture import read_picture
 from toonport.train.config import RunConfig
 
-__all__ = ["Batches", "PictureFolder"]
-
 READ_AHEAD = 4
 ORDER, AUGMENTATION = 0, 1  # what a random stream is for
 

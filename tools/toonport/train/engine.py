@@ -15,8 +15,6 @@ from toonport.train.config import RunConfig
 from toonport.train.start import Start
 from toonport.train.whitebox_hooks import picture_function
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """The networks, the step and the optimisers of a run.

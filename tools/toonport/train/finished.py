@@ -8,8 +8,6 @@ from convert.registry import family_named
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config
 from toonport.train.state import Checkpoints, weights_file
 
-__all__ = ["Generating", "drawing_side", "generating"]
-
 
 @dataclass(frozen=True)
 class Generating:

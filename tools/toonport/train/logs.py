@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from convert.disk import atomic_path
 from convert.errors import InputError
 
-__all__ = ["RunLog", "plot_losses", "read_metrics"]
-
 METRICS_FILE = "metrics.jsonl"
 PLOT_COLUMNS = 4
 

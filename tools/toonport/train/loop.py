@@ -18,8 +18,6 @@ from toonport.train.sheets import make_sheets, write_sheet
 from toonport.train.start import starting_point
 from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock, weights_file
 
-__all__ = ["Outcome", "Run", "prepare", "starting_notes", "train"]
-
 Show = Callable[[int, Mapping[str, float], float], None]
 Say = Callable[[str], None]
 

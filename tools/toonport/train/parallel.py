@@ -9,8 +9,6 @@ from pathlib import Path
 
 from convert.errors import InputError, first_line
 
-__all__ = ["join_workers", "start_workers"]
-
 WORKER_FLAG = "--worker"
 
 

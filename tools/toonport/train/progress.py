@@ -10,8 +10,6 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["progress"]
-
 PLAIN_EVERY = 10
 Show = Callable[[int, Mapping[str, float], float], None]
 

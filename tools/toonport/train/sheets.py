@@ -14,8 +14,6 @@ from convert.tensors import Array
 from toonport.train.data import Batches
 from toonport.train.engine import Engine
 
-__all__ = ["cam_picture", "make_sheets", "write_sheet"]
-
 COLUMNS = 5
 Pixels = NDArray[np.uint8]
 

@@ -14,8 +14,6 @@ from toonport.train.engine import Engine
 from toonport.train.start import starting_point
 from toonport.train.state import newest_weights
 
-__all__ = ["PartSize", "StepTime", "benchmark", "part_sizes", "time_steps"]
-
 FLOAT_BYTES = 4
 COPIES_IN_TRAINING = 4  # weight, gradient, both Adam moments
 

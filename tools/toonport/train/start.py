@@ -13,8 +13,6 @@ from convert.tensors import Array
 from parity_tests.harness.trainers import Frozen, TrainingStart
 from toonport.train.config import RunConfig, network_kwargs, settings_of, trained_family
 
-__all__ = ["Start", "starting_point"]
-
 
 @dataclass(frozen=True)
 class Start(TrainingStart):

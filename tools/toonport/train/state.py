@@ -25,8 +25,6 @@ from convert.formats import open_checkpoint, write_checkpoint
 from convert.tensors import Array, TensorSpec
 from parity_tests.harness.trainers import Trainer
 
-__all__ = ["Best", "Checkpoints", "newest_weights", "read_state", "restore_run", "run_lock", "weights_file"]
-
 SCHEMA = "toonport-training/1"
 MOMENTS_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
 SELECTED = "selected"

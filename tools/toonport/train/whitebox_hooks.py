@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["picture_function"]
-
 
 def picture_function(name: str, adaptive: bool = False) -> Callable[..., Any]:
     """Return what a step's hook `name` is filled with; `adaptive` joins superpixels of like colour."""

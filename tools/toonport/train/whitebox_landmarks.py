@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LandmarkWindows", "dlib_points", "four_landmarks", "windows_of"]
-
 Array = NDArray[Any]
 Picture = NDArray[np.uint8]
 FindPoints = Callable[[Picture], Array | None]

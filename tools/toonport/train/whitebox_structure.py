@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["adaptive_structure", "colour_segments", "joined_segments", "slic_structure"]
-
 Array = NDArray[Any]
 FLAT, BUSY = 20.0, 40.0  # standard deviation of a segment on a scale of 0 to 255
 BRIGHTEN = 1.2
