@@ -88,10 +88,13 @@ class Training:
     # in which the step runs them
     phases: Mapping[str, tuple[str, ...]]
     narrow: Mapping[str, Any]  # constructor arguments that make the networks small, for parity runs
-    side: int  # side of square pictures in parity runs, the smallest that all networks run, in pixels
+    # height and width of the pictures in parity runs, as small as all networks run and not square if they allow it
+    picture: tuple[int, int]
     frozen: FrozenNetwork | None = None  # the network that the step uses without training it
     # settings in which the source system differs from the defaults of the settings' class
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)  # settings that switch on, in parity runs, what rests else
+    resumed: Mapping[str, Any] = field(default_factory=dict)  # what of them changes where a parity run is resumed
     # steps of the source's pre-training, which the setting `pretrain` switches to; None where there is none
     pretrain_steps: int | None = None
     # other name of a setting, as the source's flags have it -> the setting

@@ -78,14 +78,16 @@ def gan_parts(generators: tuple[Part, ...], ndf: int) -> tuple[Part, ...]:
     )
 
 
-def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float) -> Training:
+def gan_training(
+    picture: tuple[int, int], frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float
+) -> Training:
     """Return how the six networks are trained: discriminators first, then generators."""
     return Training(
         step="steps.ugatit.UgatitStep",
         settings=UgatitSettings,
         phases=PHASES,
-        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
-        side=96,
+        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": round((picture[0] * picture[1]) ** 0.5)},
+        picture=picture,
         widths=("ngf", "ndf"),
         side_argument="img_size",
         frozen=frozen,
@@ -116,6 +118,6 @@ UGATIT = Family(
         ndf=64,
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),
-    training=gan_training(cycle=10.0),
+    training=gan_training((100, 144), cycle=10.0),
     cartoonize=Cartoonize(part="genA2B", fixed_side=side_of_full_model),
 )

@@ -33,6 +33,10 @@ class Settings(ABC):
             frozen: whether the step has its frozen network.
         """
 
+    def judges(self, phase: str) -> dict[str, str]:
+        """Discriminator whose answer a loss term of the phase is, by name; the others have none."""
+        return {}
+
 
 def fall_over_second_half(rate: float, total_steps: int, step: int) -> float:
     """Return `rate` in the first half of the steps, then linear to 0 at the last one, never below."""

@@ -9,7 +9,7 @@ import numpy as np
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.family import Family, Part
+from convert.family import Family, Part, resolve
 from convert.identify import Network
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
@@ -25,7 +25,8 @@ from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
 from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, silent
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_setup import small_setup
 from torch_ref.build import build_torch, for_inference
 
 
@@ -38,7 +39,7 @@ def compare_family(options: CompareOptions, say: Say = silent) -> list[Compariso
     family = family_named(options.family)
     comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
     if _trains(family, options) and options.dtype == "float32":
-        comparisons.append(compare_training(family, options.steps, options.seed, say))
+        comparisons.extend(compare_training(family, options.steps, options.seed, options.compiled, say))
     return comparisons
 
 
@@ -50,26 +51,50 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     reasons = [f"{name}: not asked for" for name in left]
     if _trains(family_named(options.family), options) and options.dtype != "float32":
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
+    elif _trains(family_named(options.family), options):
+        reasons += _graphs_not_run(family_named(options.family), options)
     return reasons
+
+
+def _graphs_not_run(family: Family, options: CompareOptions) -> list[str]:
+    if not options.compiled:
+        return ["training steps as graphs: not asked for (--compiled)"]
+    return [] if _compilable(family) else [f"training steps as graphs: those of {family.name} do not run as such"]
+
+
+def _compilable(family: Family) -> bool:
+    return family.training is not None and bool(resolve("ms_models", family.training.step).compilable)
 
 
 def _trains(family: Family, options: CompareOptions) -> bool:
     return "train" in options.modes and family.training is not None and options.part == "all"
 
 
-def compare_training(family: Family, steps: int, seed: int, say: Say = silent) -> Comparison:
-    """Compare training steps of a family on seeded narrow networks.
+def compare_training(
+    family: Family, steps: int, seed: int, compiled: bool = False, say: Say = silent
+) -> Iterator[Comparison]:
+    """Compare training steps of a family on seeded narrow networks; `compiled`: also run as graphs, if they can be.
 
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
     """
-    name = f"{family.name} training"
-    say(f"{name}: {steps} steps")
-    verdicts = []
-    for done, measurement in enumerate(measure_training(small_setup(family, steps, seed)), 1):
-        verdicts.append(judge(measurement))
-        say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
-    facts = {"networks": "seeded, narrow", "steps": steps, "seed": seed}
-    return Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts)
+    setup = small_setup(family, steps, seed)
+    reference = TrainingReference(setup)
+    for graphs in (False, True) if compiled and _compilable(family) else (False,):
+        name = f"{family.name} training{', compiled' if graphs else ''}"
+        say(f"{name}: {steps} steps")
+        verdicts = []
+        for done, measurement in enumerate(measure_training(setup, None, reference, graphs), 1):
+            verdicts.append(judge(measurement))
+            say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
+        batch = list(setup.batches[0][0].shape)
+        facts = {
+            "networks": "seeded, narrow",
+            "steps": steps,
+            "seed": seed,
+            "batch": batch,
+            "settings": dict(setup.settings),
+        }
+        yield Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, resting=reference.resting())
 
 
 def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:

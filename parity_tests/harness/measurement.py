@@ -29,6 +29,31 @@ class Kind(str, Enum):
     ROOT_MEAN_SQUARE = "root mean square"  # of Adam's second: rounding of a gradient is as large in it as in the first
 
 
+class Rest(str, Enum):
+    """What did not move in a training run, so that its bugs cannot show."""
+
+    RATE = "rate"  # the learning rate of a phase was constant
+    POOL = "pool"  # an image pool handed out nothing older
+    LOWER_LIMIT = "lower limit"  # no weight was raised to a limit after an update
+    UPPER_LIMIT = "upper limit"  # no weight was lowered to one
+    TERM = "term"  # a loss term was 0 in every step
+    SETTING = "setting"  # a setting that switches, or is 0 or 1, had one value only
+    BATCH = "batch"  # the batch was a single picture
+    SQUARE = "square"  # pictures were square
+    LATER_STEPS = "later steps"  # there was one step only
+    ACCUMULATION = "accumulation"  # no batch was worked through in pieces
+    RESUMING = "resuming"  # the run was not taken up from a checkpoint
+
+
+@dataclass(frozen=True)
+class Resting:
+    """One thing that did not move in a training run."""
+
+    kind: Rest
+    name: str = ""  # of the phase, pool, loss term or setting
+    value: str = ""  # of the setting
+
+
 @dataclass(frozen=True)
 class Quantity:
     """Which tensor of a layer."""

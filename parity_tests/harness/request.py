@@ -36,7 +36,8 @@ class CompareOptions:
     weights: str | None = None
     ported: str | None = None  # another checkpoint for the MindSpore side
     modes: tuple[str, ...] = MODES  # see `modes_named`
-    steps: int = 1  # training steps of the mode "train"
+    steps: int = 3  # training steps of the mode "train"
+    compiled: bool = False  # whether training steps of the port run as graphs, too
     # returns the input of the whole run, float32 [1, C, side, side], for a side; None: a seeded one
     picture: Callable[[int], Array] | None = None
     size: int | None = None  # side of the picture for the whole run; None: as released

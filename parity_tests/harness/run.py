@@ -14,7 +14,7 @@ from parity_tests.harness.capture import Pair, measure_accumulated, measure_isol
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
-from parity_tests.harness.measurement import Measurement, Mode, Probe
+from parity_tests.harness.measurement import Measurement, Mode, Probe, Resting
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.sides.base import Array
@@ -36,6 +36,7 @@ class Comparison:
     modes: tuple[str, ...]  # the modes that ran
     facts: Mapping[str, Any] = field(default_factory=dict)  # configuration, weights and inputs, for the report
     pictures: tuple[Array, ...] = ()  # input, reference output and port output of an image network, or empty
+    resting: tuple[Resting, ...] = ()  # what did not move in a training run, so that its bugs could not be seen
 
     @property
     def equal(self) -> bool:

@@ -1,94 +1,122 @@
 """Training parity: the same steps in float64 PyTorch, float32 PyTorch and MindSpore, compared after each.
 
-Networks are narrow and seeded; what rounding makes of a step is measured in `training_noise`.
+Networks are narrow and seeded (`training_setup`); what rounding makes of a step is measured in `training_noise`, what
+the run moved in `training_activity`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from convert.family import Family, FrozenNetwork
-from convert.registry import family_named, part_named
+from convert.recipes.descent import Execution
 from parity_tests.harness.compare import ulp_neighbour
-from parity_tests.harness.inputs import image, seeded_weights
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.judge import judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.trainers import (
-    MOMENTS,
-    Frozen,
-    MakeStep,
-    MindSporeTrainer,
-    TorchTrainer,
-    Trainer,
-    TrainingStart,
-)
-from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
+from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, TorchTrainer, Trainer
+from parity_tests.harness.training_activity import Activity
+from parity_tests.harness.training_noise import CONTROLS, FIRST_CONTROLS, Control, Key, Results, TrainingNoise
+from parity_tests.harness.training_setup import PICTURES, TrainingSetup
+
+# A gradient shows before the update that is made of it; all weights of a phase then come worst first.
+RANKS = (Kind.LOSS, Kind.RATE, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
 
 
-@dataclass(frozen=True)
-class TrainingSetup(TrainingStart):
-    """Everything a training comparison starts from."""
-
-    batches: Sequence[tuple[Array, Array]] = ()  # (images A, images B) of each step, [N, 3, H, W] in [-1, 1]
-    first_step: int = 0  # number of the first step minus 1 (a resumed run starts later)
-
-
-def frozen_network(frozen: FrozenNetwork, seed: int) -> Frozen:
-    """Return a frozen network of a step, small and with seeded weights."""
-    part = part_named(family_named(frozen.family), frozen.part)
-    kwargs = {**part.kwargs, **frozen.narrow}
-    return part, kwargs, seeded_weights(part, kwargs, f"train{seed}/{part.name}")
-
-
-def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
-    """Return a seeded setup with narrow networks at the smallest side that all of them run.
-
-    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
-    """
-    training = family.training
-    assert training is not None, f"{family.name} is not trained"
-    kwargs: dict[str, dict[str, Any]] = {}
-    weights = {}
-    for name in training.parts:
-        part = part_named(family, name)
-        changes = {key: value for key, value in training.narrow.items() if key in part.kwargs}
-        kwargs[name] = {**part.kwargs, **changes}
-        weights[name] = seeded_weights(part, kwargs[name], f"train{seed}/{name}")
-    batches = [
-        (
-            image(f"train{seed}/A/{step}", 1, training.side, training.side),
-            image(f"train{seed}/B/{step}", 1, training.side, training.side),
-        )
-        for step in range(steps)
-    ]
-    known = {setting.name for setting in fields(training.settings)}
-    settings = {"total_steps": 2 * steps + 2} if "total_steps" in known else {}
-    frozen = frozen_network(training.frozen, seed) if training.frozen else None
-    return TrainingSetup(family, kwargs, weights, settings, frozen, batches, first_step=1)
-
-
-def measure_training(setup: TrainingSetup, make_port: MakeStep | None = None) -> Iterator[Measurement]:
+def measure_training(
+    setup: TrainingSetup,
+    make_port: MakeStep | None = None,
+    reference: "TrainingReference | None" = None,
+    compiled: bool = False,
+) -> Iterator[Measurement]:
     """Yield loss terms, learning rates, changes of weights and state, and Adam moments after every step.
 
     Args:
         setup: networks, settings and batches.
         make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
+        reference: what PyTorch makes of the setup, where that is known already.
+        compiled: run the port's phases as graphs.
     """
-    truth = _Run(TorchTrainer(setup, "float64"), setup)
-    controls = [_Run(TorchTrainer(_moved(setup, seed, units)), setup) for seed, units in CONTROLS]
-    port = _Run(MindSporeTrainer(setup, make_port), setup)
-    noise = TrainingNoise()
+    reference = reference or TrainingReference(setup)
+    trainer: Trainer = MindSporeTrainer(setup, make_port)
+    if compiled:
+        trainer.execute(Execution(compiled=True))
+    port = _Run(trainer, setup)
+    few, all_controls = _Measured(reference, FIRST_CONTROLS), _Measured(reference, CONTROLS)
     order = 0
-    for number, batch in enumerate(setup.batches, setup.first_step + 1):
-        wanted = truth.step(*batch)
-        noise.next_step(wanted, [control.step(*batch) for control in controls])
-        found = port.step(*batch)
-        for layer, quantity in sorted(wanted, key=lambda key: list(setup.training.phases).index(key[1].phase)):
-            head = Measurement(Mode.TRAINING, Probe(step=number), layer, "", quantity, order)
-            yield noise.measure(head, found.get((layer, quantity)))
-            order += 1
+    for index in range(len(setup.batches)):
+        found, last = port.step(index), None
+        for rank, key in sorted(_ranked(setup, reference.truth(index)), key=lambda ranked: ranked[0]):
+            order, last = order + (rank != last), rank
+            head = Measurement(Mode.TRAINING, Probe(step=port.number), key[0], "", key[1], order)
+            measured = few.measure(index, head, found.get(key))
+            yield measured if judge(measured).equal else all_controls.measure(index, head, found.get(key))
+
+
+def _ranked(setup: TrainingSetup, results: Results) -> Iterator[tuple[tuple[int, int, int], Key]]:
+    """Every tensor of a step with its place in the order of computation; loss terms have each their own."""
+    phases = list(setup.training.phases)
+    for position, (layer, quantity) in enumerate(results):
+        own = position if quantity.kind is Kind.LOSS else 0
+        yield (phases.index(quantity.phase), RANKS.index(quantity.kind), own), (layer, quantity)
+
+
+class TrainingReference:
+    """What PyTorch makes of a setup in float64, and in float32 from moved weights; run as far as it is asked for.
+
+    Args:
+        setup: networks, settings and batches.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        self._setup = setup
+        self._truth = _Kept(lambda: _Run(TorchTrainer(setup, "float64"), setup, watched=True))
+        self._controls: dict[Control, _Kept] = {}
+
+    def truth(self, index: int) -> Results:
+        """Results of a step in float64."""
+        return self._truth.step(index)
+
+    def control(self, control: Control, index: int) -> Results:
+        """Results of a step in float32, from weights that are moved by (seed, units in the last place)."""
+        if control not in self._controls:
+            moved = _moved(self._setup, *control)
+            self._controls[control] = _Kept(lambda: _Run(TorchTrainer(moved), moved))
+        return self._controls[control].step(index)
+
+    def resting(self) -> tuple[Resting, ...]:
+        """What did not move in the steps so far."""
+        activity = self._truth.run.activity
+        return tuple(activity.resting()) if activity else ()
+
+
+class _Kept:
+    """A run whose results are kept."""
+
+    def __init__(self, make: Callable[[], "_Run"]) -> None:
+        self.run, self._results = make(), list[Results]()
+
+    def step(self, index: int) -> Results:
+        """Run as far as a step; returns its results."""
+        while len(self._results) <= index:
+            self._results.append(self.run.step(len(self._results)))
+        return self._results[index]
+
+
+class _Measured:
+    """Tensors measured against a number of controls, which run only when one is asked for."""
+
+    def __init__(self, reference: TrainingReference, controls: Sequence[Control]) -> None:
+        self._reference, self._controls = reference, controls
+        self._noise, self._known = TrainingNoise(controls), 0
+
+    def measure(self, index: int, head: Measurement, port: Array | None) -> Measurement:
+        """Measure a tensor of a step; the noise remembers the steps before."""
+        while self._known <= index:
+            runs = [self._reference.control(control, self._known) for control in self._controls]
+            self._noise.next_step(self._reference.truth(self._known), runs)
+            self._known += 1
+        return self._noise.measure(head, port)
 
 
 def _moved(setup: TrainingSetup, seed: int, units: int) -> TrainingSetup:
@@ -101,42 +129,67 @@ def _moved(setup: TrainingSetup, seed: int, units: int) -> TrainingSetup:
 
 
 class _Run:
-    """One side of a training comparison: what each step makes of loss terms, rates, weights and moments."""
+    """One side of a training comparison: what each step makes of loss terms, rates, weights and moments.
 
-    def __init__(self, trainer: Trainer, setup: TrainingSetup) -> None:
-        self._trainer, self._training = trainer, setup.training
+    The port is taken apart and put back before the resumed step. The reference goes on as it is, so that whatever a
+    checkpoint lacks shows.
+
+    Args:
+        trainer: in either framework.
+        setup: what it starts from.
+        watched: whether to note what the run moves.
+    """
+
+    def __init__(self, trainer: Trainer, setup: TrainingSetup, watched: bool = False) -> None:
+        self._trainer, self._setup, self._training = trainer, setup, setup.training
         trainer.step.step_number = setup.first_step
-        self._phase_of_term = {
-            name: phase for phase in setup.training.phases for name in (*trainer.step.weights(phase), f"{phase}.total")
-        }
+        self.activity = Activity(trainer, setup) if watched else None
         self._start = {
             (part, name): np.array(value, np.float64)
             for part in setup.parts
             for name, value in trainer.weights(part).items()
         }
 
-    def step(self, first: Array, second: Array) -> Results:
-        """Train one batch and return everything that is compared, losses before updates within each phase."""
-        results: dict[Key, Array] = {}
-        for name, term in self._trainer.train(first, second).items():
-            results[self._judge_of(name), Quantity(Kind.LOSS, name, phase=self._phase_of_term[name])] = np.array(term)
+    @property
+    def number(self) -> int:
+        """Number of the last step."""
+        return int(self._trainer.step.step_number)
+
+    def step(self, index: int) -> Results:
+        """Train one batch and return everything that is compared."""
+        if index == self._setup.resumed:
+            self._resume()
+        if index == self._setup.accumulated:
+            self._trainer.execute(replace(self._trainer.step.descent.execution, accumulate=PICTURES))
+        terms = self._trainer.train(*self._setup.batches[index])
+        if self.activity:
+            self.activity.after_step(terms)
+        return dict(self._results(terms))
+
+    def _resume(self) -> None:
+        settings = self._setup.resumed_settings
+        if isinstance(self._trainer, TorchTrainer):
+            self._trainer.step.settings = self._training.settings(**settings)
+        else:
+            self._trainer = self._trainer.resumed(settings)
+
+    def _results(self, terms: dict[str, float]) -> Iterator[tuple[Key, Array]]:
+        for phase in self._training.phases:
+            judges = self._trainer.step.settings.judges(phase)
+            for name in (*self._trainer.step.weights(phase), f"{phase}.total"):
+                if name in terms:
+                    quantity = Quantity(Kind.LOSS, name, phase=phase)
+                    yield (judges.get(name, ""), quantity), np.array(terms[name])
         for phase, rate in self._trainer.rates().items():
-            results["", Quantity(Kind.RATE, phase=phase)] = np.array(rate)
+            yield ("", Quantity(Kind.RATE, phase=phase)), np.array(rate)
         moments = self._trainer.moments()
         for part in self._training.parts:
             phase = self._training.phase_of(part)
             for name, value in self._trainer.weights(part).items():
                 layer, _, leaf = f"{part}.{name}".rpartition(".")
                 change = np.asarray(value, np.float64) - self._start[part, name]
-                results[layer, Quantity(Kind.CHANGE, leaf, phase=phase)] = change
+                yield (layer, Quantity(Kind.CHANGE, leaf, phase=phase)), change
                 mean, square = (moments.get((kind, part, name)) for kind in MOMENTS)
                 if mean is not None and square is not None:
-                    results[layer, Quantity(Kind.MEAN, leaf, phase=phase)] = mean
-                    results[layer, Quantity(Kind.ROOT_MEAN_SQUARE, leaf, phase=phase)] = np.sqrt(square)
-        return results
-
-    def _judge_of(self, loss: str) -> str:
-        """The discriminator that a loss term such as "G.LA.adv" comes from, empty for other terms."""
-        named = loss.split(".")[1] if loss.count(".") == 2 else ""
-        judges = self._training.phases.get("D", ())
-        return next((part for part in judges if named and part.endswith(named)), "")
+                    yield (layer, Quantity(Kind.MEAN, leaf, phase=phase)), mean
+                    yield (layer, Quantity(Kind.ROOT_MEAN_SQUARE, leaf, phase=phase)), np.sqrt(square)

@@ -61,5 +61,5 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
                 ("generator update", "generator moments"), change=_codes_detached),
     TrainingBug("dtn-encoder-rests", "encoder left out of the optimiser", STEP, ("encoder",), change=_encoder_rests),
     TrainingBug("dtn-not-clipped", "weights not clipped after a WGAN step", STEP, ("discriminator update",),
-                change=lambda step: setattr(step, "after_phase", lambda phase: None), both={"gan_mode": "wgan"}),
+                change=lambda step: setattr(step, "after_phase", lambda phase: None)),
 )  # fmt: skip

@@ -2,14 +2,14 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from convert.family import FrozenNetwork, Part
+from convert.family import Part
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
 from ms_models.build import build_mindspore
@@ -25,9 +25,11 @@ from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, run_references
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.words import place, quantity_words
+from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import compare_pair, part_inputs
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.training import frozen_network, measure_training, small_setup
+from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_setup import TrainingSetup, small_setup
 from torch_ref.build import build_torch, for_inference
 
 NARROW = {
@@ -130,15 +132,17 @@ def compare_subject(
 
 
 def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> Judged:
-    """Compare seeded training steps of a family's narrow networks, with a bug planted or without."""
-    bug = bug or TrainingBug("none", "", (family, "training"), ())
-    setup = small_setup(family_named(family), bug.steps, seed)
-    if bug.face:
-        frozen = FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})
-        setup = replace(setup, frozen=frozen_network(frozen, seed))
-    setup = replace(setup, first_step=bug.first_step, settings={**setup.settings, **bug.both})
-    with patched(bug.patch):
-        return judge_all(measure_training(setup, bug.make_step)), {}
+    """Compare a family's training as `toonport compare` does, with a bug planted or without."""
+    setup, reference = _training(family, seed)
+    with patched(bug.patch if bug else None):
+        return judge_all(measure_training(setup, bug.make_step if bug else None, reference)), {}
+
+
+@lru_cache(maxsize=1)
+def _training(family: str, seed: int) -> tuple[TrainingSetup, TrainingReference]:
+    """The setup of a training comparison, and what PyTorch makes of it, which is the same whatever bug is planted."""
+    setup = small_setup(family_named(family), CompareOptions(family).steps, seed)
+    return setup, TrainingReference(setup)
 
 
 @lru_cache(maxsize=8)

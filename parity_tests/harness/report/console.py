@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
-from parity_tests.harness.report.words import layer_words, place, quantity_words, short, verdict_word, words_of
+from parity_tests.harness.report.words import (
+    layer_words,
+    place,
+    quantity_words,
+    resting_words,
+    short,
+    verdict_word,
+    words_of,
+)
 from parity_tests.harness.run import Comparison
 
 NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
@@ -129,6 +137,7 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
         yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
     for bug, layers in blind_spots(comparison.verdicts).items():
         yield f"cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}"
+    yield from (f"cannot detect bugs in {resting_words(resting)}" for resting in comparison.resting)
 
 
 def _first_differences(comparison: Comparison) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from convert.disk import atomic_path
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
-from parity_tests.harness.report.words import words_of
+from parity_tests.harness.report.words import resting_words, words_of
 from parity_tests.harness.run import Comparison
 
 SCHEMA = "toonport-report/2"
@@ -63,6 +63,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "causes": likely_causes(verdicts),
         "cannot_tell": sum(verdict.blind for verdict in verdicts),
         "cannot_detect": blind_spots(verdicts),
+        "resting": [asdict(resting) | {"words": resting_words(resting)} for resting in comparison.resting],
         "not_run": comparison.not_run,
         "rows": [_row(verdict) for verdict in verdicts],
     }

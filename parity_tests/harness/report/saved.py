@@ -8,7 +8,7 @@ from typing import Any
 
 from convert.errors import InputError
 from parity_tests.harness.judge import judge_all
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Rest, Resting
 from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
 from parity_tests.harness.run import Comparison
@@ -42,9 +42,14 @@ def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
             tuple(judge_all(map(_measurement, network["rows"]))),
             tuple(network["modes"]),
             network["facts"],
+            resting=tuple(map(_resting, network.get("resting", ()))),
         )
         for network in data["networks"]
     ]
+
+
+def _resting(row: Row) -> Resting:
+    return Resting(Rest(row["kind"]), row["name"], row["value"])
 
 
 def _measurement(row: Row) -> Measurement:

@@ -3,7 +3,7 @@
 import math
 
 from parity_tests.harness.judge import Verdict
-from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity
+from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting
 
 NAMED = {
     Kind.STATE: "{} afterwards",
@@ -70,6 +70,26 @@ def type_words(measurement: Measurement) -> str:
 def place(measurement: Measurement) -> str:
     """Name the layer and its type: "model.4 (Conv2d)"."""
     return f"{layer_words(measurement.layer)} ({type_words(measurement) or 'unknown type'})"
+
+
+RESTING = {
+    Rest.RATE: "learning rate of phase {}: constant in this run",
+    Rest.POOL: "image pool {}: handed out no older fake",
+    Rest.LOWER_LIMIT: "limits of weights: none was raised to its lower one",
+    Rest.UPPER_LIMIT: "limits of weights: none was lowered to its upper one",
+    Rest.TERM: "loss term {}: 0 in every step",
+    Rest.SETTING: "setting {}: {} throughout",
+    Rest.BATCH: "mixing of pictures: the batch was one picture",
+    Rest.SQUARE: "height and width mixed up: pictures were square",
+    Rest.LATER_STEPS: "what a step leaves to the next: there was one step",
+    Rest.ACCUMULATION: "accumulation: no batch was worked through in pieces",
+    Rest.RESUMING: "resuming: the run was not taken up from a checkpoint",
+}
+
+
+def resting_words(resting: Resting) -> str:
+    """Say what did not move in a training run: "learning rate of phase G: constant in this run"."""
+    return RESTING[resting.kind].format(resting.name, resting.value)
 
 
 def short(multiple: float) -> str:

@@ -12,8 +12,9 @@ from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import measure_training
 from parity_tests.harness.training_noise import TrainingNoise
+from parity_tests.harness.training_setup import small_setup
 from parity_tests.tolerances import FLOAT64_TRAINING_RELATIVE, LOSS_SCALE_FLOOR
 from torch_ref.build import build_torch
 

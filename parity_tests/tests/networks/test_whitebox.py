@@ -14,7 +14,8 @@ from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import measure_training
+from parity_tests.harness.training_setup import small_setup
 from parity_tests.tests.golden_others import image, parameters, u01
 from parity_tests.tolerances import (
     FLOAT64_RELATIVE,

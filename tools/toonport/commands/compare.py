@@ -16,7 +16,7 @@ from parity_tests.harness.report.junit import write_junit
 from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import Comparison
-from toonport.commands.options import Subparsers, add_command, add_option
+from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.ui import out, spinner
 
 EPILOG = """examples:
@@ -42,7 +42,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
     parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
-    parser.add_argument("--steps", type=int, default=1, help="training steps to compare (mode train)")
+    parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train)")
+    parser.add_argument("--compiled", action="store_true", help="compare training steps as graphs, too (mode train)")
     parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
     add_option(parser, "--size", help="side of the picture for the whole run (default: as released)")
     add_option(parser, "--seed", help="seed of the picture and of seeded weights")
@@ -92,6 +93,7 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         ported=args.ported,
         modes=modes_named(args.mode),
         steps=args.steps,
+        compiled=args.compiled,
         picture=partial(network_picture, Path(args.input)) if args.input else None,
         size=args.size,
         seed=args.seed,
