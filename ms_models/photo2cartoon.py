@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 from ms_models.layers import (
     LIN,
     InstanceNorm2d,
+    ResnetAdaLINBlock,
     ResnetBlock,
     SoftAdaLIN,
     Tanh,
@@ -119,23 +120,11 @@ class HourGlass(nn.Cell):
         return x + self.Conv2(features) + self.Conv3(rgb) if self.use_res else rgb
 
 
-class ResnetSoftAdaLINBlock(nn.Cell):
-    """Residual block of the decoder with Soft-AdaLIN norms."""
+class ResnetSoftAdaLINBlock(ResnetAdaLINBlock):
+    """Residual block of the decoder with Soft-AdaLIN norms; it takes content and style [N, dim]."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.pad1 = nn.ReflectionPad2d(1)
-        self.conv1 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
-        self.norm1 = SoftAdaLIN(dim)
-        self.relu1 = nn.ReLU()
-        self.pad2 = nn.ReflectionPad2d(1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
-        self.norm2 = SoftAdaLIN(dim)
-
-    def construct(self, x: Tensor, content: Tensor, style: Tensor) -> Tensor:
-        """x [N, dim, H, W], content and style [N, dim] -> [N, dim, H, W]."""
-        out = self.relu1(self.norm1(self.conv1(self.pad1(x)), content, style))
-        return x + self.norm2(self.conv2(self.pad2(out)), content, style)
+        super().__init__(dim, SoftAdaLIN)
 
 
 class ResnetGenerator(nn.Cell):

@@ -8,9 +8,10 @@ mode does not rest u and v. `freeze` makes a network without the wrapper, for in
 import copy
 import math
 
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform, initializer
+
+from ms_models.layers import random_unit
 
 EPS = 1e-12
 
@@ -31,8 +32,8 @@ class SpectralConv2d(nn.Cell):
         self.stride, self.padding = stride, padding
         rest = dim_in * kernel * kernel
         self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
-        self.weight_u = Parameter(Tensor(_random_unit(dim_out)), requires_grad=False)
-        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
+        self.weight_u = Parameter(Tensor(random_unit(dim_out)), requires_grad=False)
+        self.weight_v = Parameter(Tensor(random_unit(rest)), requires_grad=False)
         self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (dim_out, dim_in, kernel, kernel)))
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -56,8 +57,8 @@ class SpectralConvTranspose2d(nn.Cell):
         self.dim_in, self.dim_out, self.kernel = dim_in, dim_out, kernel
         rest = dim_out * kernel * kernel
         self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
-        self.weight_u = Parameter(Tensor(_random_unit(dim_in)), requires_grad=False)
-        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
+        self.weight_u = Parameter(Tensor(random_unit(dim_in)), requires_grad=False)
+        self.weight_v = Parameter(Tensor(random_unit(rest)), requires_grad=False)
         self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (dim_in, dim_out, kernel, kernel)))
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -66,11 +67,6 @@ class SpectralConvTranspose2d(nn.Cell):
         transpose = ops.Conv2DTranspose(self.dim_in, self.kernel, pad_mode="pad", pad=self.padding, stride=self.stride)
         out = transpose(x, weight, (x.shape[0], self.dim_out, height, width))
         return out + self.bias.reshape(1, -1, 1, 1)
-
-
-def _random_unit(size: int) -> np.ndarray:
-    vector = np.random.standard_normal(size)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 class SpectralNorm(nn.Cell):

@@ -65,7 +65,7 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("affine-ignored", "scale and shift of instance norm left out", GENERATOR, ("InstanceNorm2d",),
                plant.with_attribute("InstanceNorm2d", "affine", lambda _: False), kwargs=AFFINE),
     NetworkBug("unet-joined-swapped", "the U-Net's levels join result and input the other way round", GENERATOR,
-               ("UnetSkipConnectionBlock",), patch=("ms_models.cyclegan.ops", plant.OpsWithSwappedCat()), kwargs=UNET),
+               ("UnetSkipConnectionBlock",), patch=("ms_models.unet.ops", plant.OpsWithSwappedCat()), kwargs=UNET),
     NetworkBug("unet-channels-swapped", "the halves of an up-convolution's input channels swapped", GENERATOR,
                ("model.model.3",),
                plant.changed("model.model.3.weight", lambda weight: np.concatenate(np.split(weight, 2)[::-1])),
