@@ -190,6 +190,18 @@ class ResnetBlock(nn.Cell):
         return x + self.conv_block(x)
 
 
+def encoding(dim_in: int, dim_out: int, kernel: int = 3, stride: int = 2) -> list[nn.Cell]:
+    """Layers of the encoders that double the channels and halve the sides: padding, convolution, norm, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="valid")
+    return [nn.ReflectionPad2d(kernel // 2), conv, InstanceNorm2d(dim_out), nn.ReLU()]
+
+
+def decoding(dim_in: int, dim_out: int) -> list[nn.Cell]:
+    """Layers of the decoders that double the sides: nearest neighbours, padding, convolution, LIN, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid")
+    return [Upsample(), nn.ReflectionPad2d(1), conv, LIN(dim_out), nn.ReLU()]
+
+
 class ResnetAdaLINBlock(nn.Cell):
     """Residual block of the U-GAT-IT decoder: both norms are AdaLIN with the same gamma and beta.
 

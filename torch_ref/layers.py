@@ -134,6 +134,18 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
+def encoding(dim_in: int, dim_out: int, kernel: int = 3, stride: int = 2) -> list[nn.Module]:
+    """Layers of the encoders that double the channels and halve the sides: padding, convolution, norm, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, kernel, stride, bias=False)
+    return [nn.ReflectionPad2d(kernel // 2), conv, nn.InstanceNorm2d(dim_out), nn.ReLU()]
+
+
+def decoding(dim_in: int, dim_out: int) -> list[nn.Module]:
+    """Layers of the decoders that double the sides: nearest neighbours, padding, convolution, LIN, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, 3, bias=False)
+    return [nn.Upsample(scale_factor=2.0, mode="nearest"), nn.ReflectionPad2d(1), conv, LIN(dim_out), nn.ReLU()]
+
+
 class ResnetAdaLINBlock(nn.Module):
     """Residual block of the U-GAT-IT decoder: both norms are AdaLIN with the same gamma and beta.
 

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.layers import LIN, ResnetAdaLINBlock, ResnetBlock, SoftAdaLIN, channel_max, channel_mean, require_size
+from torch_ref.layers import (
+    ResnetAdaLINBlock,
+    ResnetBlock,
+    SoftAdaLIN,
+    channel_max,
+    channel_mean,
+    decoding,
+    encoding,
+    require_size,
+)
 
 
 class ConvBlock(nn.Module):
@@ -129,13 +138,11 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         self.img_size, self.light = img_size, light
         dim = ngf * 4
-        self.ConvBlock1 = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7, bias=False), nn.InstanceNorm2d(ngf), nn.ReLU()
-        )
+        self.ConvBlock1 = nn.Sequential(*encoding(3, ngf, 7, 1))
         self.HourGlass1 = HourGlass(ngf, ngf)
         self.HourGlass2 = HourGlass(ngf, ngf)
-        self.DownBlock1 = _down_block(ngf, ngf * 2)
-        self.DownBlock2 = _down_block(ngf * 2, dim)
+        self.DownBlock1 = nn.Sequential(*encoding(ngf, ngf * 2))
+        self.DownBlock2 = nn.Sequential(*encoding(ngf * 2, dim))
         self.EncodeBlock1 = ResnetBlock(dim)
         self.EncodeBlock2 = ResnetBlock(dim)
         self.EncodeBlock3 = ResnetBlock(dim)
@@ -150,8 +157,8 @@ class ResnetGenerator(nn.Module):
         self.DecodeBlock2 = ResnetSoftAdaLINBlock(dim)
         self.DecodeBlock3 = ResnetSoftAdaLINBlock(dim)
         self.DecodeBlock4 = ResnetSoftAdaLINBlock(dim)
-        self.UpBlock1 = _up_block(dim, ngf * 2)
-        self.UpBlock2 = _up_block(ngf * 2, ngf)
+        self.UpBlock1 = nn.Sequential(*decoding(dim, ngf * 2))
+        self.UpBlock2 = nn.Sequential(*decoding(ngf * 2, ngf))
         self.HourGlass3 = HourGlass(ngf, ngf)
         self.HourGlass4 = HourGlass(ngf, ngf, use_res=False)
         self.ConvBlock2 = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, bias=False), nn.Tanh())
@@ -185,22 +192,3 @@ class ResnetGenerator(nn.Module):
         x = self.DecodeBlock4(x, contents[0], style)
         x = self.UpBlock2(self.UpBlock1(x))  # [N, C, H, W]
         return self.ConvBlock2(self.HourGlass4(self.HourGlass3(x))), cam_logit, heatmap
-
-
-def _down_block(dim_in: int, dim_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(dim_in, dim_out, 3, stride=2, bias=False),
-        nn.InstanceNorm2d(dim_out),
-        nn.ReLU(),
-    )
-
-
-def _up_block(dim_in: int, dim_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2.0, mode="nearest"),
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(dim_in, dim_out, 3, bias=False),
-        LIN(dim_out),
-        nn.ReLU(),
-    )
