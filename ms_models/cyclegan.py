@@ -1,14 +1,13 @@
 """CycleGAN: ResNet and U-Net generators and the patch discriminator; the twin of `torch_ref/cyclegan.py`."""
 
+from functools import partial
 from typing import Any
 
-from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import Normal, initializer
+from mindspore import Tensor, nn
 
 from ms_models.cyclegan_zoo import DepthResNet, Discriminator, ResNet, UNet
-from ms_models.layers import InstanceNorm2d, Tanh, conv2d, conv_transpose2d, require_size
-
-SPREAD = 0.02  # standard deviation of fresh weights
+from ms_models.layers import InstanceNorm2d, ResnetBlock, Tanh, conv2d, conv_transpose2d, initialize, require_size
+from ms_models.unet import SkipUnet
 
 
 def build_generator(architecture: str = "resnet", **options: Any) -> nn.Cell:
@@ -20,28 +19,12 @@ def build_generator(architecture: str = "resnet", **options: Any) -> nn.Cell:
         "zoo_depth_resnet": DepthResNet,
         "zoo_unet": UNet,
     }
-    return _fresh(kinds[architecture](**options))
+    return initialize(kinds[architecture](**options))
 
 
 def build_discriminator(architecture: str = "patch", **options: Any) -> nn.Cell:
     """Return a discriminator with fresh weights."""
-    return _fresh({"patch": NLayerDiscriminator, "zoo_patch": Discriminator}[architecture](**options))
-
-
-def _fresh(network: nn.Cell) -> nn.Cell:
-    """Draw convolution weights from N(0, 0.02) and norm scales from N(1, 0.02); biases and shifts are zero."""
-    for _, cell in network.cells_and_names():
-        if isinstance(cell, nn.Conv2d | nn.Conv2dTranspose):
-            _draw(cell.weight, 0.0)
-            if cell.has_bias:
-                cell.bias.set_data(ops.zeros_like(cell.bias))
-        elif isinstance(cell, nn.BatchNorm2d) or (isinstance(cell, InstanceNorm2d) and cell.affine):
-            _draw(cell.gamma, 1.0)
-    return network
-
-
-def _draw(parameter: Parameter, mean: float) -> None:
-    parameter.set_data(initializer(Normal(SPREAD, mean), parameter.shape, parameter.dtype))
+    return initialize({"patch": NLayerDiscriminator, "zoo_patch": Discriminator}[architecture](**options))
 
 
 def _norm(norm: str, channels: int) -> nn.Cell:
@@ -50,28 +33,6 @@ def _norm(norm: str, channels: int) -> nn.Cell:
     if norm in {"instance", "affine instance"}:
         return InstanceNorm2d(channels, affine=norm == "affine instance")
     raise ValueError(f"unknown norm '{norm}'; norms: instance, affine instance, batch")
-
-
-class ResnetBlock(nn.Cell):
-    """Residual block: x + norm(conv([dropout] ReLU(norm(conv(x))))), reflection padding."""
-
-    def __init__(self, dim: int, norm: str, dropout: bool) -> None:
-        super().__init__()
-        bias = norm != "batch"
-        self.conv_block = nn.SequentialCell(
-            nn.ReflectionPad2d(1),
-            conv2d(dim, dim, 3, bias=bias),
-            _norm(norm, dim),
-            nn.ReLU(),
-            *([nn.Dropout(p=0.5)] if dropout else []),
-            nn.ReflectionPad2d(1),
-            conv2d(dim, dim, 3, bias=bias),
-            _norm(norm, dim),
-        )
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, dim, H, W] -> [N, dim, H, W]."""
-        return x + self.conv_block(x)
 
 
 class ResnetGenerator(nn.Cell):
@@ -91,7 +52,7 @@ class ResnetGenerator(nn.Cell):
         layers = [nn.ReflectionPad2d(3), conv2d(input_nc, ngf, 7, bias=bias), _norm(norm, ngf), nn.ReLU()]
         for dim in (ngf, ngf * 2):
             layers += [conv2d(dim, dim * 2, 3, 2, 1, bias=bias), _norm(norm, dim * 2), nn.ReLU()]
-        layers += [ResnetBlock(ngf * 4, norm, dropout) for _ in range(n_blocks)]
+        layers += [ResnetBlock(ngf * 4, partial(_norm, norm), bias, dropout) for _ in range(n_blocks)]
         for dim in (ngf * 4, ngf * 2):
             up = conv_transpose2d(dim, dim // 2, 3, 2, 1, output_padding=1, bias=bias)
             layers += [up, _norm(norm, dim // 2), nn.ReLU()]
@@ -106,40 +67,7 @@ class ResnetGenerator(nn.Cell):
         return self.model(x)
 
 
-class UnetSkipConnectionBlock(nn.Cell):
-    """One level of the U-Net: down, the level below, up; all but the outermost join their input to the result."""
-
-    def __init__(
-        self,
-        outer: int,
-        inner: int,
-        input_nc: int | None = None,
-        submodule: nn.Cell | None = None,
-        outermost: bool = False,
-        norm: str = "instance",
-        dropout: bool = False,
-    ) -> None:
-        super().__init__()
-        self.outermost = outermost
-        bias = norm != "batch"
-        down = conv2d(input_nc or outer, inner, 4, 2, 1, bias=bias)
-        width = inner if submodule is None else inner * 2
-        up = conv_transpose2d(width, outer, 4, 2, 1, bias=bias or outermost)
-        if submodule is None:
-            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, _norm(norm, outer)]
-        elif outermost:
-            layers = [down, submodule, nn.ReLU(), up, Tanh()]
-        else:
-            layers = [nn.LeakyReLU(0.2), down, _norm(norm, inner), submodule, nn.ReLU(), up, _norm(norm, outer)]
-            layers += [nn.Dropout(p=0.5)] if dropout else []
-        self.model = nn.SequentialCell(*layers)
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, outer, H, W] -> [N, 2 * outer, H, W], input first; outermost: [N, input_nc, H, W] -> [N, outer, H, W]."""
-        return self.model(x) if self.outermost else ops.cat((x, self.model(x)), 1)
-
-
-class UnetGenerator(nn.Cell):
+class UnetGenerator(SkipUnet):
     """U-Net with `num_downs` levels; 7 for 128x128 images, 8 for 256x256."""
 
     def __init__(
@@ -151,32 +79,33 @@ class UnetGenerator(nn.Cell):
         norm: str = "instance",
         dropout: bool = False,
     ) -> None:
-        super().__init__()
-        self.num_downs = num_downs
-        block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, norm=norm)
-        for _ in range(num_downs - 5):
-            block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, submodule=block, norm=norm, dropout=dropout)
-        for factor in (4, 2, 1):
-            block = UnetSkipConnectionBlock(ngf * factor, ngf * factor * 2, submodule=block, norm=norm)
-        self.model = UnetSkipConnectionBlock(output_nc, ngf, input_nc, block, outermost=True, norm=norm)
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs."""
-        require_size("CycleGAN U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
-        return self.model(x)
+        super().__init__(
+            "CycleGAN U-Net generator",
+            num_downs,
+            ngf,
+            partial(_norm, norm),
+            norm != "batch",
+            channels=(input_nc, output_nc),
+            dropout=dropout,
+        )
 
 
 class NLayerDiscriminator(nn.Cell):
     """PatchGAN discriminator: one logit for each overlapping patch (70x70 pixels with three layers)."""
 
-    def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, norm: str = "instance") -> None:
+    title = "CycleGAN discriminator"
+
+    def __init__(
+        self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, norm: str = "instance", bias: bool | None = None
+    ) -> None:
         super().__init__()
         self.n_layers = n_layers
+        bias = norm != "batch" if bias is None else bias
         layers: list[nn.Cell] = [conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
         width = ndf
         for level in range(1, n_layers + 1):
             wider, stride = ndf * min(2**level, 8), 2 if level < n_layers else 1
-            layers += [conv2d(width, wider, 4, stride, 1, bias=norm != "batch"), _norm(norm, wider)]
+            layers += [conv2d(width, wider, 4, stride, 1, bias=bias), _norm(norm, wider)]
             layers += [nn.LeakyReLU(0.2)]
             width = wider
         layers += [conv2d(width, 1, 4, 1, 1)]
@@ -186,5 +115,5 @@ class NLayerDiscriminator(nn.Cell):
         """[N, input_nc, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real;
         H and W at least 3 * 2 ** n_layers.
         """
-        require_size("CycleGAN discriminator", x, 1, 3 * 2**self.n_layers)
+        require_size(self.title, x, 1, 3 * 2**self.n_layers)
         return self.model(x)

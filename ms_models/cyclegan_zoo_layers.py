@@ -1,8 +1,11 @@
 """Building blocks of the MindSpore model zoo's CycleGAN networks; the twin of `torch_ref/cyclegan_zoo_layers.py`."""
 
+from dataclasses import replace
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from convert.families.cyclegan_zoo import ZooStyle
 from ms_models.layers import conv2d, normalize
 
 
@@ -47,41 +50,27 @@ class SameConvTranspose2d(nn.Conv2dTranspose):
         super().__init__(dim_in, dim_out, 3, stride=2, pad_mode="same", has_bias=bias)
 
 
-def zoo_norm(norm: str, channels: int, reference_exact: bool) -> nn.Cell:
-    """Return the norm layer called "instance" or "batch"; any other name is a ValueError."""
-    if norm not in {"instance", "batch"}:
-        raise ValueError(f"unknown norm '{norm}'; norms: instance, batch")
-    return ZooInstanceNorm2d(channels, reference_exact) if norm == "instance" else nn.BatchNorm2d(channels)
+def zoo_norm(zoo: ZooStyle, channels: int) -> nn.Cell:
+    """Return the norm layer of a style."""
+    return ZooInstanceNorm2d(channels, zoo.reference_exact) if zoo.norm == "instance" else nn.BatchNorm2d(channels)
 
 
-def activation(slope: float) -> nn.Cell:
-    """Return a leaky ReLU, or ReLU for slope 0."""
-    return nn.LeakyReLU(slope) if slope > 0 else nn.ReLU()
+def activation(slope: float | None) -> list[nn.Cell]:
+    """Return a leaky ReLU, ReLU for slope 0, nothing for None."""
+    return [] if slope is None else [nn.LeakyReLU(slope) if slope > 0 else nn.ReLU()]
 
 
 class ConvNormReLU(nn.Cell):
     """Convolution, norm and (leaky) ReLU; the padding keeps the size at stride 1."""
 
     def __init__(
-        self,
-        dim_in: int,
-        dim_out: int,
-        kernel: int = 3,
-        stride: int = 1,
-        slope: float | None = 0.2,
-        norm: str = "instance",
-        pad_mode: str = "CONSTANT",
-        padding: int | None = None,
-        reference_exact: bool = False,
+        self, dim_in: int, dim_out: int, kernel: int, stride: int, zoo: ZooStyle, padding: int | None = None
     ) -> None:
         super().__init__()
         amount = (kernel - 1) // 2 if padding is None else padding
-        reflect = pad_mode == "REFLECT"
-        conv = conv2d(dim_in, dim_out, kernel, stride, 0 if reflect else amount, bias=norm == "instance")
-        layers: list[nn.Cell] = [nn.ReflectionPad2d(amount)] if reflect else []
-        layers += [conv, zoo_norm(norm, dim_out, reference_exact)]
-        layers += [] if slope is None else [activation(slope)]
-        self.features = nn.SequentialCell(*layers)
+        conv = conv2d(dim_in, dim_out, kernel, stride, 0 if zoo.reflects else amount, bias=zoo.bias)
+        layers: list[nn.Cell] = [nn.ReflectionPad2d(amount)] if zoo.reflects else []
+        self.features = nn.SequentialCell(*layers, conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
@@ -91,10 +80,10 @@ class ConvNormReLU(nn.Cell):
 class ConvTransposeNormReLU(nn.Cell):
     """Transposed convolution 3x3 with stride 2, norm and (leaky) ReLU."""
 
-    def __init__(self, dim_in: int, dim_out: int, slope: float, norm: str, reference_exact: bool = False) -> None:
+    def __init__(self, dim_in: int, dim_out: int, zoo: ZooStyle) -> None:
         super().__init__()
-        conv = SameConvTranspose2d(dim_in, dim_out, bias=norm == "instance")
-        self.features = nn.SequentialCell(conv, zoo_norm(norm, dim_out, reference_exact), activation(slope))
+        conv = SameConvTranspose2d(dim_in, dim_out, bias=zoo.bias)
+        self.features = nn.SequentialCell(conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, 2H, 2W]."""
@@ -104,17 +93,10 @@ class ConvTransposeNormReLU(nn.Cell):
 class ResidualBlock(nn.Cell):
     """x + conv2(conv1(x)); `slopes` are those of the activations after either convolution, None for none."""
 
-    def __init__(
-        self,
-        dim: int,
-        slopes: tuple[float | None, float | None],
-        norm: str,
-        pad_mode: str,
-        reference_exact: bool = False,
-    ) -> None:
+    def __init__(self, dim: int, slopes: tuple[float | None, float | None], zoo: ZooStyle) -> None:
         super().__init__()
-        self.conv1 = ConvNormReLU(dim, dim, 3, 1, slopes[0], norm, pad_mode, None, reference_exact)
-        self.conv2 = ConvNormReLU(dim, dim, 3, 1, slopes[1], norm, pad_mode, None, reference_exact)
+        self.conv1 = ConvNormReLU(dim, dim, 3, 1, replace(zoo, slope=slopes[0]))
+        self.conv2 = ConvNormReLU(dim, dim, 3, 1, replace(zoo, slope=slopes[1]))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim, H, W] -> [N, dim, H, W]."""

@@ -2,8 +2,8 @@
 
 from mindspore import Tensor, nn
 
-from ms_models.layers import require_size
-from ms_models.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers, initialize
+from ms_models.layers import initialize, require_size
+from ms_models.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers
 
 
 class Encoder(nn.Cell):

@@ -5,13 +5,15 @@ in graph mode, on CPU, GPU and Ascend: the device is the caller's choice.
 """
 
 import math
+from collections.abc import Callable
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import HeUniform, Uniform, initializer
+from mindspore.common.initializer import HeUniform, Normal, Uniform, initializer
 
 EPS = 1e-5
+SPREAD = 0.02  # standard deviation of fresh weights
 
 
 def channel_mean(x: Tensor) -> Tensor:
@@ -166,18 +168,21 @@ def _content_head(features: int) -> nn.SequentialCell:
 
 
 class ResnetBlock(nn.Cell):
-    """Residual block of the encoders: x + IN(conv(ReLU(IN(conv(x))))), reflection padding, no conv bias."""
+    """Residual block of the encoders: x + norm(conv([dropout] ReLU(norm(conv(x))))), reflection padding."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(
+        self, dim: int, norm: Callable[[int], nn.Cell] = InstanceNorm2d, bias: bool = False, dropout: bool = False
+    ) -> None:
         super().__init__()
         self.conv_block = nn.SequentialCell(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim, 3, pad_mode="valid"),
-            InstanceNorm2d(dim),
+            conv2d(dim, dim, 3, bias=bias),
+            norm(dim),
             nn.ReLU(),
+            *([nn.Dropout(p=0.5)] if dropout else []),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim, 3, pad_mode="valid"),
-            InstanceNorm2d(dim),
+            conv2d(dim, dim, 3, bias=bias),
+            norm(dim),
         )
 
     def construct(self, x: Tensor) -> Tensor:
@@ -185,18 +190,33 @@ class ResnetBlock(nn.Cell):
         return x + self.conv_block(x)
 
 
-class ResnetAdaLINBlock(nn.Cell):
-    """Residual block of the U-GAT-IT decoder: both norms are AdaLIN with the same gamma and beta."""
+def encoding(dim_in: int, dim_out: int, kernel: int = 3, stride: int = 2) -> list[nn.Cell]:
+    """Layers of the encoders that double the channels and halve the sides: padding, convolution, norm, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="valid")
+    return [nn.ReflectionPad2d(kernel // 2), conv, InstanceNorm2d(dim_out), nn.ReLU()]
 
-    def __init__(self, dim: int) -> None:
+
+def decoding(dim_in: int, dim_out: int) -> list[nn.Cell]:
+    """Layers of the decoders that double the sides: nearest neighbours, padding, convolution, LIN, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid")
+    return [Upsample(), nn.ReflectionPad2d(1), conv, LIN(dim_out), nn.ReLU()]
+
+
+class ResnetAdaLINBlock(nn.Cell):
+    """Residual block of the U-GAT-IT decoder: both norms are AdaLIN with the same gamma and beta.
+
+    `norm` is another adaptive norm, with its own two vectors.
+    """
+
+    def __init__(self, dim: int, norm: Callable[[int], nn.Cell] = AdaLIN) -> None:
         super().__init__()
         self.pad1 = nn.ReflectionPad2d(1)
         self.conv1 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
-        self.norm1 = AdaLIN(dim)
+        self.norm1 = norm(dim)
         self.relu1 = nn.ReLU()
         self.pad2 = nn.ReflectionPad2d(1)
         self.conv2 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
-        self.norm2 = AdaLIN(dim)
+        self.norm2 = norm(dim)
 
     def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """x [N, dim, H, W], gamma and beta [N, dim] -> [N, dim, H, W]."""
@@ -222,8 +242,8 @@ class SpectralNorm(nn.Cell):
         bound = 1 / math.sqrt(rest)
         self.bias = Parameter(initializer(Uniform(bound), (shape[0],))) if bias else None
         self.weight_orig = Parameter(initializer(HeUniform(math.sqrt(5)), shape))
-        self.weight_u = Parameter(Tensor(_random_unit(shape[0])), requires_grad=False)
-        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
+        self.weight_u = Parameter(Tensor(random_unit(shape[0])), requires_grad=False)
+        self.weight_v = Parameter(Tensor(random_unit(rest)), requires_grad=False)
 
     def normalized_weight(self) -> Tensor:
         """Return weight_orig / sigma; moves u and v first when in train mode."""
@@ -246,7 +266,8 @@ class SpectralNorm(nn.Cell):
         return vector / ops.maximum(norm, ops.full_like(norm, self.eps))
 
 
-def _random_unit(size: int) -> np.ndarray:
+def random_unit(size: int) -> np.ndarray:
+    """Return a random float32 vector [size] of length 1."""
     vector = np.random.standard_normal(size)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
@@ -305,6 +326,25 @@ def conv_transpose2d(
     """
     sides = (padding, padding - output_padding) * 2
     return nn.Conv2dTranspose(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=sides, has_bias=bias)
+
+
+def initialize(network: nn.Cell) -> nn.Cell:
+    """Draw the weights of plain convolutions from N(0, 0.02) and norm scales from N(1, 0.02); biases and shifts are 0.
+
+    Spectrally normalised layers keep PyTorch's own initial values. Returns the network.
+    """
+    for _, layer in network.cells_and_names():
+        if isinstance(layer, nn.Conv2d | nn.Conv2dTranspose):
+            _draw(layer.weight, 0.0)
+            if layer.has_bias:
+                layer.bias.set_data(ops.zeros_like(layer.bias))
+        elif isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, InstanceNorm2d) and layer.affine):
+            _draw(layer.gamma, 1.0)
+    return network
+
+
+def _draw(parameter: Parameter, mean: float) -> None:
+    parameter.set_data(initializer(Normal(SPREAD, mean), parameter.shape, parameter.dtype))
 
 
 def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: int | None = None) -> None:

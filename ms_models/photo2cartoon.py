@@ -6,14 +6,15 @@ The twin of `torch_ref/photo2cartoon.py`.
 from mindspore import Tensor, nn, ops
 
 from ms_models.layers import (
-    LIN,
     InstanceNorm2d,
+    ResnetAdaLINBlock,
     ResnetBlock,
     SoftAdaLIN,
     Tanh,
-    Upsample,
     channel_max,
     channel_mean,
+    decoding,
+    encoding,
     require_size,
     upsample_nearest,
 )
@@ -119,23 +120,11 @@ class HourGlass(nn.Cell):
         return x + self.Conv2(features) + self.Conv3(rgb) if self.use_res else rgb
 
 
-class ResnetSoftAdaLINBlock(nn.Cell):
-    """Residual block of the decoder with Soft-AdaLIN norms."""
+class ResnetSoftAdaLINBlock(ResnetAdaLINBlock):
+    """Residual block of the decoder with Soft-AdaLIN norms; it takes content and style [N, dim]."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.pad1 = nn.ReflectionPad2d(1)
-        self.conv1 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
-        self.norm1 = SoftAdaLIN(dim)
-        self.relu1 = nn.ReLU()
-        self.pad2 = nn.ReflectionPad2d(1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
-        self.norm2 = SoftAdaLIN(dim)
-
-    def construct(self, x: Tensor, content: Tensor, style: Tensor) -> Tensor:
-        """x [N, dim, H, W], content and style [N, dim] -> [N, dim, H, W]."""
-        out = self.relu1(self.norm1(self.conv1(self.pad1(x)), content, style))
-        return x + self.norm2(self.conv2(self.pad2(out)), content, style)
+        super().__init__(dim, SoftAdaLIN)
 
 
 class ResnetGenerator(nn.Cell):
@@ -145,13 +134,11 @@ class ResnetGenerator(nn.Cell):
         super().__init__()
         self.img_size, self.light = img_size, light
         dim = ngf * 4
-        self.ConvBlock1 = nn.SequentialCell(
-            nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7, pad_mode="valid"), InstanceNorm2d(ngf), nn.ReLU()
-        )
+        self.ConvBlock1 = nn.SequentialCell(*encoding(3, ngf, 7, 1))
         self.HourGlass1 = HourGlass(ngf, ngf)
         self.HourGlass2 = HourGlass(ngf, ngf)
-        self.DownBlock1 = _down_block(ngf, ngf * 2)
-        self.DownBlock2 = _down_block(ngf * 2, dim)
+        self.DownBlock1 = nn.SequentialCell(*encoding(ngf, ngf * 2))
+        self.DownBlock2 = nn.SequentialCell(*encoding(ngf * 2, dim))
         self.EncodeBlock1 = ResnetBlock(dim)
         self.EncodeBlock2 = ResnetBlock(dim)
         self.EncodeBlock3 = ResnetBlock(dim)
@@ -166,8 +153,8 @@ class ResnetGenerator(nn.Cell):
         self.DecodeBlock2 = ResnetSoftAdaLINBlock(dim)
         self.DecodeBlock3 = ResnetSoftAdaLINBlock(dim)
         self.DecodeBlock4 = ResnetSoftAdaLINBlock(dim)
-        self.UpBlock1 = _up_block(dim, ngf * 2)
-        self.UpBlock2 = _up_block(ngf * 2, ngf)
+        self.UpBlock1 = nn.SequentialCell(*decoding(dim, ngf * 2))
+        self.UpBlock2 = nn.SequentialCell(*decoding(ngf * 2, ngf))
         self.HourGlass3 = HourGlass(ngf, ngf)
         self.HourGlass4 = HourGlass(ngf, ngf, use_res=False)
         self.ConvBlock2 = nn.SequentialCell(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, pad_mode="valid"), Tanh())
@@ -198,18 +185,3 @@ class ResnetGenerator(nn.Cell):
         x = self.DecodeBlock4(x, contents[0], style)
         x = self.UpBlock2(self.UpBlock1(x))  # [N, C, H, W]
         return self.ConvBlock2(self.HourGlass4(self.HourGlass3(x))), cam_logit, heatmap
-
-
-def _down_block(dim_in: int, dim_out: int) -> nn.SequentialCell:
-    return nn.SequentialCell(
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(dim_in, dim_out, 3, stride=2, pad_mode="valid"),
-        InstanceNorm2d(dim_out),
-        nn.ReLU(),
-    )
-
-
-def _up_block(dim_in: int, dim_out: int) -> nn.SequentialCell:
-    return nn.SequentialCell(
-        Upsample(), nn.ReflectionPad2d(1), nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid"), LIN(dim_out), nn.ReLU()
-    )

@@ -9,35 +9,14 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import Normal, initializer
 
-from ms_models.layers import InstanceNorm2d, Tanh, require_size
+from ms_models.cyclegan import NLayerDiscriminator
+from ms_models.layers import InstanceNorm2d, Tanh, conv2d, conv_transpose2d, initialize, require_size
 from ms_models.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
+from ms_models.unet import SkipUnet
 
 GAN_MODES = ("sn", "sn+gp", "wgangp", "wgan", "vanilla", "lsgan")
 SA_SIDE = 64
-
-
-def initialize(network: nn.Cell) -> None:
-    """Draw the weights of all plain convolutions from N(0, 0.02), set their biases to 0.
-
-    Spectrally normalised layers keep PyTorch's own initial values, as in the source.
-    """
-    for _, layer in network.cells_and_names():
-        if isinstance(layer, nn.Conv2d | nn.Conv2dTranspose):
-            layer.weight.set_data(initializer(Normal(0.02), layer.weight.shape, layer.weight.dtype))
-            if layer.has_bias:
-                layer.bias.set_data(ops.zeros(layer.bias.shape, layer.bias.dtype))
-
-
-def conv(dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
-    """Convolution with PyTorch's order of arguments: [N, dim_in, H, W] -> [N, dim_out, H', W']."""
-    return nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, has_bias=bias)
-
-
-def conv_transpose(dim_in: int, dim_out: int, bias: bool = True) -> nn.Conv2dTranspose:
-    """Transposed convolution that doubles the side: [N, dim_in, H, W] -> [N, dim_out, 2H, 2W]."""
-    return nn.Conv2dTranspose(dim_in, dim_out, 4, 2, pad_mode="pad", padding=1, has_bias=bias)
 
 
 class Self_Attention(nn.Cell):
@@ -49,9 +28,9 @@ class Self_Attention(nn.Cell):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv_f = conv(channels, channels // 8, 1)
-        self.conv_g = conv(channels, channels // 8, 1)
-        self.conv_h = conv(channels, channels, 1)
+        self.conv_f = conv2d(channels, channels // 8, 1)
+        self.conv_g = conv2d(channels, channels // 8, 1)
+        self.conv_h = conv2d(channels, channels, 1)
         self.gamma = Parameter(ops.zeros((1,), ms.float32))
         self.softmax = nn.Softmax(axis=-1)
 
@@ -73,8 +52,8 @@ def encoder_layers(z_dim: int, conv_dim: int) -> list[nn.Cell]:
     layers: list[nn.Cell] = []
     dims = (3, conv_dim, conv_dim * 2, conv_dim * 4, conv_dim * 8)
     for dim_in, dim_out in zip(dims, dims[1:], strict=False):
-        layers += [conv(dim_in, dim_out, 4, 2, 1), InstanceNorm2d(dim_out), nn.ReLU()]
-    return [*layers, conv(conv_dim * 8, z_dim, 4), nn.ReLU()]
+        layers += [conv2d(dim_in, dim_out, 4, 2, 1), InstanceNorm2d(dim_out), nn.ReLU()]
+    return [*layers, conv2d(conv_dim * 8, z_dim, 4), nn.ReLU()]
 
 
 def add_decoder(network: nn.Cell, z_dim: int, conv_dim: int) -> None:
@@ -83,7 +62,7 @@ def add_decoder(network: nn.Cell, z_dim: int, conv_dim: int) -> None:
     network.l1 = _up(z_dim, conv_dim * 8, 1, 0)
     network.l2 = _up(conv_dim * 8, conv_dim * 4, 2, 1)
     network.l3 = _up(conv_dim * 4, conv_dim * 2, 2, 1)
-    network.last = nn.SequentialCell(conv_transpose(conv_dim, 3), Tanh())
+    network.last = nn.SequentialCell(conv_transpose2d(conv_dim, 3, 4, 2, 1), Tanh())
     network.up_attn1 = Self_Attention(conv_dim * 2)
     network.up_attn2 = Self_Attention(conv_dim)
 
@@ -124,7 +103,7 @@ class Discriminator_SA(nn.Cell):
         self.l1 = _down(3, conv_dim)
         self.l2 = _down(conv_dim, conv_dim * 2)
         self.l3 = _down(conv_dim * 2, conv_dim * 4)
-        self.last = nn.SequentialCell(conv(conv_dim * 8, 1, 4))
+        self.last = nn.SequentialCell(conv2d(conv_dim * 8, 1, 4))
         self.attn1 = Self_Attention(conv_dim * 4)
         self.attn2 = Self_Attention(conv_dim * 8)
         initialize(self)
@@ -145,72 +124,28 @@ def _down(dim_in: int, dim_out: int) -> nn.SequentialCell:
     return nn.SequentialCell(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), nn.LeakyReLU(0.1))
 
 
-class UnetGenerator(nn.Cell):
+class UnetGenerator(SkipUnet):
     """U-Net generator: convolutions without bias, instance norm, skips by concatenation.
 
     Paper: pix2pix (arXiv 1611.07004).
     """
 
     def __init__(self, num_downs: int = 7, ngf: int = 64) -> None:
-        super().__init__()
-        self.num_downs = num_downs
-        block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, None)
-        for _ in range(num_downs - 5):
-            block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, block)
-        for factor in (4, 2, 1):
-            block = UnetSkipConnectionBlock(ngf * factor, ngf * factor * 2, block)
-        self.model = UnetSkipConnectionBlock(3, ngf, block, outermost=True)
+        super().__init__("U-Net generator", num_downs, ngf, InstanceNorm2d, bias=False)
         initialize(self)
 
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides multiples of 2 ** num_downs -> the same shape and range."""
-        require_size("U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
-        return self.model(x)
 
-
-class UnetSkipConnectionBlock(nn.Cell):
-    """One level of the U-Net: halve the side, run the level inside, double the side, append to the input."""
-
-    def __init__(self, outer: int, inner: int, inside: UnetSkipConnectionBlock | None, outermost: bool = False) -> None:
-        super().__init__()
-        self.outermost = outermost
-        down = conv(outer, inner, 4, 2, 1, bias=False)
-        up = conv_transpose(inner * (2 if inside else 1), outer, bias=outermost)
-        layers: list[nn.Cell]
-        if outermost and inside:
-            layers = [down, inside, nn.ReLU(), up, Tanh()]
-        elif inside:
-            layers = [nn.LeakyReLU(0.2), down, InstanceNorm2d(inner), inside, nn.ReLU(), up]
-        else:
-            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up]
-        self.model = nn.SequentialCell(*layers, *([] if outermost else [InstanceNorm2d(outer)]))
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, outer, H, W] -> [N, 2 * outer, H, W], input first (outermost: [N, outer, H, W])."""
-        return self.model(x) if self.outermost else ops.cat((x, self.model(x)), 1)
-
-
-class Discriminator(nn.Cell):
+class Discriminator(NLayerDiscriminator):
     """PatchGAN discriminator with instance norm; only the first and last convolution have a bias.
 
     Paper: pix2pix (arXiv 1611.07004).
     """
 
-    def __init__(self, ndf: int = 64, n_layers: int = 3) -> None:
-        super().__init__()
-        self.n_layers = n_layers
-        layers: list[nn.Cell] = [conv(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
-        dims = [ndf * min(2**level, 8) for level in range(n_layers + 1)]
-        for level, (dim_in, dim_out) in enumerate(zip(dims, dims[1:], strict=False), 1):
-            stride = 1 if level == n_layers else 2
-            layers += [conv(dim_in, dim_out, 4, stride, 1, bias=False), InstanceNorm2d(dim_out), nn.LeakyReLU(0.2)]
-        self.model = nn.SequentialCell(*layers, conv(dims[-1], 1, 4, 1, 1))
-        initialize(self)
+    title = "patch discriminator"
 
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides at least 3 * 2 ** n_layers -> logits [N, 1, H / 2 ** n_layers - 2, ...]."""
-        require_size("patch discriminator", x, 1, 3 * 2**self.n_layers)
-        return self.model(x)
+    def __init__(self, ndf: int = 64, n_layers: int = 3) -> None:
+        super().__init__(3, ndf, n_layers, bias=False)
+        initialize(self)
 
     def chain(self) -> list[nn.Cell]:
         """The layers in the order in which they run."""

@@ -8,9 +8,10 @@ mode does not rest u and v. `freeze` makes a network without the wrapper, for in
 import copy
 import math
 
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform, initializer
+
+from ms_models.layers import random_unit
 
 EPS = 1e-12
 
@@ -26,14 +27,18 @@ class SpectralConv2d(nn.Cell):
     State: bias [dim_out], weight_u [dim_out], weight_v [dim_in * k * k], weight_matrices [dim_out, dim_in, k, k].
     """
 
+    plain: type[nn.Cell] = nn.Conv2d  # what the layer is without spectral norm
+
     def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
-        self.stride, self.padding = stride, padding
-        rest = dim_in * kernel * kernel
+        self.stride, self.padding, self.kernel = stride, padding, kernel
+        self.dim_in, self.dim_out = dim_in, dim_out
+        rows, columns = (dim_out, dim_in) if self.plain is nn.Conv2d else (dim_in, dim_out)
+        rest = columns * kernel * kernel
         self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
-        self.weight_u = Parameter(Tensor(_random_unit(dim_out)), requires_grad=False)
-        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
-        self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (dim_out, dim_in, kernel, kernel)))
+        self.weight_u = Parameter(Tensor(random_unit(rows)), requires_grad=False)
+        self.weight_v = Parameter(Tensor(random_unit(rest)), requires_grad=False)
+        self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (rows, columns, kernel, kernel)))
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [N, dim_in, H, W], weight as weight_matrices -> [N, dim_out, H', W']."""
@@ -44,33 +49,19 @@ class SpectralConv2d(nn.Cell):
         return ops.conv2d(x, weight, None, self.stride, "pad", self.padding)
 
 
-class SpectralConvTranspose2d(nn.Cell):
+class SpectralConvTranspose2d(SpectralConv2d):
     """Transposed convolution that is told which weight to use; owns the raw weight and its singular vectors.
 
     State: bias [dim_out], weight_u [dim_in], weight_v [dim_out * k * k], weight_matrices [dim_in, dim_out, k, k].
     """
 
-    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
-        super().__init__()
-        self.stride, self.padding = stride, padding
-        self.dim_in, self.dim_out, self.kernel = dim_in, dim_out, kernel
-        rest = dim_out * kernel * kernel
-        self.bias = Parameter(initializer(Uniform(1 / math.sqrt(rest)), (dim_out,)))
-        self.weight_u = Parameter(Tensor(_random_unit(dim_in)), requires_grad=False)
-        self.weight_v = Parameter(Tensor(_random_unit(rest)), requires_grad=False)
-        self.weight_matrices = Parameter(initializer(HeUniform(math.sqrt(5)), (dim_in, dim_out, kernel, kernel)))
+    plain = nn.Conv2dTranspose
 
-    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x [N, dim_in, H, W], weight as weight_matrices -> [N, dim_out, H', W']."""
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The linear part of the layer, without bias; shapes as in `construct`."""
         height, width = (self.stride * (side - 1) + self.kernel - 2 * self.padding for side in x.shape[2:])
         transpose = ops.Conv2DTranspose(self.dim_in, self.kernel, pad_mode="pad", pad=self.padding, stride=self.stride)
-        out = transpose(x, weight, (x.shape[0], self.dim_out, height, width))
-        return out + self.bias.reshape(1, -1, 1, 1)
-
-
-def _random_unit(size: int) -> np.ndarray:
-    vector = np.random.standard_normal(size)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+        return transpose(x, weight, (x.shape[0], self.dim_out, height, width))
 
 
 class SpectralNorm(nn.Cell):
@@ -80,7 +71,7 @@ class SpectralNorm(nn.Cell):
     constant.
     """
 
-    def __init__(self, module: SpectralConv2d | SpectralConvTranspose2d) -> None:
+    def __init__(self, module: SpectralConv2d) -> None:
         super().__init__()
         self.module = module
         self.moving = True
@@ -159,10 +150,8 @@ def freeze(network: nn.Cell) -> nn.Cell:
 def _plain(layer: SpectralNorm) -> nn.Cell:
     inner = layer.module
     weight = layer.normalized_weight()
-    transposed = isinstance(inner, SpectralConvTranspose2d)
-    kind = nn.Conv2dTranspose if transposed else nn.Conv2d
-    dim_in, dim_out = weight.shape[:2] if transposed else weight.shape[1::-1]
-    plain = kind(dim_in, dim_out, weight.shape[2], inner.stride, pad_mode="pad", padding=inner.padding, has_bias=True)
+    sizes = inner.dim_in, inner.dim_out, inner.kernel, inner.stride
+    plain = inner.plain(*sizes, pad_mode="pad", padding=inner.padding, has_bias=True)
     plain.weight.set_data(weight)
     plain.bias.set_data(Tensor(inner.bias.asnumpy()))
     return plain.set_train(layer.training)

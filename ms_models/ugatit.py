@@ -6,16 +6,15 @@ The twin of `torch_ref/ugatit.py`.
 from mindspore import Tensor, nn, ops
 
 from ms_models.layers import (
-    LIN,
-    InstanceNorm2d,
     ResnetAdaLINBlock,
     ResnetBlock,
     SpectralNormConv2d,
     SpectralNormLinear,
     Tanh,
-    Upsample,
     channel_max,
     channel_mean,
+    decoding,
+    encoding,
     require_size,
 )
 
@@ -43,12 +42,16 @@ class ResnetGenerator(nn.Cell):
         self.beta = nn.Dense(dim, dim, has_bias=False)
         for index in range(n_blocks):
             setattr(self, f"UpBlock1_{index + 1}", ResnetAdaLINBlock(dim))
-        self.DownBlock = nn.SequentialCell(*_encoder(input_nc, ngf, n_blocks))
+        down = [*encoding(input_nc, ngf, 7, 1), *encoding(ngf, ngf * 2), *encoding(ngf * 2, dim)]
+        self.DownBlock = nn.SequentialCell(*down, *(ResnetBlock(dim) for _ in range(n_blocks)))
         style_inputs = dim if light else dim * (img_size // 4) ** 2
         self.FC = nn.SequentialCell(
             nn.Dense(style_inputs, dim, has_bias=False), nn.ReLU(), nn.Dense(dim, dim, has_bias=False), nn.ReLU()
         )
-        self.UpBlock2 = nn.SequentialCell(*_decoder(output_nc, ngf))
+        up = [*decoding(dim, ngf * 2), *decoding(ngf * 2, ngf)]
+        self.UpBlock2 = nn.SequentialCell(
+            *up, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), Tanh()
+        )
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, input_nc, H, W] in [-1, 1] -> image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1,
@@ -66,36 +69,6 @@ class ResnetGenerator(nn.Cell):
         for index in range(self.n_blocks):
             x = getattr(self, f"UpBlock1_{index + 1}")(x, gamma, beta)
         return self.UpBlock2(x), cam_logit, heatmap
-
-
-def _encoder(input_nc: int, ngf: int, n_blocks: int) -> list[nn.Cell]:
-    layers: list[nn.Cell] = [
-        nn.ReflectionPad2d(3),
-        nn.Conv2d(input_nc, ngf, 7, pad_mode="valid"),
-        InstanceNorm2d(ngf),
-        nn.ReLU(),
-    ]
-    for dim in (ngf, ngf * 2):
-        layers += [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim * 2, 3, stride=2, pad_mode="valid"),
-            InstanceNorm2d(dim * 2),
-            nn.ReLU(),
-        ]
-    return layers + [ResnetBlock(ngf * 4) for _ in range(n_blocks)]
-
-
-def _decoder(output_nc: int, ngf: int) -> list[nn.Cell]:
-    layers: list[nn.Cell] = []
-    for dim in (ngf * 4, ngf * 2):
-        layers += [
-            Upsample(),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim // 2, 3, pad_mode="valid"),
-            LIN(dim // 2),
-            nn.ReLU(),
-        ]
-    return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), Tanh()]
 
 
 class Discriminator(nn.Cell):

@@ -2,15 +2,10 @@
 
 from mindspore import Tensor, nn, ops
 
-from ms_models.layers import require_size
+from ms_models.layers import conv2d, require_size
 
 BGR_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, on a scale of 0 to 255
 BLOCKS = ((1, 2), (2, 2), (4, 4), (8, 4))  # channels as a multiple of the first layer's, convolutions
-
-
-def same_conv(dim_in: int, dim_out: int) -> nn.Conv2d:
-    """3x3 convolution with bias that keeps the size."""
-    return nn.Conv2d(dim_in, dim_out, 3, pad_mode="pad", padding=1, has_bias=True)
 
 
 class VGG19(nn.Cell):
@@ -22,10 +17,10 @@ class VGG19(nn.Cell):
         dim_in = 3
         for factor, convolutions in BLOCKS:
             for _ in range(convolutions):
-                layers.append(nn.SequentialCell(same_conv(dim_in, width * factor), nn.ReLU()))
+                layers.append(nn.SequentialCell(conv2d(dim_in, width * factor, 3, padding=1), nn.ReLU()))
                 dim_in = width * factor
             layers.append(nn.MaxPool2d(2, 2))
-        last = same_conv(dim_in, dim_in)
+        last = conv2d(dim_in, dim_in, 3, padding=1)
         self.conv = nn.SequentialCell(*layers[:-2], last)  # conv4_4 has no ReLU, and no pooling follows
 
     def construct(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops
 
-from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, require_size
+from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, conv2d, require_size
 
 SLOPES = {"whitebox": 0.2, "published": 0.01}
 
@@ -32,14 +32,9 @@ def upsample_centre(x: Tensor) -> Tensor:
     return ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def same_conv(dim_in: int, dim_out: int, kernel: int) -> nn.Conv2d:
-    """Convolution with bias that keeps the size."""
-    return nn.Conv2d(dim_in, dim_out, kernel, pad_mode="pad", padding=kernel // 2, has_bias=True)
-
-
 def activated(dim_in: int, dim_out: int, kernel: int, form: str) -> nn.SequentialCell:
     """Convolution that keeps the size, then LeakyReLU."""
-    return nn.SequentialCell(same_conv(dim_in, dim_out, kernel), nn.LeakyReLU(SLOPES[form]))
+    return nn.SequentialCell(conv2d(dim_in, dim_out, kernel, padding=kernel // 2), nn.LeakyReLU(SLOPES[form]))
 
 
 class DownSample(nn.Cell):
@@ -49,9 +44,9 @@ class DownSample(nn.Cell):
         super().__init__()
         self.ConvReLU_2 = nn.SequentialCell(
             nn.ZeroPad2d((0, 1, 0, 1)),
-            nn.Conv2d(channel, channel, 3, stride=2, pad_mode="valid", has_bias=True),
+            conv2d(channel, channel, 3, stride=2),
             nn.LeakyReLU(SLOPES[form]),
-            same_conv(channel, channel * 2, 3),
+            conv2d(channel, channel * 2, 3, padding=1),
             nn.LeakyReLU(SLOPES[form]),
         )
 
@@ -66,7 +61,7 @@ class ResBlock(nn.Cell):
     def __init__(self, channel: int, form: str) -> None:
         super().__init__()
         self.Conv = nn.SequentialCell(
-            same_conv(channel, channel, 3), nn.LeakyReLU(SLOPES[form]), same_conv(channel, channel, 3)
+            conv2d(channel, channel, 3, padding=1), nn.LeakyReLU(SLOPES[form]), conv2d(channel, channel, 3, padding=1)
         )
 
     def construct(self, x: Tensor) -> Tensor:
@@ -117,7 +112,7 @@ class UnetGenerator(nn.Cell):
         self.ResBlock = nn.SequentialCell(OrderedDict(blocks))
         self.UpSample1 = UpSample(channel * 4, form)
         self.UpSample2 = UpSample(channel * 2, form)
-        last = same_conv(channel, out_channels, 7)
+        last = conv2d(channel, out_channels, 7, padding=3)
         self.LastConv = nn.SequentialCell(last, Tanh()) if form == "published" else nn.SequentialCell(last)
 
     def construct(self, x: Tensor) -> Tensor:

@@ -8,15 +8,14 @@ Norms: "instance" (no parameters), "affine instance" (with scale and shift), "ba
 bias only where the norm is an instance norm.
 """
 
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from torch_ref.cyclegan_zoo import DepthResNet, Discriminator, ResNet, UNet
-from torch_ref.layers import require_size
-
-SPREAD = 0.02  # standard deviation of fresh weights
+from torch_ref.layers import ResnetBlock, initialize, require_size
+from torch_ref.unet import SkipUnet
 
 
 def build_generator(architecture: str = "resnet", **options: Any) -> nn.Module:
@@ -33,7 +32,7 @@ def build_generator(architecture: str = "resnet", **options: Any) -> nn.Module:
         "zoo_depth_resnet": DepthResNet,
         "zoo_unet": UNet,
     }
-    return _fresh(kinds[architecture](**options))
+    return initialize(kinds[architecture](**options))
 
 
 def build_discriminator(architecture: str = "patch", **options: Any) -> nn.Module:
@@ -43,20 +42,7 @@ def build_discriminator(architecture: str = "patch", **options: Any) -> nn.Modul
         architecture: "patch" (junyanz) or "zoo_patch" (model zoo).
         options: constructor arguments of that network.
     """
-    return _fresh({"patch": NLayerDiscriminator, "zoo_patch": Discriminator}[architecture](**options))
-
-
-def _fresh(network: nn.Module) -> nn.Module:
-    """Draw convolution weights from N(0, 0.02) and norm scales from N(1, 0.02); biases and shifts are zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0.0, SPREAD)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.weight is not None:
-            nn.init.normal_(module.weight, 1.0, SPREAD)
-            nn.init.zeros_(module.bias)
-    return network
+    return initialize({"patch": NLayerDiscriminator, "zoo_patch": Discriminator}[architecture](**options))
 
 
 def _norm(norm: str, channels: int) -> nn.Module:
@@ -65,28 +51,6 @@ def _norm(norm: str, channels: int) -> nn.Module:
     if norm in {"instance", "affine instance"}:
         return nn.InstanceNorm2d(channels, affine=norm == "affine instance")
     raise ValueError(f"unknown norm '{norm}'; norms: instance, affine instance, batch")
-
-
-class ResnetBlock(nn.Module):
-    """Residual block: x + norm(conv([dropout] ReLU(norm(conv(x))))), reflection padding."""
-
-    def __init__(self, dim: int, norm: str, dropout: bool) -> None:
-        super().__init__()
-        bias = norm != "batch"
-        self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim, 3, bias=bias),
-            _norm(norm, dim),
-            nn.ReLU(),
-            *([nn.Dropout(0.5)] if dropout else []),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim, 3, bias=bias),
-            _norm(norm, dim),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dim, H, W] -> [N, dim, H, W]."""
-        return x + self.conv_block(x)
 
 
 class ResnetGenerator(nn.Module):
@@ -114,7 +78,7 @@ class ResnetGenerator(nn.Module):
         layers = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), _norm(norm, ngf), nn.ReLU()]
         for dim in (ngf, ngf * 2):
             layers += [nn.Conv2d(dim, dim * 2, 3, 2, 1, bias=bias), _norm(norm, dim * 2), nn.ReLU()]
-        layers += [ResnetBlock(ngf * 4, norm, dropout) for _ in range(n_blocks)]
+        layers += [ResnetBlock(ngf * 4, partial(_norm, norm), bias, dropout) for _ in range(n_blocks)]
         for dim in (ngf * 4, ngf * 2):
             up = nn.ConvTranspose2d(dim, dim // 2, 3, 2, 1, output_padding=1, bias=bias)
             layers += [up, _norm(norm, dim // 2), nn.ReLU()]
@@ -132,50 +96,7 @@ class ResnetGenerator(nn.Module):
         return self.model(x)
 
 
-class UnetSkipConnectionBlock(nn.Module):
-    """One level of the U-Net: down, the level below, up; all but the outermost join their input to the result.
-
-    Args:
-        outer: channels of the level's input and of what it adds to it.
-        inner: channels one level further down.
-        input_nc: input channels where they differ from `outer` (the outermost level).
-        submodule: the level below, None for the innermost.
-        outermost: whether this is the level of the images.
-        norm: see the module.
-        dropout: whether half of the values are dropped in train mode.
-    """
-
-    def __init__(
-        self,
-        outer: int,
-        inner: int,
-        input_nc: int | None = None,
-        submodule: nn.Module | None = None,
-        outermost: bool = False,
-        norm: str = "instance",
-        dropout: bool = False,
-    ) -> None:
-        super().__init__()
-        self.outermost = outermost
-        bias = norm != "batch"
-        down = nn.Conv2d(input_nc or outer, inner, 4, 2, 1, bias=bias)
-        width = inner if submodule is None else inner * 2
-        up = nn.ConvTranspose2d(width, outer, 4, 2, 1, bias=bias or outermost)
-        if submodule is None:
-            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, _norm(norm, outer)]
-        elif outermost:
-            layers = [down, submodule, nn.ReLU(), up, nn.Tanh()]
-        else:
-            layers = [nn.LeakyReLU(0.2), down, _norm(norm, inner), submodule, nn.ReLU(), up, _norm(norm, outer)]
-            layers += [nn.Dropout(0.5)] if dropout else []
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, outer, H, W] -> [N, 2 * outer, H, W], input first; outermost: [N, input_nc, H, W] -> [N, outer, H, W]."""
-        return self.model(x) if self.outermost else torch.cat((x, self.model(x)), 1)
-
-
-class UnetGenerator(nn.Module):
+class UnetGenerator(SkipUnet):
     """U-Net with `num_downs` levels; 7 for 128x128 images, 8 for 256x256.
 
     Args:
@@ -195,23 +116,15 @@ class UnetGenerator(nn.Module):
         norm: str = "instance",
         dropout: bool = False,
     ) -> None:
-        super().__init__()
-        self.num_downs = num_downs
-        block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, norm=norm)
-        for _ in range(num_downs - 5):
-            block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, submodule=block, norm=norm, dropout=dropout)
-        for factor in (4, 2, 1):
-            block = UnetSkipConnectionBlock(ngf * factor, ngf * factor * 2, submodule=block, norm=norm)
-        self.model = UnetSkipConnectionBlock(output_nc, ngf, input_nc, block, outermost=True, norm=norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W multiples of 2 ** num_downs.
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
-        require_size("CycleGAN U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
-        return self.model(x)
+        super().__init__(
+            "CycleGAN U-Net generator",
+            num_downs,
+            ngf,
+            partial(_norm, norm),
+            norm != "batch",
+            channels=(input_nc, output_nc),
+            dropout=dropout,
+        )
 
 
 class NLayerDiscriminator(nn.Module):
@@ -222,16 +135,22 @@ class NLayerDiscriminator(nn.Module):
         ndf: channels of the first layer.
         n_layers: down-sampling convolutions.
         norm: see the module.
+        bias: whether the convolutions before a norm have a bias; None: see the module.
     """
 
-    def __init__(self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, norm: str = "instance") -> None:
+    title = "CycleGAN discriminator"
+
+    def __init__(
+        self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, norm: str = "instance", bias: bool | None = None
+    ) -> None:
         super().__init__()
         self.n_layers = n_layers
+        bias = norm != "batch" if bias is None else bias
         layers: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
         width = ndf
         for level in range(1, n_layers + 1):
             wider, stride = ndf * min(2**level, 8), 2 if level < n_layers else 1
-            layers += [nn.Conv2d(width, wider, 4, stride, 1, bias=norm != "batch"), _norm(norm, wider)]
+            layers += [nn.Conv2d(width, wider, 4, stride, 1, bias=bias), _norm(norm, wider)]
             layers += [nn.LeakyReLU(0.2)]
             width = wider
         layers += [nn.Conv2d(width, 1, 4, 1, 1)]
@@ -244,5 +163,5 @@ class NLayerDiscriminator(nn.Module):
         Raises:
             ValueError: for a size that the network cannot run.
         """
-        require_size("CycleGAN discriminator", x, 1, 3 * 2**self.n_layers)
+        require_size(self.title, x, 1, 3 * 2**self.n_layers)
         return self.model(x)

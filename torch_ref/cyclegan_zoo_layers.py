@@ -1,14 +1,15 @@
 """Building blocks of the MindSpore model zoo's CycleGAN networks, in PyTorch.
 
 Systems: mindspore-ai/models official/cv/CycleGAN and stnjumu/human2anime (Apache-2.0); paper: arXiv 1703.10593.
-
-`pad_mode` "CONSTANT" pads with zeros inside the convolution; "REFLECT" puts a reflection before it, which moves the
-indices of what follows by one. `norm` is "instance" or "batch".
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from convert.families.cyclegan_zoo import ZooStyle
 
 
 class ZooInstanceNorm2d(nn.Module):
@@ -52,16 +53,14 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(x, output_size)[:, :, : 2 * x.shape[2], : 2 * x.shape[3]]
 
 
-def zoo_norm(norm: str, channels: int, reference_exact: bool) -> nn.Module:
-    """Return the norm layer called "instance" or "batch"; any other name is a ValueError."""
-    if norm not in {"instance", "batch"}:
-        raise ValueError(f"unknown norm '{norm}'; norms: instance, batch")
-    return ZooInstanceNorm2d(channels, reference_exact) if norm == "instance" else nn.BatchNorm2d(channels)
+def zoo_norm(zoo: ZooStyle, channels: int) -> nn.Module:
+    """Return the norm layer of a style."""
+    return ZooInstanceNorm2d(channels, zoo.reference_exact) if zoo.norm == "instance" else nn.BatchNorm2d(channels)
 
 
-def activation(slope: float) -> nn.Module:
-    """Return a leaky ReLU, or ReLU for slope 0."""
-    return nn.LeakyReLU(slope) if slope > 0 else nn.ReLU()
+def activation(slope: float | None) -> list[nn.Module]:
+    """Return a leaky ReLU, ReLU for slope 0, nothing for None."""
+    return [] if slope is None else [nn.LeakyReLU(slope) if slope > 0 else nn.ReLU()]
 
 
 class ConvNormReLU(nn.Module):
@@ -69,32 +68,18 @@ class ConvNormReLU(nn.Module):
 
     Args:
         dim_in, dim_out, kernel, stride: of the convolution.
-        slope: of the leaky ReLU; 0 for ReLU, None for no activation.
-        norm, pad_mode: see the module.
+        zoo: what the network's layers have in common.
         padding: pixels on each side, None for (kernel - 1) // 2.
-        reference_exact: see ZooInstanceNorm2d.
     """
 
     def __init__(
-        self,
-        dim_in: int,
-        dim_out: int,
-        kernel: int = 3,
-        stride: int = 1,
-        slope: float | None = 0.2,
-        norm: str = "instance",
-        pad_mode: str = "CONSTANT",
-        padding: int | None = None,
-        reference_exact: bool = False,
+        self, dim_in: int, dim_out: int, kernel: int, stride: int, zoo: ZooStyle, padding: int | None = None
     ) -> None:
         super().__init__()
         amount = (kernel - 1) // 2 if padding is None else padding
-        reflect = pad_mode == "REFLECT"
-        conv = nn.Conv2d(dim_in, dim_out, kernel, stride, 0 if reflect else amount, bias=norm == "instance")
-        layers: list[nn.Module] = [nn.ReflectionPad2d(amount)] if reflect else []
-        layers += [conv, zoo_norm(norm, dim_out, reference_exact)]
-        layers += [] if slope is None else [activation(slope)]
-        self.features = nn.Sequential(*layers)
+        conv = nn.Conv2d(dim_in, dim_out, kernel, stride, 0 if zoo.reflects else amount, bias=zoo.bias)
+        layers: list[nn.Module] = [nn.ReflectionPad2d(amount)] if zoo.reflects else []
+        self.features = nn.Sequential(*layers, conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
@@ -104,10 +89,10 @@ class ConvNormReLU(nn.Module):
 class ConvTransposeNormReLU(nn.Module):
     """Transposed convolution 3x3 with stride 2, norm and (leaky) ReLU."""
 
-    def __init__(self, dim_in: int, dim_out: int, slope: float, norm: str, reference_exact: bool = False) -> None:
+    def __init__(self, dim_in: int, dim_out: int, zoo: ZooStyle) -> None:
         super().__init__()
-        conv = SameConvTranspose2d(dim_in, dim_out, bias=norm == "instance")
-        self.features = nn.Sequential(conv, zoo_norm(norm, dim_out, reference_exact), activation(slope))
+        conv = SameConvTranspose2d(dim_in, dim_out, bias=zoo.bias)
+        self.features = nn.Sequential(conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, 2H, 2W]."""
@@ -117,17 +102,10 @@ class ConvTransposeNormReLU(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv2(conv1(x)); `slopes` are those of the activations after either convolution, None for none."""
 
-    def __init__(
-        self,
-        dim: int,
-        slopes: tuple[float | None, float | None],
-        norm: str,
-        pad_mode: str,
-        reference_exact: bool = False,
-    ) -> None:
+    def __init__(self, dim: int, slopes: tuple[float | None, float | None], zoo: ZooStyle) -> None:
         super().__init__()
-        self.conv1 = ConvNormReLU(dim, dim, 3, 1, slopes[0], norm, pad_mode, None, reference_exact)
-        self.conv2 = ConvNormReLU(dim, dim, 3, 1, slopes[1], norm, pad_mode, None, reference_exact)
+        self.conv1 = ConvNormReLU(dim, dim, 3, 1, replace(zoo, slope=slopes[0]))
+        self.conv2 = ConvNormReLU(dim, dim, 3, 1, replace(zoo, slope=slopes[1]))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim, H, W] -> [N, dim, H, W]."""

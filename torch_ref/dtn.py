@@ -6,8 +6,8 @@ decoder are the two halves of its Generator_SA and whose discriminator is its Di
 
 from torch import Tensor, nn
 
-from torch_ref.layers import require_size
-from torch_ref.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers, initialize
+from torch_ref.layers import initialize, require_size
+from torch_ref.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers
 
 
 class Encoder(nn.Module):

@@ -6,11 +6,14 @@ System: photo2cartoon adds Soft-AdaLIN, which mixes content and style statistics
 Shape letters: N batch, C channels, H height, W width, D features of a vector.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 EPS = 1e-5
+SPREAD = 0.02  # standard deviation of fresh weights
 
 
 def channel_mean(x: Tensor) -> Tensor:
@@ -102,18 +105,28 @@ def _content_head(features: int) -> nn.Sequential:
 
 
 class ResnetBlock(nn.Module):
-    """Residual block of the encoders: x + IN(conv(ReLU(IN(conv(x))))), reflection padding, no conv bias."""
+    """Residual block of the encoders: x + norm(conv([dropout] ReLU(norm(conv(x))))), reflection padding.
 
-    def __init__(self, dim: int) -> None:
+    Args:
+        dim: channels.
+        norm: channels -> norm layer.
+        bias: whether the convolutions have one.
+        dropout: whether half of the values are dropped in train mode.
+    """
+
+    def __init__(
+        self, dim: int, norm: Callable[[int], nn.Module] = nn.InstanceNorm2d, bias: bool = False, dropout: bool = False
+    ) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim, 3, bias=False),
-            nn.InstanceNorm2d(dim),
+            nn.Conv2d(dim, dim, 3, bias=bias),
+            norm(dim),
             nn.ReLU(),
+            *([nn.Dropout(0.5)] if dropout else []),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim, 3, bias=False),
-            nn.InstanceNorm2d(dim),
+            nn.Conv2d(dim, dim, 3, bias=bias),
+            norm(dim),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,23 +134,54 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class ResnetAdaLINBlock(nn.Module):
-    """Residual block of the U-GAT-IT decoder: both norms are AdaLIN with the same gamma and beta."""
+def encoding(dim_in: int, dim_out: int, kernel: int = 3, stride: int = 2) -> list[nn.Module]:
+    """Layers of the encoders that double the channels and halve the sides: padding, convolution, norm, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, kernel, stride, bias=False)
+    return [nn.ReflectionPad2d(kernel // 2), conv, nn.InstanceNorm2d(dim_out), nn.ReLU()]
 
-    def __init__(self, dim: int) -> None:
+
+def decoding(dim_in: int, dim_out: int) -> list[nn.Module]:
+    """Layers of the decoders that double the sides: nearest neighbours, padding, convolution, LIN, ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, 3, bias=False)
+    return [nn.Upsample(scale_factor=2.0, mode="nearest"), nn.ReflectionPad2d(1), conv, LIN(dim_out), nn.ReLU()]
+
+
+class ResnetAdaLINBlock(nn.Module):
+    """Residual block of the U-GAT-IT decoder: both norms are AdaLIN with the same gamma and beta.
+
+    `norm` is another adaptive norm, with its own two vectors.
+    """
+
+    def __init__(self, dim: int, norm: Callable[[int], nn.Module] = AdaLIN) -> None:
         super().__init__()
         self.pad1 = nn.ReflectionPad2d(1)
         self.conv1 = nn.Conv2d(dim, dim, 3, bias=False)
-        self.norm1 = AdaLIN(dim)
+        self.norm1 = norm(dim)
         self.relu1 = nn.ReLU()
         self.pad2 = nn.ReflectionPad2d(1)
         self.conv2 = nn.Conv2d(dim, dim, 3, bias=False)
-        self.norm2 = AdaLIN(dim)
+        self.norm2 = norm(dim)
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """x [N, dim, H, W], gamma and beta [N, dim] -> [N, dim, H, W]."""
         out = self.relu1(self.norm1(self.conv1(self.pad1(x)), gamma, beta))
         return x + self.norm2(self.conv2(self.pad2(out)), gamma, beta)
+
+
+def initialize(network: nn.Module) -> nn.Module:
+    """Draw the weights of plain convolutions from N(0, 0.02) and norm scales from N(1, 0.02); biases and shifts are 0.
+
+    Spectrally normalised layers keep PyTorch's own initial values. Returns the network.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, SPREAD)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d) and layer.weight is not None:
+            nn.init.normal_(layer.weight, 1.0, SPREAD)
+            nn.init.zeros_(layer.bias)
+    return network
 
 
 def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: int | None = None) -> None:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.layers import LIN, ResnetBlock, SoftAdaLIN, channel_max, channel_mean, require_size
+from torch_ref.layers import (
+    ResnetAdaLINBlock,
+    ResnetBlock,
+    SoftAdaLIN,
+    channel_max,
+    channel_mean,
+    decoding,
+    encoding,
+    require_size,
+)
 
 
 class ConvBlock(nn.Module):
@@ -109,23 +118,11 @@ class HourGlass(nn.Module):
         return x + self.Conv2(features) + self.Conv3(rgb) if self.use_res else rgb
 
 
-class ResnetSoftAdaLINBlock(nn.Module):
-    """Residual block of the decoder with Soft-AdaLIN norms."""
+class ResnetSoftAdaLINBlock(ResnetAdaLINBlock):
+    """Residual block of the decoder with Soft-AdaLIN norms; it takes content and style [N, dim]."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.pad1 = nn.ReflectionPad2d(1)
-        self.conv1 = nn.Conv2d(dim, dim, 3, bias=False)
-        self.norm1 = SoftAdaLIN(dim)
-        self.relu1 = nn.ReLU()
-        self.pad2 = nn.ReflectionPad2d(1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, bias=False)
-        self.norm2 = SoftAdaLIN(dim)
-
-    def forward(self, x: Tensor, content: Tensor, style: Tensor) -> Tensor:
-        """x [N, dim, H, W], content and style [N, dim] -> [N, dim, H, W]."""
-        out = self.relu1(self.norm1(self.conv1(self.pad1(x)), content, style))
-        return x + self.norm2(self.conv2(self.pad2(out)), content, style)
+        super().__init__(dim, SoftAdaLIN)
 
 
 class ResnetGenerator(nn.Module):
@@ -141,13 +138,11 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         self.img_size, self.light = img_size, light
         dim = ngf * 4
-        self.ConvBlock1 = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7, bias=False), nn.InstanceNorm2d(ngf), nn.ReLU()
-        )
+        self.ConvBlock1 = nn.Sequential(*encoding(3, ngf, 7, 1))
         self.HourGlass1 = HourGlass(ngf, ngf)
         self.HourGlass2 = HourGlass(ngf, ngf)
-        self.DownBlock1 = _down_block(ngf, ngf * 2)
-        self.DownBlock2 = _down_block(ngf * 2, dim)
+        self.DownBlock1 = nn.Sequential(*encoding(ngf, ngf * 2))
+        self.DownBlock2 = nn.Sequential(*encoding(ngf * 2, dim))
         self.EncodeBlock1 = ResnetBlock(dim)
         self.EncodeBlock2 = ResnetBlock(dim)
         self.EncodeBlock3 = ResnetBlock(dim)
@@ -162,8 +157,8 @@ class ResnetGenerator(nn.Module):
         self.DecodeBlock2 = ResnetSoftAdaLINBlock(dim)
         self.DecodeBlock3 = ResnetSoftAdaLINBlock(dim)
         self.DecodeBlock4 = ResnetSoftAdaLINBlock(dim)
-        self.UpBlock1 = _up_block(dim, ngf * 2)
-        self.UpBlock2 = _up_block(ngf * 2, ngf)
+        self.UpBlock1 = nn.Sequential(*decoding(dim, ngf * 2))
+        self.UpBlock2 = nn.Sequential(*decoding(ngf * 2, ngf))
         self.HourGlass3 = HourGlass(ngf, ngf)
         self.HourGlass4 = HourGlass(ngf, ngf, use_res=False)
         self.ConvBlock2 = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, bias=False), nn.Tanh())
@@ -197,22 +192,3 @@ class ResnetGenerator(nn.Module):
         x = self.DecodeBlock4(x, contents[0], style)
         x = self.UpBlock2(self.UpBlock1(x))  # [N, C, H, W]
         return self.ConvBlock2(self.HourGlass4(self.HourGlass3(x))), cam_logit, heatmap
-
-
-def _down_block(dim_in: int, dim_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(dim_in, dim_out, 3, stride=2, bias=False),
-        nn.InstanceNorm2d(dim_out),
-        nn.ReLU(),
-    )
-
-
-def _up_block(dim_in: int, dim_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2.0, mode="nearest"),
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(dim_in, dim_out, 3, bias=False),
-        LIN(dim_out),
-        nn.ReLU(),
-    )

@@ -15,23 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ref.layers import require_size
+from torch_ref.cyclegan import NLayerDiscriminator
+from torch_ref.layers import initialize, require_size
 from torch_ref.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
+from torch_ref.unet import SkipUnet
 
 GAN_MODES = ("sn", "sn+gp", "wgangp", "wgan", "vanilla", "lsgan")
 SA_SIDE = 64
-
-
-def initialize(network: nn.Module) -> None:
-    """Draw the weights of all plain convolutions from N(0, 0.02), set their biases to 0.
-
-    Spectrally normalised layers keep PyTorch's own initial values, as in the source.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 class Self_Attention(nn.Module):
@@ -151,7 +141,7 @@ def _down(dim_in: int, dim_out: int) -> nn.Sequential:
     return nn.Sequential(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), nn.LeakyReLU(0.1))
 
 
-class UnetGenerator(nn.Module):
+class UnetGenerator(SkipUnet):
     """U-Net generator: convolutions without bias, instance norm, skips by concatenation.
 
     Paper: pix2pix (arXiv 1611.07004).
@@ -162,56 +152,11 @@ class UnetGenerator(nn.Module):
     """
 
     def __init__(self, num_downs: int = 7, ngf: int = 64) -> None:
-        super().__init__()
-        self.num_downs = num_downs
-        block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, None)
-        for _ in range(num_downs - 5):
-            block = UnetSkipConnectionBlock(ngf * 8, ngf * 8, block)
-        for factor in (4, 2, 1):
-            block = UnetSkipConnectionBlock(ngf * factor, ngf * factor * 2, block)
-        self.model = UnetSkipConnectionBlock(3, ngf, block, outermost=True)
+        super().__init__("U-Net generator", num_downs, ngf, nn.InstanceNorm2d, bias=False)
         initialize(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides multiples of 2 ** num_downs -> the same shape and range.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
-        require_size("U-Net generator", x, 2**self.num_downs, 2**self.num_downs)
-        return self.model(x)
-
-
-class UnetSkipConnectionBlock(nn.Module):
-    """One level of the U-Net: halve the side, run the level inside, double the side, append to the input.
-
-    Args:
-        outer: channels of input and of what this level makes.
-        inner: channels that the level inside takes.
-        inside: the level inside; None for the innermost.
-        outermost: whether it is the first level, which ends in tanh and does not append.
-    """
-
-    def __init__(self, outer: int, inner: int, inside: UnetSkipConnectionBlock | None, outermost: bool = False) -> None:
-        super().__init__()
-        self.outermost = outermost
-        down = nn.Conv2d(outer, inner, 4, 2, 1, bias=False)
-        up = nn.ConvTranspose2d(inner * (2 if inside else 1), outer, 4, 2, 1, bias=outermost)
-        layers: list[nn.Module]
-        if outermost and inside:
-            layers = [down, inside, nn.ReLU(), up, nn.Tanh()]
-        elif inside:
-            layers = [nn.LeakyReLU(0.2), down, nn.InstanceNorm2d(inner), inside, nn.ReLU(), up]
-        else:
-            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up]
-        self.model = nn.Sequential(*layers, *([] if outermost else [nn.InstanceNorm2d(outer)]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, outer, H, W] -> [N, 2 * outer, H, W], input first (outermost: [N, outer, H, W])."""
-        return self.model(x) if self.outermost else torch.cat((x, self.model(x)), 1)
-
-
-class Discriminator(nn.Module):
+class Discriminator(NLayerDiscriminator):
     """PatchGAN discriminator with instance norm; only the first and last convolution have a bias.
 
     Paper: pix2pix (arXiv 1611.07004).
@@ -221,26 +166,11 @@ class Discriminator(nn.Module):
         n_layers: layers that halve the side; 3 sees patches of 70x70.
     """
 
+    title = "patch discriminator"
+
     def __init__(self, ndf: int = 64, n_layers: int = 3) -> None:
-        super().__init__()
-        self.n_layers = n_layers
-        layers: list[nn.Module] = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
-        dims = [ndf * min(2**level, 8) for level in range(n_layers + 1)]
-        for level, (dim_in, dim_out) in enumerate(zip(dims, dims[1:], strict=False), 1):
-            stride = 1 if level == n_layers else 2
-            conv = nn.Conv2d(dim_in, dim_out, 4, stride, 1, bias=False)
-            layers += [conv, nn.InstanceNorm2d(dim_out), nn.LeakyReLU(0.2)]
-        self.model = nn.Sequential(*layers, nn.Conv2d(dims[-1], 1, 4, 1, 1))
+        super().__init__(3, ndf, n_layers, bias=False)
         initialize(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1], sides at least 3 * 2 ** n_layers -> logits [N, 1, H / 2 ** n_layers - 2, ...].
-
-        Raises:
-            ValueError: for a size that the network cannot run.
-        """
-        require_size("patch discriminator", x, 1, 3 * 2**self.n_layers)
-        return self.model(x)
 
     def chain(self) -> list[nn.Module]:
         """The layers in the order in which they run."""

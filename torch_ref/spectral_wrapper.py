@@ -26,14 +26,15 @@ class SpectralConv2d(nn.Module):
     State: bias [dim_out], weight_u [dim_out], weight_v [dim_in * k * k], weight_matrices [dim_out, dim_in, k, k].
     """
 
+    plain: type[nn.Conv2d] | type[nn.ConvTranspose2d] = nn.Conv2d  # what the layer is without spectral norm
+
     def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
-        layer = nn.Conv2d(dim_in, dim_out, kernel)
-        rest = layer.weight[0].numel()
+        layer = self.plain(dim_in, dim_out, kernel)
         self.bias = layer.bias
-        self.weight_u = nn.Parameter(unit(torch.randn(dim_out)), requires_grad=False)
-        self.weight_v = nn.Parameter(unit(torch.randn(rest)), requires_grad=False)
+        self.weight_u = nn.Parameter(unit(torch.randn(len(layer.weight))), requires_grad=False)
+        self.weight_v = nn.Parameter(unit(torch.randn(layer.weight[0].numel())), requires_grad=False)
         self.weight_matrices = layer.weight
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -41,21 +42,13 @@ class SpectralConv2d(nn.Module):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
-class SpectralConvTranspose2d(nn.Module):
+class SpectralConvTranspose2d(SpectralConv2d):
     """Transposed convolution that is told which weight to use; owns the raw weight and its singular vectors.
 
     State: bias [dim_out], weight_u [dim_in], weight_v [dim_out * k * k], weight_matrices [dim_in, dim_out, k, k].
     """
 
-    def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
-        super().__init__()
-        self.stride, self.padding = stride, padding
-        layer = nn.ConvTranspose2d(dim_in, dim_out, kernel)
-        rest = layer.weight[0].numel()
-        self.bias = layer.bias
-        self.weight_u = nn.Parameter(unit(torch.randn(dim_in)), requires_grad=False)
-        self.weight_v = nn.Parameter(unit(torch.randn(rest)), requires_grad=False)
-        self.weight_matrices = layer.weight
+    plain = nn.ConvTranspose2d
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [N, dim_in, H, W], weight as weight_matrices -> [N, dim_out, H', W']."""
@@ -76,7 +69,7 @@ class SpectralNorm(nn.Module):
             that the last pass before backward left; 0 differentiates it as it was computed.
     """
 
-    def __init__(self, module: SpectralConv2d | SpectralConvTranspose2d) -> None:
+    def __init__(self, module: SpectralConv2d) -> None:
         super().__init__()
         self.module = module
         self.moving = True
@@ -148,9 +141,8 @@ def _plain(layer: SpectralNorm) -> nn.Module:
     inner = layer.module
     weight = layer.normalized_weight().detach()
     transposed = isinstance(inner, SpectralConvTranspose2d)
-    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
     dim_in, dim_out = weight.shape[:2] if transposed else weight.shape[1::-1]
-    plain = kind(dim_in, dim_out, int(weight.shape[2]), inner.stride, inner.padding, dtype=weight.dtype)
+    plain = inner.plain(dim_in, dim_out, int(weight.shape[2]), inner.stride, inner.padding, dtype=weight.dtype)
     plain.weight = nn.Parameter(weight)
     plain.bias = inner.bias
     return plain.train(layer.training)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
-from torch_ref.layers import LIN, ResnetAdaLINBlock, ResnetBlock, channel_max, channel_mean, require_size
+from torch_ref.layers import ResnetAdaLINBlock, ResnetBlock, channel_max, channel_mean, decoding, encoding, require_size
 
 
 class ResnetGenerator(nn.Module):
@@ -42,12 +42,14 @@ class ResnetGenerator(nn.Module):
         self.beta = nn.Linear(dim, dim, bias=False)
         for index in range(n_blocks):
             setattr(self, f"UpBlock1_{index + 1}", ResnetAdaLINBlock(dim))
-        self.DownBlock = nn.Sequential(*_encoder(input_nc, ngf, n_blocks))
+        down = [*encoding(input_nc, ngf, 7, 1), *encoding(ngf, ngf * 2), *encoding(ngf * 2, dim)]
+        self.DownBlock = nn.Sequential(*down, *(ResnetBlock(dim) for _ in range(n_blocks)))
         style_inputs = dim if light else dim * (img_size // 4) ** 2
         self.FC = nn.Sequential(
             nn.Linear(style_inputs, dim, bias=False), nn.ReLU(), nn.Linear(dim, dim, bias=False), nn.ReLU()
         )
-        self.UpBlock2 = nn.Sequential(*_decoder(output_nc, ngf))
+        up = [*decoding(dim, ngf * 2), *decoding(ngf * 2, ngf)]
+        self.UpBlock2 = nn.Sequential(*up, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, bias=False), nn.Tanh())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, input_nc, H, W] in [-1, 1] -> image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1,
@@ -68,36 +70,6 @@ class ResnetGenerator(nn.Module):
         for index in range(self.n_blocks):
             x = getattr(self, f"UpBlock1_{index + 1}")(x, gamma, beta)
         return self.UpBlock2(x), cam_logit, heatmap
-
-
-def _encoder(input_nc: int, ngf: int, n_blocks: int) -> list[nn.Module]:
-    layers: list[nn.Module] = [
-        nn.ReflectionPad2d(3),
-        nn.Conv2d(input_nc, ngf, 7, bias=False),
-        nn.InstanceNorm2d(ngf),
-        nn.ReLU(),
-    ]
-    for dim in (ngf, ngf * 2):
-        layers += [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim * 2, 3, stride=2, bias=False),
-            nn.InstanceNorm2d(dim * 2),
-            nn.ReLU(),
-        ]
-    return layers + [ResnetBlock(ngf * 4) for _ in range(n_blocks)]
-
-
-def _decoder(output_nc: int, ngf: int) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for dim in (ngf * 4, ngf * 2):
-        layers += [
-            nn.Upsample(scale_factor=2.0, mode="nearest"),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(dim, dim // 2, 3, bias=False),
-            LIN(dim // 2),
-            nn.ReLU(),
-        ]
-    return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, bias=False), nn.Tanh()]
 
 
 class Discriminator(nn.Module):

@@ -6,6 +6,7 @@ translation is refused with every reason. Discriminators and U-Nets can be carri
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,33 @@ SWAPPED = "the halves of the input channels of all transposed convolutions but t
 NEUTRAL = {"moving_mean": 0.0, "moving_variance": 1.0, "gamma": 1.0, "beta": 0.0}
 TO_ZOO = {"weight": "gamma", "bias": "beta"}
 TO_JUNYANZ = {"gamma": "weight", "beta": "bias"}
+
+
+@dataclass(frozen=True)
+class ZooStyle:
+    """What the layers of one model-zoo network have in common."""
+
+    slope: float | None = SLOPE  # of the leaky ReLUs; 0 for ReLU, None for no activation
+    norm: str = "instance"  # "instance" or "batch"
+    # "CONSTANT" pads with zeros inside the convolution; "REFLECT" puts a reflection before it, which moves the indices
+    # of what follows by one
+    pad_mode: str = "CONSTANT"
+    reference_exact: bool = False  # whether the instance norm shares its statistics over the batch, as in the model zoo
+
+    def __post_init__(self) -> None:
+        if self.norm not in {"instance", "batch"}:
+            raise ValueError(f"unknown norm '{self.norm}'; norms: instance, batch")
+
+    @property
+    def bias(self) -> bool:
+        """Whether the convolutions before a norm have a bias."""
+        return self.norm == "instance"
+
+    @property
+    def reflects(self) -> bool:
+        """Whether convolutions are padded by reflection."""
+        return self.pad_mode == "REFLECT"
+
 
 Tensors = dict[str, tuple[str, Array]]  # new name -> (name in the source, "" for none; values)
 

@@ -3,14 +3,28 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 from unittest import mock
 
 from convert.family import resolve
 from convert.registry import family_named
 
+Options = ParamSpec("Options")
+Change = Callable[[Any], None]  # alters what it is given in place: a network, a layer, a training step, an ONNX model
 Subject = tuple[str, str]  # family and part, or family and "training"
 Patch = tuple[str, Any]  # dotted name of something in ms_models, and what stands in its place during the comparison
+
+
+def planter(plant: Callable[Concatenate[Any, Options], None]) -> Callable[Options, Change]:
+    """Let a function of a thing and options take the options alone, and return what changes the thing."""
+
+    @wraps(plant)
+    def make(*options: Options.args, **named: Options.kwargs) -> Change:
+        """Remember the options until there is something to change."""
+        return lambda thing: plant(thing, *options, **named)
+
+    return make
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Bug:
 class NetworkBug(Bug):
     """A bug of a MindSpore network."""
 
-    change: Callable[[Any], None] | None = None  # alters the network or its weights in place, or None
+    change: Change | None = None  # alters the network or its weights in place, or None
     patch: Patch | None = None  # what is replaced during the comparison, or None
     # constructor arguments, where other than the released configuration made narrow is meant
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +58,7 @@ class TrainingBug(Bug):
     """A bug of a MindSpore training step."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)  # the step's settings that the port gets wrong
-    change: Callable[[Any], None] | None = None  # alters the port's step object, or None
+    change: Change | None = None  # alters the port's step object, or None
     patch: Patch | None = None  # what is replaced during the comparison, or None
 
     def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
@@ -61,7 +75,7 @@ class TrainingBug(Bug):
 class OnnxBug(Bug):
     """A bug of an ONNX file."""
 
-    edit: Callable[[Any], None]  # changes the onnx.ModelProto in place
+    edit: Change  # changes the onnx.ModelProto in place
 
     @property
     def place(self) -> str:

@@ -1,6 +1,5 @@
 """Bugs that porters of CycleGAN make, in both systems' networks and in its training step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ from mindspore import nn, ops
 
 from ms_models.losses import l1
 from parity_tests.harness.mutants import planting as plant
-from parity_tests.harness.mutants.bugs import NetworkBug, Subject, TrainingBug
+from parity_tests.harness.mutants.bugs import Change, NetworkBug, Subject, TrainingBug
 
 GENERATOR: Subject = ("cyclegan", "G_A")
 JUDGE: Subject = ("cyclegan", "D_A")
@@ -20,18 +19,17 @@ ZOO = {"architecture": "zoo_resnet", "ngf": 8, "n_blocks": 3}
 TRANSPOSED, ZOO_NORM = ("ConvTranspose2d",), ("ZooInstanceNorm2d",)
 
 
-def _transposed_with(**options: Any) -> Callable[[Any], None]:
-    def change(cell: Any) -> None:
-        """Build every transposed convolution again with other options, keeping its weights."""
-        for path, layer in plant.layers(cell, "Conv2dTranspose"):
-            sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
-            new = nn.Conv2dTranspose(*sizes, has_bias=layer.has_bias, **options)
-            new.weight.set_data(layer.weight)
-            if layer.has_bias:
-                new.bias.set_data(layer.bias)
-            plant.replace(cell, path, new)
+def _transposed_with(**options: Any) -> Change:
+    def make(layer: Any) -> Any:
+        """Build a transposed convolution again with other options, keeping its weights."""
+        sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
+        new = nn.Conv2dTranspose(*sizes, has_bias=layer.has_bias, **options)
+        new.weight.set_data(layer.weight)
+        if layer.has_bias:
+            new.bias.set_data(layer.bias)
+        return new
 
-    return change
+    return plant.anew("Conv2dTranspose", make)
 
 
 def _second_run_of_its_own(self: Any, x: Any) -> Any:
@@ -63,9 +61,9 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("dropout-in-eval", "dropout works in eval mode", GENERATOR, ("Dropout",),
                plant.method("Dropout", lambda self, x: ops.dropout(x, p=0.5, training=True)), kwargs=DROPOUT),
     NetworkBug("affine-ignored", "scale and shift of instance norm left out", GENERATOR, ("InstanceNorm2d",),
-               plant.with_attribute("InstanceNorm2d", "affine", lambda _: False), kwargs=AFFINE),
+               plant.each("InstanceNorm2d", plant.with_attribute("affine", lambda _: False)), kwargs=AFFINE),
     NetworkBug("unet-joined-swapped", "the U-Net's levels join result and input the other way round", GENERATOR,
-               ("UnetSkipConnectionBlock",), patch=("ms_models.cyclegan.ops", plant.OpsWithSwappedCat()), kwargs=UNET),
+               ("UnetSkipConnectionBlock",), patch=("ms_models.unet.ops", plant.OpsWithSwappedCat()), kwargs=UNET),
     NetworkBug("unet-channels-swapped", "the halves of an up-convolution's input channels swapped", GENERATOR,
                ("model.model.3",),
                plant.changed("model.model.3.weight", lambda weight: np.concatenate(np.split(weight, 2)[::-1])),
@@ -73,9 +71,10 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("shared-block-unshared", "the second run of the shared residual block has weights of its own",
                GENERATOR, ("SharedBlocks",), plant.method("SharedBlocks", _second_run_of_its_own), kwargs=ZOO),
     NetworkBug("shared-block-once", "the shared residual block runs once", GENERATOR, ("SharedBlocks",),
-               plant.with_attribute("SharedBlocks", "times", lambda _: 1), kwargs=ZOO),
+               plant.each("SharedBlocks", plant.with_attribute("times", lambda _: 1)), kwargs=ZOO),
     NetworkBug("zoo-norm-over-batch", "the model zoo's instance norm shares its statistics over the batch", GENERATOR,
-               ZOO_NORM, plant.with_attribute("ZooInstanceNorm2d", "reference_exact", lambda _: True), kwargs=ZOO),
+               ZOO_NORM, plant.each("ZooInstanceNorm2d", plant.with_attribute("reference_exact", lambda _: True)),
+               kwargs=ZOO),
     NetworkBug("zoo-norm-moving", "the model zoo's instance norm uses its moving values", GENERATOR, ZOO_NORM,
                plant.method("ZooInstanceNorm2d", _by_moving_statistics), kwargs=ZOO),
     NetworkBug("judge-slope", "LeakyReLU slope 0.01 in the patch discriminator", JUDGE, ("LeakyReLU",),
@@ -83,10 +82,9 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
 )  # fmt: skip
 
 
-def _not_halved(step: Any) -> None:
+def _not_halved(step: Any, weights: Any, phase: str) -> Any:
     """The discriminators' loss is the sum over real and fake, not half of it."""
-    original = step.weights
-    step.weights = lambda phase: dict.fromkeys(original(phase), 1.0) if phase == "D" else original(phase)
+    return dict.fromkeys(weights(phase), 1.0) if phase == "D" else weights(phase)
 
 
 def _remade(step: Any, real_a: Any, real_b: Any) -> tuple[Any, Any]:
@@ -94,47 +92,28 @@ def _remade(step: Any, real_a: Any, real_b: Any) -> tuple[Any, Any]:
     return step.networks["G_B"](real_b), step.networks["G_A"](real_a)
 
 
-def _fakes_after_update(step: Any) -> None:
-    original = step.prepare
-
-    def prepare(phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
-        """Make the fakes anew before the discriminators' phase."""
-        return original(phase, real_a, real_b, _remade(step, real_a, real_b) if phase == "D" else made)
-
-    step.prepare = prepare
+def _fakes_after_update(step: Any, prepare: Any, phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
+    """Make the fakes anew before the discriminators' phase."""
+    return prepare(phase, real_a, real_b, _remade(step, real_a, real_b) if phase == "D" else made)
 
 
-def _fakes_not_detached(step: Any) -> None:
-    original = step.prepare
+def _fakes_not_detached(step: Any, prepare: Any, phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
+    """The discriminators' loss flows back into the generators, whose optimiser uses it, too."""
 
     def objective(real_a: Any, real_b: Any) -> Any:
         """Return the discriminators' loss on fakes that are not detached."""
         terms, made = step.discriminator_objective(real_a, real_b, *_remade(step, real_a, real_b))
         return sum(terms.values()), terms, made
 
-    def prepare(phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
-        """The discriminators' loss flows back into the generators, whose optimiser uses it, too."""
-        if phase == "D":
-            step.descent("G", objective, real_a, real_b)
-        return original(phase, real_a, real_b, made)
-
-    step.prepare = prepare
+    if phase == "D":
+        step.descent("G", objective, real_a, real_b)
+    return prepare(phase, real_a, real_b, made)
 
 
-def _identity_of_the_other(step: Any) -> None:
-    original = step.generator_objective
-
-    def terms(real_a: Any, real_b: Any) -> Any:
-        """Each identity loss asks the generator that translates the picture away."""
-        found, fakes = original(real_a, real_b)
-        found["G.idt_A"], found["G.idt_B"] = l1(fakes[0], real_b), l1(fakes[1], real_a)
-        return found, fakes
-
-    step.generator_objective = terms
-
-
-def _judges_exchanged(step: Any) -> None:
-    step.judges = {"A": step.judges["B"], "B": step.judges["A"]}
+def _identity_of_the_other(step: Any, objective: Any, real_a: Any, real_b: Any) -> Any:
+    """Each identity loss asks the generator that translates the picture away."""
+    found, fakes = objective(real_a, real_b)
+    return {**found, "G.idt_A": l1(fakes[0], real_b), "G.idt_B": l1(fakes[1], real_a)}, fakes
 
 
 def _pools_keep_the_first(step: Any) -> None:
@@ -149,22 +128,22 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("pool-never-swaps", "a full image pool hands out no older fakes", STEP, ("discriminator loss",),
                 change=_pools_keep_the_first),
     TrainingBug("fakes-after-update", "the discriminators see fakes of the updated generators", STEP,
-                ("discriminator loss",), change=_fakes_after_update),
+                ("discriminator loss",), change=plant.around("prepare", _fakes_after_update)),
     TrainingBug("fakes-not-detached", "the discriminators' loss moves the generators", STEP,
-                ("generator update", "generator moments"), change=_fakes_not_detached),
+                ("generator update", "generator moments"), change=plant.around("prepare", _fakes_not_detached)),
     TrainingBug("cyclegan-identity-weight", "identity weight not multiplied by the cycle's", STEP,
                 ("generator loss",), {"identity": 0.05}),
     TrainingBug("cyclegan-identity-other", "identity loss of the other generator", STEP, ("generator loss",),
-                change=_identity_of_the_other),
+                change=plant.around("generator_objective", _identity_of_the_other)),
     TrainingBug("cyclegan-cross-entropy", "cross-entropy for least squares", STEP, ("loss",), {"gan_mode": "vanilla"}),
     TrainingBug("cyclegan-rate-epoch", "learning rate falls one epoch late", STEP, ("learning rate",),
                 change=plant.late_rate(lambda settings: settings.steps_per_epoch)),
     TrainingBug("cyclegan-rate-rule", "the model zoo's rule for the learning rate", STEP, ("learning rate",),
                 {"decay": "zoo"}),
     TrainingBug("discriminators-not-halved", "the discriminators' loss not halved", STEP, ("discriminator loss",),
-                change=_not_halved),
+                change=plant.around("weights", _not_halved)),
     TrainingBug("cycle-squared", "squared for absolute cycle error", STEP, ("generator loss",),
                 patch=("ms_models.steps.cyclegan.l1", plant.mean_square)),
     TrainingBug("cyclegan-judges-exchanged", "D_A judges the other system's domain", STEP, ("D_A", "D_B"),
-                change=_judges_exchanged),
+                change=plant.with_attribute("judges", lambda own: {"A": own["B"], "B": own["A"]})),
 )  # fmt: skip

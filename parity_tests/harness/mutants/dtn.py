@@ -4,6 +4,7 @@ from typing import Any
 
 from mindspore import ops
 
+from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Subject, TrainingBug
 
 STEP: Subject = ("dtn", "training")
@@ -11,32 +12,6 @@ STEP: Subject = ("dtn", "training")
 
 def _hinge_for_generator(self: Any, logits: Any, real: bool = True, for_generator: bool = False) -> Any:
     return ops.relu(1 + (-1.0 if real else 1.0) * logits).mean()
-
-
-def _rec_never_judged(step: Any) -> None:
-    """The discriminator sees the translations twice and the reconstructions never."""
-    original = step.discriminator_objective
-    step.discriminator_objective = lambda target, fake, rec: original(target, fake, fake)
-
-
-def _domains_exchanged(step: Any) -> None:
-    original = step.prepare
-    step.prepare = lambda phase, source, target, made: original(phase, target, source, made)
-
-
-def _codes_detached(step: Any) -> None:
-    original, encoder = step.generator_objective, step.networks["encoder"]
-
-    def objective(source: Any, target: Any) -> Any:
-        """No gradient flows from the code of a translation back into encoder and decoder."""
-        real = {id(source), id(target)}
-        step.networks["encoder"] = lambda x: encoder(x) if id(x) in real else ops.stop_gradient(encoder(x))
-        try:
-            return original(source, target)
-        finally:
-            step.networks["encoder"] = encoder
-
-    step.generator_objective = objective
 
 
 def _encoder_rests(step: Any) -> None:
@@ -55,11 +30,14 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("dtn-rates-exchanged", "learning rates of generator and discriminator exchanged", STEP,
                 ("learning rate",), {"lr_g": 4e-4, "lr_d": 1e-4}),
     TrainingBug("dtn-rec-never-judged", "reconstructions never shown to the discriminator", STEP,
-                ("discriminator loss",), change=_rec_never_judged),
-    TrainingBug("dtn-domains-exchanged", "source and target exchanged", STEP, ("loss",), change=_domains_exchanged),
+                ("discriminator loss",), change=plant.around(
+                    "discriminator_objective", lambda step, original, target, fake, rec: original(target, fake, fake))),
+    TrainingBug("dtn-domains-exchanged", "source and target exchanged", STEP, ("loss",), change=plant.around(
+        "prepare", lambda step, prepare, phase, source, target, made: prepare(phase, target, source, made))),
     TrainingBug("dtn-codes-detached", "no gradient through the codes of translations", STEP,
-                ("generator update", "generator moments"), change=_codes_detached),
+                ("generator update", "generator moments"), change=plant.cut_gradient(
+                    ("encoder",), lambda encoder, x: ops.stop_gradient(encoder(x)))),
     TrainingBug("dtn-encoder-rests", "encoder left out of the optimiser", STEP, ("encoder",), change=_encoder_rests),
     TrainingBug("dtn-not-clipped", "weights not clipped after a WGAN step", STEP, ("discriminator update",),
-                change=lambda step: setattr(step, "after_phase", lambda phase: None)),
+                change=plant.with_attribute("after_phase", lambda _: lambda phase: None)),
 )  # fmt: skip

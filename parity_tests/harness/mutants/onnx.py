@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from parity_tests.harness.mutants.bugs import OnnxBug, Subject
+from parity_tests.harness.mutants.bugs import Change, OnnxBug, Subject, planter
 from parity_tests.harness.sides.base import Array
 
 UGATIT: Subject = ("ugatit", "genA2B")
@@ -21,34 +21,28 @@ WHITEBOX: Subject = ("whitebox", "generator")
 ATTENTION: Subject = ("sagan_cyclegan", "netG_A")
 EPS = 1e-5
 
-Edit = Callable[[Any], None]
-
 
 def _nodes(model: Any, kind: str) -> Iterator[Any]:
     return (node for node in model.graph.node if node.op_type == kind)
 
 
-def _attribute(kind: str, name: str, value: Any) -> Edit:
-    def edit(model: Any) -> None:
-        """Give all nodes of a kind another value of an attribute."""
-        for node in _nodes(model, kind):
-            others = [attribute for attribute in node.attribute if attribute.name != name]
-            del node.attribute[:]
-            node.attribute.extend([*others, helper.make_attribute(name, value)])
-
-    return edit
+@planter
+def _attribute(model: Any, kind: str, name: str, value: Any) -> None:
+    """Give all nodes of a kind another value of an attribute."""
+    for node in _nodes(model, kind):
+        others = [attribute for attribute in node.attribute if attribute.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*others, helper.make_attribute(name, value)])
 
 
-def _constants(fits: Callable[[str, Array], bool], change: Callable[[Array], Array]) -> Edit:
-    def edit(model: Any) -> None:
-        """Change the constants that fit."""
-        for constant in model.graph.initializer:
-            value = numpy_helper.to_array(constant)
-            if fits(constant.name, value):
-                changed = np.ascontiguousarray(change(value), value.dtype)
-                constant.CopyFrom(numpy_helper.from_array(changed, constant.name))
-
-    return edit
+@planter
+def _constants(model: Any, fits: Callable[[str, Array], bool], change: Callable[[Array], Array]) -> None:
+    """Change the constants that fit."""
+    for constant in model.graph.initializer:
+        value = numpy_helper.to_array(constant)
+        if fits(constant.name, value):
+            changed = np.ascontiguousarray(change(value), value.dtype)
+            constant.CopyFrom(numpy_helper.from_array(changed, constant.name))
 
 
 def _named(end: str) -> Callable[[str, Array], bool]:
@@ -63,55 +57,47 @@ def _is_weight(name: str, value: Array) -> bool:
     return value.dtype == np.float32 and value.ndim > 1
 
 
-def _swap(first: str, second: str) -> Edit:
-    def edit(model: Any) -> None:
-        """Swap two constants, by the ends of their names."""
-        constants = model.graph.initializer
-        one, other = (next(each for each in constants if each.name.endswith(end)) for end in (first, second))
-        one.name, other.name = other.name, one.name
-
-    return edit
+@planter
+def _swap(model: Any, first: str, second: str) -> None:
+    """Swap two constants, by the ends of their names."""
+    constants = model.graph.initializer
+    one, other = (next(each for each in constants if each.name.endswith(end)) for end in (first, second))
+    one.name, other.name = other.name, one.name
 
 
-def _replace(kind: str, new: str, keep: slice = slice(None), count: int | None = None) -> Edit:
-    def edit(model: Any) -> None:
-        """Make nodes of a kind (the first `count`) another kind without attributes; `keep` says which inputs stay."""
-        for node in list(_nodes(model, kind))[:count]:
-            inputs = list(node.input)[keep]
-            node.op_type = new
-            del node.input[:], node.attribute[:]
-            node.input.extend(inputs)
-
-    return edit
+@planter
+def _replace(model: Any, kind: str, new: str, keep: slice = slice(None), count: int | None = None) -> None:
+    """Make nodes of a kind (the first `count`) another kind without attributes; `keep` says which inputs stay."""
+    for node in list(_nodes(model, kind))[:count]:
+        inputs = list(node.input)[keep]
+        node.op_type = new
+        del node.input[:], node.attribute[:]
+        node.input.extend(inputs)
 
 
-def _at_input(*steps: tuple[str, Any]) -> Edit:
-    def edit(model: Any) -> None:
-        """Put operators with one constant each between the input and the first layer."""
-        source = value = model.graph.input[0].name
-        nodes = []
-        for number, (kind, constant) in enumerate(steps):
-            name = f"planted_{number}"
-            model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), f"{name}.constant"))
-            axis: dict[str, Any] = {"axis": 1} if kind == "Gather" else {}
-            nodes.append(helper.make_node(kind, [value, f"{name}.constant"], [name], name, **axis))
-            value = name
-        for node in model.graph.node:
-            if node.op_type != "Shape":
-                node.input[:] = [value if name == source else name for name in node.input]
-        for node in reversed(nodes):
-            model.graph.node.insert(0, node)
-
-    return edit
+@planter
+def _at_input(model: Any, *steps: tuple[str, Any]) -> None:
+    """Put operators with one constant each between the input and the first layer."""
+    source = value = model.graph.input[0].name
+    nodes = []
+    for number, (kind, constant) in enumerate(steps):
+        name = f"planted_{number}"
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), f"{name}.constant"))
+        axis: dict[str, Any] = {"axis": 1} if kind == "Gather" else {}
+        nodes.append(helper.make_node(kind, [value, f"{name}.constant"], [name], name, **axis))
+        value = name
+    for node in model.graph.node:
+        if node.op_type != "Shape":
+            node.input[:] = [value if name == source else name for name in node.input]
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
 
 
-def _both(first: Edit, second: Edit) -> Edit:
-    def edit(model: Any) -> None:
-        """Change what is written in two ways: small norms are one node, large ones are written out."""
-        first(model)
-        second(model)
-
-    return edit
+@planter
+def _both(model: Any, first: Change, second: Change) -> None:
+    """Change what is written in two ways: small norms are one node, large ones are written out."""
+    first(model)
+    second(model)
 
 
 def _maximum_is_mean(model: Any) -> None:

@@ -7,12 +7,11 @@ so all four vectors are the same numbers and their order changes nothing.
 from collections.abc import Callable
 from typing import Any
 
-import mindspore
 from mindspore import nn, ops
 
 from ms_models.layers import channel_max, channel_mean
 from parity_tests.harness.mutants import planting as plant
-from parity_tests.harness.mutants.bugs import NetworkBug, Patch, Subject
+from parity_tests.harness.mutants.bugs import Change, NetworkBug, Patch, Subject
 from parity_tests.harness.mutants.ugatit import mean_for_max, shifted_nearest
 
 GENERATOR: Subject = ("photo2cartoon", "genA2B")
@@ -20,19 +19,6 @@ JUDGE: Subject = ("photo2cartoon", "disLA")
 FACE: Subject = ("mobilefacenet", "mobilefacenet")
 NORMED = ("Conv2d", "Linear")
 SPECTRAL = "ms_models.layers.SpectralNorm.normalized_weight"
-
-
-def _soft_weights_swapped(cell: Any) -> None:
-    """Let content and style weights change places."""
-    for _, layer in plant.layers(cell, "SoftAdaLIN"):
-        for weight in (layer.w_gamma, layer.w_beta):
-            weight.set_data(mindspore.Tensor(1 - weight.asnumpy()))
-
-
-def _content_and_style_swapped(cell: Any) -> None:
-    for _, layer in plant.layers(cell, "SoftAdaLIN"):
-        original = layer.construct
-        layer.construct = lambda x, content, style, original=original: original(x, style, content)
 
 
 def _iterated(self: Any, matrix: Any, steps: int = 1) -> tuple[Any, Any]:
@@ -87,29 +73,23 @@ def _relu_for_last_leaky(cell: Any) -> None:
     plant.replace(cell, plant.layers(cell, "LeakyReLU")[-1][0], nn.ReLU())
 
 
-def _batch_norm_with(**changes: float) -> Callable[[Any], None]:
-    def change(cell: Any) -> None:
-        """Build every batch norm anew with other settings."""
-        for path, layer in plant.layers(cell, "BatchNorm2d"):
-            fresh = nn.BatchNorm2d(layer.num_features, **changes)
-            for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-                getattr(fresh, name).set_data(getattr(layer, name).value())
-            plant.replace(cell, path, fresh)
+def _batch_norm_with(**changes: float) -> Change:
+    def make(layer: Any) -> Any:
+        """Build a batch norm anew with other settings."""
+        fresh = nn.BatchNorm2d(layer.num_features, **changes)
+        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            getattr(fresh, name).set_data(getattr(layer, name).value())
+        return fresh
 
-    return change
-
-
-def _shared_prelu(cell: Any) -> None:
-    """Give all channels the first channel's slope."""
-    for _, layer in plant.layers(cell, "PReLU"):
-        layer.w.set_data(layer.w.value() * 0 + float(layer.w.asnumpy()[0]))
+    return plant.anew("BatchNorm2d", make)
 
 
 NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("content-style-swapped", "content and style vectors swapped", GENERATOR, ("SoftAdaLIN",),
-               _content_and_style_swapped),
+               plant.each("SoftAdaLIN", plant.around(
+                   "construct", lambda layer, original, x, content, style: original(x, style, content)))),
     NetworkBug("soft-weights-swapped", "content and style weights swapped", GENERATOR, ("SoftAdaLIN", "norm"),
-               _soft_weights_swapped),
+               plant.all_changed(lambda name, _: name.endswith((".w_gamma", ".w_beta")), lambda weight: 1 - weight)),
     NetworkBug("hourglass-shifted", "up-sampling shifted by one pixel inside the hourglasses", GENERATOR,
                ("HourGlassBlock",), patch=("ms_models.photo2cartoon.upsample_nearest", shifted_nearest)),
     NetworkBug("no-spectral-norm", "weight_orig used as it is", JUDGE, ("SpectralNorm", *NORMED),
@@ -131,11 +111,12 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("discriminator-mean-for-max", "average pooling in the maximum branch", JUDGE, ("Discriminator",),
                patch=("ms_models.ugatit.channel_max", mean_for_max)),
     NetworkBug("batch-norm-training", "batch norm in train mode at inference", FACE, ("BatchNorm2d",),
-               plant.with_attribute("BatchNorm2d", "use_batch_statistics", lambda _: True)),
+               plant.each("BatchNorm2d", plant.with_attribute("use_batch_statistics", lambda _: True))),
     NetworkBug("batch-norm-eps", "batch norm eps 1e-3", FACE, ("BatchNorm2d",), _batch_norm_with(eps=1e-3)),
     NetworkBug("batch-norm-momentum", "PyTorch's momentum 0.1 given to MindSpore as it is", FACE, ("BatchNorm2d",),
                _batch_norm_with(momentum=0.1)),
-    NetworkBug("prelu-shared", "one PReLU slope for all channels", FACE, ("PReLU", "prelu"), _shared_prelu),
+    NetworkBug("prelu-shared", "one PReLU slope for all channels", FACE, ("PReLU", "prelu"),
+               plant.all_changed(lambda name, _: name.endswith("prelu.w"), lambda slopes: 0 * slopes + slopes[0])),
     NetworkBug("no-unit-length", "embedding not brought to unit length", FACE, ("MobileFaceNet",),
                plant.other_output(lambda x: x * 1.5)),
     NetworkBug("bgr", "colours in the order BGR", FACE, ("conv1.conv",),

@@ -48,17 +48,11 @@ def _rests_in_eval(self: Any) -> Any:
     return moving_weight(self)
 
 
-def _shifted(cell: Any) -> None:
-    layer = plant.layers(cell, "Conv2dTranspose")[0][1]
-    original = layer.construct
-
-    def construct(x: Any) -> Any:
-        """A transposed convolution cropped at one end only, which shifts the picture by one pixel."""
-        out = original(x)
-        out = ops.cat((out[:, :, -1:], out[:, :, :-1]), 2)
-        return ops.cat((out[:, :, :, -1:], out[:, :, :, :-1]), 3)
-
-    layer.construct = construct
+def _shifted(layer: Any, original: Any, x: Any) -> Any:
+    """A transposed convolution cropped at one end only, which shifts the picture by one pixel."""
+    out = original(x)
+    out = ops.cat((out[:, :, -1:], out[:, :, :-1]), 2)
+    return ops.cat((out[:, :, :, -1:], out[:, :, :, :-1]), 3)
 
 
 NETWORK_BUGS: tuple[NetworkBug, ...] = (
@@ -75,12 +69,8 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("wrapper-rests", "spectral norm rests in eval mode", JUDGE, ("SpectralNorm",),
                patch=(NORM, _rests_in_eval)),
     NetworkBug("transposed-shift", "transposed convolution shifted by one pixel", GENERATOR,
-               ("last.0", "ConvTranspose2d"), _shifted),
+               ("last.0", "ConvTranspose2d"), plant.each("Conv2dTranspose", plant.around("construct", _shifted))),
 )  # fmt: skip
-
-
-def _penalty_at_fakes(step: Any) -> None:
-    step.penalty_points = lambda real, fake: fake
 
 
 def _penalty_without_gradient(*args: Any) -> Any:
@@ -96,7 +86,7 @@ def _hinge_exchanged(self: Any, logits: Any, real: bool = True, for_generator: b
 
 TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("penalty-on-fakes", "gradient penalty taken at the fakes only", STEP, ("discriminator loss",),
-                change=_penalty_at_fakes),
+                change=plant.with_attribute("penalty_points", lambda _: lambda real, fake: fake)),
     TrainingBug("penalty-first-order", "gradient penalty without its gradient", STEP, ("discriminator",),
                 patch=("ms_models.steps.sagan_cyclegan.gradient_penalty", _penalty_without_gradient)),
     TrainingBug("hinge-sign", "hinge with real and fake exchanged", STEP, ("loss",), patch=(LOSS, _hinge_exchanged)),

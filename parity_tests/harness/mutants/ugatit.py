@@ -8,7 +8,7 @@ from mindspore import ops
 
 from ms_models.layers import normalize, normalize_unbiased
 from parity_tests.harness.mutants import planting as plant
-from parity_tests.harness.mutants.bugs import NetworkBug, Patch, Subject
+from parity_tests.harness.mutants.bugs import Change, NetworkBug, Patch, Subject
 
 GENERATOR: Subject = ("ugatit", "genA2B")
 NORMS, INSTANCE, PADDING = ("AdaLIN", "LIN"), ("InstanceNorm2d",), ("ReflectionPad2d",)
@@ -35,8 +35,8 @@ def _no_gradient_through_statistics(x: Any, axis: int, eps: float) -> Any:
     return centred / spread
 
 
-def _eps(kind: str, factor: float) -> Callable[[Any], None]:
-    return plant.with_attribute(kind, "eps", lambda eps: eps * factor)
+def _eps(kind: str, factor: float) -> Change:
+    return plant.each(kind, plant.with_attribute("eps", lambda eps: eps * factor))
 
 
 def _over_batch(self: Any, x: Any) -> Any:
@@ -44,17 +44,11 @@ def _over_batch(self: Any, x: Any) -> Any:
     return centred * ops.rsqrt((centred * centred).mean((0, 2, 3), keep_dims=True) + self.eps)
 
 
-def _fresh_rho(cell: Any) -> None:
-    for name, _ in cell.parameters_and_names():
-        if name.endswith("rho"):
-            plant.set_parameter(cell, name, lambda value: np.full_like(value, 0.9))
-
-
 def _width(layer: Any) -> int:
     return int(np.asarray(layer.padding).max())
 
 
-def _pad(mode: str) -> Callable[[Any], None]:
+def _pad(mode: str) -> Change:
     return plant.method("ReflectionPad2d", lambda self, x: ops.pad(x, (_width(self),) * 4, mode=mode))
 
 
@@ -84,22 +78,17 @@ def mean_for_max(x: Any) -> Any:
     return x.mean((2, 3))
 
 
-def _transposed(name: str) -> Callable[[Any], None]:
+def _transposed(name: str) -> Change:
     return plant.changed(name, lambda value: value.swapaxes(0, 1))
-
-
-def _half_precision(cell: Any) -> None:
-    for name, value in cell.parameters_and_names():
-        if value.requires_grad:
-            plant.set_parameter(cell, name, lambda array: array.astype(np.float16).astype(np.float32))
 
 
 def _other_network(cell: Any) -> None:
     """Give the weights the values of another network of the same shapes."""
     rng = np.random.default_rng(1)
-    for name, value in cell.parameters_and_names():
-        if value.requires_grad and value.ndim >= 2:
-            plant.set_parameter(cell, name, lambda array: rng.permutation(array.reshape(-1)).reshape(array.shape))
+    plant.all_changed(
+        lambda name, value: value.requires_grad and value.ndim >= 2,
+        lambda array: rng.permutation(array.reshape(-1)).reshape(array.shape),
+    )(cell)
 
 
 NETWORK_BUGS: tuple[NetworkBug, ...] = (
@@ -121,7 +110,8 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
                plant.method("InstanceNorm2d", _over_batch)),
     NetworkBug("rho-not-limited", "rho left above 1", GENERATOR, ("UpBlock1_1.norm1",),
                plant.changed("UpBlock1_1.norm1.rho", lambda rho: rho + 0.2)),
-    NetworkBug("rho-fresh", "rho keeps its initial value", GENERATOR, ("norm", "UpBlock2"), _fresh_rho),
+    NetworkBug("rho-fresh", "rho keeps its initial value", GENERATOR, ("norm", "UpBlock2"),
+               plant.all_changed(lambda name, _: name.endswith("rho"), lambda value: np.full_like(value, 0.9))),
     NetworkBug("pad-zero", "zero for reflection padding", GENERATOR, PADDING, _pad("constant")),
     NetworkBug("pad-replicate", "replication for reflection padding", GENERATOR, PADDING, _pad("replicate")),
     NetworkBug("pad-one-side", "all padding on the left and top", GENERATOR, ("UpBlock1_1.pad1",), _pad_one_side),
@@ -143,7 +133,9 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
                ("UpBlock1_1.conv1",), _transposed("UpBlock1_1.conv1.weight")),
     NetworkBug("swapped-keys", "two tensors of equal shape swapped", GENERATOR, ("UpBlock1_1.conv",),
                plant.swapped("UpBlock1_1.conv1.weight", "UpBlock1_1.conv2.weight")),
-    NetworkBug("half-precision", "weights rounded to float16", GENERATOR, ("",), _half_precision),
+    NetworkBug("half-precision", "weights rounded to float16", GENERATOR, ("",),
+               plant.all_changed(lambda _, value: value.requires_grad,
+                                 lambda array: array.astype(np.float16).astype(np.float32))),
     NetworkBug("missing-bias", "a bias left at zero", GENERATOR, ("conv1x1",),
                plant.changed("conv1x1.bias", np.zeros_like)),
     NetworkBug("other-direction", "genB2A loaded as genA2B", GENERATOR, ("",), _other_network),

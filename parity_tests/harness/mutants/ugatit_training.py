@@ -13,38 +13,11 @@ FACE_STEP: Subject = ("photo2cartoon", "training")
 GENERATORS, MOVED = ("generator loss",), ("discriminator update", "discriminator moments")
 
 
-def _generators_first(step: Any) -> None:
-    step.due = lambda: ("G", "D")
-
-
-def _cycle_detached(step: Any) -> None:
-    original = step.generator_objective
-
-    def terms(real_a: Any, real_b: Any) -> Any:
-        """The second generator of the cycle gets its input without gradient."""
-        networks = step.networks
-        kept = dict(networks)
-        real = {id(real_a), id(real_b)}
-        for part in ("genA2B", "genB2A"):
-            networks[part] = lambda x, part=part: kept[part](x if id(x) in real else ops.stop_gradient(x))
-        try:
-            return original(real_a, real_b)
-        finally:
-            networks.update(kept)
-
-    step.generator_objective = terms
-
-
-def _discriminators_in_eval_for_generators(step: Any) -> None:
-    original = step.prepare
-
-    def prepare(phase: str, *batch: Any) -> Any:
-        """Put the discriminators in eval mode before the generators' phase."""
-        for part, network in step.networks.items():
-            network.set_train(phase == "D" or not part.startswith("dis"))
-        return original(phase, *batch)
-
-    step.prepare = prepare
+def _discriminators_in_eval_for_generators(step: Any, prepare: Any, phase: str, *batch: Any) -> Any:
+    """Put the discriminators in eval mode before the generators' phase."""
+    for part, network in step.networks.items():
+        network.set_train(phase == "D" or not part.startswith("dis"))
+    return prepare(phase, *batch)
 
 
 def _adam(decoupled: bool = False, early_eps: bool = False, corrected: bool = True) -> Patch:
@@ -76,10 +49,9 @@ def _crop_off_by_one(height: int, width: int) -> tuple[int, int, int, int]:
     return top + 1, bottom + 1, left, right
 
 
-def _zero_to_one(step: Any) -> None:
+def _zero_to_one(step: Any, prepare: Any, phase: str, real_a: Any, real_b: Any, made: Any) -> Any:
     """The port's loader gives images in [0, 1] instead of [-1, 1]."""
-    original = step.prepare
-    step.prepare = lambda phase, real_a, real_b, made: original(phase, (real_a + 1) / 2, (real_b + 1) / 2, made)
+    return prepare(phase, (real_a + 1) / 2, (real_b + 1) / 2, made)
 
 
 def _networks_swapped(step: Any) -> None:
@@ -92,11 +64,13 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("l2-for-l1", "squared for absolute reconstruction error", STEP, GENERATORS,
                 patch=("ms_models.steps.ugatit.l1", plant.mean_square)),
     TrainingBug("generators-first", "generators updated before the discriminators", STEP, ("loss",),
-                change=_generators_first),
+                change=plant.with_attribute("due", lambda _: lambda: ("G", "D"))),
     TrainingBug("cycle-detached", "no gradient through the first half of the cycle", STEP, ("generator",),
-                change=_cycle_detached),
+                change=plant.cut_gradient(
+                    ("genA2B", "genB2A"), lambda generator, x: generator(ops.stop_gradient(x)))),
     TrainingBug("discriminators-eval", "discriminators in eval mode in the generator phase", STEP,
-                ("generator loss", "discriminator update"), change=_discriminators_in_eval_for_generators),
+                ("generator loss", "discriminator update"),
+                change=plant.around("prepare", _discriminators_in_eval_for_generators)),
     TrainingBug("weight-decay-missing", "no weight decay", STEP, MOVED, {"weight_decay": 0.0}),
     TrainingBug("weight-decay-decoupled", "decoupled weight decay (AdamW)", STEP, MOVED, patch=_adam(decoupled=True)),
     TrainingBug("beta1", "Adam beta1 0.9", STEP, MOVED, {"beta1": 0.9}),
@@ -105,7 +79,7 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("adam-uncorrected", "Adam without bias correction", STEP, ("discriminator update",),
                 patch=_adam(corrected=False)),
     TrainingBug("rho-not-clipped", "no clipping after the step", STEP, ("generator update",),
-                change=lambda step: setattr(step, "after_update", lambda: None)),
+                change=plant.with_attribute("after_update", lambda _: lambda: None)),
     TrainingBug("rate-off-by-one", "learning rate falls one step late", STEP, ("learning rate",),
                 change=plant.late_rate(lambda settings: 1)),
     TrainingBug("cosine-without-norm", "Face-ID cosine without normalisation", FACE_STEP, GENERATORS,
@@ -113,7 +87,7 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("face-crop", "Face-ID crop off by one row", FACE_STEP, GENERATORS,
                 patch=("ms_models.losses_ugatit.face_crop", _crop_off_by_one)),
     TrainingBug("image-range", "images in [0, 1] instead of [-1, 1]", STEP, ("discriminator loss",),
-                change=_zero_to_one),
+                change=plant.around("prepare", _zero_to_one)),
     TrainingBug("judges-swapped", "discriminators of A and B swapped", STEP, ("disGA", "disGB"),
                 change=_networks_swapped),
 )  # fmt: skip

@@ -19,25 +19,9 @@ FEATURES: Subject = ("vgg19", "vgg19")
 STEP: Subject = ("whitebox", "training")
 
 
-def _skip_dropped(cell: Any) -> None:
-    for _, layer in plant.layers(cell, "UpSample"):
-        original = layer.construct
-        layer.construct = lambda x, skip, original=original: original(x, skip * 0)
-
-
-def _padded_left_and_above(cell: Any) -> None:
-    for path, _ in plant.layers(cell, "ZeroPad2d"):
-        plant.replace(cell, path, nn.ZeroPad2d((1, 0, 1, 0)))
-
-
-def _padded_all_round(cell: Any) -> None:
-    for _, layer in plant.layers(cell, "ConvSN"):
-        layer.form = "published"
-        layer.layers[0].padding = 1
-
-
-def _logits(cell: Any) -> None:
-    plant.replace(cell, "LastConv.1", nn.Identity())
+def _padded_all_round(layer: Any) -> None:
+    layer.form = "published"
+    layer.layers[0].padding = 1
 
 
 NETWORK_BUGS: tuple[NetworkBug, ...] = (
@@ -45,19 +29,21 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
                patch=("ms_models.whitebox.upsample_corner", upsample_centre)),
     NetworkBug("facial-corner-pixel", "TensorFlow 1's bilinear for half-pixel", FACIAL, ("UpSample",),
                patch=("ms_models.whitebox.upsample_centre", upsample_corner)),
-    NetworkBug("whitebox-skip-dropped", "skip connections not added", WHITEBOX, ("UpSample",), _skip_dropped),
+    NetworkBug("whitebox-skip-dropped", "skip connections not added", WHITEBOX, ("UpSample",),
+               plant.each("UpSample", plant.around("construct", lambda layer, own, x, skip: own(x, skip * 0)))),
     NetworkBug("whitebox-slope", "PyTorch's default slope 0.01", WHITEBOX, ("LeakyReLU",), plant.slope(0.01)),
     NetworkBug("whitebox-tanh", "tanh at the end", WHITEBOX, ("UnetGenerator", "(network)"),
                plant.other_output(ops.tanh)),
     NetworkBug("whitebox-pad-left", "strided convolutions padded left and above", WHITEBOX, ("ZeroPad2d",),
-               _padded_left_and_above),
+               plant.anew("ZeroPad2d", lambda layer: nn.ZeroPad2d((1, 0, 1, 0)))),
     NetworkBug("whitebox-rgb", "colours in the order RGB", WHITEBOX, ("FirstConv.0",),
                plant.changed("FirstConv.0.weight", lambda weight: weight[:, ::-1])),
     NetworkBug("facial-v-first", "the older spectral norm's order of u and v", JUDGE, ("ParametrizedConv2d",),
                patch=("ms_models.layers.ParametrizedConv2d.power_iteration", SpectralNorm.power_iteration)),
-    NetworkBug("facial-no-sigmoid", "logits for probabilities", JUDGE, ("Sigmoid",), _logits),
+    NetworkBug("facial-no-sigmoid", "logits for probabilities", JUDGE, ("Sigmoid",),
+               plant.anew("Sigmoid", lambda layer: nn.Identity())),
     NetworkBug("whitebox-judge-padding", "padding on all sides in the discriminator", LOGITS, ("ConvSN", "Conv2d"),
-               _padded_all_round),
+               plant.each("ConvSN", _padded_all_round)),
     NetworkBug("vgg-relu", "ReLU after conv4_4", FEATURES, ("VGG19", "(network)"), plant.other_output(ops.relu)),
     NetworkBug("vgg-rgb-means", "means subtracted in the order of RGB", FEATURES, ("VGG19", "(network)"),
                patch=("ms_models.vgg.BGR_MEAN", (123.68, 116.779, 103.939))),
@@ -84,15 +70,14 @@ def _divided_once(first: Any, second: Any) -> Any:
 
 
 def _one_texture_for_both(step: Any) -> None:
-    drawn = step._colour_weights
     kept: list[Any] = []
 
-    def same(like: Any) -> Any:
+    def same(step: Any, drawn: Any, like: Any) -> Any:
         """Draw, and hand out the first draw again."""
         kept.append(drawn(like))
         return kept[0]
 
-    step._colour_weights = same
+    plant.around("_colour_weights", same)(step)
 
 
 def _structure_reversed(step: Any) -> None:
