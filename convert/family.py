@@ -43,6 +43,9 @@ class Part:
     # constructor arguments -> smallest side that the network runs, for probes
     smallest: Callable[[Mapping[str, Any]], int]
     outputs: tuple[str, ...]  # names of the tensors that the network returns, in order
+    # constructor arguments -> by how many pixels either side may grow beyond the smallest; None: only squares of that
+    # size run
+    growth: Callable[[Mapping[str, Any]], int | None]
     spellings: tuple[Spelling, ...] = ()  # other spellings that are understood
 
 

@@ -101,6 +101,11 @@ GOLDEN_FLOAT32 = Budget(4.0, 16.0, "recorded maximum of one float32 run of the o
 # A gradient that is zero but for rounding is judged on the scale of the network's largest gradient.
 GRADIENT_SCALE_FLOOR = 1e-3
 
+# A block's gradient is judged on at most this many times its own size, where the block's largest is larger: rounding
+# that moves one value across a kink changes a small tensor's gradient by up to a few hundredths (20 times the 2.4e-3 of
+# the row "block gradients"), a detached path by about half.
+OWN_GRADIENTS = 20.0
+
 # Where a gradient is at most this many times its largest deviation among 24 runs whose weights are moved by up to four
 # units in the last place, rounding decides the direction of Adam's first step, and that element of the weight's change
 # is left out (the gradient itself is compared all the same). Once the deviation, a right port of photo2cartoon still

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convert.errors import SizeError
+
 EPS = 1e-5
 SPREAD = 0.02  # standard deviation of fresh weights
 
@@ -195,7 +197,7 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
         exact: the only side allowed, where the weights fix it.
 
     Raises:
-        ValueError: names the size given and the sizes allowed.
+        SizeError: names the size given and the sizes allowed.
     """
     height, width = x.shape[-2:]
     if exact is not None:
@@ -205,4 +207,4 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
         allowed += f" and multiples of {multiple}" if multiple > 1 else ""
         ok = all(side >= minimum and side % multiple == 0 for side in (height, width))
     if not ok:
-        raise ValueError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")
+        raise SizeError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")

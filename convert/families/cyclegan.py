@@ -94,6 +94,10 @@ def _smallest_generator(kwargs: Mapping[str, Any]) -> int:
     return 32 if kwargs.get("architecture") == "zoo_depth_resnet" else 16
 
 
+def _growth_of_generator(kwargs: Mapping[str, Any]) -> int:
+    return 4 if kwargs.get("architecture") == "resnet" else _smallest_generator(kwargs)
+
+
 def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
     """The one side at which a U-Net's innermost level has one pixel, as in training; None for other networks."""
     return 2 ** int(kwargs["num_downs"]) if "num_downs" in kwargs else None
@@ -115,6 +119,7 @@ def _generator(name: str) -> Part:
         infer=generator_kwargs,
         input_shape=(1, 3, 256, 256),
         smallest=_smallest_generator,
+        growth=_growth_of_generator,
         outputs=("image",),
         spellings=(OLD_FILE, VINTAGIFY, Spelling("MindSpore model zoo", renames=((rf"^generator\.{name}\.", ""),))),
     )
@@ -128,6 +133,7 @@ def _discriminator(name: str) -> Part:
         infer=discriminator_kwargs,
         input_shape=(1, 3, 256, 256),
         smallest=lambda kwargs: 3 * 2 ** int(kwargs.get("n_layers", 3)),
+        growth=lambda kwargs: 1,
         outputs=("logit",),
         spellings=(OLD_FILE, Spelling("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
     )

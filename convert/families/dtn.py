@@ -41,6 +41,7 @@ DTN = Family(
             infer=decoder_kwargs,
             input_shape=(1, 100, 1, 1),
             smallest=lambda kwargs: 1,
+            growth=lambda kwargs: 1,
             outputs=("image",),
             spellings=(WEIGHT_BAR,),
         ),
@@ -51,6 +52,7 @@ DTN = Family(
             infer=encoder_kwargs,
             input_shape=(1, 3, SIDE, SIDE),
             smallest=lambda kwargs: SIDE,
+            growth=lambda kwargs: 16,
             outputs=("code",),
         ),
         Part(
@@ -60,6 +62,7 @@ DTN = Family(
             infer=discriminator_sa_kwargs,
             input_shape=(1, 3, SIDE, SIDE),
             smallest=lambda kwargs: SIDE,
+            growth=lambda kwargs: 16,
             outputs=("logit",),
             spellings=(WEIGHT_BAR,),
         ),

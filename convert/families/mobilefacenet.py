@@ -70,6 +70,7 @@ MOBILEFACENET = Family(
             infer=network_kwargs,
             input_shape=(1, 3, 112, 112),
             smallest=lambda kwargs: 112,
+            growth=lambda kwargs: None,
             outputs=("embedding",),
             spellings=(INSIGHTFACE,),
         ),

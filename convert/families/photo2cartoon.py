@@ -45,6 +45,7 @@ PHOTO2CARTOON = Family(
                 infer=generator_kwargs,
                 input_shape=(1, 3, 256, 256),
                 smallest=lambda kwargs: 32 if kwargs["light"] else kwargs["img_size"],
+                growth=lambda kwargs: 16 if kwargs["light"] else None,
                 outputs=("image", "cam_logit", "heatmap"),
                 spellings=(PHOTO2CARTOON_MS_GENERATOR,),
             )

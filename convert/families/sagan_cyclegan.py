@@ -67,12 +67,17 @@ def label_part() -> Part:
         infer=label_kwargs,
         input_shape=(1, 1, 6, 6),
         smallest=lambda kwargs: 6,
+        growth=lambda kwargs: 1,
         outputs=("loss",),
     )
 
 
 def _smallest_generator(kwargs: Mapping[str, Any]) -> int:
     return SIDE if kwargs["architecture"] == "sa" else int(2 ** kwargs["num_downs"])
+
+
+def _growth_of_generator(kwargs: Mapping[str, Any]) -> int:
+    return 16 if kwargs["architecture"] == "sa" else _smallest_generator(kwargs)
 
 
 def _smallest_discriminator(kwargs: Mapping[str, Any]) -> int:
@@ -87,6 +92,7 @@ def _generator(name: str) -> Part:
         infer=generator_kwargs,
         input_shape=(1, 3, SIDE, SIDE),
         smallest=_smallest_generator,
+        growth=_growth_of_generator,
         outputs=("image",),
         spellings=(WEIGHT_BAR,),
     )
@@ -100,6 +106,7 @@ def _discriminator(name: str) -> Part:
         infer=discriminator_kwargs,
         input_shape=(1, 3, SIDE, SIDE),
         smallest=_smallest_discriminator,
+        growth=lambda kwargs: 16 if kwargs["architecture"] == "sa" else 1,
         outputs=("logit",),
         spellings=(WEIGHT_BAR,),
     )

@@ -70,6 +70,7 @@ def gan_parts(generators: tuple[Part, ...], ndf: int) -> tuple[Part, ...]:
         input_shape=(1, 3, 256, 256),
         outputs=("logit", "cam_logit", "heatmap"),
         smallest=lambda kwargs: 3 * 2 ** (kwargs["n_layers"] - 2),
+        growth=lambda kwargs: 1,
         spellings=(WITHOUT_SPECTRAL_NORM,),
     )
     depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
@@ -111,6 +112,7 @@ UGATIT = Family(
                 infer=generator_kwargs,
                 input_shape=(1, 3, 256, 256),
                 smallest=lambda kwargs: 16 if kwargs["light"] else kwargs["img_size"],
+                growth=lambda kwargs: 4 if kwargs["light"] else None,
                 outputs=("image", "cam_logit", "heatmap"),
             )
             for name in ("genA2B", "genB2A")

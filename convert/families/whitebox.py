@@ -122,6 +122,7 @@ def networks(form: str) -> tuple[Part, ...]:
         class_name="whitebox.Discriminator",
         infer=partial(discriminator_kwargs, form=form),
         smallest=lambda kwargs: 32,
+        growth=lambda kwargs: 8,
         outputs=("scores",),
         spellings=(OLD_SPECTRAL_NORM,) if form == "published" else (),
     )
@@ -133,6 +134,7 @@ def networks(form: str) -> tuple[Part, ...]:
             infer=partial(generator_kwargs, form=form),
             input_shape=(1, 3, 256, 256),
             smallest=lambda kwargs: 16,
+            growth=lambda kwargs: 8,
             outputs=("image",),
             spellings=(TENSORFLOW, TFLITE) if form == "whitebox" else (),
         ),
@@ -263,6 +265,7 @@ VGG19 = Family(
             infer=vgg_kwargs,
             input_shape=(1, 3, 256, 256),
             smallest=lambda kwargs: 16,
+            growth=lambda kwargs: 1,
             outputs=("features",),
             spellings=(VGG_NUMPY, VGG_CAFFE, VGG_FACIAL),
         ),

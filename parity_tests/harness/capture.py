@@ -16,11 +16,15 @@ from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Qua
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, Side
 from parity_tests.harness.sides.mindspore import lacks_kernel
+from parity_tests.harness.values import fed, values_for
 
 NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
-LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
+
+
+Key = tuple[str, int]  # layer, and which of its calls
+Calls = dict[Key, LayerCall]
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,17 @@ class Pair:
         return [ulp_neighbour(array, seed, self.dtype) for array in arrays]
 
     def set_training(self, training: bool) -> None:
-        """Switch all three networks between train and eval mode."""
-        for side in (self.truth, self.reference, self.port):
-            side.set_training(training)
+        """Switch all three networks between train and eval mode.
+
+        Layers of dropout stay in eval mode, so that the same numbers come out of every run.
+        """
+        for side in self.sides:
+            side.set_training(training, self.reference.dropouts)
+
+    @property
+    def sides(self) -> tuple[Side, Side, Side]:
+        """Truth, reference and port."""
+        return self.truth, self.reference, self.port
 
     def head(self, mode: Mode, probe: Probe, layer: str, quantity: Quantity, order: int) -> Measurement:
         """A measurement without its numbers."""
@@ -67,8 +79,7 @@ def _weight(pair: Pair, name: str, order: int) -> Measurement:
 def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
-    Single layers are also fed the same input shrunk to a spread of LOW_SPREAD, at which a wrong epsilon
-    shows.
+    Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too.
     """
     calls: list[LayerCall] = []
     with pair.reference.preserved():
@@ -77,10 +88,12 @@ def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Itera
     for order, call in enumerate(calls):
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
         yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
-        if call.layer not in parents and call.inputs and call.inputs[0].ndim == 4:
-            low = replace(call, inputs=_shrunk(call.inputs))
-            own = replace(head, probe=replace(probe, low_spread=True))
-            yield from _measure_call(pair, own, low.inputs, _terms(pair, low, ()))
+        if call.layer in parents or (probe.training and not pair.reference.state(call.layer)):
+            continue
+        for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
+            other = replace(call, inputs=fed(values, call.inputs))
+            own = replace(head, probe=replace(probe, values=values))
+            yield from _measure_call(pair, own, other.inputs, _terms(pair, other, ()))
 
 
 def containers(side: Side) -> set[str]:
@@ -98,11 +111,6 @@ def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tu
             for output in summing.outputs:
                 found[output.shape] = max(found.get(output.shape, 0.0), scale * rms(summing.inputs[0]))
     return found
-
-
-def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    spread = float(np.std(inputs[0], dtype=np.float64))
-    return ((inputs[0] * np.float32(LOW_SPREAD / spread) if spread else inputs[0]), *inputs[1:])
 
 
 def _measure_call(
@@ -151,11 +159,7 @@ def outputs_of(outputs: Sequence[Array], call: int = 0) -> list[Quantity]:
 
 
 def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
-    """Run both whole networks and compare every layer's output as errors build up along the way.
-
-    Each measurement also says how far the port's input of that layer was off, in multiples of the noise
-    there, so that a layer that makes an error stands out from one that passes it on.
-    """
+    """Run both whole networks and compare every layer's output as errors build up along the way."""
     truths = layer_calls(pair.truth, inputs)
     references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(NOISE_RUNS)]
     try:
@@ -163,6 +167,22 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> It
     except REFUSALS as error:
         yield refused(pair.head(Mode.ACCUMULATED, probe, "", Quantity(Kind.OUTPUT), 0), "run", error)
         return
+    yield from measure_calls(pair, probe, truths, references, ports)
+
+
+def measure_calls(
+    pair: Pair, probe: Probe, truths: Calls, references: Sequence[Calls], ports: Calls
+) -> Iterator[Measurement]:
+    """Compare every layer's output in runs of the whole network.
+
+    Each measurement also says how far the port's input of that layer was off, in multiples of the noise
+    there, so that a layer that makes an error stands out from one that passes it on.
+
+    Args:
+        pair: what was run.
+        probe: on what.
+        truths, references, ports: the calls of each side, in the order of computation; the reference's several times.
+    """
     order = 0
     for key, wanted in truths.items():
         noisy, found = [calls[key] for calls in references], ports.get(key)
@@ -175,11 +195,17 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> It
             order += 1
 
 
-Key = tuple[str, int]  # layer, and which of its calls
+def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> Calls:
+    """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors.
+
+    The side's state is put back.
+    """
+    with side.preserved():
+        return traced(side, inputs, whole_only)
 
 
-def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> dict[Key, LayerCall]:
-    """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors."""
+def traced(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> Calls:
+    """The same as `layer_calls`, except that what running the network changed stays."""
     calls: dict[Key, LayerCall] = {}
     count: Counter[str] = Counter()
 
@@ -188,8 +214,7 @@ def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -
         calls[call.layer, count[call.layer]] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
         count[call.layer] += 1
 
-    with side.preserved():
-        side.trace(inputs, visit)
+    side.trace(inputs, visit)
     return calls
 
 

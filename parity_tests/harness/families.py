@@ -8,7 +8,7 @@ import numpy as np
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.disk import sha256_of
-from convert.errors import InputError
+from convert.errors import InputError, SizeError
 from convert.family import Family, Part, resolve
 from convert.identify import Network
 from convert.plan import build_plan
@@ -24,7 +24,7 @@ from parity_tests.harness.pair import build_pair
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
-from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, silent
+from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, probe_inputs, silent
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_setup import small_setup
 from torch_ref.build import build_torch, for_inference
@@ -147,10 +147,10 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
 def _compare_network(source: Source, options: CompareOptions, say: Say) -> Comparison:
     say(f"{source.name}: building")
     part, kwargs = source.part, source.kwargs
-    probe = part_inputs(part, kwargs, options.seed, part.smallest(kwargs), batch=2)
+    probe = probe_inputs(part, kwargs, options.seed)
     inputs = part_inputs(part, kwargs, options.seed, options.size)
     if options.picture:
-        inputs = options.picture(inputs.shape[-1])
+        inputs = options.picture(options.size or inputs.shape[-1], part.growth(kwargs))
     facts = {**source.facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
     modes = tuple(mode for mode in options.modes if mode in MODES)
     comparison = Comparison(source.name, (), modes, facts)
@@ -170,16 +170,14 @@ def _compare_sides(
     pair = build_pair(source.part, source.kwargs, source.reference, source.port, options.dtype)
     batch_norm = any("BatchNorm" in kind for kind in pair.reference.layer_types().values())
     smallest = source.part.smallest(source.kwargs)
-    if batch_norm and smallest >= inputs.shape[-1]:  # its last layers see one value a picture
+    if batch_norm and smallest >= min(inputs.shape[-2:]):  # its last layers see one value a picture
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
         pair = recorded(pair, options.captures, options.replay)
     try:
         return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
-    except ValueError as error:
-        if "cannot run an input of" in str(error):
-            raise InputError(str(error)) from error
-        raise
+    except SizeError as error:
+        raise InputError(str(error)) from error
 
 
 def _judge_onnx(source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Iterator[Verdict]:

@@ -14,6 +14,7 @@ from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.tolerances import GRADIENT_SCALE_FLOOR, OWN_GRADIENTS
 
 
 def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
@@ -28,8 +29,15 @@ def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iter
         mode = Mode.BLOCK_GRADIENTS if call.layer in parents else Mode.GRADIENTS
         head = pair.head(mode, probe, call.layer, Quantity(Kind.GRADIENT), order)
         if call.layer in known and head.layer_type != "Sequential" and call.inputs:
-            units = [_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]
-            yield from _measure_layer(pair, head, call, units)
+            for of, own in _one_by_one([_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]):
+                yield from _measure_layer(pair, head, call, own, of)
+
+
+def _one_by_one(cotangents: Sequence[Array]) -> Iterator[tuple[int | None, list[Array]]]:
+    """Each cotangent with the others zero, so that a small path is not hidden by a large one; and whose it is."""
+    for index in range(len(cotangents)):
+        alone = [value if place == index else np.zeros_like(value) for place, value in enumerate(cotangents)]
+        yield index if len(cotangents) > 1 else None, alone
 
 
 def _unit(cotangent: Array, index: int) -> Array:
@@ -41,14 +49,14 @@ def _unit(cotangent: Array, index: int) -> Array:
 
 
 def _measure_layer(
-    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array]
+    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None
 ) -> Iterator[Measurement]:
     def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
         """Every gradient on one side, whose state is put back."""
         with side.preserved(call.layer):
             found = side.gradients(call.layer, inputs, cotangents)
-        by_input = {Quantity(Kind.INPUT_GRADIENT, index=place): value for place, value in enumerate(found.inputs)}
-        return by_input | {Quantity(Kind.GRADIENT, name): value for name, value in found.parameters.items()}
+        by_input = {Quantity(Kind.INPUT_GRADIENT, "", place, of=of): it for place, it in enumerate(found.inputs)}
+        return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
 
     truth = run(pair.truth, call.inputs)
     references = [run(pair.reference, pair.moved(call.inputs, seed)) for seed in range(NOISE_RUNS)]
@@ -60,9 +68,14 @@ def _measure_layer(
     largest = max((rms(value) for value in truth.values()), default=0.0)
     for quantity, wanted in truth.items():
         block = head.mode is Mode.BLOCK_GRADIENTS
-        scale = largest if block else _term_scale(quantity, wanted, call, cotangents)
+        scale = _block_scale(rms(wanted), largest) if block else _term_scale(quantity, wanted, call, cotangents)
         own = [found[quantity] for found in references]
         yield measure(replace(head, quantity=quantity), wanted, own, port.get(quantity), scale)
+
+
+def _block_scale(own: float, largest: float) -> float:
+    """Size by which a block's gradient is judged: the largest of the block, but not far beyond the tensor's own."""
+    return min(largest, max(OWN_GRADIENTS * own, GRADIENT_SCALE_FLOOR * largest))
 
 
 def _term_scale(quantity: Quantity, gradient: Array, call: LayerCall, cotangents: Sequence[Array]) -> float:

@@ -62,7 +62,18 @@ class Quantity:
     name: str = ""  # of the weight, state, loss term or named output; "" where `index` or the kind says all
     index: int | None = None  # which input or output, None if there is only one or it has a name
     call: int = 0  # which call of the layer in the run, from 0
+    of: int | None = None  # whose output's gradient it is, where the layer has several
     phase: str = ""  # of the training step, e.g. "D" or "G"; "" outside of training.
+
+
+class Values(str, Enum):
+    """What numbers a layer was fed: those of the run, or these made from them."""
+
+    RECORDED = "as recorded"
+    LOW_SPREAD = "low spread"  # shrunk to a spread at which a wrong epsilon shows
+    LARGE = "large"  # twenty times as large, beyond clamps and into saturation
+    OFFSET = "offset"  # a low spread around a large mean, like white paper
+    TIES = "ties"  # a few different numbers with exact zeros, and one channel of a single number
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,11 @@ class Probe:
     size: tuple[int, ...] | None = None
     batch: int | None = None  # number of pictures, None where it is not known
     training: bool | None = None  # whether the networks were in train mode, None where they have no modes
-    low_spread: bool = False  # whether the layer's input was shrunk to a spread at which a wrong epsilon shows
+    values: Values = Values.RECORDED  # what the layer was fed
     step: int | None = None  # number of the training step, from 1
+    call: int | None = None  # which run of several in a row, from 1
+    changed: bool = False  # whether all weights were given other values since the run before
+    compiled: bool = False  # whether the port ran as a compiled graph
 
     @classmethod
     def of(cls, inputs: Sequence[Any], training: bool | None = None) -> Probe:

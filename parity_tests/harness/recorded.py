@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -59,7 +59,7 @@ class RecordedSide(Side):
         self.side, self.folder, self.replay = side, folder, replay
         self.runs = 0
         self._training = False
-        self._identity = _digest(side.name, code_version(side), dict(weights))
+        self._identity = self._loaded = _digest(side.name, code_version(side), dict(weights))
 
     def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `Side.call`."""
@@ -104,10 +104,24 @@ class RecordedSide(Side):
         """See `Side.set_state`."""
         self.side.set_state(state)
 
-    def set_training(self, training: bool) -> None:
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
         self._training = training
-        self.side.set_training(training)
+        self.side.set_training(training, resting)
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """See `Side.dropouts`."""
+        return self.side.dropouts
+
+    def weights(self) -> dict[str, Array]:
+        """See `Side.weights`."""
+        return self.side.weights()
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Side.set_weights`; what is captured from then on belongs to these weights."""
+        self.side.set_weights(weights)
+        self._identity = _digest(self._loaded, dict(weights))
 
     def _kept(self, what: str, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array] = ()) -> _Kept:
         asked = {"what": what, "layer": layer, "training": self._training}

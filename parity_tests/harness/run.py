@@ -11,15 +11,18 @@ import numpy as np
 from convert.errors import InputError
 from convert.family import Part
 from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
+from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Measurement, Mode, Probe, Resting
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.recorded import recorded
+from parity_tests.harness.sequence import measure_sequence
 from parity_tests.harness.sides.base import Array
 
 MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
+GROWTH = 4  # probes are longer on one side by about this part of the other
 Say = Callable[[str], None]  # told in words what is being done
 
 
@@ -60,11 +63,37 @@ class Comparison:
         return min(failing, key=lambda verdict: verdict.measurement.order, default=None)
 
 
-def part_inputs(part: Part, kwargs: Mapping[str, Any], seed: int, side: int | None = None, batch: int = 1) -> Array:
-    """Return a seeded picture batch for a part: [batch, C, side, side] in [-1, 1]; side defaults to the released."""
+def part_inputs(
+    part: Part, kwargs: Mapping[str, Any], seed: int, side: int | tuple[int, int] | None = None, batch: int = 1
+) -> Array:
+    """Return a seeded picture batch for a part, [batch, C, H, W] in [-1, 1].
+
+    Args:
+        part: the network.
+        kwargs: how it is built.
+        seed: of the pictures.
+        side: of square pictures, or height and width; None: as released.
+        batch: number of pictures, no two alike.
+    """
     channels, released = part.input_shape[1], part.input_shape[2]
     side = side or kwargs.get("img_size", released)
-    return image(f"toonport/{seed}", batch, side, side, channels)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    return image(f"toonport/{seed}", batch, height, width, channels)
+
+
+def probe_inputs(part: Part, kwargs: Mapping[str, Any], seed: int) -> Array:
+    """Return two small seeded pictures for a part, wider than high where it runs such pictures."""
+    side, step = part.smallest(kwargs), part.growth(kwargs)
+    if step is None:
+        return part_inputs(part, kwargs, seed, side, batch=2)
+    more = max(step, side // GROWTH // step * step)
+    width = side + more
+    return part_inputs(part, kwargs, seed, (side, width | 1 if step == 1 else width), batch=2)
+
+
+def turned(arrays: Sequence[Array]) -> list[Array]:
+    """Return inputs with height and width of their pictures swapped; others as they are."""
+    return [np.ascontiguousarray(array.swapaxes(2, 3)) if array.ndim == 4 else array for array in arrays]
 
 
 def compare_pair(
@@ -75,6 +104,7 @@ def compare_pair(
     modes: Iterable[str] = MODES,
     facts: Mapping[str, Any] | None = None,
     say: Say = silent,
+    other: Sequence[Array] | None = None,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -87,6 +117,7 @@ def compare_pair(
         modes: from MODES.
         facts: passed through to the report.
         say: told in words what has been measured so far.
+        other: for the layer-isolated runs in train mode; None: `probe`, turned by a quarter.
 
     Raises:
         InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
@@ -95,7 +126,7 @@ def compare_pair(
     if unknown := set(modes) - set(MODES):
         raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
     verdicts: list[Verdict] = []
-    for stage, measurements in _stages(pair, inputs, probe, modes):
+    for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
         for done, measurement in enumerate(measurements, 1):
             verdicts.append(judge(measurement))
             say(f"{name}: {stage}, {done} tensors")
@@ -116,22 +147,24 @@ def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def _stages(
-    pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], modes: tuple[str, ...]
+    pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], other: Sequence[Array], modes: tuple[str, ...]
 ) -> Iterator[tuple[str, Iterator[Measurement]]]:
+    """What is measured, in order. Both modes are run; what a state cannot change only once, gradients in train mode."""
     if Mode.WEIGHTS in modes:
         yield "weights", measure_weights(pair)
     stateful = bool(pair.reference.state())
-    for training in (False, True) if stateful else (False,):
+    for training, small in ((False, probe), (True, other)):
         mode = "train" if training else "eval"
         pair.set_training(training)
-        small, whole = Probe.of(probe, training), Probe.of(inputs, training)
         if Mode.ISOLATED in modes:
-            yield f"layers alone, {mode}", measure_isolated(pair, probe, small)
-        if Mode.GRADIENTS in modes:
-            yield f"gradients, {mode}", measure_gradients(pair, probe, small)
-        if Mode.ACCUMULATED in modes:
-            yield f"whole network, {mode}", measure_accumulated(pair, inputs, whole)
+            yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
+        if Mode.GRADIENTS in modes and (training or stateful):
+            yield f"gradients, {mode}", measure_gradients(pair, small, Probe.of(small, training))
+        if Mode.ACCUMULATED in modes and (not training or stateful):
+            yield f"whole network, {mode}", measure_accumulated(pair, inputs, Probe.of(inputs, training))
     pair.set_training(False)
+    if Mode.ACCUMULATED in modes:
+        yield "whole network, several runs", measure_sequence(pair, probe, other)
 
 
 def compare(
@@ -151,7 +184,8 @@ def compare(
         ms_cell: the port, with its weights already loaded.
         inputs: one array or several, float32, as the network takes them.
         modes: from MODES.
-        probe: smaller inputs for the layer-isolated runs; default: `inputs`.
+        probe: smaller inputs for the layer-isolated runs; default: two different pictures cut from `inputs`, not
+            square where the networks run that, see `cutting`.
         name: what to call the network in the report.
         dtype: "float32", "float16", "bfloat16" or "float64": both networks are cast to it and judged by the
             noise that PyTorch makes in it.
@@ -161,6 +195,10 @@ def compare(
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
     """
     arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-    small = arrays if probe is None else ([probe] if isinstance(probe, np.ndarray) else list(probe))
     pair = pair_networks(torch_module, ms_cell, dtype=dtype)
-    return compare_pair(name, recorded(pair, captures) if captures else pair, arrays, small, modes)
+    if probe is None:
+        small, other = cut_probes(pair, arrays)
+    else:
+        small = other = [probe] if isinstance(probe, np.ndarray) else list(probe)
+    pair = recorded(pair, captures) if captures else pair
+    return compare_pair(name, pair, arrays, small, modes, other=other)

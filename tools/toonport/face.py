@@ -194,7 +194,7 @@ def cartoonize(
     return picture
 
 
-def _as_input(path: str | Path) -> Callable[[int], Array]:
+def _as_input(path: str | Path) -> Callable[[int | tuple[int, int], int | None], Array]:
     from toonport.photo.picture import network_picture
 
     return partial(network_picture, Path(path))

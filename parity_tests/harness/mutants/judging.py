@@ -26,7 +26,7 @@ from parity_tests.harness.outputs import WHOLE, References, run_references
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.words import place, quantity_words
 from parity_tests.harness.request import CompareOptions
-from parity_tests.harness.run import compare_pair, part_inputs
+from parity_tests.harness.run import compare_pair, probe_inputs
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_setup import TrainingSetup, small_setup
@@ -97,7 +97,7 @@ def _seeded(
     kwargs = kwargs or {**part.kwargs, **narrow}
     plan = build_plan(part, kwargs)
     state = formula_state(f"mutants{seed}/{part.name}", plan.shapes)
-    return part, kwargs, plan, state, part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
+    return part, kwargs, plan, state, probe_inputs(part, kwargs, seed)
 
 
 def compare_subject(

@@ -10,6 +10,7 @@ from convert.registry import families
 from parity_tests.harness.mutants import (
     cyclegan,
     dtn,
+    inputs,
     onnx,
     photo2cartoon,
     sagan_cyclegan,
@@ -35,6 +36,7 @@ BUGS: tuple[Bug, ...] = (
     *cyclegan.NETWORK_BUGS,
     *sagan_cyclegan.NETWORK_BUGS,
     *whitebox.NETWORK_BUGS,
+    *inputs.INPUT_BUGS,
     *ugatit_training.TRAINING_BUGS,
     *cyclegan.TRAINING_BUGS,
     *sagan_cyclegan.TRAINING_BUGS,

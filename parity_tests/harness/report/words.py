@@ -1,9 +1,11 @@
 """Measurements in words, for people: made here only, and never read back."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 from parity_tests.harness.judge import Verdict
-from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting
+from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Values
 
 NAMED = {
     Kind.STATE: "{} afterwards",
@@ -18,6 +20,8 @@ IN_STEP = {Kind.CHANGE: "update", Kind.MEAN: "moments", Kind.ROOT_MEAN_SQUARE: "
 
 def quantity_words(quantity: Quantity) -> str:
     """Say which tensor it is: "output 1, call 2", "gradient of weight", "change of bias"."""
+    if quantity.of is not None:
+        return f"{quantity_words(replace(quantity, of=None))}, of output {quantity.of}"
     if quantity.name:
         words = NAMED.get(quantity.kind, "{}").format(quantity.name)
     else:
@@ -36,7 +40,18 @@ def probe_words(probe: Probe) -> str:
         words += " train" if probe.training else " eval"
     elif probe.batch and probe.batch > 1:
         words += f", batch {probe.batch}"
-    return words + (", low spread" if probe.low_spread else "")
+    return words + "".join(_conditions(probe))
+
+
+def _conditions(probe: Probe) -> Iterator[str]:
+    if probe.values is not Values.RECORDED:
+        yield f", {probe.values.value}"
+    if probe.call is not None:
+        yield f", run {probe.call}"
+    if probe.changed:
+        yield ", other weights"
+    if probe.compiled:
+        yield ", compiled"
 
 
 def tensor_at(measurement: Measurement) -> str:

@@ -4,7 +4,7 @@ A side never judges; it only runs. Arrays go in and come out as numpy.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +77,21 @@ class Side(ABC):
         """Put back values returned by `state`."""
 
     @abstractmethod
-    def set_training(self, training: bool) -> None:
-        """Switch between train and eval mode."""
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
+        """Switch between train and eval mode, except for the layers `resting`, which stay in eval mode."""
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """Paths of the layers that leave out random elements in train mode (references only)."""
+        return ()
+
+    @abstractmethod
+    def weights(self) -> dict[str, Array]:
+        """Copies of the trained parameters, by the PyTorch name."""
+
+    @abstractmethod
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Give parameters other values, by the PyTorch name; names that the network lacks are ignored."""
 
     @contextmanager
     def preserved(self, layer: str = "") -> Iterator[None]:

@@ -1,6 +1,6 @@
 """MindSpore as a side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,21 @@ class MindSporeSide(NetworkSide):
             if name in self._buffers:
                 self._buffers[name].set_data(self._tensors([value])[0])
 
-    def set_training(self, training: bool) -> None:
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
         self.network.set_train(training)
+        for path in set(resting) & self.layers.keys():
+            self.layers[path].set_train(False)
+
+    def weights(self) -> dict[str, Array]:
+        """See `Side.weights`."""
+        named = self._parameters.items()
+        return {name: self._array(value).copy() for name, value in named if value.requires_grad}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Side.set_weights`."""
+        for name in weights.keys() & self._parameters.keys():
+            self._parameters[name].set_data(self._tensors([weights[name]])[0])
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
         return layer(*self._tensors(inputs))

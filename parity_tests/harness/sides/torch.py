@@ -1,6 +1,6 @@
 """PyTorch on the CPU as a side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,28 @@ class TorchSide(NetworkSide):
         for name, value in state.items():
             self._buffers[name].copy_(self._torch.from_numpy(np.asarray(value)))
 
-    def set_training(self, training: bool) -> None:
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
         self.network.train(training)
+        for path in resting:
+            self.layers[path].eval()
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """See `Side.dropouts`."""
+        kind = self._torch.nn.modules.dropout._DropoutNd
+        return tuple(path for path, layer in self.layers.items() if isinstance(layer, kind))
+
+    def weights(self) -> dict[str, Array]:
+        """See `Side.weights`."""
+        named = self.network.named_parameters()
+        return {name: self._array(value).copy() for name, value in named if value.requires_grad}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Side.set_weights`."""
+        for name, value in self.network.named_parameters():
+            if name in weights:
+                value.data.copy_(self._torch.from_numpy(np.asarray(weights[name])))
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
         with self._torch.no_grad():

@@ -44,8 +44,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
     parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train)")
     parser.add_argument("--compiled", action="store_true", help="compare training steps as graphs, too (mode train)")
-    parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
-    add_option(parser, "--size", help="side of the picture for the whole run (default: as released)")
+    parser.add_argument(
+        "--input", metavar="IMG", help="a picture for the whole run, in its own shape (default: seeded)"
+    )
+    text = "side of the picture for the whole run, or height and width (default: as released)"
+    add_option(parser, "--size", type=_size, metavar="N|HxW", help=text)
     add_option(parser, "--seed", help="seed of the picture and of seeded weights")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="fp32", help="precision of both sides (fp64: where the port has kernels)"
@@ -60,6 +63,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
     parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """Return "256" or "192x256" as a side, or as height and width."""
+    sides = [number(side) for side in text.split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text} is neither N nor HxW")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
 def run(args: argparse.Namespace) -> int:
