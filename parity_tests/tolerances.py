@@ -102,9 +102,10 @@ GOLDEN_FLOAT32 = Budget(4.0, 16.0, "recorded maximum of one float32 run of the o
 GRADIENT_SCALE_FLOOR = 1e-3
 
 # A block's gradient is judged on at most this many times its own size, where the block's largest is larger: rounding
-# that moves one value across a kink changes a small tensor's gradient by up to a few hundredths (20 times the 2.4e-3 of
-# the row "block gradients"), a detached path by about half.
-OWN_GRADIENTS = 20.0
+# that moves one of a few hundred values across a kink changes the gradient of a hundred channels by up to 6e-3 of its
+# size (4 times the 2.4e-3 of the row "block gradients" is granted); the average behind a CAM logit, beside its maximum,
+# makes a share of one to the root of the number of pixels.
+OWN_GRADIENTS = 4.0
 
 # Where a gradient is at most this many times its largest deviation among 24 runs whose weights are moved by up to four
 # units in the last place, rounding decides the direction of Adam's first step, and that element of the weight's change

@@ -10,7 +10,6 @@ from convert.registry import families
 from parity_tests.harness.mutants import (
     cyclegan,
     dtn,
-    inputs,
     onnx,
     photo2cartoon,
     sagan_cyclegan,
@@ -36,7 +35,6 @@ BUGS: tuple[Bug, ...] = (
     *cyclegan.NETWORK_BUGS,
     *sagan_cyclegan.NETWORK_BUGS,
     *whitebox.NETWORK_BUGS,
-    *inputs.INPUT_BUGS,
     *ugatit_training.TRAINING_BUGS,
     *cyclegan.TRAINING_BUGS,
     *sagan_cyclegan.TRAINING_BUGS,

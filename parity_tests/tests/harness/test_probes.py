@@ -8,6 +8,8 @@ from convert.family import resolve
 from convert.registry import families
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.measurement import Values
+from parity_tests.harness.mutants.inputs import INPUT_BUGS
+from parity_tests.harness.mutants.judging import judge_bug
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.run import compare, part_inputs, probe_inputs, turned
 from parity_tests.harness.values import fed, values_for
@@ -47,6 +49,14 @@ def test_full_generators_run_squares_of_one_size(family):
     assert part.growth(kwargs) is None
     with pytest.raises(SizeError, match="exactly 32x32"):
         _run(part, kwargs, (32, 48))
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("bug", INPUT_BUGS, ids=lambda bug: bug.name)
+def test_bugs_that_plain_inputs_hide_are_caught_and_blamed(bug):
+    outcome = judge_bug(bug)
+    assert outcome.caught_by, bug.what
+    assert outcome.right, f"blamed {outcome.blamed}"
 
 
 @pytest.mark.quick
