@@ -92,8 +92,6 @@ class Training:
     frozen: FrozenNetwork | None = None  # the network that the step uses without training it
     # settings in which the source system differs from the defaults of the settings' class
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    # steps of the source's pre-training, which the setting `pretrain` switches to; None where there is none
-    pretrain_steps: int | None = None
     # other name of a setting, as the source's flags have it -> the setting
     synonyms: Mapping[str, str] = field(default_factory=dict)
     multiple: int = 4  # sides of training pictures are multiples of this

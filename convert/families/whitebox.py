@@ -155,7 +155,6 @@ def training(settings: type[Settings]) -> Training:
         side=32,
         widths=("channel",),
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
-        pretrain_steps=50_000,
         synonyms={"w0": "variation", "w1": "surface", "w2": "texture", "w3": "content", "w4": "structure"},
         multiple=8,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,11 @@ def option(default: Any, help: str, **facts: Any) -> Any:
         default: its value when nothing is given; a type stands for an empty value of it.
         help: what the flag's help says.
         facts: "flag", its name where that is not the field's; "shown", the default in words, where the value does not
-            tell it; "choices", "metavar", as for argparse; "at_least", the smallest value; "needs", the setting without
-            which a family cannot use it; "free", True where it may be given anew when a run is resumed, because
-            nothing of it changes a number.
+            tell it; "choices", "metavar", as for argparse; "at_least", the smallest value; "free", True where it may
+            be given anew when a run is resumed, because nothing of it changes a number.
     """
-    metadata = {"help": help, **facts}
-    return (
-        field(default_factory=default, metadata=metadata)
-        if isinstance(default, type)
-        else field(default=default, metadata=metadata)
-    )
+    kind = "default_factory" if isinstance(default, type) else "default"
+    return field(**{kind: default}, metadata={"help": help, **facts})
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,6 @@ class RunConfig:
     workers: int = option(2, "threads that read pictures", free=True)
     tensorboard: bool = option(True, "no event files", flag="--no-tensorboard", free=True)
     settings: Mapping[str, Any] = option(dict, "any other setting of the family", flag="--set")
-    adaptive_structure: bool = option(
-        False, "White-box: join superpixels of like colour for the structure term", needs="structure"
-    )
     accumulate: int = option(1, "work through each batch in N pieces", metavar="N", at_least=1)
     precision: str = option("float32", "float16 on GPU and Ascend only", choices=("float32", "float16"))
     loss_scale: str = option("1", "for float16", metavar="N|dynamic")
@@ -101,28 +93,32 @@ class RunConfig:
         """
         family, training = trained_family(self.family)
         settings = settings_of(training, {**training.defaults, **self.settings})
-        _check_fields(self, {known.name for known in fields(settings)})
+        _check_fields(self)
         _check_arithmetic(self)
         size = self.size or part_named(family, training.parts[0]).input_shape[-1]
-        return replace(self, size=size, steps=self.steps or settings.total_steps)
+        lengths = [known.metadata["steps"] for known in switches(training) if getattr(settings, known.name)]
+        steps = next(filter(None, lengths), settings.total_steps)
+        return replace(self, size=size, steps=self.steps or steps)
+
+
+def switches(training: Training) -> list[Field[Any]]:
+    """The settings of a family that have a flag which switches them on."""
+    return [known for known in fields(training.settings) if "help" in known.metadata]
 
 
 def flag_of(known: Field[Any]) -> str:
-    """The flag that gives a field of `RunConfig`."""
+    """The flag that gives a field of `RunConfig`, or a setting."""
     return str(known.metadata.get("flag", "--" + known.name.replace("_", "-")))
 
 
-def _check_fields(config: RunConfig, settings: Collection[str]) -> None:
-    """Refuse values that a field's own facts exclude; `settings` are the names of those that the family has."""
+def _check_fields(config: RunConfig) -> None:
+    """Refuse values that a field's own facts exclude."""
     for known in fields(config):
         value, facts, flag = getattr(config, known.name), known.metadata, flag_of(known)
         if "choices" in facts and value not in facts["choices"]:
             raise InputError(f"{flag} {value}: use {' or '.join(facts['choices'])}")
         if "at_least" in facts and value < facts["at_least"]:
             raise InputError(f"{flag} {value}: must be at least {facts['at_least']}")
-        needed = facts.get("needs")
-        if needed and value != known.default and needed not in settings:
-            raise InputError(f"{flag}: {config.family} has no {needed} term")
 
 
 def _check_arithmetic(config: RunConfig) -> None:

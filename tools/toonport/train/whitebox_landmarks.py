@@ -5,13 +5,13 @@ patches that the step compares, as plain numbers that both frameworks use alike.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Picture = NDArray[np.uint8]
+from convert.tensors import Array
+from toonport.photo.picture import Picture
+
 FindPoints = Callable[[Picture], Array | None]
 DETECTOR_SIDE = 320  # dlib's detector misses faces below 80 pixels; smaller photos are enlarged to this side
 
