@@ -152,7 +152,7 @@ def _own_arguments() -> list[str]:
 def _list_settings(family: str) -> int:
     _, training = trained_family(family)
     made = settings_of(training, training.defaults)
-    print_table(["setting", "default"], [[one.name, str(getattr(made, one.name))] for one in fields(made)])
+    print_table(["setting", "default"], [[known.name, str(getattr(made, known.name))] for known in fields(made)])
     for described in filter(is_dataclass, type(made).__mro__):  # a family's settings may extend another's
         out.print(getdoc(described))
     return 0
@@ -198,7 +198,7 @@ def _beside(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, config: RunConfig) -> int:
-    from toonport.train.sizing import benchmark, part_sizes, time_steps
+    from toonport.train.sizing import PARAMETER_BYTES, benchmark, part_sizes, time_steps
 
     if args.bench:
         side = config.size
@@ -212,11 +212,11 @@ def _measure(args: argparse.Namespace, config: RunConfig) -> int:
         return 0
     engine, seconds = time_steps(config, 2)
     sizes = part_sizes(engine)
-    rows = [[one.name, f"{one.parameters:,}", f"{one.training_bytes / 2**20:.1f}"] for one in sizes]
+    rows = [[part, f"{count:,}", f"{count * PARAMETER_BYTES / 2**20:.1f}"] for part, count in sizes.items()]
     print_table(["network", "parameters", "weights, gradients, moments MiB"], rows, (1, 2))
-    own = sum(one.training_bytes for one in sizes) / 2**20
+    count = sum(sizes.values())
     whole = seconds.first + seconds.median * (config.steps - 1)
-    out.print(f"{sum(one.parameters for one in sizes):,} parameters, {own:.1f} MiB for them; ", end="")
+    out.print(f"{count:,} parameters, {count * PARAMETER_BYTES / 2**20:.1f} MiB for them; ", end="")
     out.print(f"the whole process reached {seconds.peak_bytes / 2**20:.0f} MiB")
     out.print(f"{seconds.framework}, {config.size}x{config.size}, batch {config.batch}: first step ", end="")
     out.print(f"{seconds.first:.1f} s, then {seconds.median:.2f} s each; {config.steps} steps take about {whole:.0f} s")

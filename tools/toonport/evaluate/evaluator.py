@@ -13,10 +13,6 @@ from toonport.photo.folder import PictureFolder
 Tell = Callable[[int, int, str], None]
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    """Show nothing."""
-
-
 @dataclass
 class Evaluator:
     """Measures cartoons against the same real ones."""
@@ -28,7 +24,7 @@ class Evaluator:
     # protocol, seed: of the kernel distance
     protocol: str
     seed: int
-    tell: Tell = _silent  # shows progress: pictures done, pictures in all, what
+    tell: Tell = lambda done, total, what: None  # shows progress: pictures done, pictures in all, what
     _real: Looked | None = None
 
     def of_folder(self, fake: PictureFolder) -> Evaluation:

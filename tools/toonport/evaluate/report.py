@@ -23,7 +23,9 @@ def _number(metric: Metric) -> str:
 
 def evaluation_rows(evaluation: Evaluation) -> list[list[str]]:
     """Return a table row per number: what, value, which way is better, of how many pictures."""
-    return [[one.name, _number(one), f"{one.better} is better", _counted(one)] for one in evaluation.metrics]
+    return [
+        [metric.name, _number(metric), f"{metric.better} is better", _counted(metric)] for metric in evaluation.metrics
+    ]
 
 
 def _counted(metric: Metric) -> str:
@@ -52,10 +54,11 @@ def note_lines(evaluation: Evaluation, sets: Sequence[PictureFolder]) -> list[st
 
 def definition_lines(evaluation: Evaluation, evaluator: Evaluator, with_keys: bool = False) -> list[str]:
     """Return how each number is computed, and what the features are."""
-    shown = {f"{one.key}: {one.name}" if with_keys else one.name: one.definition for one in evaluation.metrics}
-    features = {f"features {one.name}": f"{one.how}; {one.path.name}, sha256 {one.sha256[:16]}"
-                for one in evaluator.networks.features}  # fmt: skip
-    return [f"{name}: {text}" for name, text in {**shown, **features}.items()]
+    shown = [f"{metric.key}: " * with_keys + f"{metric.name}: {metric.definition}" for metric in evaluation.metrics]
+    return shown + [
+        f"features {network.name}: {network.how}; {network.path.name}, sha256 {network.sha256[:16]}"
+        for network in evaluator.networks.features
+    ]
 
 
 def facts(

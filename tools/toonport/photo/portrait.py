@@ -1,5 +1,6 @@
 """The whole way from a photo to cut-out portraits: find, turn upright, crop, cut out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -57,6 +58,11 @@ class Portrait:
     def white(self) -> Picture:
         """The portrait on white, RGB uint8 [S, S, 3]."""
         return on_white(self.rgba)
+
+
+def warnings_of(portraits: Iterable[Portrait]) -> tuple[str, ...]:
+    """Return what the user should know about the portraits of one photo, each thing once."""
+    return tuple(dict.fromkeys(text for portrait in portraits for text in portrait.warnings))
 
 
 class Portraits:

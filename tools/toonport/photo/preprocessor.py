@@ -6,7 +6,7 @@ from convert.errors import InputError
 from toonport.photo.batch import Outcome, Task
 from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, read_picture, read_picture_as_reference, resize, write_picture
-from toonport.photo.portrait import PortraitOptions, Portraits
+from toonport.photo.portrait import PortraitOptions, Portraits, warnings_of
 
 
 class Preprocessor:
@@ -35,8 +35,7 @@ class Preprocessor:
             "sides": [portrait.side for portrait in portraits],
             "angles": [round(portrait.angle, 1) for portrait in portraits],
         }
-        warnings = tuple(dict.fromkeys(text for portrait in portraits for text in portrait.warnings))
-        return Outcome(task.source, files, warnings=warnings, facts=facts)
+        return Outcome(task.source, files, warnings=warnings_of(portraits), facts=facts)
 
 
 def load_photo(task: Task, as_reference: bool = False) -> Picture:

@@ -147,7 +147,7 @@ def trained_family(name: str) -> tuple[Family, Training]:
     """
     family = family_named(name)
     if family.training is None:
-        known = ", ".join(one.name for one in families() if one.training)
+        known = ", ".join(other.name for other in families() if other.training)
         raise InputError(f"{name} is not trained by itself; families that are: {known}")
     return family, family.training
 
@@ -159,7 +159,7 @@ def settings_of(training: Training, values: Mapping[str, Any]) -> Any:
         InputError: an unknown name (lists the known ones), or a value of another type or of no known kind.
     """
     made = training.settings
-    known = {one.name: one.default for one in fields(made)}
+    known = {setting.name: setting.default for setting in fields(made)}
     values = _without_synonyms(training, values)
     unknown = [name for name in values if name not in known]
     if unknown:
@@ -198,7 +198,7 @@ def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | 
     changes: dict[str, Any] = {training.side_argument or "": config.size}
     if config.width:
         changes |= dict.fromkeys(training.widths, config.width)
-    known = {name for one in training.parts for name in part_named(family, one).kwargs}
+    known = {name for trained in training.parts for name in part_named(family, trained).kwargs}
     unknown = [name for name in config.network if name not in known]
     if unknown:
         raise InputError(f"unknown network argument {', '.join(unknown)}; {family.name} has {', '.join(sorted(known))}")
@@ -226,7 +226,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from error
-    known = {one.name for one in fields(RunConfig)}
+    known = {known.name for known in fields(RunConfig)}
     unknown = [name for name in content if name not in known]
     if unknown:
         raise InputError(f"{path}: unknown names {', '.join(unknown)}; known: {', '.join(sorted(known))}")

@@ -188,18 +188,12 @@ def restore_run(trainer: Trainer, folder: Path) -> Best:
     if state["family"] != trainer.start.family.name:
         raise InputError(f"{folder}: is a run of {state['family']}, not {trainer.start.family.name}")
     tensors = {name: entry.read() for name, entry in open_checkpoint(folder / MOMENTS_FILE).tensors.items()}
-    moments = {name: value for name, value in tensors.items() if not name.startswith("pool.")}
-    trainer.restore({_key(name): value for name, value in moments.items()}, state["updates"])
+    named = ((name.split(".", 2), value) for name, value in tensors.items() if not name.startswith("pool."))
+    trainer.restore({(kind, part, name): value for (kind, part, name), value in named}, state["updates"])
     trainer.step.step_number = state["step"]
     trainer.step.restore(state, tensors)
     best = state["best"]
     return Best(best["step"], best["value"]) if best["step"] else Best()
-
-
-def _key(name: str) -> tuple[str, str, str]:
-    """Kind of moment, part and parameter of a tensor in a checkpoint."""
-    kind, part, parameter = name.split(".", 2)
-    return kind, part, parameter
 
 
 def read_state(folder: Path) -> dict[str, Any]:
