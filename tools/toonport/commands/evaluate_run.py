@@ -46,10 +46,10 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
 
 def select_checkpoint(args: argparse.Namespace) -> int:
     """Evaluate every checkpoint of a run and let the run's folder name the best; 0 when there is one."""
-    run = open_run(Path(args.select))
-    photos = PictureFolder(Path(args.photos or Path(run.config.data) / "testA"), "; give --photos DIR")
-    real = PictureFolder(Path(args.real or Path(run.config.data) / "testB"), "; give --real DIR")
-    size, family = args.size or drawing_side(run.config), args.family or run.config.family
+    config, checkpoints = open_run(Path(args.select))
+    photos = PictureFolder(Path(args.photos or Path(config.data) / "testA"), "; give --photos DIR")
+    real = PictureFolder(Path(args.real or Path(config.data) / "testB"), "; give --real DIR")
+    size, family = args.size or drawing_side(config), args.family or config.family
     with run_lock(Path(args.select)):
         evaluator = _evaluator(args, real, photos)
 
@@ -58,10 +58,10 @@ def select_checkpoint(args: argparse.Namespace) -> int:
             return evaluator.of_generator(_settings(args, str(weights), family, size), f"step {step}")
 
         with bar("evaluating") as evaluator.tell:
-            found = evaluate_run(run, numbers)
+            found = evaluate_run(checkpoints, numbers)
         by = decisive(found, args.by)
         best = choose(found, by)
-        pointer = run.checkpoints.select(best.step)
+        pointer = checkpoints.select(best.step)
     headings, rows = candidate_rows(found, best, by)
     print_table(headings, rows, tuple(range(1, len(headings))))
     evaluation = next(candidate.evaluation for candidate in found if candidate.evaluation)

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         from toonport.train.parallel import start_workers
 
         RunConfig(**given).checked()
-        return start_workers(_own_arguments(), workers, Path(given["out"]), args.port)
+        return start_workers(sys.argv[1:], workers, Path(given["out"]), args.port)
     return _train(given, args.resume, args.worker)
 
 
@@ -143,10 +143,6 @@ def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
         except ValueError:
             pairs[name] = value
     return pairs
-
-
-def _own_arguments() -> list[str]:
-    return sys.argv[1:]
 
 
 def _list_settings(family: str) -> int:

@@ -133,11 +133,10 @@ class Cartoonizer:
 def _within(size: tuple[int, ...], limit: int | None) -> tuple[int, int]:
     """Bring the shorter side down to `limit`, keeping the shape."""
     height, width = size
-    if limit is None or min(height, width) <= limit:
+    shorter = min(size)
+    if limit is None or shorter <= limit:
         return height, width
-    if height < width:
-        return limit, int(limit * width / height)
-    return int(limit * height / width), limit
+    return int(limit * height / shorter), int(limit * width / shorter)
 
 
 def _require_side(generator: Generator, side: int | None) -> None:

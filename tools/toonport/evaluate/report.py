@@ -23,13 +23,11 @@ def _number(metric: Metric) -> str:
 
 def evaluation_rows(evaluation: Evaluation) -> list[list[str]]:
     """Return a table row per number: what, value, which way is better, of how many pictures."""
-    return [
-        [metric.name, _number(metric), f"{metric.better} is better", _counted(metric)] for metric in evaluation.metrics
-    ]
-
-
-def _counted(metric: Metric) -> str:
-    return ", ".join(f"{count} {what}" for what, count in metric.counts.items())
+    rows = []
+    for metric in evaluation.metrics:
+        counted = ", ".join(f"{count} {what}" for what, count in metric.counts.items())
+        rows.append([metric.name, _number(metric), f"{metric.better} is better", counted])
+    return rows
 
 
 def candidate_rows(found: Sequence[Candidate], chosen: Candidate, by: str) -> tuple[list[str], list[list[str]]]:

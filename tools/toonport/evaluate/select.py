@@ -13,15 +13,6 @@ DECIDING = ("kid", "kernel-inception", "kernel-vgg19", "kernel-mobilefacenet", "
 
 
 @dataclass(frozen=True)
-class RunToSelect:
-    """A training run and its checkpoints: step -> weights, in order."""
-
-    config: RunConfig
-    checkpoints: Checkpoints
-    weights: dict[int, Path]
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A checkpoint and its numbers; `problem` says why it has none."""
 
@@ -36,8 +27,8 @@ class Candidate:
         return self.evaluation.metrics if self.evaluation else ()
 
 
-def open_run(folder: Path) -> RunToSelect:
-    """Open a run of `toonport train`.
+def open_run(folder: Path) -> tuple[RunConfig, Checkpoints]:
+    """Open a run of `toonport train`: what it does, and its checkpoints.
 
     Raises:
         InputError: no run, or no checkpoint in it.
@@ -46,21 +37,21 @@ def open_run(folder: Path) -> RunToSelect:
         raise InputError(f"{folder}: no run of toonport train there (no {CONFIG_FILE})")
     config = RunConfig(**{**read_config(folder / CONFIG_FILE), "out": str(folder)})
     checkpoints = Checkpoints(folder, config.keep)
-    steps = checkpoints.steps()
-    if not steps:
+    if not checkpoints.steps():
         raise InputError(f"{folder}: the run has no checkpoint yet")
-    return RunToSelect(config, checkpoints, {step: checkpoints.weights(step) for step in steps})
+    return config, checkpoints
 
 
-def evaluate_run(run: RunToSelect, evaluate: Callable[[int, Path], Evaluation]) -> list[Candidate]:
+def evaluate_run(checkpoints: Checkpoints, evaluate: Callable[[int, Path], Evaluation]) -> list[Candidate]:
     """Evaluate every checkpoint; one that is damaged, or whose network fails, has a problem instead of numbers.
 
     Args:
-        run: the run.
+        checkpoints: those of the run.
         evaluate: called with step and weights; raises InputError for weights that cannot be used.
     """
     found = []
-    for step, weights in run.weights.items():
+    for step in checkpoints.steps():
+        weights = checkpoints.weights(step)
         try:
             read_state(weights.parent)
             found.append(Candidate(step, weights, evaluate(step, weights)))

@@ -126,17 +126,14 @@ def _check_arithmetic(config: RunConfig) -> None:
         raise InputError(f"--batch {config.batch}: must be a multiple of --accumulate {config.accumulate}")
     if config.device == "cpu" and (config.precision != "float32" or config.loss_scale != "1"):
         raise InputError("half precision and loss scaling need --device gpu or ascend; the CPU trains in float32")
-    if config.loss_scale != "dynamic" and not _positive(config.loss_scale):
+    try:
+        positive = config.loss_scale == "dynamic" or float(config.loss_scale) > 0
+    except ValueError:
+        positive = False
+    if not positive:
         raise InputError(f"--loss-scale {config.loss_scale}: use a positive number or dynamic")
     if config.data_parallel > 1 and config.framework != "mindspore":
         raise InputError("--parallel trains with MindSpore; leave out --framework torch")
-
-
-def _positive(text: str) -> bool:
-    try:
-        return float(text) > 0
-    except ValueError:
-        return False
 
 
 def trained_family(name: str) -> tuple[Family, Training]:
