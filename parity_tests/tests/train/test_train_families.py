@@ -52,7 +52,7 @@ def test_whitebox_with_superpixels_and_landmarks_is_repeatable_and_resumes_exact
     straight, again, plain = tmp_path / "straight", tmp_path / "again", tmp_path / "plain"
     assert main([*flags, "--out", str(straight)]) == 0
     assert main([*flags, "--out", str(again), "--until", "2"]) == 0
-    assert main(["train", "whitebox", "--out", str(again), "--resume"]) == 0
+    assert main(["train", "whitebox", "--out", str(again), "--resume", "--adaptive-structure"]) == 0
     assert checkpoint_bytes(again, 4) == checkpoint_bytes(straight, 4)
     assert _losses(again) == _losses(straight)
     first = _losses(straight)[0][2]

@@ -244,9 +244,11 @@ def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
         InputError: lists what is given otherwise than it was and would change the numbers.
     """
     may_change = {known.name for known in fields(RunConfig) if known.metadata.get("free")}
-    changed = [name for name, value in given.items() if name not in may_change and value != getattr(saved, name)]
+    before = asdict(saved)
+    whole = {name: {**before[name], **value} if isinstance(value, dict) else value for name, value in given.items()}
+    changed = [name for name, value in whole.items() if name not in may_change and value != before[name]]
     if changed:
-        texts = [f"{name} was {getattr(saved, name)!r}, now {given[name]!r}" for name in changed]
+        texts = [f"{name} was {before[name]!r}, now {given[name]!r}" for name in changed]
         raise InputError(f"{saved.out}: a resumed run keeps its configuration: {'; '.join(texts)}")
     free = {name: value for name, value in given.items() if name in may_change}
     return replace(saved, **{"until": None, **free})
