@@ -75,10 +75,6 @@ class FrozenNetwork:
     narrow: Mapping[str, Any] = field(default_factory=dict)  # constructor arguments that make it small, for parity runs
 
 
-def _any_multiple(kwargs: Mapping[str, Any]) -> int:
-    return 1
-
-
 @dataclass(frozen=True)
 class Training:
     """How a family is trained."""
@@ -98,13 +94,11 @@ class Training:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)  # settings that switch on, in parity runs, what rests else
     resumed: Mapping[str, Any] = field(default_factory=dict)  # what of them changes where a parity run is resumed
-    # steps of the source's pre-training, which the setting `pretrain` switches to; None where there is none
-    pretrain_steps: int | None = None
     # other name of a setting, as the source's flags have it -> the setting
     synonyms: Mapping[str, str] = field(default_factory=dict)
     multiple: int = 4  # sides of training pictures are multiples of this
     # constructor arguments -> what else they must be multiples of for such a network
-    own_multiple: Callable[[Mapping[str, Any]], int] = _any_multiple
+    own_multiple: Callable[[Mapping[str, Any]], int] = lambda kwargs: 1
     widths: tuple[str, ...] = ()  # constructor arguments that are channels of a network's first layer
     side_argument: str | None = None  # constructor argument that is the side of the training pictures
 
@@ -116,10 +110,6 @@ class Training:
     def phase_of(self, part: str) -> str:
         """Letter of the phase that trains `part`."""
         return next(phase for phase, parts in self.phases.items() if part in parts)
-
-
-def _any_side(kwargs: Mapping[str, Any]) -> int | None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -138,7 +128,7 @@ class Cartoonize:
     multiple: int = 4  # both sides of a picture must be multiples of this
     shorter_limit: int | None = None  # with `side` None, a photo whose shorter side is longer than this is made smaller
     # constructor arguments -> the one side that such a network takes, None where it takes others
-    fixed_side: Callable[[Mapping[str, Any]], int | None] = _any_side
+    fixed_side: Callable[[Mapping[str, Any]], int | None] = lambda kwargs: None
     channels: str = "RGB"  # order in which the network was trained, "RGB" or "BGR"
     # "file.function" in `torch_ref` that is called with input and output, both float32 tensors [N, 3, H, W], and
     # returns the finished output; None: the output is finished

@@ -58,34 +58,19 @@ class HourGlassBlock(nn.Cell):
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
         self.ConvBlock1_1 = ConvBlock(dim_in, dim_out)
-        self.ConvBlock1_2 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock2_1 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock2_2 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock3_1 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock3_2 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock4_1 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock4_2 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock5 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock6 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock7 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock8 = ConvBlock(dim_out, dim_out)
-        self.ConvBlock9 = ConvBlock(dim_out, dim_out)
+        for name in ("1_2", "2_1", "2_2", "3_1", "3_2", "4_1", "4_2", "5", "6", "7", "8", "9"):
+            setattr(self, f"ConvBlock{name}", ConvBlock(dim_out, dim_out))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H, W]; H and W multiples of 16."""
-        skip1 = self.ConvBlock1_1(x)
-        down1 = self.ConvBlock1_2(ops.avg_pool2d(x, 2, 2))  # [N, dim_out, H/2, W/2]
-        skip2 = self.ConvBlock2_1(down1)
-        down2 = self.ConvBlock2_2(ops.avg_pool2d(down1, 2, 2))  # [N, dim_out, H/4, W/4]
-        skip3 = self.ConvBlock3_1(down2)
-        down3 = self.ConvBlock3_2(ops.avg_pool2d(down2, 2, 2))  # [N, dim_out, H/8, W/8]
-        skip4 = self.ConvBlock4_1(down3)
-        down4 = self.ConvBlock4_2(ops.avg_pool2d(down3, 2, 2))  # [N, dim_out, H/16, W/16]
-        bottom = self.ConvBlock5(down4)
-        up4 = skip4 + _double(self.ConvBlock6(bottom))
-        up3 = skip3 + _double(self.ConvBlock7(up4))
-        up2 = skip2 + _double(self.ConvBlock8(up3))
-        return skip1 + _double(self.ConvBlock9(up2))
+        skips = []  # of 1, 1/2, 1/4 and 1/8 of the sides
+        for level in range(1, 5):
+            skips.append(getattr(self, f"ConvBlock{level}_1")(x))
+            x = getattr(self, f"ConvBlock{level}_2")(ops.avg_pool2d(x, 2, 2))
+        x = self.ConvBlock5(x)  # [N, dim_out, H/16, W/16]
+        for level in range(4):
+            x = skips[3 - level] + _double(getattr(self, f"ConvBlock{level + 6}")(x))
+        return x
 
 
 def _double(x: Tensor) -> Tensor:
@@ -139,20 +124,16 @@ class ResnetGenerator(nn.Cell):
         self.HourGlass2 = HourGlass(ngf, ngf)
         self.DownBlock1 = nn.SequentialCell(*encoding(ngf, ngf * 2))
         self.DownBlock2 = nn.SequentialCell(*encoding(ngf * 2, dim))
-        self.EncodeBlock1 = ResnetBlock(dim)
-        self.EncodeBlock2 = ResnetBlock(dim)
-        self.EncodeBlock3 = ResnetBlock(dim)
-        self.EncodeBlock4 = ResnetBlock(dim)
+        for number in range(1, 5):
+            setattr(self, f"EncodeBlock{number}", ResnetBlock(dim))
         self.gap_fc = nn.Dense(dim, 1)
         self.gmp_fc = nn.Dense(dim, 1)
         self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
         self.relu = nn.ReLU()
         style_inputs = dim if light else dim * (img_size // 4) ** 2
         self.FC = nn.SequentialCell(nn.Dense(style_inputs, dim), nn.ReLU(), nn.Dense(dim, dim), nn.ReLU())
-        self.DecodeBlock1 = ResnetSoftAdaLINBlock(dim)
-        self.DecodeBlock2 = ResnetSoftAdaLINBlock(dim)
-        self.DecodeBlock3 = ResnetSoftAdaLINBlock(dim)
-        self.DecodeBlock4 = ResnetSoftAdaLINBlock(dim)
+        for number in range(1, 5):
+            setattr(self, f"DecodeBlock{number}", ResnetSoftAdaLINBlock(dim))
         self.UpBlock1 = nn.SequentialCell(*decoding(dim, ngf * 2))
         self.UpBlock2 = nn.SequentialCell(*decoding(ngf * 2, ngf))
         self.HourGlass3 = HourGlass(ngf, ngf)
@@ -166,11 +147,10 @@ class ResnetGenerator(nn.Cell):
         require_size("photo2cartoon generator", x, 16, 32, None if self.light else self.img_size)
         x = self.HourGlass2(self.HourGlass1(self.ConvBlock1(x)))  # [N, C, H, W]
         x = self.DownBlock2(self.DownBlock1(x))  # [N, 4C, H/4, W/4]
-        encoded1 = self.EncodeBlock1(x)
-        encoded2 = self.EncodeBlock2(encoded1)
-        encoded3 = self.EncodeBlock3(encoded2)
-        x = self.EncodeBlock4(encoded3)
-        contents = [channel_mean(encoded) for encoded in (encoded1, encoded2, encoded3, x)]  # 4 x [N, 4C]
+        contents = []  # 4 x [N, 4C]
+        for number in range(1, 5):
+            x = getattr(self, f"EncodeBlock{number}")(x)
+            contents.append(channel_mean(x))
 
         cam_logit = ops.cat((self.gap_fc(channel_mean(x)), self.gmp_fc(channel_max(x))), 1)  # [N, 2]
         by_gap = x * self.gap_fc.weight[:, :, None, None]
@@ -179,9 +159,7 @@ class ResnetGenerator(nn.Cell):
         heatmap = x.sum(1, keepdims=True)  # [N, 1, H/4, W/4]
 
         style = self.FC(channel_mean(x) if self.light else x.reshape(x.shape[0], -1))  # [N, 4C]
-        x = self.DecodeBlock1(x, contents[3], style)
-        x = self.DecodeBlock2(x, contents[2], style)
-        x = self.DecodeBlock3(x, contents[1], style)
-        x = self.DecodeBlock4(x, contents[0], style)
+        for number in range(1, 5):
+            x = getattr(self, f"DecodeBlock{number}")(x, contents[4 - number], style)
         x = self.UpBlock2(self.UpBlock1(x))  # [N, C, H, W]
         return self.ConvBlock2(self.HourGlass4(self.HourGlass3(x))), cam_logit, heatmap

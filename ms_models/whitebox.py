@@ -87,14 +87,7 @@ class UpSample(nn.Cell):
 
 
 class UnetGenerator(nn.Cell):
-    """Photo in, cartoon out; the guided filter comes after it.
-
-    Args:
-        channel: channels of the first layer.
-        num_blocks: residual blocks at a quarter of the size.
-        in_channels, out_channels: image channels.
-        form: "whitebox" or "published", see the head of `torch_ref/whitebox.py`.
-    """
+    """Photo in, cartoon out; the guided filter comes after it."""
 
     def __init__(
         self,
@@ -151,13 +144,7 @@ class ConvSN(nn.Cell):
 
 
 class Discriminator(nn.Cell):
-    """Judge of a representation: texture (one channel) or surface (three).
-
-    Args:
-        in_channel: image channels.
-        channel: channels of the first layer.
-        form: "whitebox" gives logits, "published" probabilities; see the head of `torch_ref/whitebox.py`.
-    """
+    """Judge of a representation: texture (one channel) or surface (three)."""
 
     def __init__(self, in_channel: int = 3, channel: int = 32, form: str = "whitebox") -> None:
         super().__init__()

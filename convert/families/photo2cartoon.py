@@ -4,7 +4,7 @@ Sources: minivision-ai/photo2cartoon (MIT); file spelling of yifu-ding/photo2car
 """
 
 from convert.families.ugatit import gan_parts, gan_training, side_of_full_model, style_network
-from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling
+from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Shapes, Spelling
 
 # The MindSpore port took the up-sampling out of UpBlock1 and UpBlock2, so its indices are one lower
 # there, and put batch norm where the reference has instance norm.
@@ -37,21 +37,13 @@ PHOTO2CARTOON = Family(
     source="minivision-ai/photo2cartoon",
     licence="MIT",
     parts=gan_parts(
-        tuple(
-            Part(
-                name=name,
-                class_name="photo2cartoon.ResnetGenerator",
-                kwargs={"ngf": 32, "img_size": 256, "light": True},
-                infer=generator_kwargs,
-                input_shape=(1, 3, 256, 256),
-                smallest=lambda kwargs: 32 if kwargs["light"] else kwargs["img_size"],
-                growth=lambda kwargs: 16 if kwargs["light"] else None,
-                outputs=("image", "cam_logit", "heatmap"),
-                spellings=(PHOTO2CARTOON_MS_GENERATOR,),
-            )
-            for name in ("genA2B", "genB2A")
-        ),
         ndf=32,
+        class_name="photo2cartoon.ResnetGenerator",
+        kwargs={"ngf": 32, "img_size": 256, "light": True},
+        infer=generator_kwargs,
+        smallest=lambda kwargs: 32 if kwargs["light"] else kwargs["img_size"],
+        growth=lambda kwargs: 16 if kwargs["light"] else None,
+        spellings=(PHOTO2CARTOON_MS_GENERATOR,),
     ),
     notes=(
         "56 ConvBlock4 weights per generator exist but take no part; they are carried along unchanged.",

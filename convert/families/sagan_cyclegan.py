@@ -84,31 +84,9 @@ def _smallest_discriminator(kwargs: Mapping[str, Any]) -> int:
     return SIDE if kwargs["architecture"] == "sa" else int(3 * 2 ** kwargs["n_layers"])
 
 
-def _generator(name: str) -> Part:
-    return Part(
-        name=name,
-        class_name="sagan_cyclegan.build_generator",
-        kwargs={"architecture": "sa", "z_dim": 100, "conv_dim": 64},
-        infer=generator_kwargs,
-        input_shape=(1, 3, SIDE, SIDE),
-        smallest=_smallest_generator,
-        growth=_growth_of_generator,
-        outputs=("image",),
-        spellings=(WEIGHT_BAR,),
-    )
-
-
-def _discriminator(name: str) -> Part:
-    return Part(
-        name=name,
-        class_name="sagan_cyclegan.build_discriminator",
-        kwargs={"architecture": "sa", "conv_dim": 64},
-        infer=discriminator_kwargs,
-        input_shape=(1, 3, SIDE, SIDE),
-        smallest=_smallest_discriminator,
-        growth=lambda kwargs: 16 if kwargs["architecture"] == "sa" else 1,
-        outputs=("logit",),
-        spellings=(WEIGHT_BAR,),
+def _networks(names: tuple[str, str], **described: Any) -> tuple[Part, ...]:
+    return tuple(
+        Part(name=name, input_shape=(1, 3, SIDE, SIDE), spellings=(WEIGHT_BAR,), **described) for name in names
     )
 
 
@@ -119,10 +97,24 @@ SAGAN_CYCLEGAN = Family(
     source="lzw-all-in/anime_person_translation",
     licence="none stated by the source",
     parts=(
-        _generator("netG_A"),
-        _generator("netG_B"),
-        _discriminator("netD_A"),
-        _discriminator("netD_B"),
+        *_networks(
+            ("netG_A", "netG_B"),
+            class_name="sagan_cyclegan.build_generator",
+            kwargs={"architecture": "sa", "z_dim": 100, "conv_dim": 64},
+            infer=generator_kwargs,
+            smallest=_smallest_generator,
+            growth=_growth_of_generator,
+            outputs=("image",),
+        ),
+        *_networks(
+            ("netD_A", "netD_B"),
+            class_name="sagan_cyclegan.build_discriminator",
+            kwargs={"architecture": "sa", "conv_dim": 64},
+            infer=discriminator_kwargs,
+            smallest=_smallest_discriminator,
+            growth=lambda kwargs: 16 if kwargs["architecture"] == "sa" else 1,
+            outputs=("logit",),
+        ),
         label_part(),
     ),
     flat_file=True,

@@ -61,21 +61,27 @@ def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
     return {"input_nc": weight[1], "ndf": first[0], "n_layers": convolutions + 1}
 
 
-def gan_parts(generators: tuple[Part, ...], ndf: int) -> tuple[Part, ...]:
-    """Return the generators followed by global (7 layers) and local (5 layers) discriminators for A and B."""
+def gan_parts(ndf: int, **generator: Any) -> tuple[Part, ...]:
+    """Return the generators of both directions, then global (7 layers) and local (5) discriminators for A and B.
+
+    Args:
+        ndf: channels of the discriminators' first layer.
+        generator: what a generator is, as in Part.
+    """
+    shared = partial(Part, input_shape=(1, 3, 256, 256))
     discriminator = partial(
-        Part,
+        shared,
         class_name="ugatit.Discriminator",
         infer=discriminator_kwargs,
-        input_shape=(1, 3, 256, 256),
         outputs=("logit", "cam_logit", "heatmap"),
         smallest=lambda kwargs: 3 * 2 ** (kwargs["n_layers"] - 2),
         growth=lambda kwargs: 1,
         spellings=(WITHOUT_SPECTRAL_NORM,),
     )
     depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
-    return generators + tuple(
-        discriminator(name=name, kwargs={"input_nc": 3, "ndf": ndf, "n_layers": depth}) for name, depth in depths
+    return (
+        *(shared(name=name, outputs=("image", "cam_logit", "heatmap"), **generator) for name in ("genA2B", "genB2A")),
+        *(discriminator(name=name, kwargs={"input_nc": 3, "ndf": ndf, "n_layers": depth}) for name, depth in depths),
     )
 
 
@@ -104,20 +110,12 @@ UGATIT = Family(
     source="znxlwm/UGATIT-pytorch",
     licence="MIT",
     parts=gan_parts(
-        tuple(
-            Part(
-                name=name,
-                class_name="ugatit.ResnetGenerator",
-                kwargs={"input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 4, "img_size": 256, "light": True},
-                infer=generator_kwargs,
-                input_shape=(1, 3, 256, 256),
-                smallest=lambda kwargs: 16 if kwargs["light"] else kwargs["img_size"],
-                growth=lambda kwargs: 4 if kwargs["light"] else None,
-                outputs=("image", "cam_logit", "heatmap"),
-            )
-            for name in ("genA2B", "genB2A")
-        ),
         ndf=64,
+        class_name="ugatit.ResnetGenerator",
+        kwargs={"input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 4, "img_size": 256, "light": True},
+        infer=generator_kwargs,
+        smallest=lambda kwargs: 16 if kwargs["light"] else kwargs["img_size"],
+        growth=lambda kwargs: 4 if kwargs["light"] else None,
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),
     training=gan_training((100, 144), cycle=10.0),

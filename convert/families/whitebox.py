@@ -77,30 +77,18 @@ SCOPES = (
 )
 
 
-def from_tensorflow(tensors: Tensors) -> Tensors | None:
-    """Kernels in PyTorch's order of axes; None when it is not White-box's generator."""
-    if f"{FIRST}weights" not in tensors:
-        return None
-    return {
-        name: transposed(entry, HWIO_TO_OIHW) if len(entry.spec.shape) == 4 else entry
-        for name, entry in tensors.items()
-    }
-
-
-def from_tflite(tensors: Tensors) -> Tensors | None:
-    """Kernels in PyTorch's order of axes and everything in float32; None when it is not White-box's generator."""
-    if f"{FIRST}Conv2D" not in tensors:
+def kernels_turned(tensors: Tensors, own: str, axes: tuple[int, ...]) -> Tensors | None:
+    """Kernels in PyTorch's order of axes and half precision widened; None for a file without the tensor `own`."""
+    if own not in tensors:
         return None
     found = {name: as_float32(entry) for name, entry in tensors.items()}
-    return {
-        name: transposed(entry, OHWI_TO_OIHW) if len(entry.spec.shape) == 4 else entry for name, entry in found.items()
-    }
+    return {name: transposed(entry, axes) if len(entry.spec.shape) == 4 else entry for name, entry in found.items()}
 
 
 TENSORFLOW = Spelling(
     name="TensorFlow",
     renames=SCOPES,
-    prepare=from_tensorflow,
+    prepare=partial(kernels_turned, own=f"{FIRST}weights", axes=HWIO_TO_OIHW),
     unused=(r"/Adam(_1)?$", r"^beta[12]_power", r"^global_step$", r"^disc_(blur|gray)/"),
     note="kernels turned from HWIO to OIHW",
 )
@@ -109,7 +97,7 @@ TENSORFLOW = Spelling(
 TFLITE = Spelling(
     name="TensorFlow Lite",
     renames=((r"^.*;(generator/[^;]*/biases)$", r"\1"), (r"/Conv2D$", "/weights"), *SCOPES),
-    prepare=from_tflite,
+    prepare=partial(kernels_turned, own=f"{FIRST}Conv2D", axes=OHWI_TO_OIHW),
     unused=(r"^(add/y|ones|depthwise\w*)$", r"ResizeBilinear(_\d+)?/size$"),
     note="float16 widened to float32, kernels turned from OHWI to OIHW; the guided filter in the file is left out",
 )
@@ -158,7 +146,6 @@ def training(settings: type[Settings]) -> Training:
         parity={"decay": True},
         widths=("channel",),
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
-        pretrain_steps=50_000,
         synonyms={"w0": "variation", "w1": "surface", "w2": "texture", "w3": "content", "w4": "structure"},
         multiple=8,
     )
@@ -222,16 +209,6 @@ VGG_LAYERS = (
 )
 
 
-def from_numpy(tensors: Tensors) -> Tensors | None:
-    """Kernels in PyTorch's order of axes; None when it is not a dictionary of VGG19's layers."""
-    if "conv1_1.0" not in tensors:
-        return None
-    return {
-        name: transposed(entry, HWIO_TO_OIHW) if len(entry.spec.shape) == 4 else entry
-        for name, entry in tensors.items()
-    }
-
-
 VGG_NUMPY = Spelling(
     name="vgg19.npy",
     renames=tuple(
@@ -239,7 +216,7 @@ VGG_NUMPY = Spelling(
         for place, name, _ in VGG_LAYERS
         for index, leaf in enumerate(("weight", "bias"))
     ),
-    prepare=from_numpy,
+    prepare=partial(kernels_turned, own="conv1_1.0", axes=HWIO_TO_OIHW),
     unused=(r"^conv5_[1-4]\.", r"^fc[678]\."),
     note="kernels turned from HWIO to OIHW; layers after conv4_4 are left out",
 )

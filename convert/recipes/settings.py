@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Phases = Mapping[str, tuple[str, ...]]  # letter of a phase -> parts that it trains, in the order of the phases
@@ -36,6 +36,16 @@ class Settings(ABC):
     def judges(self, phase: str) -> dict[str, str]:
         """Discriminator whose answer a loss term of the phase is, by name; the others have none."""
         return {}
+
+
+def switch(help: str, steps: int | None = None) -> Any:
+    """Return a field of settings that is off until the training program's flag of the same name switches it on.
+
+    Args:
+        help: what the flag's help says.
+        steps: how long the source system trains with it; None: as long as without.
+    """
+    return field(default=False, metadata={"help": help, "steps": steps})
 
 
 def fall_over_second_half(rate: float, total_steps: int, step: int) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.recipes.settings import Settings, fall_over_second_half
+from convert.recipes.settings import Settings, fall_over_second_half, switch
 
 Array = NDArray[np.floating]
 PHASES = {"G": ("generator",), "D": ("disc_blur", "disc_gray")}
@@ -31,6 +31,7 @@ class WhiteboxSettings(Settings):
         shift: distribution of the texture weights, "uniform" or "normal" (deviation 0.1).
         shift_per_pixel: whether every pixel and picture has its own texture weights, or one each serves a batch.
         pretrain: True trains only the generator, to reproduce its input.
+        adaptive_structure: of the training program, see `toonport.train.whitebox_structure`.
         lr, beta1, beta2: Adam of the generator and of the discriminators.
         total_steps, decay: with decay, the learning rate falls linearly to 0 over the second half of the steps.
         seed: of the texture weights.
@@ -47,7 +48,8 @@ class WhiteboxSettings(Settings):
     colours: str = "bgr"
     shift: str = "uniform"
     shift_per_pixel: bool = False
-    pretrain: bool = False
+    pretrain: bool = switch("White-box's first stage: the generator learns to draw its input", steps=50_000)
+    adaptive_structure: bool = switch("White-box: join superpixels of like colour for the structure term")
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.99

@@ -108,12 +108,12 @@ def _prove(step: Step, out: Path, say: Callable[[str], None]) -> None:
         comparisons += compare_family(CompareOptions(FAMILY, part, *files, MODES))
     data = report_data(comparisons, "cpu", ["gpu: not asked for", "ascend: not asked for"])
     write_json(out / "parity.json", data)
-    pictures = {one.name: difference_pictures(*one.pictures) for one in comparisons if one.pictures}
+    pictures = {found.name: difference_pictures(*found.pictures) for found in comparisons if found.pictures}
     write_html(out / "parity.html", data, pictures)
-    tensors = sum(len(one.verdicts) for one in comparisons)
-    worst = max((verdict.multiple for one in comparisons for verdict in one.verdicts), default=0.0)
+    multiples = [verdict.multiple for found in comparisons for verdict in found.verdicts]
     step.good = data["verdict"] == "equal"
-    step.outcome = f"{data['verdict']}: {tensors} tensors of 3 networks judged, worst {worst:.2f} of its budget"
+    worst = f"worst {max(multiples, default=0.0):.2f} of its budget"
+    step.outcome = f"{data['verdict']}: {len(multiples)} tensors of 3 networks judged, {worst}"
     step.files += ["parity.html", "parity.json"]
 
 

@@ -12,9 +12,8 @@ from ms_models.environment import environment_needed
 
 CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
 OPTIONAL = {
-    "gradio": "pip install 'toonport[serve]'",
-    "torchmetrics": "pip install 'toonport[evaluate]'",
-    "pytest": "pip install 'toonport[dev]'",
+    name: ("optional", f"not installed; pip install 'toonport[{extra}]'")
+    for name, extra in (("gradio", "serve"), ("torchmetrics", "evaluate"), ("pytest", "dev"))
 }
 OWN = ("convert", "ms_models", "torch_ref", "parity_tests", "toonport")
 
@@ -35,12 +34,10 @@ def examine() -> list[Finding]:
 
 def _packages() -> Iterator[Finding]:
     yield Finding("python", "ok", platform.python_version())
-    for name in CORE:
+    needed = {name: ("missing", f"pip install '{name}'") for name in CORE}
+    for name, (state, advice) in {**needed, **OPTIONAL}.items():
         version = _version(name)
-        yield Finding(name, "ok" if version else "missing", version or f"pip install '{name}'")
-    for name, remedy in OPTIONAL.items():
-        version = _version(name)
-        yield Finding(name, "ok" if version else "optional", version or f"not installed; {remedy}")
+        yield Finding(name, "ok" if version else state, version or advice)
     if (_version("numpy") or "1").split(".")[0] != "1":
         yield Finding("numpy", "problem", "MindSpore is built for numpy 1; pip install 'numpy>=1.26,<2'")
     if _version("onnxruntime") and _version("onnxruntime-gpu"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,9 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
     _require_known(options, CompareOptions)
     path = options.get("picture")
     if path is not None and not callable(path):
-        options["picture"] = _as_input(path)
+        from toonport.photo.picture import network_picture
+
+        options["picture"] = partial(network_picture, Path(path))
     return compare_family(CompareOptions(reference, **options))
 
 
@@ -192,12 +194,6 @@ def cartoonize(
     if target is not None:
         write_picture(Path(target), picture)
     return picture
-
-
-def _as_input(path: str | Path) -> Callable[[int | tuple[int, int], int | None], Array]:
-    from toonport.photo.picture import network_picture
-
-    return partial(network_picture, Path(path))
 
 
 def _require_known(options: Iterable[str], kind: Any) -> None:

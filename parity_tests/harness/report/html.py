@@ -11,8 +11,6 @@ import numpy as np
 from convert.disk import atomic_path
 from parity_tests.harness.sides.base import Array
 
-TEMPLATE = "page.html.j2"
-
 
 def write_html(path: Path, data: Mapping[str, Any], pictures: Mapping[str, Mapping[str, str]] | None = None) -> None:
     """Write a report page.
@@ -22,15 +20,21 @@ def write_html(path: Path, data: Mapping[str, Any], pictures: Mapping[str, Mappi
         data: from `report_data`.
         pictures: network name -> caption -> data URI, from `difference_pictures`.
     """
-    from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     rows = [[row | row["words"] for row in network["rows"]] for network in data["networks"]]
     rows_json = Markup(json.dumps(rows).replace("<", "\\u003c"))  # safe inside a script element
-    page = environment.get_template(TEMPLATE).render(data=data, pictures=pictures or {}, rows_json=rows_json)
+    template = Path(__file__).with_name("page.html.j2")
+    write_page(path, template, data=data, pictures=pictures or {}, rows_json=rows_json)
+
+
+def write_page(path: Path, template: Path, **facts: Any) -> None:
+    """Write a page made of a template of jinja2 and the facts that it names."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(template.parent), autoescape=True)
     with atomic_path(path) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(environment.get_template(template.name).render(**facts))
 
 
 def difference_pictures(inputs: Array, reference: Array, port: Array) -> dict[str, str]:

@@ -12,13 +12,12 @@ from PIL import Image
 from convert.errors import InputError
 from parity_tests.tests.cases import drawn_picture
 from toonport.commands.export import given_pictures
-from toonport.evaluate.pictures import PictureSet
 from toonport.photo.batch import Task
 from toonport.photo.compose import to_input
 from toonport.photo.files import picture_files
+from toonport.photo.folder import PictureFolder
 from toonport.photo.picture import encode, network_picture, read_picture, read_picture_as_reference, write_picture
 from toonport.photo.preprocessor import load_photo
-from toonport.train.data import PictureFolder
 
 
 def _saved(picture, kind="PNG", **options):
@@ -106,8 +105,7 @@ def test_five_programs_read_a_picture_alike(tmp_path):
         else:
             assert wanted.std() > 0
         np.testing.assert_array_equal(load_photo(Task(str(path), "")), wanted)
-        np.testing.assert_array_equal(PictureFolder(path.parent).read(path, side), wanted)
-        np.testing.assert_array_equal(PictureSet(path.parent).read(name), wanted)
+        np.testing.assert_array_equal(PictureFolder(path.parent).read(name), wanted)
         np.testing.assert_array_equal(network_picture(path, side), to_input(wanted))
 
 
@@ -118,8 +116,7 @@ def test_one_list_of_suffixes_serves_every_folder(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PPM")
     wanted = [tmp_path / name for name in ("a.tiff", "b.PGM", "in/c.webp")]
     assert picture_files(tmp_path) == wanted
-    assert PictureFolder(tmp_path).files == wanted
-    assert list(PictureSet(tmp_path).files.values()) == wanted
+    assert list(PictureFolder(tmp_path).files.values()) == wanted
     assert given_pictures([str(tmp_path)]) == wanted
 
 

@@ -52,7 +52,7 @@ def test_whitebox_with_superpixels_and_landmarks_is_repeatable_and_resumes_exact
     straight, again, plain = tmp_path / "straight", tmp_path / "again", tmp_path / "plain"
     assert main([*flags, "--out", str(straight)]) == 0
     assert main([*flags, "--out", str(again), "--until", "2"]) == 0
-    assert main(["train", "whitebox", "--out", str(again), "--resume"]) == 0
+    assert main(["train", "whitebox", "--out", str(again), "--resume", "--adaptive-structure"]) == 0
     assert checkpoint_bytes(again, 4) == checkpoint_bytes(straight, 4)
     assert _losses(again) == _losses(straight)
     first = _losses(straight)[0][2]
@@ -152,11 +152,13 @@ def test_a_pretraining_is_as_long_as_the_sources_and_only_where_there_is_one(cap
     from toonport.cli import build_parser
     from toonport.commands.train import given_values
 
-    given = given_values(build_parser().parse_args(["train", "whitebox", "--pretrain"]))
-    assert (given["steps"], given["settings"]) == (50_000, {"pretrain": True})
-    assert "steps" not in given_values(build_parser().parse_args(["train", "whitebox", "--pretrain", "--resume"]))
+    for flags, steps in ((["--pretrain"], 50_000), (["--pretrain", "--steps", "7"], 7), ([], 100_000)):
+        config = RunConfig(**given_values(build_parser().parse_args(["train", "whitebox", "--data", "x", *flags])))
+        assert config.checked().steps == steps
+        assert config.settings == ({"pretrain": True} if flags else {})
     assert main(["train", "cyclegan", "--pretrain", "--data", "x"]) == 2
-    assert "families that are: whitebox, facialcartoonization" in capsys.readouterr().err
+    said = "--pretrain: cyclegan has no such setting; families that have it: whitebox, facialcartoonization"
+    assert said in capsys.readouterr().err
 
 
 def test_one_generator_is_enough_to_start_from_and_the_rest_is_fresh_and_said(pictures, tmp_path, capsys):
@@ -192,7 +194,7 @@ def test_files_of_single_networks_start_a_run_together(pictures, tmp_path):
         ("cyclegan", ["--set", "decay=cosine"], "unknown decay 'cosine'; rules: junyanz, zoo, none"),
         ("cyclegan", ["--size", "70"], "sides from 24 up that are multiples of 4"),
         ("cyclegan", ["--network", "architecture=unet"], "start from a file with --init"),
-        ("cyclegan", ["--adaptive-structure"], "cyclegan has no structure term"),
+        ("cyclegan", ["--adaptive-structure"], "--adaptive-structure: cyclegan has no such setting"),
         ("dtn", ["--set", "gan_mode=hinge"], "unknown gan_mode 'hinge'"),
         ("dtn", ["--size", "72"], "sides from 64 up that are multiples of 16"),
         ("whitebox", [], "needs VGG19 for its content and structure terms; --frozen FILE gives the weights of vgg19"),

@@ -108,8 +108,9 @@ def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[
 
 def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
     """Draw one photo and write the picture as PNG to standard output."""
-    from toonport.draw.cartoonizer import Cartoonizer, warnings_of
+    from toonport.draw.cartoonizer import Cartoonizer, portraits_of
     from toonport.photo.picture import encode
+    from toonport.photo.portrait import warnings_of
     from toonport.photo.preprocessor import load_photo
 
     if len(photos) > 1 or Path(photos[0]).is_dir():
@@ -121,7 +122,7 @@ def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
     cartoons = Cartoonizer(settings).draw(photo)
     if len(cartoons) > 1:
         raise InputError(f"{len(cartoons)} faces; standard output takes one picture, leave out --all-faces")
-    for text in warnings_of(cartoons):
+    for text in warnings_of(portraits_of(cartoons)):
         err.print(f"{photos[0]}: {text}")
     shown = cartoons[0].sheet(photo) if settings.sheets else cartoons[0].picture
     sys.stdout.buffer.write(encode(shown))

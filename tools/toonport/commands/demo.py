@@ -4,10 +4,9 @@ import argparse
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from convert.disk import atomic_path
 from parity_tests.harness.report.data import versions, write_json
+from parity_tests.harness.report.html import write_page
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table, spinner
 from toonport.demo import run_demo
@@ -28,17 +27,8 @@ def run(args: argparse.Namespace) -> int:
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     facts = {"good": good, "created": created, "versions": versions(), "steps": [asdict(step) for step in steps]}
     write_json(folder / "summary.json", facts)
-    _write_page(folder / "summary.html", facts)
+    write_page(folder / "summary.html", Path(__file__).with_name("summary.html.j2"), **facts)
     rows = [[step.title, "ok" if step.good else "FAILED", f"{step.seconds:.1f} s", step.outcome] for step in steps]
     print_table(["step", "", "time", "outcome"], rows, right=(2,))
     out.print(f"results in {folder.resolve()}: summary.html, parity.html")
     return 0 if good else 1
-
-
-def _write_page(path: Path, facts: dict[str, Any]) -> None:
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    page = environment.get_template("summary.html.j2").render(**facts)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page)

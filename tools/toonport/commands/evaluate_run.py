@@ -13,9 +13,10 @@ from toonport.commands.ui import bar, out, print_table
 from toonport.draw.cartoonizer import CartoonSettings
 from toonport.evaluate.evaluator import Evaluator
 from toonport.evaluate.metrics import Evaluation, open_networks
-from toonport.evaluate.pictures import PictureSet, require_pairs
+from toonport.evaluate.pictures import require_pairs
 from toonport.evaluate.report import candidate_rows, definition_lines, evaluation_rows, facts, note_lines, write_report
 from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, open_run
+from toonport.photo.folder import PictureFolder
 from toonport.train.finished import drawing_side, generating
 from toonport.train.state import run_lock
 
@@ -25,10 +26,10 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
     source = generating(args.weights, args.family, args.size) if args.weights else None
     if source and not args.photos:
         raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
-    fake, photos = _set_of(args.fake), _set_of(args.photos)
+    fake, photos = (PictureFolder(Path(folder)) if folder else None for folder in (args.fake, args.photos))
     if fake and photos:
         require_pairs(photos, fake)
-    evaluator = _evaluator(args, PictureSet(Path(args.real)), photos)
+    evaluator = _evaluator(args, PictureFolder(Path(args.real)), photos)
     with bar("evaluating") as evaluator.tell:
         if fake:
             evaluation = evaluator.of_folder(fake)
@@ -45,10 +46,10 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
 
 def select_checkpoint(args: argparse.Namespace) -> int:
     """Evaluate every checkpoint of a run and let the run's folder name the best; 0 when there is one."""
-    run = open_run(Path(args.select))
-    photos = _pictures(args.photos, Path(run.config.data) / "testA", "--photos")
-    real = _pictures(args.real, Path(run.config.data) / "testB", "--real")
-    size, family = args.size or drawing_side(run.config), args.family or run.config.family
+    config, checkpoints = open_run(Path(args.select))
+    photos = PictureFolder(Path(args.photos or Path(config.data) / "testA"), "; give --photos DIR")
+    real = PictureFolder(Path(args.real or Path(config.data) / "testB"), "; give --real DIR")
+    size, family = args.size or drawing_side(config), args.family or config.family
     with run_lock(Path(args.select)):
         evaluator = _evaluator(args, real, photos)
 
@@ -57,10 +58,10 @@ def select_checkpoint(args: argparse.Namespace) -> int:
             return evaluator.of_generator(_settings(args, str(weights), family, size), f"step {step}")
 
         with bar("evaluating") as evaluator.tell:
-            found = evaluate_run(run, numbers)
+            found = evaluate_run(checkpoints, numbers)
         by = decisive(found, args.by)
         best = choose(found, by)
-        pointer = run.checkpoints.select(best.step)
+        pointer = checkpoints.select(best.step)
     headings, rows = candidate_rows(found, best, by)
     print_table(headings, rows, tuple(range(1, len(headings))))
     evaluation = next(candidate.evaluation for candidate in found if candidate.evaluation)
@@ -70,18 +71,7 @@ def select_checkpoint(args: argparse.Namespace) -> int:
     return 0
 
 
-def _set_of(folder: str | None) -> PictureSet | None:
-    return PictureSet(Path(folder)) if folder else None
-
-
-def _pictures(given: str | None, default: Path, option: str) -> PictureSet:
-    folder = Path(given or default)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give {option} DIR")
-    return PictureSet(folder)
-
-
-def _evaluator(args: argparse.Namespace, real: PictureSet, photos: PictureSet | None) -> Evaluator:
+def _evaluator(args: argparse.Namespace, real: PictureFolder, photos: PictureFolder | None) -> Evaluator:
     device = "cuda" if args.device == "gpu" and torch.cuda.is_available() else "cpu"
     networks = open_networks(args.inception_weights, args.face_weights, args.vgg_weights, device)
     return Evaluator(networks, real, photos, args.kid, args.seed)

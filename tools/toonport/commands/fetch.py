@@ -24,9 +24,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.dir) if args.dir else weights_folder()
     if not args.name:
         rows = [
-            [one.name, one.family, one.part, one.how,
-             "here" if (folder / one.file).is_file() else "-", one.licence, one.source]
-            for one in releases.values()
+            [release.name, release.family, release.part, release.how,
+             "here" if (folder / release.file).is_file() else "-", release.licence, release.source]
+            for release in releases.values()
         ]  # fmt: skip
         print_table(["name", "family", "part", "how", "present", "licence", "source"], rows)
         return 0

@@ -13,6 +13,7 @@ from rich.console import Console
 from convert.errors import InputError
 from toonport.commands.options import number
 from toonport.commands.ui import bar, out
+from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
 from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def add_portrait_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how a face is found and cut out, and in how many processes."""
     add = parser.add_argument
     add("--all-faces", action="store_true", help="every face, left to right (default: the largest)")
-    add("--landmarks", choices=("dlib", "face-alignment"), default="dlib", help="what sets the 68 landmarks")
+    add("--landmarks", choices=LANDMARK_NAMES, default=LANDMARK_NAMES[0], help="what sets the 68 landmarks")
     text = "what cuts the person out; head is the reference's"
-    add("--matte", choices=("selfie", "head"), default="selfie", help=text)
+    add("--matte", choices=MATTE_NAMES, default=MATTE_NAMES[0], help=text)
     text = "as the reference's scripts do: only upright faces are found, faces are turned by less than 90 degrees, "
     text += "hidden colours under transparency count, the matte also covers the corners filled with white"
     add("--reference-exact", action="store_true", help=text)

@@ -32,15 +32,15 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the portraits; 0 when every photo was done, else 2."""
-    from toonport.photo.preprocessor import Preprocessor, PreprocessSettings
+    from toonport.photo.preprocessor import Preprocessor
 
     folder = require_folder(Path(args.out))
     tasks = plan_tasks(args.photos, folder)
     if args.sample:
         tasks = sample(tasks, args.sample)
-    settings = PreprocessSettings(portrait_options(args, args.keep_background), args.size)
-    record = Record(folder / RECORD, asdict(settings))
+    options = portrait_options(args, args.keep_background)
+    record = Record(folder / RECORD, {"portrait": asdict(options), "size": args.size})
     jobs = jobs_for(len(tasks), args.jobs)
     if jobs > 1:  # each process has its share of the cores
-        settings = replace(settings, portrait=replace(settings.portrait, threads=1))
-    return run_photos(partial(Preprocessor, settings), tasks, jobs, record, "preprocessing")
+        options = replace(options, threads=1)
+    return run_photos(partial(Preprocessor, options, args.size), tasks, jobs, record, "preprocessing")

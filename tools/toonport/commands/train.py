@@ -13,7 +13,7 @@ from convert.errors import InputError
 from convert.registry import families
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_table
-from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family
+from toonport.train.config import RunConfig, flag_of, read_config, settings_of, switches, trained_family
 
 EPILOG = """examples:
   toonport train photo2cartoon --data photos --init photo2cartoon_weights.pt --frozen mobilefacenet.pth --out run
@@ -30,8 +30,9 @@ The data folder holds trainA, trainB and, for the sample sheets, testA and testB
 metrics.jsonl, losses.png, sheets/, tensorboard/ and checkpoints/; `latest` names the newest. SIGTERM or Ctrl-C ends a
 run after the step in hand, saved, with exit code 130. White-box's weights w0 to w4 are variation, surface, texture,
 content and structure; --set landmark=1000 adds the landmark term (dlib finds the faces)."""
-SETTING_FLAGS = ("lr", "beta1", "beta2", "weight-decay", "adversarial", "cycle", "identity", "cam", "face-id",
-                 "rho-limit", "soft-limit")  # fmt: skip
+NUMBERS = ("lr", "beta1", "beta2", "weight_decay", "adversarial", "cycle", "identity", "cam", "face_id", "rho_limit",
+           "soft_limit")  # fmt: skip
+SWITCHES = {known.name: known for family in families() if family.training for known in switches(family.training)}
 STOPPED = 130
 DEFAULT_PORT = 8118
 
@@ -44,10 +45,12 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--resume", action="store_true", help="continue the run in --out")
     add("--config", metavar="FILE", help="TOML file; flags win over it")
     _add_config_flags(parser)
-    for name in SETTING_FLAGS:
-        hidden = name.startswith("beta")
-        add(f"--{name}", type=float, help=argparse.SUPPRESS if hidden else _setting_help(name.replace("-", "_")))
-    add("--pretrain", action="store_true", help="White-box's first stage: the generator learns to draw its input")
+    for name in NUMBERS:
+        defaults = ", ".join(f"{family} {value:g}" for family, value in _holders(name).items())
+        text = argparse.SUPPRESS if name.startswith("beta") else f"see --settings (default: {defaults})"
+        add(f"--{name.replace('_', '-')}", type=float, help=text)
+    for known in SWITCHES.values():
+        add(flag_of(known), action="store_true", default=None, help=known.metadata["help"])
     add("--settings", action="store_true", dest="list_settings", help="list the family's settings and stop")
     add("--dry-run", action="store_true", help="print parameters, memory and time per step, and stop")
     add("--bench", action="store_true", help="time MindSpore against PyTorch, and stop")
@@ -56,16 +59,15 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--port", type=int, default=DEFAULT_PORT, help="port at which the processes of --parallel meet")
 
 
-def _setting_help(name: str) -> str:
-    """Which families have a setting, and its default in each: "see --settings (default: 50 photo2cartoon, ...)"."""
-    known = {family.name: family.training for family in families() if family.training}
-    defaults = {
-        family: training.defaults.get(name, setting.default)
-        for family, training in known.items()
-        for setting in fields(training.settings)
+def _holders(name: str) -> dict[str, Any]:
+    """The families that have a setting, and its default in each."""
+    return {
+        family.name: family.training.defaults.get(name, setting.default)
+        for family in families()
+        if family.training
+        for setting in fields(family.training.settings)
         if setting.name == name
     }
-    return f"see --settings (default: {', '.join(f'{family} {value:g}' for family, value in defaults.items())})"
 
 
 def _add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         from toonport.train.parallel import start_workers
 
         RunConfig(**given).checked()
-        return start_workers(_own_arguments(), workers, Path(given["out"]), args.port)
+        return start_workers(sys.argv[1:], workers, Path(given["out"]), args.port)
     return _train(given, args.resume, args.worker)
 
 
@@ -112,31 +114,22 @@ def given_values(args: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of `RunConfig` that the user gave, from the TOML file and, over it, the flags.
 
     Raises:
-        InputError: a pair that is not NAME=VALUE, or another family in the file.
+        InputError: a pair that is not NAME=VALUE, a setting that the family lacks, or another family in the file.
     """
     values = read_config(Path(args.config)) if args.config else {}
     if values.get("family", args.family) != args.family:
         raise InputError(f"{args.config}: is for {values['family']}, not {args.family}")
     flags = {name: value for name, value in vars(args).items() if value is not None}
-    settings = {name: flags[name] for name in (flag.replace("-", "_") for flag in SETTING_FLAGS) if name in flags}
-    if args.pretrain:
-        settings["pretrain"] = True
-        _allow_pretraining(values, args.family, args.resume)
+    settings = {name: flags[name] for name in (*NUMBERS, *SWITCHES) if name in flags}
+    for name in settings:
+        if args.family not in (able := _holders(name)):
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag}: {args.family} has no such setting; families that have it: {', '.join(able)}")
     pairs = {"settings": settings | _pairs(args.settings), "network": _pairs(args.network)}
     values |= {known.name: flags[known.name] for known in fields(RunConfig) if known.name in flags.keys() - pairs}
     values |= {name: {**values.get(name, {}), **more} for name, more in pairs.items() if more}
     values.setdefault("out", f"runs/{args.family}")
     return values
-
-
-def _allow_pretraining(values: dict[str, Any], family: str, resume: bool) -> None:
-    """Refuse --pretrain where a family has none; a new run is as long as the source's unless --steps says so."""
-    steps = trained_family(family)[1].pretrain_steps
-    if steps is None:
-        known = ", ".join(one.name for one in families() if one.training and one.training.pretrain_steps)
-        raise InputError(f"--pretrain: {family} is not pre-trained; families that are: {known}")
-    if not resume:
-        values.setdefault("steps", steps)
 
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
@@ -152,14 +145,10 @@ def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
     return pairs
 
 
-def _own_arguments() -> list[str]:
-    return sys.argv[1:]
-
-
 def _list_settings(family: str) -> int:
     _, training = trained_family(family)
     made = settings_of(training, training.defaults)
-    print_table(["setting", "default"], [[one.name, str(getattr(made, one.name))] for one in fields(made)])
+    print_table(["setting", "default"], [[known.name, str(getattr(made, known.name))] for known in fields(made)])
     for described in filter(is_dataclass, type(made).__mro__):  # a family's settings may extend another's
         out.print(getdoc(described))
     return 0
@@ -178,7 +167,7 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
         rank = join_workers(str(given.get("device", "cpu")))
     saved = Path(given["out"]) / CONFIG_FILE
     known = read_config(saved) if resume and saved.is_file() else {}
-    with progress({**known, **given}, quiet=rank > 0) as show:
+    with progress(RunConfig(**{"data": "", **known, "until": None, **given}).checked(), quiet=rank > 0) as show:
         outcome = train(given, show, resume, rank, lambda text: out.print(text))
     if rank > 0:
         return 0
@@ -205,7 +194,7 @@ def _beside(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, config: RunConfig) -> int:
-    from toonport.train.sizing import benchmark, part_sizes, time_steps
+    from toonport.train.sizing import PARAMETER_BYTES, benchmark, part_sizes, time_steps
 
     if args.bench:
         side = config.size
@@ -219,11 +208,11 @@ def _measure(args: argparse.Namespace, config: RunConfig) -> int:
         return 0
     engine, seconds = time_steps(config, 2)
     sizes = part_sizes(engine)
-    rows = [[one.name, f"{one.parameters:,}", f"{one.training_bytes / 2**20:.1f}"] for one in sizes]
+    rows = [[part, f"{count:,}", f"{count * PARAMETER_BYTES / 2**20:.1f}"] for part, count in sizes.items()]
     print_table(["network", "parameters", "weights, gradients, moments MiB"], rows, (1, 2))
-    own = sum(one.training_bytes for one in sizes) / 2**20
+    count = sum(sizes.values())
     whole = seconds.first + seconds.median * (config.steps - 1)
-    out.print(f"{sum(one.parameters for one in sizes):,} parameters, {own:.1f} MiB for them; ", end="")
+    out.print(f"{count:,} parameters, {count * PARAMETER_BYTES / 2**20:.1f} MiB for them; ", end="")
     out.print(f"the whole process reached {seconds.peak_bytes / 2**20:.0f} MiB")
     out.print(f"{seconds.framework}, {config.size}x{config.size}, batch {config.batch}: first step ", end="")
     out.print(f"{seconds.first:.1f} s, then {seconds.median:.2f} s each; {config.steps} steps take about {whole:.0f} s")

@@ -13,11 +13,10 @@ from toonport.photo.batch import Outcome, Task
 from toonport.photo.compose import finish, heat_picture, sheet, to_input
 from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, resize, write_picture
-from toonport.photo.portrait import Portrait, PortraitOptions, Portraits
+from toonport.photo.portrait import Portrait, PortraitOptions, Portraits, warnings_of
 from toonport.photo.preprocessor import load_photo
 
 DEFAULT_SIDE = 256
-FRAMES = ("portrait", "face", "whole")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Cartoonizer:
                 path = Path(name).with_name(f"{Path(name).stem}_sheet{Path(name).suffix}")
                 write_picture(path, cartoon.sheet(photo))
                 written.append(str(path))
-        return Outcome(task.source, tuple(written), warnings=warnings_of(cartoons))
+        return Outcome(task.source, tuple(written), warnings=warnings_of(portraits_of(cartoons)))
 
     def draw(self, photo: Picture) -> list[Cartoon]:
         """Return the cartoons of a photo, RGB uint8 [H, W, 3]: one, or one per face from left to right.
@@ -102,7 +101,7 @@ class Cartoonizer:
         """
         if self._portraits is None:
             return [self._draw(photo, self._fit(photo))]
-        return [self._draw(photo, one.at(self._side), one) for one in self._portraits(photo)]
+        return [self._draw(photo, portrait.at(self._side), portrait) for portrait in self._portraits(photo)]
 
     def _draw(self, photo: Picture, sized: Picture, portrait: Portrait | None = None) -> Cartoon:
         channels = self.generator.how.channels
@@ -134,11 +133,10 @@ class Cartoonizer:
 def _within(size: tuple[int, ...], limit: int | None) -> tuple[int, int]:
     """Bring the shorter side down to `limit`, keeping the shape."""
     height, width = size
-    if limit is None or min(height, width) <= limit:
+    shorter = min(size)
+    if limit is None or shorter <= limit:
         return height, width
-    if height < width:
-        return limit, int(limit * width / height)
-    return int(limit * height / width), limit
+    return int(limit * height / shorter), int(limit * width / shorter)
 
 
 def _require_side(generator: Generator, side: int | None) -> None:
@@ -157,7 +155,6 @@ def _require_side(generator: Generator, side: int | None) -> None:
         raise InputError(f"--size {side}: this network takes multiples of {multiple} from {smallest} on")
 
 
-def warnings_of(cartoons: list[Cartoon]) -> tuple[str, ...]:
-    """Return what the user should know about cartoons of one photo."""
-    found = [text for cartoon in cartoons if cartoon.portrait for text in cartoon.portrait.warnings]
-    return tuple(dict.fromkeys(found))
+def portraits_of(cartoons: list[Cartoon]) -> list[Portrait]:
+    """Return the portraits that cartoons were made of; none where whole photos were drawn."""
+    return [cartoon.portrait for cartoon in cartoons if cartoon.portrait]

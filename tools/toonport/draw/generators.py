@@ -4,7 +4,7 @@ Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made o
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ms_models.environment import choose_device
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
+from parity_tests.harness.sides.base import tuple_of
 from torch_ref import build as torch_build
 
 BACKENDS = ("mindspore", "onnxruntime", "torch")
@@ -112,7 +113,7 @@ def open_generator(
         chain[-1].part.outputs,
         how.fixed_side(network.kwargs),
         network.part.smallest(network.kwargs),
-        _one_after_the_other([openers[chosen](one, device, threads) for one in chain]),
+        _one_after_the_other([openers[chosen](link, device, threads) for link in chain]),
     )
 
 
@@ -122,8 +123,8 @@ def _one_after_the_other(runs: Sequence[Run]) -> Run:
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the last network's outputs."""
         outputs = [batch]
-        for one in runs:
-            outputs = one(outputs[0])
+        for network in runs:
+            outputs = network(outputs[0])
         return outputs
 
     return run
@@ -131,7 +132,7 @@ def _one_after_the_other(runs: Sequence[Run]) -> Run:
 
 def _how(family: Family) -> Cartoonize:
     if family.cartoonize is None:
-        known = ", ".join(one.name for one in families() if one.cartoonize)
+        known = ", ".join(other.name for other in families() if other.cartoonize)
         raise InputError(f"{family.name} draws no pictures; families that do: {known}")
     return family.cartoonize
 
@@ -140,7 +141,7 @@ def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
     """Return the networks of a checkpoint that draw, one fed by the other, checked; mostly there is just one."""
     checkpoint = open_source(path)
     verify_ledger(checkpoint)
-    networks = {one.part.name: one for one in identify(checkpoint, family, part)}
+    networks = {network.part.name: network for network in identify(checkpoint, family, part)}
     first = next(iter(networks.values()))
     how = _how(first.family)
     wanted = [part] if part else [name for name in (how.part, how.then) if name]
@@ -192,7 +193,7 @@ def _torch(network: Network, device: str, threads: int | None) -> Run:
         """[N, 3, H, W] -> the module's outputs."""
         with torch.no_grad():
             found = module(torch.from_numpy(batch).to(place))
-        return [tensor.cpu().numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+        return [tensor.cpu().numpy() for tensor in tuple_of(found)]
 
     return run
 
@@ -204,8 +205,7 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the cell's outputs."""
-        found = cell(mindspore.Tensor(batch))
-        return [tensor.asnumpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+        return [tensor.asnumpy() for tensor in tuple_of(cell(mindspore.Tensor(batch)))]
 
     return run
 
@@ -237,13 +237,12 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
     import onnxruntime
 
     provider = PROVIDERS.get(device)
-    if provider is None or provider not in onnxruntime.get_available_providers():
-        raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
+    known = provider in onnxruntime.get_available_providers()
     try:
-        session = open_session(path, threads, provider)
+        session = open_session(path, threads, provider) if provider and known else None
     except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
         raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({first_line(error)})") from error
-    if provider not in session.get_providers():
+    if session is None or provider not in session.get_providers():
         raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
     return session
 
@@ -252,7 +251,8 @@ def _from_onnx(path: Path, family: str | None, part: str | None, device: str, th
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     session = _session(path, device, threads)
-    owner = family_named(family or family_of_onnx(session))
+    named = session.get_modelmeta().custom_metadata_map.get("toonport.family", ONNX_DEFAULT)  # as export writes it
+    owner = family_named(family or named)
     how = _how(owner)
     known = part_named(owner, part or how.part)
     names = tuple(sorted((output.name for output in session.get_outputs()), key=lambda name: name != PICTURE))
@@ -277,9 +277,3 @@ def _picture_input(path: Path, session: Any) -> Any:
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
         raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
     return inputs[0]
-
-
-def family_of_onnx(session: Any) -> str:
-    """Return the family that an ONNX file names in its metadata, as `toonport export` writes it."""
-    facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
-    return facts.get("toonport.family", ONNX_DEFAULT)

@@ -13,7 +13,6 @@ import torch
 
 from convert.tensors import Array
 
-PROTOCOLS = ("standard", "ugatit")
 SUBSETS, SUBSET_SIZE = 100, 1000
 BLOCK = 10
 SMALLEST = 2  # vectors in a set; a block of the "ugatit" protocol needs as many
@@ -96,7 +95,7 @@ def _blocks(real: Array, fake: Array, seed: int) -> Kernel:
     """Cut both sets, in random order, into as many blocks as the larger needs, and average over the blocks."""
     count = -(-max(len(real), len(fake)) // BLOCK)
     random = np.random.default_rng(seed)
-    parts = [np.array_split(random.permutation(np.asarray(one, np.float64)), count) for one in (real, fake)]
+    parts = [np.array_split(random.permutation(np.asarray(vectors, np.float64)), count) for vectors in (real, fake)]
     values = np.array([_discrepancy(first, second) for first, second in zip(*parts, strict=True)])
     spread = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return Kernel(float(values.mean()), spread, count, BLOCK)
@@ -104,10 +103,11 @@ def _blocks(real: Array, fake: Array, seed: int) -> Kernel:
 
 def _discrepancy(first: Array, second: Array) -> float:
     """Unbiased squared maximum mean discrepancy of two sets that may differ in size."""
-    cross = _similar(first, second).mean()
-    own = [(_similar(one, one).sum() - np.trace(_similar(one, one))) / (len(one) * (len(one) - 1))
-           for one in (first, second)]  # fmt: skip
-    return float(own[0] + own[1] - 2 * cross)
+    own = []
+    for vectors in (first, second):
+        similar = _similar(vectors, vectors)
+        own.append((similar.sum() - np.trace(similar)) / (len(vectors) * (len(vectors) - 1)))
+    return float(own[0] + own[1] - 2 * _similar(first, second).mean())
 
 
 def _similar(first: Array, second: Array) -> Array:

@@ -7,13 +7,10 @@ from pathlib import Path
 from convert.errors import InputError
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.evaluate.metrics import Evaluation, Looked, Networks, evaluate, look
-from toonport.evaluate.pictures import Pair, PictureSet, drawn, ready_made
+from toonport.evaluate.pictures import Pair, ready_made
+from toonport.photo.folder import PictureFolder
 
 Tell = Callable[[int, int, str], None]
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    """Show nothing."""
 
 
 @dataclass
@@ -21,16 +18,16 @@ class Evaluator:
     """Measures cartoons against the same real ones."""
 
     networks: Networks  # what to measure with
-    real: PictureSet  # the real cartoons
+    real: PictureFolder  # the real cartoons
     # what the cartoons were, or are to be, drawn of; None leaves out what compares a cartoon with its photo
-    photos: PictureSet | None
+    photos: PictureFolder | None
     # protocol, seed: of the kernel distance
     protocol: str
     seed: int
-    tell: Tell = _silent  # shows progress: pictures done, pictures in all, what
+    tell: Tell = lambda done, total, what: None  # shows progress: pictures done, pictures in all, what
     _real: Looked | None = None
 
-    def of_folder(self, fake: PictureSet) -> Evaluation:
+    def of_folder(self, fake: PictureFolder) -> Evaluation:
         """Evaluate ready-made cartoons.
 
         Raises:
@@ -47,7 +44,7 @@ class Evaluator:
         if self.photos is None:
             raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
         draw = Cartoonizer(settings).draw
-        pairs = drawn(self.photos, lambda photo: draw(photo)[0].picture)
+        pairs = ((photo, draw(photo)[0].picture) for photo in self.photos.pictures())
         return self._evaluate(pairs, len(self.photos), what, self.photos.path)
 
     def _evaluate(self, pairs: Iterable[Pair], total: int, what: str, path: Path) -> Evaluation:

@@ -41,7 +41,12 @@ class Features:
     path: Path
     sha256: str
     network: torch.nn.Module  # the PyTorch network, in eval mode
-    run: Callable[[Sequence[Picture]], Array]  # pictures, RGB uint8 [H, W, 3] of any sizes -> float32 [N, dimension]
+    forward: Callable[[Sequence[Picture]], torch.Tensor]  # pictures -> their vectors, with gradients
+
+    def run(self, pictures: Sequence[Picture]) -> Array:
+        """Pictures, RGB uint8 [H, W, 3] of any sizes -> their vectors, float32 [N, dimension]."""
+        with torch.no_grad():
+            return np.asarray(self.forward(pictures).cpu().numpy())
 
 
 def find_weights(kind: str, given: str | None) -> Path | None:
@@ -66,18 +71,7 @@ def find_weights(kind: str, given: str | None) -> Path | None:
 
 def batch_of(pictures: Sequence[Picture]) -> torch.Tensor:
     """Return pictures of any sizes as one batch [N, 3, 256, 256] in [-1, 1], resized by area averaging."""
-    return torch.from_numpy(np.concatenate([to_input(resize(one, SIDE, SIDE)) for one in pictures]))
-
-
-def _vectors(forward: Callable[[Sequence[Picture]], torch.Tensor]) -> Callable[[Sequence[Picture]], Array]:
-    """Let a network be run without gradients, and its vectors come as an array."""
-
-    def run(pictures: Sequence[Picture]) -> Array:
-        """Pictures of any sizes -> float32 [N, dimension]."""
-        with torch.no_grad():
-            return np.asarray(forward(pictures).cpu().numpy())
-
-    return run
+    return torch.from_numpy(np.concatenate([to_input(resize(pixels, SIDE, SIDE)) for pixels in pictures]))
 
 
 def open_inception(path: Path, device: str = "cpu") -> Features:
@@ -92,8 +86,10 @@ def open_inception(path: Path, device: str = "cpu") -> Features:
 
     def forward(pictures: Sequence[Picture]) -> torch.Tensor:
         """Pictures of any sizes -> the vectors of the last pool."""
-        units = (torch.from_numpy(one.transpose(2, 0, 1)[None].copy()).to(device).float() / 255 for one in pictures)
-        return network(torch.cat([interpolate(one, (299, 299), mode="bilinear", align_corners=False) for one in units]))
+        units = (
+            torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).to(device).float() / 255 for pixels in pictures
+        )
+        return network(torch.cat([interpolate(x, (299, 299), mode="bilinear", align_corners=False) for x in units]))
 
     return Features(
         key="inception",
@@ -105,7 +101,7 @@ def open_inception(path: Path, device: str = "cpu") -> Features:
         path=path,
         sha256=found,
         network=network,
-        run=_vectors(forward),
+        forward=forward,
     )
 
 
@@ -131,7 +127,7 @@ def _of_family(
         path=path,
         sha256=sha256_of(path),
         network=network,
-        run=_vectors(lambda pictures: forward(network, batch_of(pictures).to(device))),
+        forward=lambda pictures: forward(network, batch_of(pictures).to(device)),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from convert.errors import InputError
 from convert.tensors import Array
 from toonport.evaluate import face_id, perceptual
-from toonport.evaluate.distances import BLOCK, SMALLEST, frechet, kernel, kernel_definition
+from toonport.evaluate.distances import BLOCK, SMALLEST, Kernel, frechet, kernel, kernel_definition
 from toonport.evaluate.features import Features, find_weights, open_face, open_inception, open_vgg
 from toonport.evaluate.pictures import Pair
 
@@ -56,9 +56,8 @@ class Networks:
 
     def facts(self) -> list[dict[str, str]]:
         """Name, file and hash of each network, for the record."""
-        return [
-            {"name": one.name, "file": str(one.path), "sha256": one.sha256, "how": one.how} for one in self.features
-        ]
+        return [{"name": network.name, "file": str(network.path), "sha256": network.sha256, "how": network.how}
+                for network in self.features]  # fmt: skip
 
 
 @dataclass
@@ -82,7 +81,7 @@ class Evaluation:
 
     def by(self, key: str) -> Metric | None:
         """The metric of a short name."""
-        return next((one for one in self.metrics if one.key == key), None)
+        return next((metric for metric in self.metrics if metric.key == key), None)
 
 
 def open_networks(inception: str | None, face: str | None, vgg: str | None, device: str = "cpu") -> Networks:
@@ -133,13 +132,13 @@ def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None])
     Raises:
         InputError: a network returns numbers that are not finite.
     """
-    vectors: dict[str, list[Array]] = {one.key: [] for one in networks.features}
-    looked = Looked(0, {})
-    for batch in _batches(pairs):
+    vectors: dict[str, list[Array]] = {features.key: [] for features in networks.features}
+    looked, rest = Looked(0, {}), iter(pairs)
+    while batch := list(islice(rest, BATCH)):
         cartoons = [cartoon for _, cartoon in batch]
         photos = [photo for photo, _ in batch if photo is not None]
-        for one in networks.features:
-            vectors[one.key].append(one.run(cartoons))
+        for features in networks.features:
+            vectors[features.key].append(features.run(cartoons))
         if photos and networks.face:
             looked.similar += face_id.similarities(networks.face.run(photos), vectors[networks.face.key][-1])
         if photos and networks.vgg:
@@ -147,20 +146,10 @@ def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None])
         looked.count += len(batch)
         done(looked.count)
     looked.vectors = {key: np.concatenate(found) for key, found in vectors.items() if found}
-    _require_finite(looked, networks)
+    for features in networks.features:
+        if not np.isfinite(looked.vectors.get(features.key, 0)).all():
+            raise InputError(f"{features.path}: {features.name} returns numbers that are not finite; check its weights")
     return looked
-
-
-def _require_finite(looked: Looked, networks: Networks) -> None:
-    for one in networks.features:
-        if not np.isfinite(looked.vectors.get(one.key, 0)).all():
-            raise InputError(f"{one.path}: {one.name} returns numbers that are not finite; check its weights")
-
-
-def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    rest = iter(pairs)
-    while batch := list(islice(rest, BATCH)):
-        yield batch
 
 
 def evaluate(real: Looked, fake: Looked, networks: Networks, protocol: str, seed: int) -> Evaluation:
@@ -174,33 +163,38 @@ def evaluate(real: Looked, fake: Looked, networks: Networks, protocol: str, seed
     """
     metrics: list[Metric] = []
     not_run, warnings = list(networks.missing), []
+    counts = {"real": real.count, "generated": fake.count}
+    blocks = -(-max(counts.values()) // BLOCK) if protocol == "ugatit" else 1
     for features in networks.features:
-        reason = _too_few(real.count, fake.count, SMALLEST)
-        if reason:
+        if reason := _too_few(counts, SMALLEST):
             not_run.append(NotRun(f"distances (features {features.name})", reason))
             continue
-        blocked = _too_few(real.count, fake.count, SMALLEST * _blocks(real, fake)) if protocol == "ugatit" else ""
-        if blocked:
-            not_run.append(NotRun(_names(features)[0], f"{blocked} in blocks of {BLOCK}"))
+        sets = real.vectors[features.key], fake.vectors[features.key]
+        if reason := _too_few(counts, SMALLEST * blocks):
+            not_run.append(NotRun(_names(features)[0], f"{reason} in blocks of {BLOCK}"))
         else:
-            metrics.append(_kernel(features, real, fake, protocol, seed))
-        metrics.append(_frechet(features, real, fake))
-        warnings += _rank_warning(features, real.count, fake.count)
-    metrics += _of_pairs(fake, networks)
-    not_run += _without_pairs(fake, networks)
+            metrics.append(_kernel(features, kernel(*sets, protocol, seed), counts, protocol))
+        key = "fid" if features.standard else f"frechet-{features.key}"
+        name, value = _names(features)[1], frechet(*sets)
+        metrics.append(Metric(key, name, value, None, 1, "lower", features.name, counts, FRECHET))
+        warnings += _rank_warning(features, *counts.values())
+    unpaired = []
+    for key, name, values, better, definition, network in (
+        ("face-id", face_id.NAME, fake.similar, "higher", face_id.DEFINITION, networks.face),
+        ("perceptual", perceptual.NAME, fake.distant, "lower", perceptual.DEFINITION, networks.vgg),
+    ):
+        if network and values:
+            metrics.append(_of_pairs(key, name, values, better, network, definition))
+        elif network:
+            unpaired.append(name)
+    if unpaired:
+        not_run.append(NotRun(", ".join(unpaired), "no photos to compare with: --photos DIR"))
     return Evaluation(tuple(metrics), tuple(not_run), tuple(warnings))
 
 
-def _blocks(real: Looked, fake: Looked) -> int:
-    return -(-max(real.count, fake.count) // BLOCK)
-
-
-def _too_few(real: int, fake: int, needed: int) -> str:
-    return (
-        f"{real} real and {fake} generated pictures, at least {needed} of each are needed"
-        if (min(real, fake) < needed)
-        else ""
-    )
+def _too_few(counts: Mapping[str, int], needed: int) -> str:
+    said = " and ".join(f"{count} {what}" for what, count in counts.items())
+    return f"{said} pictures, at least {needed} of each are needed" if min(counts.values()) < needed else ""
 
 
 def _names(features: Features) -> tuple[str, str]:
@@ -210,19 +204,11 @@ def _names(features: Features) -> tuple[str, str]:
     return f"kernel distance (features {features.name})", f"Fréchet distance (features {features.name})"
 
 
-def _kernel(features: Features, real: Looked, fake: Looked, protocol: str, seed: int) -> Metric:
-    found = kernel(real.vectors[features.key], fake.vectors[features.key], protocol, seed)
+def _kernel(features: Features, found: Kernel, counts: Mapping[str, int], protocol: str) -> Metric:
     key, name = "kid" if features.standard else f"kernel-{features.key}", f"{_names(features)[0]} ×100, {protocol}"
     spread = None if found.spread is None else TIMES * found.spread
-    counts, definition = {"real": real.count, "generated": fake.count}, kernel_definition(found, protocol)
+    definition = kernel_definition(found, protocol)
     return Metric(key, name, TIMES * found.value, spread, TIMES, "lower", features.name, counts, definition)
-
-
-def _frechet(features: Features, real: Looked, fake: Looked) -> Metric:
-    value = frechet(real.vectors[features.key], fake.vectors[features.key])
-    key = "fid" if features.standard else f"frechet-{features.key}"
-    counts = {"real": real.count, "generated": fake.count}
-    return Metric(key, _names(features)[1], value, None, 1, "lower", features.name, counts, FRECHET)
 
 
 def _rank_warning(features: Features, real: int, fake: int) -> list[str]:
@@ -235,19 +221,9 @@ def _rank_warning(features: Features, real: int, fake: int) -> list[str]:
     ]
 
 
-def _of_pairs(fake: Looked, networks: Networks) -> Iterator[Metric]:
-    for key, name, values, better, definition, features in (
-        ("face-id", face_id.NAME, fake.similar, "higher", face_id.DEFINITION, networks.face),
-        ("perceptual", perceptual.NAME, fake.distant, "lower", perceptual.DEFINITION, networks.vgg),
-    ):
-        if values and features:
-            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            counts = {"pairs": len(values)}
-            definition = f"{definition}; ± standard deviation over the pairs"
-            yield Metric(key, name, float(np.mean(values)), spread, 1, better, features.name, counts, definition)
-
-
-def _without_pairs(fake: Looked, networks: Networks) -> list[NotRun]:
-    there = ((face_id.NAME, networks.face, fake.similar), (perceptual.NAME, networks.vgg, fake.distant))
-    names = [name for name, network, values in there if network and not values]
-    return [NotRun(", ".join(names), "no photos to compare with: --photos DIR")] if names else []
+def _of_pairs(key: str, name: str, values: list[float], better: str, network: Features, definition: str) -> Metric:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    definition = f"{definition}; ± standard deviation over the pairs"
+    return Metric(
+        key, name, float(np.mean(values)), spread, 1, better, network.name, {"pairs": len(values)}, definition
+    )

@@ -10,8 +10,8 @@ from convert.disk import atomic_path, sha256_of
 from toonport import __version__
 from toonport.evaluate.evaluator import Evaluator
 from toonport.evaluate.metrics import Evaluation, Metric
-from toonport.evaluate.pictures import PictureSet
 from toonport.evaluate.select import Candidate
+from toonport.photo.folder import PictureFolder
 
 SCHEMA = "toonport-evaluation/1"
 
@@ -23,43 +23,45 @@ def _number(metric: Metric) -> str:
 
 def evaluation_rows(evaluation: Evaluation) -> list[list[str]]:
     """Return a table row per number: what, value, which way is better, of how many pictures."""
-    return [[one.name, _number(one), f"{one.better} is better", _counted(one)] for one in evaluation.metrics]
-
-
-def _counted(metric: Metric) -> str:
-    return ", ".join(f"{count} {what}" for what, count in metric.counts.items())
+    rows = []
+    for metric in evaluation.metrics:
+        counted = ", ".join(f"{count} {what}" for what, count in metric.counts.items())
+        rows.append([metric.name, _number(metric), f"{metric.better} is better", counted])
+    return rows
 
 
 def candidate_rows(found: Sequence[Candidate], chosen: Candidate, by: str) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of a table of checkpoints, the chosen one and the number that decided marked."""
-    keys = list(dict.fromkeys(one.key for each in found if each.evaluation for one in each.evaluation.metrics))
+    keys = list(dict.fromkeys(metric.key for candidate in found for metric in candidate.metrics))
     headings = ["", "step", *(f"{key} (decides)" if key == by else key for key in keys)]
     rows = []
-    for each in found:
-        known = {one.key: _number(one) for one in each.evaluation.metrics} if each.evaluation else {}
-        cells = [known.get(key, "-") for key in keys] if known else [f"failed: {each.problem}", *[""] * (len(keys) - 1)]
-        rows.append(["*" if each is chosen else "", str(each.step), *cells])
+    for candidate in found:
+        known = {metric.key: _number(metric) for metric in candidate.metrics}
+        failed = [f"failed: {candidate.problem}", *[""] * (len(keys) - 1)]
+        cells = [known.get(key, "-") for key in keys] if known else failed
+        rows.append(["*" if candidate is chosen else "", str(candidate.step), *cells])
     return headings, rows
 
 
-def note_lines(evaluation: Evaluation, sets: Sequence[PictureSet]) -> list[str]:
+def note_lines(evaluation: Evaluation, sets: Sequence[PictureFolder]) -> list[str]:
     """Return what was not run and why, the warnings, and the pictures that could not be read."""
-    lines = [f"{one.name}: not run ({one.reason})" for one in evaluation.not_run]
+    lines = [f"{missing.name}: not run ({missing.reason})" for missing in evaluation.not_run]
     lines += [f"warning: {text}" for text in evaluation.warnings]
-    for one in sets:
-        lines += [f"left out, cannot be read: {path}" for path in sorted(one.skipped)]
-    return lines
+    return lines + [f"left out, cannot be read: {path}" for pictures in sets for path in sorted(pictures.unreadable)]
 
 
 def definition_lines(evaluation: Evaluation, evaluator: Evaluator, with_keys: bool = False) -> list[str]:
     """Return how each number is computed, and what the features are."""
-    shown = {f"{one.key}: {one.name}" if with_keys else one.name: one.definition for one in evaluation.metrics}
-    features = {f"features {one.name}": f"{one.how}; {one.path.name}, sha256 {one.sha256[:16]}"
-                for one in evaluator.networks.features}  # fmt: skip
-    return [f"{name}: {text}" for name, text in {**shown, **features}.items()]
+    shown = [f"{metric.key}: " * with_keys + f"{metric.name}: {metric.definition}" for metric in evaluation.metrics]
+    return shown + [
+        f"features {network.name}: {network.how}; {network.path.name}, sha256 {network.sha256[:16]}"
+        for network in evaluator.networks.features
+    ]
 
 
-def facts(evaluator: Evaluator, fake: PictureSet | None, found: Sequence[Candidate], by: str | None) -> dict[str, Any]:
+def facts(
+    evaluator: Evaluator, fake: PictureFolder | None, found: Sequence[Candidate], by: str | None
+) -> dict[str, Any]:
     """Return everything there is to say about an evaluation, for the record.
 
     Args:
@@ -75,18 +77,17 @@ def facts(evaluator: Evaluator, fake: PictureSet | None, found: Sequence[Candida
         "seed": evaluator.seed,
         "kid": evaluator.protocol,
         "decided_by": by,
-        "pictures": {name: _set_facts(one) for name, one in sets.items() if one},
+        "pictures": {
+            name: {"folder": str(folder.path), "found": len(folder), "skipped": [*map(str, sorted(folder.unreadable))]}
+            for name, folder in sets.items()
+            if folder
+        },
         "networks": evaluator.networks.facts(),
-        "evaluations": [_candidate_facts(one, fake) for one in found],
+        "evaluations": [_candidate_facts(candidate, fake) for candidate in found],
     }
 
 
-def _set_facts(pictures: PictureSet) -> dict[str, Any]:
-    skipped = [str(path) for path in sorted(pictures.skipped)]
-    return {"folder": str(pictures.path), "found": len(pictures), "skipped": skipped}
-
-
-def _candidate_facts(found: Candidate, fake: PictureSet | None) -> dict[str, Any]:
+def _candidate_facts(found: Candidate, fake: PictureFolder | None) -> dict[str, Any]:
     source: dict[str, Any] = {"step": found.step} if found.step else {}
     if fake is None:
         readable = found.weights.is_file()

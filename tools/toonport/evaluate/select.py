@@ -7,18 +7,9 @@ from pathlib import Path
 from convert.errors import InputError
 from toonport.evaluate.metrics import Evaluation, Metric
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config
-from toonport.train.state import Checkpoints, read_state, weights_file
+from toonport.train.state import Checkpoints, read_state
 
 DECIDING = ("kid", "kernel-inception", "kernel-vgg19", "kernel-mobilefacenet", "face-id", "perceptual")
-
-
-@dataclass(frozen=True)
-class RunToSelect:
-    """A training run and its checkpoints: step -> weights, in order."""
-
-    config: RunConfig
-    checkpoints: Checkpoints
-    weights: dict[int, Path]
 
 
 @dataclass(frozen=True)
@@ -30,9 +21,14 @@ class Candidate:
     evaluation: Evaluation | None
     problem: str = ""
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Its numbers, none where there is a problem."""
+        return self.evaluation.metrics if self.evaluation else ()
 
-def open_run(folder: Path) -> RunToSelect:
-    """Open a run of `toonport train`.
+
+def open_run(folder: Path) -> tuple[RunConfig, Checkpoints]:
+    """Open a run of `toonport train`: what it does, and its checkpoints.
 
     Raises:
         InputError: no run, or no checkpoint in it.
@@ -41,21 +37,21 @@ def open_run(folder: Path) -> RunToSelect:
         raise InputError(f"{folder}: no run of toonport train there (no {CONFIG_FILE})")
     config = RunConfig(**{**read_config(folder / CONFIG_FILE), "out": str(folder)})
     checkpoints = Checkpoints(folder, config.keep)
-    steps = checkpoints.steps()
-    if not steps:
+    if not checkpoints.steps():
         raise InputError(f"{folder}: the run has no checkpoint yet")
-    return RunToSelect(config, checkpoints, {step: weights_file(checkpoints.path(step)) for step in steps})
+    return config, checkpoints
 
 
-def evaluate_run(run: RunToSelect, evaluate: Callable[[int, Path], Evaluation]) -> list[Candidate]:
+def evaluate_run(checkpoints: Checkpoints, evaluate: Callable[[int, Path], Evaluation]) -> list[Candidate]:
     """Evaluate every checkpoint; one that is damaged, or whose network fails, has a problem instead of numbers.
 
     Args:
-        run: the run.
+        checkpoints: those of the run.
         evaluate: called with step and weights; raises InputError for weights that cannot be used.
     """
     found = []
-    for step, weights in run.weights.items():
+    for step in checkpoints.steps():
+        weights = checkpoints.weights(step)
         try:
             read_state(weights.parent)
             found.append(Candidate(step, weights, evaluate(step, weights)))
@@ -71,8 +67,8 @@ def decisive(found: Iterable[Candidate], by: str | None) -> str:
         InputError: it was not measured; lists those that were.
     """
     found = list(found)
-    known = [metric.key for one in found if one.evaluation for metric in one.evaluation.metrics]
-    if not any(one.evaluation for one in found):
+    known = [metric.key for candidate in found for metric in candidate.metrics]
+    if not any(candidate.evaluation for candidate in found):
         raise InputError(f"no checkpoint could be evaluated; the last: {found[-1].problem}")
     if by is None:
         by = next((key for key in DECIDING if key in known), None)
@@ -85,15 +81,6 @@ def decisive(found: Iterable[Candidate], by: str | None) -> str:
 def choose(found: Sequence[Candidate], by: str) -> Candidate:
     """Return the best candidate by a metric; of equal ones the earliest."""
 
-    def rank(candidate: Candidate) -> float:
-        """Lowest for the best, infinite without the number."""
-        metric = _metric(candidate, by)
-        if metric is None:
-            return float("inf")
-        return metric.value if metric.better == "lower" else -metric.value
-
-    return min(found, key=rank)
-
-
-def _metric(candidate: Candidate, by: str) -> Metric | None:
-    return candidate.evaluation.by(by) if candidate.evaluation else None
+    ranked = [(metric.value if metric.better == "lower" else -metric.value, candidate)
+              for candidate in found for metric in candidate.metrics if metric.key == by]  # fmt: skip
+    return min(ranked, key=lambda pair: pair[0])[1]

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from convert.errors import InputError
 
 T = TypeVar("T")
+LANDMARK_NAMES, MATTE_NAMES = ("dlib", "face-alignment"), ("selfie", "head")  # the first is what is used
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def heat_picture(heat: NDArray[Any], height: int, width: int) -> Picture:
 
 def sheet(pictures: list[Picture], height: int) -> Picture:
     """Return pictures side by side at one height, on white."""
-    tiles = [resize(one, height, max(1, round(one.shape[1] * height / one.shape[0]))) for one in pictures]
+    tiles = [resize(pixels, height, max(1, round(pixels.shape[1] * height / len(pixels)))) for pixels in pictures]
     gap = np.full((height, GAP, 3), 255, np.uint8)
     row = [part for tile in tiles for part in (tile, gap)][:-1]
     return np.ascontiguousarray(np.concatenate(row, axis=1))

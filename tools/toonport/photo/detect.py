@@ -44,7 +44,9 @@ def find_faces(picture: Picture, landmarks: Landmarks, every: bool = False) -> l
         best = max(range(4), key=lambda turns: _best(turned[turns]))
         faces = _with_points(picture, turned[best], best, landmarks)
         for turns in {0, 1, 2, 3} - {best} if every else ():
-            faces += _with_points(picture, [one for one in turned[turns] if one[1] >= SURE], turns, landmarks)
+            faces += _with_points(
+                picture, [(box, score) for box, score in turned[turns] if score >= SURE], turns, landmarks
+            )
         if faces:
             return _distinct(faces)
     return []
@@ -63,9 +65,10 @@ def _best(found: Found) -> float:
 def _distinct(faces: list[Face]) -> list[Face]:
     """Return the faces, the surest first, without those whose middle lies in a surer one: the same, seen turned."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda one: -one.score):
+    for face in sorted(faces, key=lambda face: -face.score):
         middle = face.points.mean(axis=0)
-        if not any((one.points.min(axis=0) < middle).all() and (middle < one.points.max(axis=0)).all() for one in kept):
+        boxes = ((surer.points.min(axis=0), surer.points.max(axis=0)) for surer in kept)
+        if not any((first < middle).all() and (middle < last).all() for first, last in boxes):
             kept.append(face)
     return kept
 
@@ -98,6 +101,7 @@ def _halved(picture: Picture, factor: float) -> Picture:
 def _with_points(picture: Picture, found: Found, turns: int, landmarks: Landmarks) -> list[Face]:
     height, width = picture.shape[:2]
     points = landmarks(np.rot90(picture, turns), [box for box, _ in found])
+    scores = (score for _, score in found)
     return [
-        Face(turn_back(one, turns, height, width), score, turns) for one, (_, score) in zip(points, found, strict=True)
+        Face(turn_back(face, turns, height, width), score, turns) for face, score in zip(points, scores, strict=True)
     ]

@@ -4,17 +4,11 @@ The points are those of the iBUG 300-W scheme: 0-16 jaw, 17-26 brows, 27-35 nose
 the outer corners), 48-67 mouth.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from toonport.photo.picture import Picture
-
 
 NO_FACE = "no face found"
 Points = NDArray[np.float64]
@@ -35,11 +29,8 @@ class Face:
         return float(np.prod(np.ptp(self.points, axis=0)))
 
 
-class Landmarks(Protocol):
-    """A backend that sets landmarks on faces whose boxes are known."""
-
-    def __call__(self, picture: Picture, boxes: list[Box]) -> list[Points]:
-        """Return the landmarks [68, 2] of every box of an upright picture, in the boxes' order."""
+# Sets landmarks: an upright picture, RGB uint8 [H, W, 3], and the boxes of its faces -> [68, 2] of every box, in order
+Landmarks = Callable[[NDArray[np.uint8], list[Box]], list[Points]]
 
 
 def largest(faces: list[Face]) -> Face:

@@ -1,12 +1,12 @@
 """The backends that set landmarks. Both look in boxes of dlib's detector, as the reference does by default."""
 
 from toonport.photo import landmarks_dlib, landmarks_fan
-from toonport.photo.backends import Backend, open_backend
+from toonport.photo.backends import LANDMARK_NAMES, Backend, open_backend
 from toonport.photo.faces import Landmarks
 
 LANDMARKS: dict[str, Backend[Landmarks]] = {
-    "dlib": Backend(landmarks_dlib.examine, lambda device: landmarks_dlib.DlibLandmarks()),
-    "face-alignment": Backend(landmarks_fan.examine, landmarks_fan.FaceAlignmentLandmarks),
+    LANDMARK_NAMES[0]: Backend(landmarks_dlib.examine, lambda device: landmarks_dlib.DlibLandmarks()),
+    LANDMARK_NAMES[1]: Backend(landmarks_fan.examine, landmarks_fan.FaceAlignmentLandmarks),
 }
 
 

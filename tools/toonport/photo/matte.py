@@ -8,10 +8,10 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,14 +21,14 @@ from convert.errors import InputError
 from parity_tests.harness.onnx.session import open_session
 from toonport.fetch import load_manifest, weights_folder
 from toonport.photo.align import Crop
-from toonport.photo.backends import Backend, Usable, open_backend
+from toonport.photo.backends import MATTE_NAMES, Backend, Usable, open_backend
 from toonport.photo.picture import Picture, resize
 
 SELFIE = "selfie_segmentation"
 HEAD = "head-segmentation"
 SELFIE_SIDE = 256
 HEAD_SIDE = 384
-HEAD_INPUT, HEAD_OUTPUT = "input_1", "sigmoid/Sigmoid"
+HEAD_OUTPUT = "sigmoid/Sigmoid"
 
 # GrabCut works on small copies, as its time grows with the pixels: it learns the colours on one and draws the border on
 # a larger one. On the reference's own crops the mattes overlap its by 0.931; with 256 px for both it is 0.934, in
@@ -44,11 +44,7 @@ SHARPENING = 2.0  # how much steeper the border becomes once it has been enlarge
 Probability = NDArray[np.float32]
 
 
-class Matte(Protocol):
-    """A backend that says where the person is."""
-
-    def __call__(self, crop: Crop) -> Picture:
-        """Return the matte [S, S], 0 background to 255 person, of a crop."""
+Matte = Callable[[Crop], Picture]  # a crop -> where the person is, [S, S], 0 background to 255 person
 
 
 def _examine_selfie() -> Usable:
@@ -198,8 +194,8 @@ def _open_onnx(path: Path, threads: int) -> Any:
 
 
 MATTES: dict[str, Backend[Matte]] = {
-    "selfie": Backend(_examine_selfie, lambda threads: SelfieMatte(selfie_file(), threads)),
-    "head": Backend(_examine_head, lambda threads: HeadMatte(head_file(), threads)),
+    MATTE_NAMES[0]: Backend(_examine_selfie, lambda threads: SelfieMatte(selfie_file(), threads)),
+    MATTE_NAMES[1]: Backend(_examine_head, lambda threads: HeadMatte(head_file(), threads)),
 }
 
 

@@ -1,5 +1,6 @@
 """The whole way from a photo to cut-out portraits: find, turn upright, crop, cut out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from convert.errors import InputError
 from toonport.photo.align import Crop, crop_face, eye_angle
+from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
 from toonport.photo.compose import on_white
 from toonport.photo.detect import find_faces, find_faces_as_reference
 from toonport.photo.faces import NO_FACE, Face, largest
@@ -21,8 +23,8 @@ SMALL_CROP = 128  # half the side at which the portrait networks draw
 class PortraitOptions:
     """How photos become portraits."""
 
-    landmarks: str = "dlib"  # backend that sets the landmarks, "dlib" or "face-alignment"
-    matte: str = "selfie"  # backend that cuts the person out, "selfie" or "head"; "" keeps the background
+    landmarks: str = LANDMARK_NAMES[0]  # backend that sets the landmarks
+    matte: str = MATTE_NAMES[0]  # backend that cuts the person out; "" keeps the background
     every: bool = False  # every face of a photo; else only the largest
     as_reference: bool = False  # keep what the reference does with turned faces and with the filled-in corners
     device: str = "cpu"  # "cpu" or "gpu", for the backends that can use one
@@ -58,6 +60,11 @@ class Portrait:
         return on_white(self.rgba)
 
 
+def warnings_of(portraits: Iterable[Portrait]) -> tuple[str, ...]:
+    """Return what the user should know about the portraits of one photo, each thing once."""
+    return tuple(dict.fromkeys(text for portrait in portraits for text in portrait.warnings))
+
+
 class Portraits:
     """Makes portraits of photos; holds the loaded backends."""
 
@@ -87,7 +94,5 @@ class Portraits:
         matte = self._matte(crop) if self._matte else np.full(crop.inside.shape, 255, np.uint8)
         if not self.options.as_reference:
             matte[~crop.inside] = 0
-        warnings = []
-        if crop.side < SMALL_CROP:
-            warnings.append(f"the face is small ({crop.side} px with its surroundings): expect little detail")
-        return Portrait(crop, matte, float(np.degrees(angle)), tuple(warnings))
+        small = f"the face is small ({crop.side} px with its surroundings): expect little detail"
+        return Portrait(crop, matte, float(np.degrees(angle)), (small,) if crop.side < SMALL_CROP else ())

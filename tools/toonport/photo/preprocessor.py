@@ -1,29 +1,24 @@
 """What `toonport preprocess` does with one photo: portraits for training, as the source systems prepare them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from convert.errors import InputError
 from toonport.photo.batch import Outcome, Task
 from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, read_picture, read_picture_as_reference, resize, write_picture
-from toonport.photo.portrait import PortraitOptions, Portraits
-
-
-@dataclass(frozen=True)
-class PreprocessSettings:
-    """What the portraits shall be."""
-
-    portrait: PortraitOptions  # how they are made
-    size: int | None = None  # side in pixels, or None for the photo's own resolution
+from toonport.photo.portrait import PortraitOptions, Portraits, warnings_of
 
 
 class Preprocessor:
-    """Writes the portraits of a photo; holds the loaded backends."""
+    """Writes the portraits of a photo; holds the loaded backends.
 
-    def __init__(self, settings: PreprocessSettings) -> None:
-        self._settings = settings
-        self._portraits = Portraits(settings.portrait)
+    Args:
+        options: how the portraits are made.
+        size: their side in pixels, or None for the photo's own resolution.
+    """
+
+    def __init__(self, options: PortraitOptions, size: int | None = None) -> None:
+        self._size, self._portraits = size, Portraits(options)
 
     def __call__(self, task: Task) -> Outcome:
         """Write the portraits of one photo.
@@ -31,8 +26,8 @@ class Preprocessor:
         Raises:
             InputError: not a picture, or no face in it; nothing is written then.
         """
-        portraits = self._portraits(load_photo(task, self._settings.portrait.as_reference))
-        size = self._settings.size
+        portraits = self._portraits(load_photo(task, self._portraits.options.as_reference))
+        size = self._size
         files = numbered(task.target, len(portraits))
         for portrait, name in zip(portraits, files, strict=True):
             write_picture(Path(name), resize(portrait.white, size, size) if size else portrait.white)
@@ -40,8 +35,7 @@ class Preprocessor:
             "sides": [portrait.side for portrait in portraits],
             "angles": [round(portrait.angle, 1) for portrait in portraits],
         }
-        warnings = tuple(dict.fromkeys(text for portrait in portraits for text in portrait.warnings))
-        return Outcome(task.source, files, warnings=warnings, facts=facts)
+        return Outcome(task.source, files, warnings=warnings_of(portraits), facts=facts)
 
 
 def load_photo(task: Task, as_reference: bool = False) -> Picture:

@@ -1,7 +1,6 @@
 """The local web page, built with gradio: no telemetry, no share links, nothing loaded from elsewhere."""
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,9 @@ def build_page(studio: Studio, examples: list[Example]) -> Any:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}")
         with gr.Row():
             with gr.Column(scale=1):
-                upload = gr.File(label=_upload_label(studio), type="binary", elem_id="upload")
+                size, pixels = studio.limits.file_bytes / 2**20, studio.limits.pixels / 1e6
+                label = f"Photo, up to {size:.0f} MiB and {pixels:g} million pixels"
+                upload = gr.File(label=label, type="binary", elem_id="upload")
                 gallery = gr.Gallery(
                     [(picture, name) for name, picture in examples],
                     label="Or an example",
@@ -63,11 +64,6 @@ def build_page(studio: Studio, examples: list[Example]) -> Any:
                     steps = [_picture(name, height=220) for name in ("Photo", "Crop", "Matte", "Heat map")]
         _connect(studio, examples, upload, gallery, choices, again, [message, *steps, cartoon])
     return page
-
-
-def _upload_label(studio: Studio) -> str:
-    limits = studio.limits
-    return f"Photo, up to {limits.file_bytes / 2**20:.0f} MiB and {limits.pixels / 1e6:g} million pixels"
 
 
 def _picture(label: str, height: int) -> Any:
@@ -111,17 +107,11 @@ def _connect(
 
     upload.upload(draw, [upload, *choices], **queued)
     again.click(draw, [last, *choices], **queued)
-    gallery.select(_annotated(draw_example, gr.SelectData), choices, **queued)
+    gallery.select(draw_example, choices, **queued)
 
 
 def _fields(drawing: Drawing) -> tuple[Any, ...]:
     return drawing.message, drawing.photo, drawing.crop, drawing.matte, drawing.heat, drawing.cartoon
-
-
-def _annotated(function: Callable[..., Any], kind: type) -> Callable[..., Any]:
-    """Give the first argument its class as annotation: gradio looks at the class, not at its name."""
-    function.__annotations__["event"] = kind
-    return function
 
 
 def launch(studio: Studio, folder: str, host: str = "127.0.0.1", port: int | None = None) -> Any:

@@ -102,7 +102,9 @@ class Studio:
     def _draw(self, content: bytes, choice: tuple[str, str, str]) -> Drawing:
         photo = None
         try:
-            self._require_listed(choice)
+            offered = (self.weights, self.families, self.backends)
+            if any(name not in names for name, names in zip(choice, offered, strict=True)):
+                raise InputError("choose weights, family and backend from the lists")
             photo = self._read(content)
             cartoonizer = self._cartoonizer(choice)
             start = time.perf_counter()
@@ -131,11 +133,6 @@ class Studio:
         for name, path in self.weights.items():
             text = text.replace(str(path), name)
         return text[:1].upper() + text[1:]
-
-    def _require_listed(self, choice: tuple[str, str, str]) -> None:
-        offered = (self.weights, self.families, self.backends)
-        if any(one not in known for one, known in zip(choice, offered, strict=True)):
-            raise InputError("choose weights, family and backend from the lists")
 
     def _read(self, content: bytes) -> Picture:
         """Read an upload, refusing what is too large before it is unpacked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,11 @@ def option(default: Any, help: str, **facts: Any) -> Any:
         default: its value when nothing is given; a type stands for an empty value of it.
         help: what the flag's help says.
         facts: "flag", its name where that is not the field's; "shown", the default in words, where the value does not
-            tell it; "choices", "metavar", as for argparse; "at_least", the smallest value; "needs", the setting without
-            which a family cannot use it; "free", True where it may be given anew when a run is resumed, because
-            nothing of it changes a number.
+            tell it; "choices", "metavar", as for argparse; "at_least", the smallest value; "free", True where it may
+            be given anew when a run is resumed, because nothing of it changes a number.
     """
-    metadata = {"help": help, **facts}
-    return (
-        field(default_factory=default, metadata=metadata)
-        if isinstance(default, type)
-        else field(default=default, metadata=metadata)
-    )
+    kind = "default_factory" if isinstance(default, type) else "default"
+    return field(**{kind: default}, metadata={"help": help, **facts})
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,6 @@ class RunConfig:
     workers: int = option(2, "threads that read pictures", free=True)
     tensorboard: bool = option(True, "no event files", flag="--no-tensorboard", free=True)
     settings: Mapping[str, Any] = option(dict, "any other setting of the family", flag="--set")
-    adaptive_structure: bool = option(
-        False, "White-box: join superpixels of like colour for the structure term", needs="structure"
-    )
     accumulate: int = option(1, "work through each batch in N pieces", metavar="N", at_least=1)
     precision: str = option("float32", "float16 on GPU and Ascend only", choices=("float32", "float16"))
     loss_scale: str = option("1", "for float16", metavar="N|dynamic")
@@ -101,28 +93,32 @@ class RunConfig:
         """
         family, training = trained_family(self.family)
         settings = settings_of(training, {**training.defaults, **self.settings})
-        _check_fields(self, {known.name for known in fields(settings)})
+        _check_fields(self)
         _check_arithmetic(self)
         size = self.size or part_named(family, training.parts[0]).input_shape[-1]
-        return replace(self, size=size, steps=self.steps or settings.total_steps)
+        lengths = [known.metadata["steps"] for known in switches(training) if getattr(settings, known.name)]
+        steps = next(filter(None, lengths), settings.total_steps)
+        return replace(self, size=size, steps=self.steps or steps)
+
+
+def switches(training: Training) -> list[Field[Any]]:
+    """The settings of a family that have a flag which switches them on."""
+    return [known for known in fields(training.settings) if "help" in known.metadata]
 
 
 def flag_of(known: Field[Any]) -> str:
-    """The flag that gives a field of `RunConfig`."""
+    """The flag that gives a field of `RunConfig`, or a setting."""
     return str(known.metadata.get("flag", "--" + known.name.replace("_", "-")))
 
 
-def _check_fields(config: RunConfig, settings: Collection[str]) -> None:
-    """Refuse values that a field's own facts exclude; `settings` are the names of those that the family has."""
+def _check_fields(config: RunConfig) -> None:
+    """Refuse values that a field's own facts exclude."""
     for known in fields(config):
         value, facts, flag = getattr(config, known.name), known.metadata, flag_of(known)
         if "choices" in facts and value not in facts["choices"]:
             raise InputError(f"{flag} {value}: use {' or '.join(facts['choices'])}")
         if "at_least" in facts and value < facts["at_least"]:
             raise InputError(f"{flag} {value}: must be at least {facts['at_least']}")
-        needed = facts.get("needs")
-        if needed and value != known.default and needed not in settings:
-            raise InputError(f"{flag}: {config.family} has no {needed} term")
 
 
 def _check_arithmetic(config: RunConfig) -> None:
@@ -130,17 +126,14 @@ def _check_arithmetic(config: RunConfig) -> None:
         raise InputError(f"--batch {config.batch}: must be a multiple of --accumulate {config.accumulate}")
     if config.device == "cpu" and (config.precision != "float32" or config.loss_scale != "1"):
         raise InputError("half precision and loss scaling need --device gpu or ascend; the CPU trains in float32")
-    if config.loss_scale != "dynamic" and not _positive(config.loss_scale):
+    try:
+        positive = config.loss_scale == "dynamic" or float(config.loss_scale) > 0
+    except ValueError:
+        positive = False
+    if not positive:
         raise InputError(f"--loss-scale {config.loss_scale}: use a positive number or dynamic")
     if config.data_parallel > 1 and config.framework != "mindspore":
         raise InputError("--parallel trains with MindSpore; leave out --framework torch")
-
-
-def _positive(text: str) -> bool:
-    try:
-        return float(text) > 0
-    except ValueError:
-        return False
 
 
 def trained_family(name: str) -> tuple[Family, Training]:
@@ -151,7 +144,7 @@ def trained_family(name: str) -> tuple[Family, Training]:
     """
     family = family_named(name)
     if family.training is None:
-        known = ", ".join(one.name for one in families() if one.training)
+        known = ", ".join(other.name for other in families() if other.training)
         raise InputError(f"{name} is not trained by itself; families that are: {known}")
     return family, family.training
 
@@ -163,7 +156,7 @@ def settings_of(training: Training, values: Mapping[str, Any]) -> Any:
         InputError: an unknown name (lists the known ones), or a value of another type or of no known kind.
     """
     made = training.settings
-    known = {one.name: one.default for one in fields(made)}
+    known = {setting.name: setting.default for setting in fields(made)}
     values = _without_synonyms(training, values)
     unknown = [name for name in values if name not in known]
     if unknown:
@@ -202,7 +195,7 @@ def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | 
     changes: dict[str, Any] = {training.side_argument or "": config.size}
     if config.width:
         changes |= dict.fromkeys(training.widths, config.width)
-    known = {name for one in training.parts for name in part_named(family, one).kwargs}
+    known = {name for trained in training.parts for name in part_named(family, trained).kwargs}
     unknown = [name for name in config.network if name not in known]
     if unknown:
         raise InputError(f"unknown network argument {', '.join(unknown)}; {family.name} has {', '.join(sorted(known))}")
@@ -230,7 +223,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from error
-    known = {one.name for one in fields(RunConfig)}
+    known = {known.name for known in fields(RunConfig)}
     unknown = [name for name in content if name not in known]
     if unknown:
         raise InputError(f"{path}: unknown names {', '.join(unknown)}; known: {', '.join(sorted(known))}")
@@ -251,9 +244,11 @@ def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
         InputError: lists what is given otherwise than it was and would change the numbers.
     """
     may_change = {known.name for known in fields(RunConfig) if known.metadata.get("free")}
-    changed = [name for name, value in given.items() if name not in may_change and value != getattr(saved, name)]
+    before = asdict(saved)
+    whole = {name: {**before[name], **value} if isinstance(value, dict) else value for name, value in given.items()}
+    changed = [name for name, value in whole.items() if name not in may_change and value != before[name]]
     if changed:
-        texts = [f"{name} was {getattr(saved, name)!r}, now {given[name]!r}" for name in changed]
+        texts = [f"{name} was {before[name]!r}, now {given[name]!r}" for name in changed]
         raise InputError(f"{saved.out}: a resumed run keeps its configuration: {'; '.join(texts)}")
     free = {name: value for name, value in given.items() if name in may_change}
     return replace(saved, **{"until": None, **free})

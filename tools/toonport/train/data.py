@@ -15,58 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convert.errors import InputError
-from toonport.photo.files import SUFFIXES, picture_files
-from toonport.photo.picture import read_picture
+from toonport.photo.files import picture_files
+from toonport.photo.folder import PictureFolder
 from toonport.train.config import RunConfig
 
 READ_AHEAD = 4
 ORDER, AUGMENTATION = 0, 1  # what a random stream is for
 
 Picture = NDArray[np.float32]
-
-
-class PictureFolder:
-    """The pictures under a folder, sorted by path.
-
-    Args:
-        path: the folder; its subfolders are searched too.
-
-    Attributes:
-        files: paths of the pictures.
-        unreadable: files that could not be read so far.
-
-    Raises:
-        InputError: no such folder, or no pictures in it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_dir():
-            raise InputError(f"{path}: no such folder; the data folder needs trainA and trainB")
-        self.path = path
-        self.files = picture_files(path)
-        self.unreadable: set[Path] = set()
-        if not self.files:
-            raise InputError(f"{path}: holds no pictures ({', '.join(SUFFIXES)})")
-
-    def first_readable(self, order: NDArray[np.int64], start: int, side: int) -> NDArray[np.uint8]:
-        """Return the picture at `order[start]`, or the next one that can be read, as [side, side, 3] RGB.
-
-        Raises:
-            InputError: none of them can be read.
-        """
-        for offset in range(len(order)):
-            pixels = self.read(self.files[order[(start + offset) % len(order)]], side)
-            if pixels is not None:
-                return pixels
-        raise InputError(f"{self.path}: none of the {len(self.files)} pictures can be read")
-
-    def read(self, file: Path, side: int) -> NDArray[np.uint8] | None:
-        """Read a picture and resize it to [side, side, 3] RGB; None, and counted, when it cannot be read."""
-        try:
-            return np.asarray(Image.fromarray(read_picture(file)).resize((side, side), Image.Resampling.BILINEAR))
-        except InputError:
-            self.unreadable.add(file)
-            return None
+Pixels = NDArray[np.uint8]
 
 
 class Batches:
@@ -80,7 +37,8 @@ class Batches:
     def __init__(self, config: RunConfig, rank: int = 0) -> None:
         self.config, self.rank = config, rank
         root = Path(config.data)
-        self.folders = tuple(PictureFolder(root / f"train{domain}") for domain in "AB")
+        advice = "; the data folder needs trainA and trainB"
+        self.folders = tuple(PictureFolder(root / f"train{domain}", advice) for domain in "AB")
         self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="pictures")
         self._ahead: dict[int, Future[tuple[Picture, Picture]]] = {}
 
@@ -107,11 +65,20 @@ class Batches:
         return a, b
 
     def sample(self, domain: int, number: int) -> Picture:
-        """Return the `number`-th training picture of a domain (0 A, 1 B) of the endless shuffled stream, [3, H, W]."""
+        """Return the `number`-th training picture of a domain (0 A, 1 B) of the endless shuffled stream, [3, H, W].
+
+        In place of a picture that cannot be read comes the next one that can.
+
+        Raises:
+            InputError: none of them can be read.
+        """
         folder, config = self.folders[domain], self.config
-        epoch, place = divmod(number, len(folder.files))
-        order = _order(config.seed, domain, epoch, len(folder.files))
-        pixels = folder.first_readable(order, place, config.size + config.margin)
+        epoch, place = divmod(number, len(folder))
+        order = _order(config.seed, domain, epoch, len(folder))
+        readable = next(folder.pictures(np.roll(order, -place)), None)
+        if readable is None:
+            raise InputError(f"{folder.path}: none of the {len(folder)} pictures can be read")
+        pixels = _resized(readable, config.size + config.margin)
         random = np.random.default_rng([config.seed, domain, AUGMENTATION, number])
         mirrored = random.random() < 0.5
         top, left = random.integers(0, config.margin, size=2, endpoint=True)
@@ -123,15 +90,15 @@ class Batches:
         name = "AB"[domain]
         test = Path(self.config.data) / f"test{name}"
         folders = [self.folders[domain], *([PictureFolder(test)] if picture_files(test) else [])]
-        found: list[Picture] = []
-        for folder in folders:
-            pixels = (folder.read(file, self.config.size) for file in folder.files)
-            readable = (normalized(one) for one in pixels if one is not None)
-            found += islice(readable, count)
-        return found
+        readable = (pixels for folder in folders for pixels in islice(folder.pictures(), count))
+        return [normalized(_resized(pixels, self.config.size)) for pixels in readable]
 
 
-def normalized(pixels: NDArray[np.uint8]) -> Picture:
+def _resized(pixels: Pixels, side: int) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def normalized(pixels: Pixels) -> Picture:
     """[H, W, 3] RGB bytes -> [3, H, W] in [-1, 1]: to [0, 1], then mean 0.5 and deviation 0.5."""
     scaled = pixels.astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(((scaled - np.float32(0.5)) / np.float32(0.5)).transpose(2, 0, 1))

@@ -40,7 +40,7 @@ class Engine:
             raise InputError(f"{self.family.name}: {error}{advice}") from error
         self.step = self.trainer.step
         for name in self.step.hooks:
-            self.step.hooks[name] = picture_function(name, config.adaptive_structure)
+            self.step.hooks[name] = picture_function(name, self.step.settings)
         self.trainer.execute(self._execution())
 
     def train(self, real_a: Array, real_b: Array) -> dict[str, float]:

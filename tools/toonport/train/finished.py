@@ -6,7 +6,7 @@ from pathlib import Path
 from convert.errors import InputError
 from convert.registry import family_named
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config
-from toonport.train.state import Checkpoints, weights_file
+from toonport.train.state import Checkpoints
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def generating(weights: str, family: str | None = None, size: int | None = None)
     if step is None or not (path / CONFIG_FILE).is_file():
         raise InputError(f"{weights}: is a folder without a checkpoint; --weights takes a file, or the folder of a run")
     config = RunConfig(**read_config(path / CONFIG_FILE))
-    return Generating(str(weights_file(run.path(step))), family or config.family, size or drawing_side(config))
+    return Generating(str(run.weights(step)), family or config.family, size or drawing_side(config))
 
 
 def drawing_side(config: RunConfig) -> int | None:

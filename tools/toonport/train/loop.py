@@ -10,15 +10,16 @@ from types import FrameType
 from typing import Any
 
 from convert.errors import InputError
+from toonport.photo.picture import write_picture
 from toonport.train.config import CONFIG_FILE, RunConfig, read_config, resumed_config, write_config
 from toonport.train.data import Batches
 from toonport.train.engine import Engine
 from toonport.train.logs import RunLog, plot_losses
-from toonport.train.sheets import make_sheets, write_sheet
+from toonport.train.progress import Show
+from toonport.train.sheets import make_sheets
 from toonport.train.start import starting_point
-from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock, weights_file
+from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock
 
-Show = Callable[[int, Mapping[str, float], float], None]
 Say = Callable[[str], None]
 
 
@@ -73,10 +74,10 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
         source = replace(config, init=newest_weights(config.init))
     else:
         config = resumed_config(RunConfig(**read_config(out / CONFIG_FILE)), given).checked()
-        source = replace(config, init=str(weights_file(checkpoints.path(step))), width=None, network={})
+        source = replace(config, init=str(checkpoints.weights(step)), width=None, network={})
     checkpoints.keep = config.keep
     batches = Batches(config, rank)
-    start = starting_point(source, [len(folder.files) for folder in batches.folders])
+    start = starting_point(source, [len(folder) for folder in batches.folders])
     engine = Engine(config, start)
     best = restore_run(engine.trainer, checkpoints.path(step)) if step is not None else Best()
     if rank == 0:
@@ -154,7 +155,7 @@ def _record(run: Run, log: RunLog, terms: Mapping[str, float], seconds: float) -
         log.numbers(run.step, terms, run.engine.trainer.rates(), seconds)
     if last or _due(run.step, run.config.sheet_every):
         for name, sheet in make_sheets(run.engine, run.batches).items():
-            write_sheet(sheet, Path(run.config.out) / "sheets" / f"{name}_{run.step:07d}.png")
+            write_picture(Path(run.config.out) / "sheets" / f"{name}_{run.step:07d}.png", sheet)
             log.picture(run.step, name, sheet)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from rich.columns import Columns
 from rich.console import Console, Group
@@ -10,26 +9,23 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from toonport.train.config import RunConfig
+
 PLAIN_EVERY = 10
 Show = Callable[[int, Mapping[str, float], float], None]
 
 
 @contextmanager
-def progress(given: Mapping[str, Any], quiet: bool = False) -> Iterator[Show]:
-    """Yield the function that shows a step: (step, loss terms, seconds).
-
-    Args:
-        given: fields of `RunConfig`; the length of the run and how often to log.
-        quiet: show nothing.
-    """
+def progress(config: RunConfig, quiet: bool = False) -> Iterator[Show]:
+    """Yield the function that shows a step of a run: (step, loss terms, seconds); nothing when `quiet`."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if quiet:
         yield lambda step, terms, seconds: None
     elif console.is_terminal:
-        with _live(console, given) as show:
+        with _live(console, config.last_step) as show:
             yield show
     else:
-        every = int(given.get("log_every", PLAIN_EVERY)) or PLAIN_EVERY
+        every = config.log_every or PLAIN_EVERY
 
         def line(step: int, terms: Mapping[str, float], seconds: float) -> None:
             """Print the totals of every `every`-th step."""
@@ -42,8 +38,7 @@ def progress(given: Mapping[str, Any], quiet: bool = False) -> Iterator[Show]:
 
 
 @contextmanager
-def _live(console: Console, given: Mapping[str, Any]) -> Iterator[Show]:
-    total = given.get("until") or given.get("steps")
+def _live(console: Console, total: int) -> Iterator[Show]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
     task = bar.add_task("starting", total=total)

@@ -14,21 +14,7 @@ from toonport.train.engine import Engine
 from toonport.train.start import starting_point
 from toonport.train.state import newest_weights
 
-FLOAT_BYTES = 4
-COPIES_IN_TRAINING = 4  # weight, gradient, both Adam moments
-
-
-@dataclass(frozen=True)
-class PartSize:
-    """Parameters of a part, and the bytes that training keeps for them (weight, gradient, two moments)."""
-
-    name: str
-    parameters: int
-
-    @property
-    def training_bytes(self) -> int:
-        """Bytes for weights, gradients and moments in float32."""
-        return self.parameters * FLOAT_BYTES * COPIES_IN_TRAINING
+PARAMETER_BYTES = 4 * 4  # of weight, gradient and both Adam moments, in float32
 
 
 @dataclass(frozen=True)
@@ -44,14 +30,13 @@ class StepTime:
     peak_bytes: int  # largest memory of the process so far
 
 
-def part_sizes(engine: Engine) -> list[PartSize]:
+def part_sizes(engine: Engine) -> dict[str, int]:
     """Return the number of trainable parameters of each part."""
     buffers = ("running_mean", "running_var", "num_batches_tracked", "weight_u", "weight_v")
-    weights = {part: engine.trainer.weights(part) for part in engine.start.parts}
-    return [
-        PartSize(part, sum(value.size for name, value in values.items() if not name.endswith(buffers)))
-        for part, values in weights.items()
-    ]
+    return {
+        part: sum(value.size for name, value in engine.trainer.weights(part).items() if not name.endswith(buffers))
+        for part in engine.start.parts
+    }
 
 
 def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
@@ -66,7 +51,8 @@ def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
         engine.train(*pictures)
         seconds.append(time.perf_counter() - started)
     median = float(np.median(seconds[1:]))
-    return engine, StepTime(config.framework, config.size, config.batch, seconds[0], median, _peak_bytes())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return engine, StepTime(config.framework, config.size, config.batch, seconds[0], median, peak)
 
 
 def benchmark(
@@ -78,8 +64,3 @@ def benchmark(
             at = replace(config, size=size, batch=batch)
             pair = [time_steps(replace(at, framework=name), steps)[1] for name in ("mindspore", "torch")]
             yield pair[0], pair[1]
-
-
-def _peak_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from convert.conversion import load_networks, torch_arrays
@@ -80,11 +81,8 @@ def _given(config: RunConfig) -> dict[str, Network]:
 
 def _like(found: Mapping[str, Network], part: Part) -> Mapping[str, Any]:
     """Constructor arguments of a given network of the same kind, or none."""
-    return next((network.kwargs for network in found.values() if _kind(network.part) == _kind(part)), {})
-
-
-def _kind(part: Part) -> tuple[str, tuple[int, ...], tuple[tuple[str, Any], ...]]:
-    return part.class_name, part.input_shape, tuple(part.kwargs.items())
+    kind = attrgetter("class_name", "input_shape", "kwargs")
+    return next((network.kwargs for network in found.values() if kind(network.part) == kind(part)), {})
 
 
 def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -98,12 +96,10 @@ def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping
 
 def _frozen(config: RunConfig) -> Frozen | None:
     frozen = trained_family(config.family)[1].frozen
-    if frozen is None:
-        if config.frozen:
-            raise InputError(f"--frozen: {config.family} uses no frozen network")
-        return None
     if config.frozen is None:
         return None
+    if frozen is None:
+        raise InputError(f"--frozen: {config.family} uses no frozen network")
     network = load_networks(config.frozen, frozen.family, frozen.part)[0]
     return part_named(family_named(frozen.family), frozen.part), network.kwargs, torch_arrays(network)
 

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.disk import atomic_path, sha256_of
+from convert.disk import atomic_path, sha256_of, sync_folder
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.tensors import Array, TensorSpec
@@ -55,7 +55,12 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, in order."""
-        return sorted(int(one.name[5:]) for one in self.folder.glob("step_*") if (one / STATE_FILE).is_file())
+        return sorted(int(file.parent.name[5:]) for file in self.folder.glob(f"step_*/{STATE_FILE}"))
+
+    def weights(self, step: int) -> Path:
+        """The weights of the checkpoint after a step, in whichever framework's form."""
+        files = (self.path(step) / name for name in ("weights.ckpt", "weights.pt"))
+        return next(file for file in files if file.is_file())
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, None when there is none.
@@ -105,13 +110,26 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            files = [_write_weights(trainer, temporary), _write_moments(trainer, temporary / MOMENTS_FILE)]
-            content = {**_facts(trainer, best), "sha256": {file.name: sha256_of(file) for file in files}}
+            step_facts, step_tensors = trainer.step.state()
+            files = [_write_weights(trainer, temporary), temporary / MOMENTS_FILE]
+            tensors = {".".join(key): value for key, value in trainer.moments().items()} | step_tensors
+            specs = {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in tensors.items()}
+            write_checkpoint(files[1], tensors.items(), specs)
+            content = {
+                "schema": SCHEMA,
+                "family": trainer.start.family.name,
+                "framework": trainer.framework,
+                "step": trainer.step.step_number,
+                "updates": trainer.counts(),
+                **step_facts,
+                "best": {"step": best.step, "value": best.value if best.step else None},
+                "sha256": {file.name: sha256_of(file) for file in files},
+            }
             with atomic_path(temporary / STATE_FILE) as path:
                 path.write_text(json.dumps(content, indent=1) + "\n")
-            _flush(temporary)
+            sync_folder(temporary)
             os.replace(temporary, target)
-            _flush(target.parent)
+            sync_folder(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -145,14 +163,6 @@ def _set_aside(folder: Path) -> Path:
     return aside
 
 
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_weights(trainer: Trainer, folder: Path) -> Path:
     """Write all networks in the one-file form of the framework: .ckpt with its names, .pt with PyTorch's."""
     mindspore = trainer.framework == "mindspore"
@@ -164,31 +174,8 @@ def _write_weights(trainer: Trainer, folder: Path) -> Path:
                 raise InputError(f"{part}.{name} is not finite, so nothing is saved; the checkpoints before are good")
             tensors[f"{part}.{names[name]}"] = value
     path = folder / ("weights.ckpt" if mindspore else "weights.pt")
-    write_checkpoint(path, tensors.items(), _specs(tensors), tuple(trainer.start.parts))
+    write_checkpoint(path, tensors.items(), {}, tuple(trainer.start.parts))
     return path
-
-
-def _write_moments(trainer: Trainer, path: Path) -> Path:
-    tensors = {f"{kind}.{part}.{name}": value for (kind, part, name), value in trainer.moments().items()}
-    tensors |= trainer.step.state()[1]
-    write_checkpoint(path, tensors.items(), _specs(tensors))
-    return path
-
-
-def _specs(tensors: Mapping[str, Array]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in tensors.items()}
-
-
-def _facts(trainer: Trainer, best: Best) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "family": trainer.start.family.name,
-        "framework": trainer.framework,
-        "step": trainer.step.step_number,
-        "updates": trainer.counts(),
-        **trainer.step.state()[0],
-        "best": {"step": best.step, "value": best.value if best.step else None},
-    }
 
 
 def restore_run(trainer: Trainer, folder: Path) -> Best:
@@ -201,9 +188,8 @@ def restore_run(trainer: Trainer, folder: Path) -> Best:
     if state["family"] != trainer.start.family.name:
         raise InputError(f"{folder}: is a run of {state['family']}, not {trainer.start.family.name}")
     tensors = {name: entry.read() for name, entry in open_checkpoint(folder / MOMENTS_FILE).tensors.items()}
-    named = {name: name.split(".", 2) for name in tensors if not name.startswith("pool.")}
-    moments = {(kind, part, rest): tensors[name] for name, (kind, part, rest) in named.items()}
-    trainer.restore(moments, state["updates"])
+    named = ((name.split(".", 2), value) for name, value in tensors.items() if not name.startswith("pool."))
+    trainer.restore({(kind, part, name): value for (kind, part, name), value in named}, state["updates"])
     trainer.step.step_number = state["step"]
     trainer.step.restore(state, tensors)
     best = state["best"]
@@ -241,12 +227,7 @@ def newest_weights(init: str | None) -> str | None:
     step = run.latest()
     if step is None:
         raise InputError(f"{init}: is a folder without a checkpoint; --init takes a file, or the folder of a run")
-    return str(weights_file(run.path(step)))
-
-
-def weights_file(folder: Path) -> Path:
-    """The weights of a checkpoint folder, in whichever framework's form."""
-    return next(path for path in (folder / "weights.ckpt", folder / "weights.pt") if path.is_file())
+    return str(run.weights(step))
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 
-def picture_function(name: str, adaptive: bool = False) -> Callable[..., Any]:
-    """Return what a step's hook `name` is filled with; `adaptive` joins superpixels of like colour."""
+def picture_function(name: str, settings: Any) -> Callable[..., Any]:
+    """Return what a step's hook `name` is filled with, by the step's settings."""
     if name == "landmarks":
         from toonport.train.whitebox_landmarks import LandmarkWindows
 
         return LandmarkWindows()
     from toonport.train.whitebox_structure import adaptive_structure, slic_structure
 
-    return {"superpixels": adaptive_structure if adaptive else slic_structure}[name]
+    return {"superpixels": adaptive_structure if settings.adaptive_structure else slic_structure}[name]

@@ -5,13 +5,13 @@ patches that the step compares, as plain numbers that both frameworks use alike.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Picture = NDArray[np.uint8]
+from convert.tensors import Array
+from toonport.photo.picture import Picture
+
 FindPoints = Callable[[Picture], Array | None]
 DETECTOR_SIDE = 320  # dlib's detector misses faces below 80 pixels; smaller photos are enlarged to this side
 
@@ -32,7 +32,8 @@ class LandmarkWindows:
         """Find the landmarks of every photo; a photo without a face gets weight 0."""
         pictures = np.clip((photos.transpose(0, 2, 3, 1) + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
         found = [self.find(np.ascontiguousarray(picture)) for picture in pictures]
-        landmarks = np.stack([np.full((4, 2), np.nan) if one is None else four_landmarks(one) for one in found])
+        nowhere = np.full((4, 2), np.nan)
+        landmarks = np.stack([nowhere if points is None else four_landmarks(points) for points in found])
         return windows_of(landmarks, photos.shape[2], photos.shape[3], self.patch, self.search)
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from convert.tensors import Array
+
 FLAT, BUSY = 20.0, 40.0  # standard deviation of a segment on a scale of 0 to 255
 BRIGHTEN = 1.2
 

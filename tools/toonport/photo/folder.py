@@ -1,0 +1,49 @@
+"""The pictures below a folder, read one at a time; what cannot be read is left out and counted."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from convert.errors import InputError
+from toonport.photo.files import name_photos
+from toonport.photo.picture import Picture, read_picture
+
+
+class PictureFolder:
+    """The pictures below a folder and its subfolders, sorted by path.
+
+    Args:
+        path: the folder.
+        advice: what an error adds where there is no such folder.
+
+    Attributes:
+        files: name without suffix, as `toonport cartoonize` names the cartoon of that picture -> file.
+        unreadable: files that could not be read so far.
+
+    Raises:
+        InputError: no such folder, or no pictures in it.
+    """
+
+    def __init__(self, path: Path, advice: str = "") -> None:
+        if not path.is_dir():
+            raise InputError(f"{path}: no such folder{advice}")
+        self.path, self.files = path, name_photos([str(path)])
+        self._order = list(self.files)
+        self.unreadable: set[Path] = set()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, name: str) -> Picture | None:
+        """Return a picture, RGB uint8 [H, W, 3]; None, and counted, when it cannot be read."""
+        try:
+            return read_picture(self.files[name])
+        except InputError:
+            self.unreadable.add(self.files[name])
+            return None
+
+    def pictures(self, places: Iterable[int] | None = None) -> Iterator[Picture]:
+        """Yield the pictures that can be read: all in order, or those at some places of the order."""
+        for place in range(len(self)) if places is None else places:
+            pixels = self.read(self._order[place])
+            if pixels is not None:
+                yield pixels
