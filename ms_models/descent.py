@@ -17,7 +17,7 @@ from ms_models.optim import Adam
 Terms = dict[str, Tensor]
 Made = tuple[Tensor, ...]
 Objective = Callable[..., tuple[Tensor, Terms, Made]]
-Penalty = Callable[..., tuple[Terms, Sequence[Tensor]]]
+Penalty = tuple[Callable[..., Made], Objective]
 
 
 class Descent(DescentForm):
@@ -32,16 +32,21 @@ class Descent(DescentForm):
 
     def forward(self, function: Callable[..., Made], *inputs: Tensor) -> Made:
         """Call a function of images without gradient."""
+        outputs = self._run(function.__name__, function, *inputs)
+        return tuple(ops.stop_gradient(output) for output in outputs)
+
+    def _run(self, name: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Call a function; compiled, the first of each name is the one that is called from then on."""
         if not self.execution.compiled:
-            return tuple(ops.stop_gradient(output) for output in function(*inputs))
+            return function(*inputs)
 
-        def run(*images: Tensor) -> Made:
+        def run(*inputs: Tensor) -> Any:
             """What a graph is made of."""
-            return function(*images)
+            return function(*inputs)
 
-        if function.__name__ not in self._functions:
-            self._functions[function.__name__] = ms.jit(run)
-        return self._functions[function.__name__](*inputs)
+        if name not in self._functions:
+            self._functions[name] = ms.jit(run)
+        return self._functions[name](*inputs)
 
     def __call__(
         self,
@@ -58,8 +63,8 @@ class Descent(DescentForm):
             objective: images -> (total, loss terms by name, what else it made of them).
             inputs: images [N, C, H, W]; N a multiple of `accumulate`.
             weights: of each loss term; None: whatever terms there are.
-            penalty: the one case of second order: images -> (more terms, each with a weight of 1, and their gradients
-                by parameter of the phase); never compiled.
+            penalty: what second order needs, two gradients after each other: (images -> more inputs, made without
+                gradient; images and these inputs -> as `objective`). Added to the objective.
 
         Returns:
             The loss terms and "PHASE.total", means over the pieces, and what else was made.
@@ -92,34 +97,22 @@ class Descent(DescentForm):
         """Loss terms, what else was made, and gradients of one piece of a batch."""
         total, terms, made, gradients = self._gradients(phase, objective, images)
         if penalty is not None:
-            added, steeper = penalty(*images)
-            total, terms = total + ops.stack(list(added.values())).sum(), {**terms, **added}
-            gradients = _sums(gradients, [gradient * self.scale for gradient in self._reduce(phase)(tuple(steeper))])
+            inputs = (*images, *self.forward(penalty[0], *images))
+            value, added, _, steeper = self._gradients(phase, penalty[1], inputs, "penalty")
+            total, terms, gradients = total + value, {**terms, **added}, _sums(gradients, steeper)
         if weights is not None:
             require_terms(phase, terms, weights)
-            terms = {name: terms[name] for name in weights} if penalty is not None else terms
+            terms = {name: terms[name] for name in weights}
         terms = {**terms, f"{phase}.total": total}
         if self.execution.watch:
             require_finite({name: float(value.asnumpy()) for name, value in terms.items()})
         return terms, made, gradients
 
     def _gradients(
-        self, phase: str, objective: Objective, images: Sequence[Tensor]
+        self, phase: str, objective: Objective, images: Sequence[Tensor], what: str = "objective"
     ) -> tuple[Tensor, Terms, Made, tuple[Tensor, ...]]:
-        scale = Tensor(self.scale, ms.float32)
-        if not self.execution.compiled:  # the function is made anew each time: it is free, and may be exchanged
-            result = self._differentiated(phase, objective)(scale, *images)
-        else:
-            if phase not in self._functions:
-                differentiated = self._differentiated(phase, objective)
-
-                def run(scale: Tensor, *inputs: Tensor) -> Any:
-                    """What a graph is made of."""
-                    return differentiated(scale, *inputs)
-
-                self._functions[phase] = ms.jit(run)
-            result = self._functions[phase](scale, *images)
-        (_, (total, values, names, made)), gradients = result
+        differentiated, scale = self._differentiated(phase, objective), Tensor(self.scale, ms.float32)
+        (_, (total, values, names, made)), gradients = self._run(f"{phase}.{what}", differentiated, scale, *images)
         return total, dict(zip(names, values, strict=True)), tuple(made), gradients
 
     def _differentiated(self, phase: str, objective: Objective) -> Callable[..., Any]:
@@ -137,7 +130,7 @@ class Descent(DescentForm):
         gradient = ms.value_and_grad(scaled, None, parameters, has_aux=True)
         if self.execution.workers == 1:
             return gradient
-        reduce = self._reduce(phase)
+        reduce = nn.DistributedGradReducer(parameters, mean=True, degree=self.execution.workers)
 
         def reduced(scale: Tensor, *images: Tensor) -> Any:
             """The gradients averaged over the workers."""
@@ -145,13 +138,6 @@ class Descent(DescentForm):
             return values, reduce(gradients)
 
         return reduced
-
-    def _reduce(self, phase: str) -> Callable[..., Any]:
-        """Return what averages gradients over the workers."""
-        if self.execution.workers == 1:
-            return tuple
-        parameters = ms.ParameterTuple(self.optimizers[phase].parameters)
-        return nn.DistributedGradReducer(parameters, mean=True, degree=self.execution.workers)
 
     def _move(self, phase: str, gradients: Sequence[Tensor]) -> None:
         optimizer = self.optimizers[phase]

@@ -23,9 +23,9 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
 
 def colour_shift(x: Tensor, weights: tuple[Tensor, Tensor, Tensor], order: str) -> Tensor:
     """Texture representation: one channel, a weighted mean of the colours."""
-    weight = dict(zip("bgr", weights, strict=True))
-    first, second, third = (x[:, index : index + 1] * weight[colour] for index, colour in enumerate(order))
-    return (first + second + third) / (weights[0] + weights[1] + weights[2])
+    blue, green, red = weights
+    first, third = (red, blue) if order == "rgb" else (blue, red)
+    return (x[:, :1] * first + x[:, 1:2] * green + x[:, 2:] * third) / (blue + green + red)
 
 
 def finish_whitebox(photo: Tensor, output: Tensor) -> Tensor:

@@ -9,48 +9,43 @@ directional derivative of the summed logits along c, c held constant. `tangent` 
 ordinary operations, so that one ordinary backward pass is enough.
 """
 
-from collections.abc import Sequence
-
 import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
 from ms_models.layers import InstanceNorm2d
 from ms_models.sagan_cyclegan import Self_Attention, pixels
-from ms_models.spectral_wrapper import SpectralNorm, hold
+from ms_models.spectral_wrapper import SpectralNorm
 
 NORM_SHIFT = 1e-16
 
 
-def gradient_penalty(
-    discriminator: nn.Cell, points: Tensor, parameters: Sequence[Parameter], weight: float = 10.0
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return weight * mean((|gradient of the summed logits at a point + 1e-16| - 1) ** 2) and its gradients.
+def input_gradient(discriminator: nn.Cell, points: Tensor) -> Tensor:
+    """Gradient of the summed logits with respect to the points, [N, 3, H, W] each."""
+
+    def summed(inputs: Tensor) -> Tensor:
+        """What is differentiated."""
+        return discriminator(inputs).sum()
+
+    return ms.grad(summed)(points)
+
+
+def gradient_penalty(discriminator: nn.Cell, points: Tensor, slope: Tensor, weight: float = 10.0) -> Tensor:
+    """Return weight * mean((|gradient of the summed logits at a point + 1e-16| - 1) ** 2), to be differentiated.
 
     Args:
         discriminator: pictures -> logits of any shape; has a `chain` of layers that `tangent` knows.
         points: [N, 3, H, W] where the gradient is taken.
-        parameters: the weights with respect to which the penalty is differentiated.
+        slope: that gradient, see `input_gradient`; the networks' last pass, whose singular vectors are used here.
         weight: factor of the penalty.
     """
-    gradient = ms.grad(lambda inputs: discriminator(inputs).sum())(points)  # [N, 3, H, W]
-    shifted = gradient + NORM_SHIFT
+    shifted = slope + NORM_SHIFT
     norms = ops.sqrt((shifted * shifted).sum((1, 2, 3), keepdims=True))  # [N, 1, 1, 1]
     penalty = weight * ((norms - 1) ** 2).mean()
-    direction = 2 * weight / len(points) * (norms - 1) * shifted / norms
-
-    def derivative() -> Tensor:
-        """Derivative of the sum of the logits along the direction."""
-        x, dx = points, direction
-        for layer in discriminator.chain():
-            x, dx = tangent(layer, x, dx)
-        return dx.sum()
-
-    hold(discriminator)  # the same weights as in the pass above
-    try:
-        _, gradients = ms.value_and_grad(derivative, None, ms.ParameterTuple(list(parameters)))()
-    finally:
-        hold(discriminator, False)
-    return penalty, gradients
+    x, dx = points, 2 * weight / len(points) * (norms - 1) * shifted / norms
+    for layer in discriminator.chain():
+        x, dx = tangent(layer, x, dx)
+    derivative = dx.sum()
+    return penalty + (derivative - ops.stop_gradient(derivative))
 
 
 def tangent(layer: nn.Cell, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +69,7 @@ def _conv(layer: nn.Conv2d, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spectral(layer: SpectralNorm, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    weight = layer.normalized_weight()
+    weight = layer.resting_weight()
     return layer.module(x, weight), layer.module.convolve(dx, weight)
 
 

@@ -35,7 +35,8 @@ def luminance(x: Tensor, order: str) -> Tensor:
         x: the picture.
         order: "rgb" or "bgr", its colours.
     """
-    red, green, blue = (x[:, order.index(colour)] * LUMINANCE[colour] for colour in "rgb")
+    red, blue = (x[:, 0], x[:, 2]) if order == "rgb" else (x[:, 2], x[:, 0])
+    red, green, blue = red * LUMINANCE["r"], x[:, 1] * LUMINANCE["g"], blue * LUMINANCE["b"]
     return (red + green + blue).reshape(x.shape[0], -1)
 
 

@@ -74,7 +74,6 @@ class SpectralNorm(nn.Cell):
     def __init__(self, module: SpectralConv2d) -> None:
         super().__init__()
         self.module = module
-        self.moving = True
         self.calls_ahead = 0
 
     def construct(self, x: Tensor) -> Tensor:
@@ -86,11 +85,9 @@ class SpectralNorm(nn.Cell):
         weight = self.module.weight_matrices
         matrix = weight.reshape(weight.shape[0], -1)  # [shape[0], rest]
         fixed = ops.stop_gradient(matrix)
-        u, v = self.module.weight_u, self.module.weight_v
-        if self.moving:
-            u, v = iterate(fixed, u)
-            ops.assign(self.module.weight_u, u)
-            ops.assign(self.module.weight_v, v)
+        u, v = iterate(fixed, self.module.weight_u)
+        ops.assign(self.module.weight_u, u)
+        ops.assign(self.module.weight_v, v)
         sigma = _bilinear(u, matrix, v)
         if self.calls_ahead:
             value = ops.stop_gradient(sigma)
@@ -99,6 +96,11 @@ class SpectralNorm(nn.Cell):
             late = _bilinear(u, matrix, v)
             sigma = late + (value - ops.stop_gradient(late))
         return weight / sigma
+
+    def resting_weight(self) -> Tensor:
+        """Return weight_matrices / sigma with u and v as they are."""
+        weight = self.module.weight_matrices
+        return weight / _bilinear(self.module.weight_u, weight.reshape(weight.shape[0], -1), self.module.weight_v)
 
 
 def iterate(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,18 +113,15 @@ def _bilinear(u: Tensor, matrix: Tensor, v: Tensor) -> Tensor:
     return ops.matmul(ops.stop_gradient(u), ops.matmul(matrix, ops.stop_gradient(v)))
 
 
-def look_ahead(network: nn.Cell, calls: int) -> None:
-    """Set `calls_ahead` of every spectrally normalised layer of a network."""
-    for _, layer in network.cells_and_names():
+def looking_ahead(network: nn.Cell, calls: int) -> nn.Cell:
+    """Return a network with the parameters of `network` whose `calls_ahead` are `calls`; 0 returns it as it is."""
+    if not calls:
+        return network
+    view = copy.deepcopy(network, {id(value): value for value in network.get_parameters()})
+    for _, layer in view.cells_and_names():
         if isinstance(layer, SpectralNorm):
             layer.calls_ahead = calls
-
-
-def hold(network: nn.Cell, held: bool = True) -> None:
-    """Keep u and v of every spectrally normalised layer where they are, or let them move again."""
-    for _, layer in network.cells_and_names():
-        if isinstance(layer, SpectralNorm):
-            layer.moving = not held
+    return view
 
 
 def freeze(network: nn.Cell) -> nn.Cell:

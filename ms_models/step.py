@@ -6,7 +6,7 @@ from typing import Any
 from mindspore import Parameter, Tensor, nn, ops
 
 from convert.recipes.step import Objective, StepForm
-from ms_models.descent import Descent, Penalty
+from ms_models.descent import Descent
 from ms_models.optim import Adam
 
 Terms = dict[str, Tensor]
@@ -29,15 +29,15 @@ class Step(StepForm):
         self, phase: str, first: Any, second: Any, made: tuple[Tensor, ...] = ()
     ) -> tuple[Terms, tuple[Tensor, ...]]:
         """See `StepForm.run_phase`."""
-        weights = self.weights(phase)
+        weights, penalty = self.weights(phase), self.penalty(phase)
         inputs = self.prepare(phase, first, second, made)
-        found = self.descent(phase, _weighted(self.objective(phase), weights), *inputs,
-                             weights=weights, penalty=self.penalty(phase))  # fmt: skip
+        found = self.descent(phase, _weighted(self.objective(phase), weights), *inputs, weights=weights,
+                             penalty=penalty and (penalty[0], _weighted(penalty[1], weights)))  # fmt: skip
         self.after_phase(phase)
         return found
 
-    def penalty(self, phase: str) -> Penalty | None:
-        """Terms whose gradient the step takes itself, see `Descent`; None where a phase has none."""
+    def penalty(self, phase: str) -> tuple[Callable[..., tuple[Tensor, ...]], Objective] | None:
+        """What a term of second order needs, see `Descent`; None where a phase has none."""
         return None
 
     def pooled(self, domain: str, fakes: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Step(StepForm):
         return Adam(parameters, self.rate(phase, 1), settings.beta1, settings.beta2, weight_decay=decay)
 
     def _descent(self) -> Descent:
-        return Descent(self.optimizers, self.compilable)
+        return Descent(self.optimizers)
 
     def _train_mode(self) -> None:
         for network in self.networks.values():

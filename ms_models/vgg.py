@@ -26,6 +26,5 @@ class VGG19(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] RGB in [-1, 1] -> [N, 8 width, H / 8, W / 8]."""
         require_size("VGG19", x, 1, 8)
-        blue, green, red = (x[:, index : index + 1] for index in (2, 1, 0))
-        channels = zip((blue, green, red), BGR_MEAN, strict=True)
-        return self.conv(ops.cat(tuple((value + 1) * 127.5 - mean for value, mean in channels), 1))
+        channels = [(x[:, 2 - index : 3 - index] + 1) * 127.5 - mean for index, mean in enumerate(BGR_MEAN)]
+        return self.conv(ops.cat(channels, 1))

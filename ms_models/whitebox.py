@@ -12,6 +12,8 @@ from mindspore import Tensor, nn, ops
 from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, conv2d, require_size
 
 SLOPES = {"whitebox": 0.2, "published": 0.01}
+# A row below and a column to the right. Not ops.pad: compiled, its gradient is wrong from the second call on.
+CORNER = ((0, 0), (0, 0), (0, 1), (0, 1))
 
 
 def upsample_corner(x: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ class DownSample(nn.Cell):
     def __init__(self, channel: int, form: str) -> None:
         super().__init__()
         self.ConvReLU_2 = nn.SequentialCell(
-            nn.ZeroPad2d((0, 1, 0, 1)),
+            nn.Pad(CORNER),
             conv2d(channel, channel, 3, stride=2),
             nn.LeakyReLU(SLOPES[form]),
             conv2d(channel, channel * 2, 3, padding=1),
@@ -140,7 +142,7 @@ class ConvSN(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H / 2, W / 2]."""
-        return self.layers(x if self.form == "published" else ops.pad(x, (0, 1, 0, 1)))
+        return self.layers(x if self.form == "published" else ops.Pad(CORNER)(x))
 
 
 class Discriminator(nn.Cell):

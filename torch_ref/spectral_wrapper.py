@@ -63,7 +63,6 @@ class SpectralNorm(nn.Module):
 
     Attributes:
         module: the layer.
-        moving: False uses the stored u and v without a power iteration.
         calls_ahead: power iterations after which u and v are taken for the gradient of sigma (not its value). The
             source swaps the vectors under the graph, so there a forward pass is differentiated with the vectors
             that the last pass before backward left; 0 differentiates it as it was computed.
@@ -72,7 +71,6 @@ class SpectralNorm(nn.Module):
     def __init__(self, module: SpectralConv2d) -> None:
         super().__init__()
         self.module = module
-        self.moving = True
         self.calls_ahead = 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,12 +82,10 @@ class SpectralNorm(nn.Module):
         weight = self.module.weight_matrices
         matrix = weight.flatten(1)  # [shape[0], rest]
         fixed = matrix.detach()
-        u, v = self.module.weight_u.detach().clone(), self.module.weight_v.detach().clone()
-        if self.moving:
-            u, v = iterate(fixed, u)
-            with torch.no_grad():
-                self.module.weight_u.copy_(u)
-                self.module.weight_v.copy_(v)
+        u, v = iterate(fixed, self.module.weight_u)
+        with torch.no_grad():
+            self.module.weight_u.copy_(u)
+            self.module.weight_v.copy_(v)
         sigma = torch.dot(u, matrix @ v)
         if self.calls_ahead:
             value = sigma.detach()
@@ -111,13 +107,6 @@ def look_ahead(network: nn.Module, calls: int) -> None:
     for layer in network.modules():
         if isinstance(layer, SpectralNorm):
             layer.calls_ahead = calls
-
-
-def hold(network: nn.Module, held: bool = True) -> None:
-    """Keep u and v of every spectrally normalised layer where they are, or let them move again."""
-    for layer in network.modules():
-        if isinstance(layer, SpectralNorm):
-            layer.moving = not held
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 GROWTH_INTERVAL = 1000
@@ -30,20 +30,18 @@ class DescentForm:
 
     Args:
         optimizers: by phase.
-        compilable: whether the step's objectives can run as graphs; if not, `Execution.compiled` is left aside.
 
     Attributes:
         scale, good_updates: the present loss scale, and updates since it last changed.
     """
 
-    def __init__(self, optimizers: Mapping[str, Any], compilable: bool = True) -> None:
-        self.optimizers, self.compilable = optimizers, compilable
+    def __init__(self, optimizers: Mapping[str, Any]) -> None:
+        self.optimizers = optimizers
         self.use(Execution())
 
     def use(self, execution: Execution) -> None:
         """Compute gradients this way from now on."""
-        self.execution = replace(execution, compiled=execution.compiled and self.compilable)
-        self.scale, self.good_updates = execution.loss_scale, 0
+        self.execution, self.scale, self.good_updates = execution, execution.loss_scale, 0
 
     def overflowed(self, finite: bool) -> bool:
         """Adapt a dynamic loss scale; True when this update must be left out."""

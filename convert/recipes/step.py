@@ -29,7 +29,6 @@ class StepForm(ABC):
 
     Attributes:
         phases: letter of each phase -> parts that it trains, in the order in which they run.
-        compilable: whether the objectives are known to run as MindSpore graphs and to give the same there.
         optimizers: by phase.
         step_number: steps done.
         descent: moves the optimisers; `descent.use` says how.
@@ -39,7 +38,6 @@ class StepForm(ABC):
     """
 
     phases: ClassVar[Phases]
-    compilable: ClassVar[bool] = False
 
     def __init__(self, networks: Mapping[str, Any], settings: Any, frozen: Any = None) -> None:
         self.networks, self.settings, self.frozen = dict(networks), settings, frozen

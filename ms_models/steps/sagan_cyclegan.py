@@ -1,17 +1,18 @@
 """The twin of `torch_ref/steps/sagan_cyclegan.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 from mindspore import Tensor, nn
 
 from convert.recipes.pool import ImagePool
 from convert.recipes.sagan_cyclegan import PHASES, SaganCycleGanSettings
-from ms_models.descent import Penalty
-from ms_models.gradient_penalty import gradient_penalty
+from convert.recipes.step import Objective
+from ms_models.gradient_penalty import gradient_penalty, input_gradient
 from ms_models.losses import l1
 from ms_models.sagan_cyclegan import GANLoss
-from ms_models.spectral_wrapper import look_ahead
+from ms_models.spectral_wrapper import looking_ahead
 from ms_models.step import Step, Terms
 
 
@@ -27,10 +28,18 @@ class SpectralStep(Step):
         if phase == "D" and self.settings.gan_mode == "wgan":
             self.clip("D", self.settings.clip)
 
+    @cached_property
+    def ahead(self) -> dict[str, list[nn.Cell]]:
+        """Each network as it runs when none, one or two more passes of it will come before the backward pass."""
+        farthest = 2 if self.settings.reference_exact else 0
+        return {
+            part: [looking_ahead(network, min(calls, farthest)) for calls in range(3)]
+            for part, network in self.networks.items()
+        }
+
     def _run(self, part: str, inputs: Tensor, calls_ahead: int) -> Tensor:
         """Run a network; `calls_ahead` more passes of it will come before the backward pass."""
-        look_ahead(self.networks[part], calls_ahead if self.settings.reference_exact else 0)
-        return self.networks[part](inputs)
+        return self.ahead[part][calls_ahead](inputs)
 
 
 class SaganCycleGanStep(SpectralStep):
@@ -90,30 +99,31 @@ class SaganCycleGanStep(SpectralStep):
         return tuple(inputs)
 
     def discriminator_objective(self, *inputs: Tensor) -> tuple[Terms, tuple[Tensor, ...]]:
-        """Judge real images and fakes, see `prepare`; `penalty` adds its own terms."""
+        """Judge real images and fakes, see `prepare`; `penalty_objective` adds its own terms."""
         terms: Terms = {}
-        half, penalized = len(inputs) // 2, self.settings.penalized
+        half, ahead = len(inputs) // 2, int(self.settings.penalized)
         for domain, (real, fake, *_) in (("A", inputs[:half]), ("B", inputs[half:])):
             part = "netD_" + domain
-            terms["D." + domain + ".real"] = self.criterion(self._run(part, real, 1 + penalized), True)
-            terms["D." + domain + ".fake"] = self.criterion(self._run(part, fake, penalized), False)
+            terms["D." + domain + ".real"] = self.criterion(self._run(part, real, 1 + ahead), True)
+            terms["D." + domain + ".fake"] = self.criterion(self._run(part, fake, ahead), False)
         return terms, ()
 
-    def penalty(self, phase: str) -> Penalty | None:
+    def penalty(self, phase: str) -> tuple[Callable[..., tuple[Tensor, ...]], Objective] | None:
         """See `Step.penalty`: that of the discriminators, if the mode has one."""
-        return self._penalty if phase == "D" and self.settings.penalized else None
+        return (self.slopes, self.penalty_objective) if phase == "D" and self.settings.penalized else None
 
-    def _penalty(self, *inputs: Tensor) -> tuple[Terms, list[Tensor]]:
-        """Gradient penalty of each discriminator and its gradients; the penalty has its weight."""
-        terms: Terms = {}
-        gradients: list[Tensor] = []
-        for domain, points in (("A", inputs[2]), ("B", inputs[5])):
-            network, parameters = self.networks[f"netD_{domain}"], self.parameters(f"netD_{domain}")
-            look_ahead(network, 0)
-            value, found = gradient_penalty(network, points, parameters, self.settings.penalty)
-            terms[f"D.{domain}.penalty"] = value
-            gradients += found
-        return terms, gradients
+    def slopes(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of the logits of A and of B at the points of their penalties, see `prepare`."""
+        return input_gradient(self.networks["netD_A"], inputs[2]), input_gradient(self.networks["netD_B"], inputs[5])
+
+    def penalty_objective(self, *inputs: Tensor) -> tuple[Terms, tuple[Tensor, ...]]:
+        """Gradient penalty of each discriminator, with its weight; takes what `prepare` and `slopes` give."""
+        judge_a, judge_b, weight = self.networks["netD_A"], self.networks["netD_B"], self.settings.penalty
+        terms = {
+            "D.A.penalty": gradient_penalty(judge_a, inputs[2], inputs[6], weight),
+            "D.B.penalty": gradient_penalty(judge_b, inputs[5], inputs[7], weight),
+        }
+        return terms, ()
 
     def penalty_points(self, real: Tensor, fake: Tensor) -> Tensor:
         """Where the gradient penalty is taken: [N, 3, H, W]."""

@@ -19,7 +19,6 @@ class UgatitStep(Step):
     """
 
     phases = PHASES
-    compilable = True
 
     def prepare(self, phase: str, first: Tensor, second: Tensor, made: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Add fresh fakes for the discriminators."""

@@ -44,8 +44,7 @@ moving_weight = SpectralNorm.normalized_weight
 
 def _rests_in_eval(self: Any) -> Any:
     """Use the stored vectors, without an iteration, in eval mode."""
-    self.moving = self.training
-    return moving_weight(self)
+    return moving_weight(self) if self.training else self.resting_weight()
 
 
 def _shifted(layer: Any, original: Any, x: Any) -> Any:
@@ -75,8 +74,7 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
 
 def _penalty_without_gradient(*args: Any) -> Any:
     """The penalty is added to the loss, and no gradient comes from it: second order lost."""
-    value, gradients = gradient_penalty(*args)
-    return value, tuple(gradient * 0 for gradient in gradients)
+    return ops.stop_gradient(gradient_penalty(*args))
 
 
 def _hinge_exchanged(self: Any, logits: Any, real: bool = True, for_generator: bool = False) -> Any:

@@ -35,7 +35,7 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("whitebox-tanh", "tanh at the end", WHITEBOX, ("UnetGenerator", "(network)"),
                plant.other_output(ops.tanh)),
     NetworkBug("whitebox-pad-left", "strided convolutions padded left and above", WHITEBOX, ("ZeroPad2d",),
-               plant.anew("ZeroPad2d", lambda layer: nn.ZeroPad2d((1, 0, 1, 0)))),
+               plant.anew("Pad", lambda layer: nn.ZeroPad2d((1, 0, 1, 0)))),
     NetworkBug("whitebox-rgb", "colours in the order RGB", WHITEBOX, ("FirstConv.0",),
                plant.changed("FirstConv.0.weight", lambda weight: weight[:, ::-1])),
     NetworkBug("facial-v-first", "the older spectral norm's order of u and v", JUDGE, ("ParametrizedConv2d",),

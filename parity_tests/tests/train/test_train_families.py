@@ -15,7 +15,7 @@ from toonport.train.logs import read_metrics
 from toonport.train.start import starting_point
 
 NARROW = ["--width", "4", "--network", "num_blocks=1"]
-QUIET = ["--margin", "2", "--no-tensorboard", "--log-every", "1", "--sheet-every", "0", "--save-every", "2"]
+QUIET = ["--margin", "2", "--no-jit", "--no-tensorboard", "--log-every", "1", "--sheet-every", "0", "--save-every", "2"]
 
 
 @pytest.fixture(scope="module")
