@@ -6,21 +6,23 @@ arithmetic itself makes.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from convert.errors import first_line
-from parity_tests.harness.compare import measure, rms, ulp_neighbour
+from parity_tests.harness.compare import measure, rms, ulp_neighbour, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
-from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.mindspore import lacks_kernel
+from parity_tests.harness.sides.tree import Tree, changed, floating
 from parity_tests.harness.values import fed, values_for
 
 NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
+NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
 
 
 Key = tuple[str, int]  # layer, and which of its calls
@@ -39,10 +41,14 @@ class Pair:
     port_weights: dict[str, Array]
     term_scales: dict[str, float]  # layer -> factor that turns the size of its input into the size of the terms it sums
     dtype: str = "float32"  # the compared precision
+    # faults: PyTorch name -> what is wrong with a weight besides its values: shared, or frozen, on one side only
+    faults: Mapping[str, str] = field(default_factory=dict)
+    # twins: PyTorch name -> first name of the same tensor, of tensors that several layers of the reference share
+    twins: Mapping[str, str] = field(default_factory=dict)
 
-    def moved(self, arrays: Sequence[Array], seed: int) -> list[Array]:
+    def moved(self, arrays: Sequence[Array], seed: int) -> Sequence[Array]:
         """The inputs of one noise run: moved by about one unit in the last place, not at all for seed 0."""
-        return [ulp_neighbour(array, seed, self.dtype) for array in arrays]
+        return changed(arrays, [ulp_neighbour(array, seed, self.dtype) for array in arrays])
 
     def set_training(self, training: bool) -> None:
         """Switch all three networks between train and eval mode.
@@ -66,7 +72,12 @@ class Pair:
 def measure_weights(pair: Pair) -> Iterator[Measurement]:
     """Compare the weights that both networks hold; they must be the same bits."""
     for order, (name, wanted) in enumerate(pair.reference_weights.items()):
-        yield measure(_weight(pair, name, order), wanted.astype(np.float64), [wanted], pair.port_weights.get(name))
+        head, port = _weight(pair, name, order), pair.port_weights.get(name)
+        if port is None and name in pair.twins:
+            yield replace(head, not_run=f"shared with {pair.twins[name]}, compared there")
+            continue
+        measured = measure(head, wide(wanted), [wanted], port)
+        yield replace(measured, problem=measured.problem or pair.faults.get(name, ""))
     for name in pair.port_weights.keys() - pair.reference_weights.keys():
         yield replace(_weight(pair, name, -1), problem="the reference has no such tensor")
 
@@ -91,7 +102,7 @@ def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Itera
         if call.layer in parents or (probe.training and not pair.reference.state(call.layer)):
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
-            other = replace(call, inputs=fed(values, call.inputs))
+            other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
             own = replace(head, probe=replace(probe, values=values))
             yield from _measure_call(pair, own, other.inputs, _terms(pair, other, ()))
 
@@ -107,7 +118,7 @@ def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tu
     found: dict[tuple[int, ...], float] = {}
     for summing in (call, *(inner for inner in earlier if inner.layer.startswith(prefix))):
         scale = pair.term_scales.get(summing.layer, 0.0)
-        if scale and summing.inputs:
+        if scale and summing.inputs and floating(summing.inputs[0]):
             for output in summing.outputs:
                 found[output.shape] = max(found.get(output.shape, 0.0), scale * rms(summing.inputs[0]))
     return found
@@ -117,18 +128,21 @@ def _measure_call(
     pair: Pair, head: Measurement, inputs: Sequence[Array], terms: Mapping[tuple[int, ...], float]
 ) -> Iterator[Measurement]:
     layer = head.layer
-    if layer not in pair.port.layer_types():
-        yield replace(head, problem="the port has no layer of this name")
+    if reason := not_comparable(pair, layer, inputs):
+        yield replace(head, not_run=reason)
         return
+    before = _state(pair.truth, layer)
     truth = _run(pair.truth, layer, inputs)
     runs = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
     references = [_run(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
     try:
-        port = _run(pair.port, layer, inputs)
+        port = _run(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:
         yield refused(head, "run", error)
         return
     for quantity, wanted in truth.items():
+        if quantity.kind is Kind.STATE and quantity not in port and not _moves(wanted, before.get(quantity)):
+            continue  # a constant that the port keeps elsewhere
         effects = bug_effects(head.layer_type, inputs, wanted) if quantity == head.quantity else {}
         own = replace(head, quantity=quantity, effects=effects)
         noisy = [run[quantity] for run in references]
@@ -137,24 +151,48 @@ def _measure_call(
 
 def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     """Say that the port raised an error: a fault of the port, unless the framework lacks the precision."""
-    reason = first_line(error)
+    reason = error.reason if isinstance(error, LayerError) else first_line(error)
     if head.dtype != "float32" and lacks_kernel(error):
         return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
     return replace(head, problem=f"the port cannot {what} it: {reason}")
 
 
-def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[Quantity, Array]:
-    """One call's outputs and what it left in the layer's state; the state is put back."""
+def _run(side: Side, layer: str, inputs: Sequence[Array], wanted: Sequence[Quantity] = ()) -> dict[Quantity, Array]:
+    """One call's outputs, named like the reference's, and what it left in the layer's state, which is put back."""
     with side.preserved(layer):
         outputs = side.call(layer, inputs)
-        after = side.state(layer)
+        state = _state(side, layer)
+    return _named(outputs, wanted) | state
+
+
+def _named(outputs: Sequence[Array], wanted: Sequence[Quantity]) -> dict[Quantity, Array]:
+    """Outputs by name; as many in other containers than the reference's are its outputs in the same order."""
+    own = outputs_of(outputs)
+    in_order = len(own) == len(wanted) and set(own) != set(wanted)
+    return dict(zip(wanted if in_order else own, outputs, strict=True))
+
+
+def _state(side: Side, layer: str) -> dict[Quantity, Array]:
     prefix = f"{layer}." if layer else ""
-    state = {Quantity(Kind.STATE, name.removeprefix(prefix)): value for name, value in after.items()}
-    return dict(zip(outputs_of(outputs), outputs, strict=True)) | state
+    return {Quantity(Kind.STATE, name.removeprefix(prefix)): value for name, value in side.state(layer).items()}
+
+
+def _moves(after: Array, before: Array | None) -> bool:
+    """Whether a run changes a floating state; how many batches a norm has seen is carried, not compared."""
+    return floating(after) and (before is None or not np.array_equal(after, before, equal_nan=True))
+
+
+def not_comparable(pair: Pair, layer: str, inputs: Sequence[Array]) -> str:
+    """Why a layer of the reference has no counterpart that can be run alone, or ""."""
+    if layer not in pair.port.layer_types():
+        return NOT_COMPARABLE
+    return "" if pair.port.accepts(layer, inputs) else NOT_COMPARABLE
 
 
 def outputs_of(outputs: Sequence[Array], call: int = 0) -> list[Quantity]:
-    """Say which output of a layer each tensor is that one of its calls returned."""
+    """Say which output of a layer each tensor is that one of its calls returned; nested ones have their path."""
+    if isinstance(outputs, Tree) and any(not path.isdigit() for path in outputs.paths) and len(outputs) > 1:
+        return [Quantity(Kind.OUTPUT, path, None, call) for path in outputs.paths]
     return [Quantity(Kind.OUTPUT, "", index if len(outputs) > 1 else None, call) for index in range(len(outputs))]
 
 
@@ -165,7 +203,8 @@ def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> It
     try:
         ports = layer_calls(pair.port, inputs)
     except REFUSALS as error:
-        yield refused(pair.head(Mode.ACCUMULATED, probe, "", Quantity(Kind.OUTPUT), 0), "run", error)
+        layer = error.layer if isinstance(error, LayerError) else ""
+        yield refused(pair.head(Mode.ACCUMULATED, probe, layer, Quantity(Kind.OUTPUT), 0), "run", error)
         return
     yield from measure_calls(pair, probe, truths, references, ports)
 
@@ -184,15 +223,36 @@ def measure_calls(
         truths, references, ports: the calls of each side, in the order of computation; the reference's several times.
     """
     order = 0
+    apart = _called_otherwise(pair, truths, ports)
     for key, wanted in truths.items():
         noisy, found = [calls[key] for calls in references], ports.get(key)
         before = _input_error(wanted, noisy, found)
-        for index, quantity in enumerate(outputs_of(wanted.outputs, key[1])):
+        quantities = outputs_of(wanted.outputs, key[1])
+        port = _named(found.outputs, outputs_of(wanted.outputs)) if found else {}
+        for index, quantity in enumerate(quantities):
             head = pair.head(Mode.ACCUMULATED, probe, wanted.layer, quantity, order)
-            port = found.outputs[index] if found and len(found.outputs) > index else None
-            own = [call.outputs[index] for call in noisy]
-            yield measure(replace(head, input_error=before), wanted.outputs[index], own, port)
             order += 1
+            if wanted.layer in apart:
+                yield replace(head, not_run=apart[wanted.layer])
+                continue
+            own = [call.outputs[index] for call in noisy]
+            value = port.get(replace(quantity, call=0))
+            yield measure(replace(head, input_error=before), wanted.outputs[index], own, value)
+
+
+def _called_otherwise(pair: Pair, truths: Mapping[Key, LayerCall], ports: Mapping[Key, LayerCall]) -> dict[str, str]:
+    """Layer -> why its calls in a run of the whole network cannot be compared one by one.
+
+    A layer without tensors and layers of its own may be a function in the port, or one for several places.
+    """
+    counts, own = Counter(layer for layer, _ in truths), Counter(layer for layer, _ in ports)
+    parents, known = containers(pair.reference), pair.port.layer_types()
+    with_weights = {name.rpartition(".")[0] for name in pair.reference_weights}
+    return {
+        layer: NOT_COMPARABLE
+        for layer, count in counts.items()
+        if layer not in known or (count != own[layer] and layer not in parents | with_weights)
+    }
 
 
 def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> Calls:
@@ -221,6 +281,8 @@ def traced(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> Cal
 def _input_error(truth: LayerCall, references: Sequence[LayerCall], port: LayerCall | None) -> float | None:
     """Error of the port's first input in multiples of the noise there; None where there is no noise."""
     if not truth.inputs or port is None or not port.inputs or port.inputs[0].shape != truth.inputs[0].shape:
+        return None
+    if not floating(truth.inputs[0]) or not floating(port.inputs[0]):
         return None
     noise = max(rms(call.inputs[0] - truth.inputs[0]) for call in references)
     return rms(port.inputs[0] - truth.inputs[0]) / noise if noise else None

@@ -6,9 +6,10 @@ import numpy as np
 
 from parity_tests.harness.capture import REFUSALS, Pair
 from parity_tests.harness.sides.base import Array, Side
+from parity_tests.harness.sides.tree import Tree
 
 MULTIPLES = (8, 16, 32)  # of which sides often have to be
-Probes = tuple[list[Array], list[Array]]  # one for eval mode, one for train mode
+Probes = tuple[Sequence[Array], Sequence[Array]]  # one for eval mode, one for train mode
 
 
 def cut_probes(pair: Pair, inputs: Sequence[Array]) -> Probes:
@@ -21,8 +22,8 @@ def cut_probes(pair: Pair, inputs: Sequence[Array]) -> Probes:
         pair: reference and port; their state is put back.
         inputs: what the user gave.
     """
-    given = list(inputs)
-    if len(given) != 1 or given[0].ndim != 4:
+    given = inputs
+    if len(given) != 1 or given[0].ndim != 4 or (isinstance(given, Tree) and not given.plain):
         return given, given
     for height, width in _sizes(*given[0].shape[2:]):
         wide, tall = [_two(given[0], height, width)], [_two(given[0], width, height)]
@@ -65,6 +66,6 @@ def _runs(pair: Pair, *probes: Sequence[Array]) -> bool:
     return True
 
 
-def _called(side: Side, inputs: Sequence[Array]) -> tuple[Array, ...]:
+def _called(side: Side, inputs: Sequence[Array]) -> Sequence[Array]:
     with side.preserved():
         return side.call("", inputs)

@@ -8,7 +8,7 @@ import numpy as np
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.disk import sha256_of
-from convert.errors import InputError, SizeError
+from convert.errors import InputError
 from convert.family import Family, Part, resolve
 from convert.identify import Network
 from convert.plan import build_plan
@@ -174,10 +174,7 @@ def _compare_sides(
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
         pair = recorded(pair, options.captures, options.replay)
-    try:
-        return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
-    except SizeError as error:
-        raise InputError(str(error)) from error
+    return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
 
 
 def _judge_onnx(source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Iterator[Verdict]:

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, refused
+from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, not_comparable, refused
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.tree import floating
 from parity_tests.tolerances import GRADIENT_SCALE_FLOOR, OWN_GRADIENTS
 
 
@@ -24,13 +25,14 @@ def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iter
     """
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
-    known, parents = pair.port.layer_types(), containers(pair.reference)
+    parents = containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):
         mode = Mode.BLOCK_GRADIENTS if call.layer in parents else Mode.GRADIENTS
         head = pair.head(mode, probe, call.layer, Quantity(Kind.GRADIENT), order)
-        if call.layer in known and head.layer_type != "Sequential" and call.inputs:
-            for of, own in _one_by_one([_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]):
-                yield from _measure_layer(pair, head, call, own, of)
+        if head.layer_type == "Sequential" or not call.inputs or not_comparable(pair, call.layer, call.inputs):
+            continue
+        for of, own in _one_by_one([_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]):
+            yield from _measure_layer(pair, head, call, own, of)
 
 
 def _one_by_one(cotangents: Sequence[Array]) -> Iterator[tuple[int | None, list[Array]]]:
@@ -51,11 +53,16 @@ def _unit(cotangent: Array, index: int) -> Array:
 def _measure_layer(
     pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None
 ) -> Iterator[Measurement]:
+    places = [place for place, array in enumerate(call.inputs) if floating(array)]
+
     def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
         """Every gradient on one side, whose state is put back."""
         with side.preserved(call.layer):
             found = side.gradients(call.layer, inputs, cotangents)
-        by_input = {Quantity(Kind.INPUT_GRADIENT, "", place, of=of): it for place, it in enumerate(found.inputs)}
+        by_input = {
+            Quantity(Kind.INPUT_GRADIENT, "", place, of=of): value
+            for place, value in zip(places, found.inputs, strict=True)
+        }
         return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
 
     truth = run(pair.truth, call.inputs)
@@ -85,4 +92,4 @@ def _term_scale(quantity: Quantity, gradient: Array, call: LayerCall, cotangents
     terms = max(
         1.0, sum(cotangent.size for cotangent in cotangents) / max(1, gradient.shape[0] if gradient.ndim else 1)
     )
-    return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]))
+    return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]) if floating(call.inputs[0]) else 1.0)

@@ -93,7 +93,7 @@ class Probe:
     @classmethod
     def of(cls, inputs: Sequence[Any], training: bool | None = None) -> Probe:
         """The probe that a network's inputs make, the first of them pictures [N, C, H, W] or vectors."""
-        shape = tuple(inputs[0].shape)
+        shape = tuple(inputs[0].shape) if len(inputs) else ()
         return cls(shape[2:] if len(shape) == 4 else (), shape[0] if shape else None, training)
 
     @property
@@ -124,6 +124,7 @@ class Measurement:
     problem: str = ""  # why the tensor could not be compared (shape, missing, not a number), else ""
     dtype: str = "float32"  # precision of the port and of the reference's own run
     not_run: str = ""  # why the framework cannot run the layer in that precision on that device, else ""
+    not_finite: int = 0  # elements that are NaN or infinite at the same places on both sides, left out of the numbers
     undecided: float = 0.0  # share of the elements that rounding decides
     # known bug -> root-mean-square change that it would make here
     effects: Mapping[str, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
+from parity_tests.harness.capture import NOT_COMPARABLE, Pair, measure_accumulated, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
-from parity_tests.harness.judge import Verdict, blamed, judge
+from parity_tests.harness.judge import ALONE, Verdict, blamed, judge
 from parity_tests.harness.measurement import Measurement, Mode, Probe, Resting
-from parity_tests.harness.pair import pair_networks
+from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.sequence import measure_sequence
-from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.base import Array, LayerError
+from parity_tests.tolerances import ULPS
 
 MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 GROWTH = 4  # probes are longer on one side by about this part of the other
@@ -45,6 +47,20 @@ class Comparison:
     def equal(self) -> bool:
         """Whether every tensor is within its budget."""
         return all(verdict.equal for verdict in self.verdicts)
+
+    @property
+    def layer_count(self) -> int:
+        """Number of layers of the reference that were to be compared alone."""
+        return len(
+            {verdict.measurement.layer for verdict in self.verdicts if verdict.measurement.probe.size is not None}
+        )
+
+    @property
+    def covered(self) -> list[str]:
+        """Layers of the reference that the port has no layer for; they are compared within what holds them."""
+        ran = [verdict.measurement for verdict in self.verdicts if verdict.measurement.mode in ALONE]
+        known = {measurement.layer for measurement in ran if not measurement.not_run}
+        return list(dict.fromkeys(it.layer for it in ran if it.not_run == NOT_COMPARABLE and it.layer not in known))
 
     @property
     def blamed(self) -> list[Verdict]:
@@ -126,10 +142,14 @@ def compare_pair(
     if unknown := set(modes) - set(MODES):
         raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
     verdicts: list[Verdict] = []
-    for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
-        for done, measurement in enumerate(measurements, 1):
-            verdicts.append(judge(measurement))
-            say(f"{name}: {stage}, {done} tensors")
+    try:
+        for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
+            for done, measurement in enumerate(measurements, 1):
+                verdicts.append(judge(measurement))
+                say(f"{name}: {stage}, {done} tensors")
+    except LayerError as error:  # those of the port are measurements
+        where = f"layer {error.layer}" if error.layer else "network"
+        raise InputError(f"{name}: the reference's {where} cannot run on these inputs: {error.reason}") from error
     ran = {verdict.measurement.mode for verdict in verdicts if not verdict.measurement.not_run}
     if ran <= {Mode.WEIGHTS} and set(modes) != {Mode.WEIGHTS}:
         reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
@@ -140,10 +160,10 @@ def compare_pair(
 
 def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Input and both outputs when the network turns one picture into another, else nothing."""
-    with pair.reference.preserved(), pair.port.preserved():
-        reference, port = pair.reference.call("", inputs)[0], pair.port.call("", inputs)[0]
-    found = (inputs[0], reference, port)
-    return found if all(array.ndim == 4 and array.shape[1] == 3 for array in found) else ()
+    found: tuple[Array, ...] = ()
+    with suppress(LayerError), pair.reference.preserved(), pair.port.preserved():
+        found = (*inputs[:1], *pair.reference.call("", inputs)[:1], *pair.port.call("", inputs)[:1])
+    return found if len(found) == 3 and all(array.ndim == 4 and array.shape[1] == 3 for array in found) else ()
 
 
 def _stages(
@@ -170,35 +190,48 @@ def _stages(
 def compare(
     torch_module: Any,
     ms_cell: Any,
-    inputs: Sequence[Array] | Array,
+    inputs: Any = (),
     modes: Iterable[str] = MODES,
-    probe: Sequence[Array] | Array | None = None,
+    probe: Any = None,
     name: str = "network",
     dtype: str = "float32",
     captures: Path | None = None,
+    keywords: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell that uses the same layer names.
+
+    Both are left in the mode, precision and state in which they came.
 
     Args:
         torch_module: the reference; its weights are used as they are.
         ms_cell: the port, with its weights already loaded.
-        inputs: one array or several, float32, as the network takes them.
+        inputs: what both networks take: one array or tensor of either framework, or several as a list or tuple, among
+            them also nested lists, dictionaries, named tuples, dataclasses, None, numbers and strings; a dictionary
+            alone holds keyword arguments. Floating arrays are brought to `dtype`, others stay as they are.
         modes: from MODES.
         probe: smaller inputs for the layer-isolated runs; default: two different pictures cut from `inputs`, not
             square where the networks run that, see `cutting`.
         name: what to call the network in the report.
-        dtype: "float32", "float16", "bfloat16" or "float64": both networks are cast to it and judged by the
+        dtype: "float32", "float16", "bfloat16" or "float64": both networks are compared in it and judged by the
             noise that PyTorch makes in it.
         captures: folder that keeps every tensor of both sides; the reference's are used again in later runs.
+        keywords: keyword arguments beside `inputs`.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
+
+    Raises:
+        InputError: something that is no network or cannot be an input, or the reference cannot run on it.
     """
-    arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-    pair = pair_networks(torch_module, ms_cell, dtype=dtype)
-    if probe is None:
-        small, other = cut_probes(pair, arrays)
-    else:
-        small = other = [probe] if isinstance(probe, np.ndarray) else list(probe)
-    pair = recorded(pair, captures) if captures else pair
-    return compare_pair(name, pair, arrays, small, modes, other=other)
+    require_networks(torch_module, ms_cell)
+    if dtype not in ULPS:
+        raise InputError(f"dtype is one of {', '.join(ULPS)}, not {dtype!r}")
+    given = as_inputs(inputs, keywords)
+    with borrowed(ms_cell):
+        pair = pair_networks(copied(torch_module).cpu(), ms_cell, dtype=dtype)
+        if probe is None:
+            small, other = cut_probes(pair, given)
+        else:
+            small = other = as_inputs(probe, keywords)
+        pair = recorded(pair, Path(captures)) if captures else pair
+        return compare_pair(name, pair, given, small, modes, other=other)

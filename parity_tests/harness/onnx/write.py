@@ -21,7 +21,8 @@ from parity_tests.harness.onnx.precise import rewrite_sums
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.outputs import file_head, measure_outputs, run_references
 from parity_tests.harness.report.words import tensor_at
-from parity_tests.harness.sides.base import Array, tuple_of
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.tree import tuple_of
 
 OPSET = 20
 FILE_LIMIT = 2**31 - 1  # bytes of one protobuf file

@@ -132,12 +132,24 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
     """Say what was not run, and where a bug could have hidden."""
     for reason, count in comparison.not_run.items():
         yield f"not run: {count} tensors: {reason}"
+    odd = [verdict for verdict in comparison.verdicts if verdict.measurement.not_finite]
+    if odd:
+        yield f"NaN or infinite at the same places on both sides in {len(odd)} tensors, e.g. {_describe(odd[0])}"
+    covered = comparison.covered
+    if covered:
+        share = 1 - len(covered) / max(1, comparison.layer_count)
+        words = f"the others ({len(covered)}) within what holds them: {_some(covered)}"
+        yield f"{share:.0%} of the reference's layers compared alone; {words}"
     blind = [verdict for verdict in comparison.verdicts if verdict.blind]
     if blind:
         yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
     for bug, layers in blind_spots(comparison.verdicts).items():
         yield f"cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}"
     yield from (f"cannot detect bugs in {resting_words(resting)}" for resting in comparison.resting)
+
+
+def _some(layers: Sequence[str]) -> str:
+    return ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
 
 
 def _first_differences(comparison: Comparison) -> Iterator[str]:

@@ -53,7 +53,7 @@ def _resting(row: Row) -> Resting:
 
 
 def _measurement(row: Row) -> Measurement:
-    own = {field.name: row[field.name] for field in fields(Measurement)}
+    own = {field.name: row[field.name] for field in fields(Measurement) if field.name in row}
     quantity = row["quantity"]
     own["mode"] = Mode(row["mode"])
     own["probe"] = _probe(row["probe"])

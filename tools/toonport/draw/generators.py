@@ -23,7 +23,7 @@ from ms_models.environment import choose_device
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
-from parity_tests.harness.sides.base import tuple_of
+from parity_tests.harness.sides.tree import tuple_of
 from torch_ref import build as torch_build
 
 BACKENDS = ("mindspore", "onnxruntime", "torch")
