@@ -132,11 +132,11 @@ def _measure_call(
         yield replace(head, not_run=reason)
         return
     before = _state(pair.truth, layer)
-    truth = _run(pair.truth, layer, inputs)
+    truth = run_layer(pair.truth, layer, inputs)
     runs = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
-    references = [_run(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
+    references = [run_layer(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
     try:
-        port = _run(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
+        port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:
         yield refused(head, "run", error)
         return
@@ -157,7 +157,9 @@ def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     return replace(head, problem=f"the port cannot {what} it: {reason}")
 
 
-def _run(side: Side, layer: str, inputs: Sequence[Array], wanted: Sequence[Quantity] = ()) -> dict[Quantity, Array]:
+def run_layer(
+    side: Side, layer: str, inputs: Sequence[Array], wanted: Sequence[Quantity] = ()
+) -> dict[Quantity, Array]:
     """One call's outputs, named like the reference's, and what it left in the layer's state, which is put back."""
     with side.preserved(layer):
         outputs = side.call(layer, inputs)

@@ -1,7 +1,7 @@
 """Likely causes of a difference, ranked: what the signature of the blamed layer points at.
 
-The signatures are those that the planted bugs of `mutants/` leave. A cause is a hint for a person, never
-part of the verdict.
+They are guesses, for where no experiment can be made (`experiments`): training steps and ONNX files. The signatures are
+those that the planted bugs of `mutants/` leave. A cause is a hint for a person, never part of the verdict.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -83,7 +83,8 @@ ROWS: tuple[Row, ...] = (
      "forward equal, gradient not: something is detached (stop_gradient, or no gradient through a norm)"),
     (_about(Kind.CHANGE, phase="D"), "discriminator update: weight decay, Adam, rate"),
     (_about(Kind.RATE), "the learning-rate schedule is off"),
-    (_about(Kind.MEAN, Kind.ROOT_MEAN_SQUARE), "Adam's moments: weight decay (missing or decoupled) or the betas"),
+    (_about(Kind.MEAN, Kind.ROOT_MEAN_SQUARE),
+     "the gradient (a loss term detached or weighted otherwise, clipping, pieces of a batch), decay, or the betas"),
     (_about(Kind.CHANGE), "the update: Adam's eps or bias correction, clipping, weight decay"),
     (_about(Kind.LOSS), "a loss term: its formula, weight, inputs, or the order of the phases"),
     (lambda s: s.onnx and s.first and s.ring == 0, "what the file is fed with: range, order of colours, layout"),

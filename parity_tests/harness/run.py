@@ -13,6 +13,7 @@ from convert.errors import InputError
 from convert.family import Part
 from parity_tests.harness.capture import NOT_COMPARABLE, Pair, measure_accumulated, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
+from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import ALONE, Verdict, blamed, judge
@@ -41,6 +42,7 @@ class Comparison:
     modes: tuple[str, ...]  # the modes that ran
     facts: Mapping[str, Any] = field(default_factory=dict)  # configuration, weights and inputs, for the report
     pictures: tuple[Array, ...] = ()  # input, reference output and port output of an image network, or empty
+    finding: Finding | None = None  # what experiments on the first difference showed, None where none were made
     resting: tuple[Resting, ...] = ()  # what did not move in a training run, so that its bugs could not be seen
 
     @property
@@ -155,7 +157,16 @@ def compare_pair(
         reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
     pictures = _pictures(pair, inputs) if Mode.ACCUMULATED in ran else ()
-    return Comparison(name, tuple(verdicts), modes, facts or {}, pictures)
+    return Comparison(name, tuple(verdicts), modes, facts or {}, pictures, _finding(pair, probe, verdicts))
+
+
+def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
+    first = next(iter(blamed(verdicts)), None)
+    if first is None:
+        return None
+    finding = find_cause(pair, probe, first.measurement)
+    pair.set_training(False)
+    return finding
 
 
 def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:

@@ -4,7 +4,7 @@ Networks are narrow and seeded (`training_setup`); what rounding makes of a step
 the run moved in `training_activity`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Qua
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
-from parity_tests.harness.training_noise import CONTROLS, FIRST_CONTROLS, Control, Key, Results, TrainingNoise
+from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
 from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
@@ -42,15 +42,22 @@ def measure_training(
     if compiled:
         trainer.execute(Execution(compiled=True))
     port = _Run(trainer, setup)
-    few, all_controls = _Measured(reference, FIRST_CONTROLS), _Measured(reference, CONTROLS)
+    stages = [_Measured(reference, controls) for controls in STAGES]
     order = 0
     for index in range(len(setup.batches)):
         found, last = port.step(index), None
         for rank, key in sorted(_ranked(setup, reference.truth(index)), key=lambda ranked: ranked[0]):
             order, last = order + (rank != last), rank
             head = Measurement(Mode.TRAINING, Probe(step=port.number), key[0], "", key[1], order)
-            measured = few.measure(index, head, found.get(key))
-            yield measured if judge(measured).equal else all_controls.measure(index, head, found.get(key))
+            yield _within_or_last(stage.measure(index, head, found.get(key)) for stage in stages)
+
+
+def _within_or_last(measurements: Iterable[Measurement]) -> Measurement:
+    """The first measurement that is within its budget; if none is, the last one, with all controls."""
+    for measured in measurements:
+        if judge(measured).equal:
+            break
+    return measured
 
 
 def _ranked(setup: TrainingSetup, results: Results) -> Iterator[tuple[tuple[int, int, int], Key]]:

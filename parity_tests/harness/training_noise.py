@@ -17,13 +17,17 @@ from parity_tests.harness.sides.base import Array
 from parity_tests.tolerances import FLOAT64_RELATIVE, MOSTLY_ROUNDING, TIED_GRADIENT
 
 Control = tuple[int, int]  # of a float32 run: seed, units in the last place that weights are moved by
-# The runs that the noise is the largest of. More of them only widen a budget: what is within that of the first few
-# is within that of all, and the others run only for a tensor that is not.
-CONTROLS: tuple[Control, ...] = (
-    *((seed, 1) for seed in range(8)),
-    *((seed, units) for seed in range(8, 16) for units in (4, -4)),
-)
-FIRST_CONTROLS: tuple[Control, ...] = ((0, 1), (1, 1), (8, 4), (8, -4))
+
+
+def _controls(single: int, fourfold: int) -> tuple[Control, ...]:
+    more = ((seed, units) for seed in range(8, 8 + fourfold) for units in (4, -4))
+    return (*((seed, 1) for seed in range(single)), *more)
+
+
+# The runs that the noise is the largest of. More of them only widen a budget: what is within that of a few is within
+# that of all, so more run only for a tensor that is not.
+STAGES = (_controls(2, 1), _controls(4, 3), _controls(8, 8))
+CONTROLS = STAGES[-1]
 
 Key = tuple[str, Quantity]  # layer, tensor
 Results = Mapping[Key, Array]

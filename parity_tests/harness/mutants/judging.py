@@ -13,7 +13,7 @@ from convert.family import Part
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
 from ms_models.build import build_mindspore
-from parity_tests.harness.explain import likely_causes
+from parity_tests.harness.experiments import Finding
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.measurement import Mode
@@ -24,9 +24,9 @@ from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, run_references
 from parity_tests.harness.pair import pair_networks
-from parity_tests.harness.report.words import place, quantity_words
+from parity_tests.harness.report.words import causes, place, quantity_words
 from parity_tests.harness.request import CompareOptions
-from parity_tests.harness.run import compare_pair, probe_inputs
+from parity_tests.harness.run import Comparison, compare_pair, probe_inputs
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_setup import TrainingSetup, small_setup
@@ -67,14 +67,17 @@ class Outcome:
 def judge_bug(bug: Bug, seed: int = 0) -> Outcome:
     """Plant a bug and return what the checker makes of it."""
     if isinstance(bug, NetworkBug):
-        return outcome_of(bug, *compare_subject(bug.subject, seed, bug))
+        comparison, published = _compared(bug.subject, seed, bug)
+        return outcome_of(bug, comparison.verdicts, published, comparison.finding)
     if isinstance(bug, OnnxBug):
         return outcome_of(bug, *judge_export(bug.subject, seed, bug))
     assert isinstance(bug, TrainingBug)
     return outcome_of(bug, *compare_step(bug.subject[0], seed, bug))
 
 
-def outcome_of(bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bool]) -> Outcome:
+def outcome_of(
+    bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bool], finding: Finding | None = None
+) -> Outcome:
     """Return what the checker made of a bug, from the verdicts of a comparison with the bug in it."""
     failing = [verdict for verdict in verdicts if not verdict.equal]
     if not failing:
@@ -84,7 +87,7 @@ def outcome_of(bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bo
     modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
     right = any(fragment in where or fragment in quantity_words(first.quantity) for fragment in bug.blame)
     worst = max(verdict.multiple for verdict in failing)
-    cause = next(iter(likely_causes(verdicts)), "")
+    cause = next(iter(causes(verdicts, finding)), "")
     return Outcome(bug.name, bug.what, bug.place, modes, where, right, worst, cause, published)
 
 
@@ -116,6 +119,13 @@ def compare_subject(
         modes: None: all; large networks layer by layer only, because their gradients take a minute each.
         dtype: precision that is compared.
     """
+    comparison, published = _compared(subject, seed, bug, modes, dtype)
+    return list(comparison.verdicts), published
+
+
+def _compared(
+    subject: Subject, seed: int, bug: NetworkBug | None, modes: Sequence[Mode] | None = None, dtype: str = "float32"
+) -> tuple[Comparison, dict[str, bool]]:
     part, kwargs, plan, state, probe = _seeded(subject, seed, bug.kwargs if bug else None)
     module, cell = build_torch(part, kwargs, state), build_mindspore(part, kwargs, plan.to_mindspore(state))
     with patched(bug.patch if bug else None):
@@ -128,7 +138,7 @@ def compare_subject(
         for side in (pair.truth, pair.reference, pair.port):
             with side.preserved():
                 outputs.append(side.call("", [probe])[0])
-    return list(comparison.verdicts), published_verdicts(*outputs)
+    return comparison, published_verdicts(*outputs)
 
 
 def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> Judged:

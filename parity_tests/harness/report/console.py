@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.report.words import (
+    causes,
     layer_words,
     place,
     quantity_words,
@@ -157,7 +157,7 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
         return
     first, along = comparison.blamed[0], comparison.first_of(Mode.ACCUMULATED)
     yield f"first out of budget: {_describe(first)}"
-    yield from (f"likely cause: {cause}" for cause in likely_causes(comparison.verdicts))
+    yield from (f"likely cause: {cause}" for cause in causes(comparison.verdicts, comparison.finding))
     in_file = comparison.first_of(Mode.ONNX)
     if in_file and in_file is not first:
         yield f"first out of budget in the ONNX file: {_describe(in_file)}"

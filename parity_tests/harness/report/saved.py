@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
+from parity_tests.harness.experiments import Finding
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Rest, Resting, Values
 from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
+from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.run import Comparison
 
 Row = Mapping[str, Any]
@@ -42,10 +44,18 @@ def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
             tuple(judge_all(map(_measurement, network["rows"]))),
             tuple(network["modes"]),
             network["facts"],
+            finding=_finding(network.get("finding")),
             resting=tuple(map(_resting, network.get("resting", ()))),
         )
         for network in data["networks"]
     ]
+
+
+def _finding(row: Row | None) -> Finding | None:
+    if row is None:
+        return None
+    cause = row["cause"] and Cause(**row["cause"] | {"change": Change(row["cause"]["change"])})
+    return Finding(cause, tuple(map(Change, row["excluded"])))
 
 
 def _resting(row: Row) -> Resting:

@@ -1,11 +1,14 @@
 """Measurements in words, for people: made here only, and never read back."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from parity_tests.harness.experiments import Finding
+from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Values
+from parity_tests.harness.rewrites import Cause
 
 NAMED = {
     Kind.STATE: "{} afterwards",
@@ -105,6 +108,24 @@ RESTING = {
 def resting_words(resting: Resting) -> str:
     """Say what did not move in a training run: "learning rate of phase G: constant in this run"."""
     return RESTING[resting.kind].format(resting.name, resting.value)
+
+
+def cause_words(cause: Cause) -> str:
+    """Say which bug it is: "epsilon × 10 (add)", "padding mode: constant"."""
+    words = cause.change.value + (f": {cause.value}" if cause.value else "")
+    return words + (f" ({cause.where})" if cause.where else "")
+
+
+def finding_words(finding: Finding) -> str:
+    """Say what experiments showed: the cause, or that it was not found and what was excluded."""
+    if finding.cause:
+        return f"{cause_words(finding.cause)}; planted in the reference, it makes the same error"
+    return f"cause not identified; excluded: {', '.join(change.value for change in finding.excluded) or 'nothing'}"
+
+
+def causes(verdicts: Sequence[Verdict], finding: Finding | None) -> list[str]:
+    """Say what the first difference may come from: what experiments showed, or where none were made, the likeliest."""
+    return [finding_words(finding)] if finding else likely_causes(verdicts)
 
 
 def short(multiple: float) -> str:
