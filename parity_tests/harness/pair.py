@@ -1,6 +1,7 @@
 """Builds a reference and its port from the registry, or from a user's own two networks."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +33,9 @@ def build_pair(
     return pair_networks(module, cell, dtype=dtype)
 
 
-def pair_networks(module: Any, cell: Any, plan: Plan | None = None, dtype: str = "float32") -> Pair:
+def pair_networks(
+    module: Any, cell: Any, plan: Plan | None = None, dtype: str = "float32", layers: Mapping[str, str] | None = None
+) -> Pair:
     """Return the pair of two networks that exist already.
 
     Args:
@@ -40,11 +43,17 @@ def pair_networks(module: Any, cell: Any, plan: Plan | None = None, dtype: str =
         cell: MindSpore network with the same layer names.
         plan: naming plan, or None to derive it from the PyTorch network's layer types.
         dtype: precision that is compared; both networks are cast to it.
+        layers: PyTorch path -> MindSpore path of layers that are called otherwise there.
+
+    Raises:
+        InputError: `layers` names a layer that its network does not have.
     """
     import torch
 
     launch_directly()
-    plan = plan or plan_of(module, target_of(cell))
+    target = target_of(cell)
+    _require_layers(layers or {}, module, target)
+    plan = plan or plan_of(module, target, layers)
     names = plan.names
     carried = {row.torch for row in plan.rows if row.carried}
     state = {name: array_of(value) for name, value in module.state_dict().items()}
@@ -68,6 +77,16 @@ def pair_networks(module: Any, cell: Any, plan: Plan | None = None, dtype: str =
         | _sharing(twins, _twins({name: port[name] for name in state if name in port})),
         twins=twins,
     )
+
+
+def _require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
+    known = {path for path, _ in module.named_modules(remove_duplicate=False)}
+    missing = [f"the reference has no layer {path}" for path in layers if path not in known]
+    missing += [f"the port has no layer {path}" for path in layers.values() if path not in target.layers]
+    twice = [path for path, count in Counter(layers.values()).items() if count > 1]
+    missing += [f"two layers of the reference are said to be the port's {path}" for path in twice]
+    if missing:
+        raise InputError(f"names: {'; '.join(missing)}")
 
 
 def target_of(cell: Any) -> Target:

@@ -208,8 +208,9 @@ def compare(
     dtype: str = "float32",
     captures: Path | None = None,
     keywords: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare any PyTorch module with any MindSpore cell that uses the same layer names.
+    """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
 
     Both are left in the mode, precision and state in which they came.
 
@@ -227,6 +228,8 @@ def compare(
             noise that PyTorch makes in it.
         captures: folder that keeps every tensor of both sides; the reference's are used again in later runs.
         keywords: keyword arguments beside `inputs`.
+        names: path of a layer in `torch_module` -> its path in `ms_cell`, e.g. {"down.0": "encoder.conv1"}; the layers
+            inside it follow. "" is the network itself: {"": "net"} for a port that is wrapped.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
@@ -239,7 +242,7 @@ def compare(
         raise InputError(f"dtype is one of {', '.join(ULPS)}, not {dtype!r}")
     given = as_inputs(inputs, keywords)
     with borrowed(ms_cell):
-        pair = pair_networks(copied(torch_module).cpu(), ms_cell, dtype=dtype)
+        pair = pair_networks(copied(torch_module).cpu(), ms_cell, dtype=dtype, layers=names)
         if probe is None:
             small, other = cut_probes(pair, given)
         else:

@@ -154,3 +154,46 @@ def test_captures_keep_the_structure_of_what_layers_take_and_return(tmp_path):
     ]
     assert [run.equal for run in runs] == [True, True]
     assert [v.measurement.error for v in runs[0].verdicts] == [v.measurement.error for v in runs[1].verdicts]
+
+
+def _renamed(slope=0.2, wrapped=False):
+    import mindspore
+
+    lib, there = mindspore_library(), torch_library()
+    reference = there.network(
+        {"a": there.conv(3, 4), "act": there.leaky(), "s": there.sequence(there.group_norm(2, 4), there.conv(4, 3))},
+        lambda net, x: net.s(net.act(net.a(x))),
+    )
+    own = {"first": lib.conv(3, 4), "bend": lib.leaky(slope), "norm": lib.group_norm(2, 4), "last": lib.conv(4, 3)}
+    port = lib.network(own, lambda net, x: net.last(net.norm(net.bend(net.first(x)))))
+    names = {"a": "first", "act": "bend", "s.0": "norm", "s.1": "last"}
+    arrays = {name: value.numpy() for name, value in reference.state_dict().items()}
+    for name, value in port.parameters_and_names():
+        layer, _, leaf = name.rpartition(".")
+        torch_layer = {there: here for here, there in names.items()}[layer]
+        value.set_data(
+            mindspore.Tensor(arrays[f"{torch_layer}.{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }"])
+        )
+    if not wrapped:
+        return reference, port, names
+    names = {path: f"net.{other}" for path, other in names.items()}
+    return reference, lib.network({"net": port}, lambda net, x: net.net(x)), names
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_layers_that_are_called_otherwise_are_compared_where_names_say_so(wrapped):
+    reference, port, names = _renamed(wrapped=wrapped)
+    found = compare(reference, port, PICTURE, names=names)
+    assert found.equal, summary_lines(found)
+    assert found.covered == ["s"]
+    assert not compare(reference, port, PICTURE, modes=("weights",)).equal
+    reference, port, names = _renamed(slope=0.1, wrapped=wrapped)
+    assert compare(reference, port, PICTURE, names=names).blamed[0].measurement.layer == "act"
+
+
+def test_names_of_layers_that_are_not_there_are_one_line_errors():
+    reference, port, names = _renamed()
+    cases = (({**names, "x": "first"}, "no layer x"), ({"a": "second"}, "the port has no layer second"))
+    for wrong, words in (*cases, ({"a": "first", "s.1": "first"}, "two layers")):
+        with pytest.raises(InputError, match=words):
+            compare(reference, port, PICTURE, names=wrong)
