@@ -129,11 +129,7 @@ def find_rule(types: tuple[str, ...]) -> LayerRule | None:
 
 
 def rule_for(torch_type: str) -> LayerRule:
-    """Return the rule of a layer type.
-
-    Raises:
-        InputError: for a layer type without a rule.
-    """
+    """Return the rule of a layer type. Raises InputError: for a layer type without a rule."""
     rule = find_rule((torch_type,))
     if rule is None:
         raise InputError(f"no naming rule for layers of type {torch_type}; {HOW_TO_WRITE}")

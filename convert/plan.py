@@ -159,8 +159,7 @@ def plan_of(network: Any, target: Target | None = None, layers: Mapping[str, str
         target: the MindSpore network; tensors without a rule go under their own name where it has them so.
         layers: PyTorch path -> MindSpore path of layers that are called otherwise there.
 
-    Raises:
-        InputError: a layer with tensors has no naming rule, and the MindSpore network nothing of its name.
+    Raises InputError: a layer with tensors has no naming rule, and the MindSpore network nothing of its name.
     """
     modules = {
         path: module

@@ -196,8 +196,7 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
         minimum: both sides must be at least this.
         exact: the only side allowed, where the weights fix it.
 
-    Raises:
-        SizeError: names the size given and the sizes allowed.
+    Raises SizeError: names the size given and the sizes allowed.
     """
     height, width = x.shape[-2:]
     if exact is not None:

@@ -45,8 +45,7 @@ def pair_networks(
         dtype: precision that is compared; both networks are cast to it.
         layers: PyTorch path -> MindSpore path of layers that are called otherwise there.
 
-    Raises:
-        InputError: `layers` names a layer that its network does not have.
+    Raises InputError: `layers` names a layer that its network does not have.
     """
     import torch
 
@@ -139,8 +138,7 @@ def as_inputs(inputs: Any, keywords: Mapping[str, Any] | None = None) -> Tree:
 def copied(module: Any) -> Any:
     """Return a copy of a PyTorch network; tensors that it has computed and keeps are copied without their history.
 
-    Raises:
-        InputError: it holds something that cannot be copied.
+    Raises InputError: it holds something that cannot be copied.
     """
     import torch
 

@@ -137,8 +137,7 @@ def compare_pair(
         say: told in words what has been measured so far.
         other: for the layer-isolated runs in train mode; None: `probe`, turned by a quarter.
 
-    Raises:
-        InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
+    Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
     modes = tuple(modes)
     if unknown := set(modes) - set(MODES):
@@ -234,8 +233,7 @@ def compare(
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
 
-    Raises:
-        InputError: something that is no network or cannot be an input, or the reference cannot run on it.
+    Raises InputError: something that is no network or cannot be an input, or the reference cannot run on it.
     """
     require_networks(torch_module, ms_cell)
     if dtype not in ULPS:

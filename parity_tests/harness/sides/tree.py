@@ -146,8 +146,7 @@ def leaves(structure: Any) -> list[Any]:
 def encoded(form: Any) -> Any:
     """Return a structure of slots and constants as JSON can hold it.
 
-    Raises:
-        TypeError: it holds something else than tuples, lists, dictionaries, None, numbers, strings and slots.
+    Raises TypeError: it holds something else than tuples, lists, dictionaries, None, numbers, strings and slots.
     """
     if form is None or type(form) in (bool, int, float, str):
         return form

@@ -29,8 +29,7 @@ def read_picture(source: Path | bytes, name: str = "") -> Picture:
         source: a file, or the content of one.
         name: what to call it in an error; default: the path.
 
-    Raises:
-        InputError: no such file, not a picture, a damaged one, or one too large to be meant as a photo.
+    Raises InputError: no such file, not a picture, a damaged one, or one too large to be meant as a photo.
     """
     from PIL import Image, ImageOps
 
@@ -52,8 +51,7 @@ def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
         source: a file, or the content of one.
         name: what to call it in an error; default: the path.
 
-    Raises:
-        InputError: no such file, or not a picture that OpenCV reads.
+    Raises InputError: no such file, or not a picture that OpenCV reads.
     """
     name = _called(source, name)
     content = np.frombuffer(source.read_bytes() if isinstance(source, Path) else source, np.uint8)
@@ -71,8 +69,7 @@ def network_picture(path: Path, side: int | tuple[int, int], step: int | None = 
         side: of a square; with a step, the shorter side of a picture that keeps its shape; or height and width.
         step: by multiples of how many pixels the longer side may be longer; None: a square.
 
-    Raises:
-        InputError: as `read_picture`.
+    Raises InputError: as `read_picture`.
     """
     pixels = read_picture(path)
     height, width = side if isinstance(side, tuple) else _sides(pixels.shape[0], pixels.shape[1], side, step)
@@ -135,8 +132,7 @@ def _grey_levels(values: NDArray[np.float64], mode: str) -> Picture:
 def encode(pixels: Picture, suffix: str = ".png") -> bytes:
     """Return a picture [H, W, 3] or [H, W, 4] as the bytes of a file of the kind that `suffix` means.
 
-    Raises:
-        InputError: lists the suffixes that can be written.
+    Raises InputError: lists the suffixes that can be written.
     """
     from PIL import Image
 
