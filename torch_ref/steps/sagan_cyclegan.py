@@ -18,10 +18,9 @@ from torch_ref.step import Step, Terms
 class SpectralStep(Step):
     """A step whose networks have spectral norms that look ahead, and whose loss is `GANLoss`; DTN's is another."""
 
-    @property
-    def criterion(self) -> GANLoss:
-        """The loss of the settings' mode."""
-        return GANLoss(self.settings.gan_mode)
+    def __init__(self, networks: Mapping[str, nn.Module], settings: object, frozen: nn.Module | None = None) -> None:
+        super().__init__(networks, settings, frozen)
+        self.criterion = GANLoss(self.settings.gan_mode)
 
     def after_phase(self, phase: str) -> None:
         """Keep every weight of the discriminators in [-clip, clip] in mode wgan."""

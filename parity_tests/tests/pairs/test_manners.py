@@ -120,7 +120,7 @@ def test_a_port_that_does_not_run_shows_the_layer_and_the_frameworks_first_line(
     )
     pair.cell.s[1] = mindspore_library().linear(3, 4)
     found = compare(pair.module, pair.cell, VECTORS, modes=("accumulated",))
-    (verdict,) = found.blamed
+    verdict = found.blamed[0]
     assert verdict.measurement.layer == "s.1"
     assert verdict.measurement.problem.startswith("the port cannot run it: ")
     assert "\n" not in verdict.measurement.problem

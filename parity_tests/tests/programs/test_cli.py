@@ -152,6 +152,7 @@ def test_compare_takes_every_flag_and_reads_a_picture_as_every_program_does(tmp_
         "p",
         ("train", "onnx"),
         2,
+        False,
         None,
         64,
         3,
