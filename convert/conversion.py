@@ -33,8 +33,7 @@ class Conversion:
 def load_networks(source: str | Path, family: str | None = None, part: str | None = None) -> list[Network]:
     """Open a checkpoint of any format, check it against its ledger, and return its networks.
 
-    Raises:
-        InputError: see `convert.identify.identify` and `convert.ledger.verify_ledger`.
+    Raises InputError: see `convert.identify.identify` and `convert.ledger.verify_ledger`.
     """
     return _read(source, family, part)[1]
 
@@ -81,8 +80,7 @@ def convert_file(
     Returns:
         The files written and what they hold.
 
-    Raises:
-        InputError: the source cannot be used; nothing is written then.
+    Raises InputError: the source cannot be used; nothing is written then.
     """
     target = Path(target)
     if Path(source).resolve() == target.resolve():
@@ -121,8 +119,7 @@ def _source_facts(path: Path, kind: str) -> dict[str, Any]:
 def in_style(network: Network, style: str) -> Network:
     """Return the network as one of another system of its family, e.g. a junyanz CycleGAN as the model zoo's.
 
-    Raises:
-        InputError: the family has no such system, or the network is not the same function there.
+    Raises InputError: the family has no such system, or the network is not the same function there.
     """
     translate = network.family.styles.get(style)
     if translate is None:

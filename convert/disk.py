@@ -18,8 +18,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
         durable: wait until the file is on the disk before it gets its name, so that it outlives a power cut. Not
             needed for what can be made again in a moment, and takes longer than a small picture takes to draw.
 
-    Raises:
-        InputError: the file cannot be written.
+    Raises InputError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -93,8 +93,7 @@ def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None
         family: its family, when the user says so; else every family is tried.
         part: the one network wanted, or None for all; also names a file that holds a single network.
 
-    Raises:
-        InputError: the tensors fit no network, or not the one asked for; lists what does not fit.
+    Raises InputError: the tensors fit no network, or not the one asked for; lists what does not fit.
     """
     candidates = (family_named(family),) if family else families()
     known = dict.fromkeys(part.name for candidate in candidates for part in candidate.parts)

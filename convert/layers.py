@@ -59,8 +59,7 @@ LAYER_RULES: tuple[LayerRule, ...] = (
 def rule_for(torch_type: str) -> LayerRule:
     """Return the rule of a layer type.
 
-    Raises:
-        KeyError: for a layer type without a rule; a new layer needs a new row above.
+    Raises KeyError: for a layer type without a rule; a new layer needs a new row above.
     """
     for rule in LAYER_RULES:
         if rule.torch_type == torch_type:

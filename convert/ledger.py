@@ -67,8 +67,7 @@ def verify_ledger(checkpoint: Checkpoint) -> bool:
     Returns:
         True if the file agrees with its ledger, False if it has none.
 
-    Raises:
-        InputError: the file was changed after it was written; names the tensors.
+    Raises InputError: the file was changed after it was written; names the tensors.
     """
     path = ledger_path(checkpoint.path)
     if not path.is_file():

@@ -133,8 +133,7 @@ def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
 def plan_of(network: Any) -> Plan:
     """Return the plan of a PyTorch network that exists already.
 
-    Raises:
-        KeyError: a layer type with tensors has no naming rule.
+    Raises KeyError: a layer type with tensors has no naming rule.
     """
     layer_types = {
         path: _layer_type(module) for path, module in network.named_modules() if PARAMETRIZATIONS not in f".{path}."

@@ -19,11 +19,7 @@ def families() -> tuple[Family, ...]:
 
 
 def family_named(name: str) -> Family:
-    """Return the family called `name`.
-
-    Raises:
-        InputError: lists the names there are.
-    """
+    """Return the family called `name`. Raises InputError: lists the names there are."""
     for family in families():
         if family.name == name:
             return family
@@ -32,11 +28,7 @@ def family_named(name: str) -> Family:
 
 
 def part_named(family: Family, name: str) -> Part:
-    """Return the part of `family` called `name`.
-
-    Raises:
-        InputError: lists the names there are.
-    """
+    """Return the part of `family` called `name`. Raises InputError: lists the names there are."""
     for part in family.parts:
         if part.name == name:
             return part

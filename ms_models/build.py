@@ -22,8 +22,7 @@ def build_mindspore(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, 
 def load_mindspore(network: Any, arrays: Mapping[str, Array]) -> None:
     """Load weights strictly: every parameter once, every array once, every shape equal.
 
-    Raises:
-        InputError: lists what is missing, unexpected or mis-shaped.
+    Raises InputError: lists what is missing, unexpected or mis-shaped.
     """
     import mindspore
 

@@ -40,11 +40,7 @@ def launch_directly() -> None:
 
 
 def choose_device(device: str) -> None:
-    """Make MindSpore use a device: "cpu", "gpu" or "ascend".
-
-    Raises:
-        InputError: it is not usable here.
-    """
+    """Make MindSpore use a device: "cpu", "gpu" or "ascend". Raises InputError: it is not usable here."""
     if device == "cpu":
         return
     import mindspore

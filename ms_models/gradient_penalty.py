@@ -51,8 +51,7 @@ def gradient_penalty(discriminator: nn.Cell, points: Tensor, slope: Tensor, weig
 def tangent(layer: nn.Cell, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
     """Return a layer's output at `x` and its directional derivative along `dx`, both shaped like the output.
 
-    Raises:
-        TypeError: a layer whose derivative is not written down here.
+    Raises TypeError: a layer whose derivative is not written down here.
     """
     if isinstance(layer, nn.SequentialCell):
         for one in layer:

@@ -89,8 +89,7 @@ class ResnetGenerator(nn.Module):
         """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W at least 8. A side that is no
         multiple of 4 comes out as the next multiple of 4.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("CycleGAN ResNet generator", x, 1, 8)
         return self.model(x)
@@ -160,8 +159,7 @@ class NLayerDiscriminator(nn.Module):
         """[N, input_nc, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real;
         H and W at least 3 * 2 ** n_layers.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size(self.title, x, 1, 3 * 2**self.n_layers)
         return self.model(x)

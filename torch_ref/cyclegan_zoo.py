@@ -53,8 +53,7 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 4 and at least 8.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("model zoo ResNet", x, 4, 8)
         x = self.residuals(self.down_2(self.down_1(self.conv_in(x))))  # [N, 4C, H/4, W/4]
@@ -90,8 +89,7 @@ class DepthResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 8 and at least 16.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("model zoo DepthResNet", x, 8, 16)
         x = self.down_3(self.down_2(self.down_1(self.conv_in(x))))  # [N, 4C, H/8, W/8]
@@ -146,8 +144,7 @@ class Discriminator(nn.Module):
         """[N, 3, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real; H and
         W at least 3 * 2 ** n_layers.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("model zoo discriminator", x, 1, 3 * 2**self.n_layers)
         return self.features(x)

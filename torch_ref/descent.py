@@ -31,9 +31,8 @@ class Descent(DescentForm):
         Returns:
             The loss terms and "PHASE.total", means over the pieces, and what else was made; all without gradient.
 
-        Raises:
-            FloatingPointError: with `watch`, names the loss terms or weights' gradients that are not finite;
-                no weight was moved then.
+        Raises FloatingPointError: with `watch`, names the loss terms or weights' gradients that are not finite;
+        no weight was moved then.
         """
         count = self.execution.accumulate
         self._forget_gradients()

@@ -26,8 +26,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> [N, z_dim, H / 16 - 3, W / 16 - 3] >= 0.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("DTN encoder", x, 16, SA_SIDE)
         return self.down_sample(x)

@@ -194,8 +194,7 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
         minimum: both sides must be at least this.
         exact: the only side allowed, where the weights fix it.
 
-    Raises:
-        ValueError: names the size given and the sizes allowed.
+    Raises ValueError: names the size given and the sizes allowed.
     """
     height, width = x.shape[-2:]
     if exact is not None:

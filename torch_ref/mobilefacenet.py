@@ -92,8 +92,7 @@ class MobileFaceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, 112, 112] RGB in [-1, 1] -> unit vectors [N, embedding_size].
 
-        Raises:
-            ValueError: for any other size.
+        Raises ValueError: for any other size.
         """
         require_size("MobileFaceNet", x, 1, 112, 112)
         x = self.conv_3(self.conv_23(self.conv2_dw(self.conv1(x))))  # [N, 64, 28, 28]

@@ -150,8 +150,7 @@ class ResnetGenerator(nn.Module):
         """[N, 3, H, W] RGB in [-1, 1] -> image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map
         [N, 1, H/4, W/4]; H and W multiples of 16 and at least 32 (full model: exactly img_size).
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("photo2cartoon generator", x, 16, 32, None if self.light else self.img_size)
         x = self.HourGlass2(self.HourGlass1(self.ConvBlock1(x)))  # [N, C, H, W]

@@ -96,8 +96,7 @@ class Generator_SA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1], sides at least 64 and multiples of 16 -> the same shape and range.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("SAGAN generator", x, 16, SA_SIDE)
         return decode(self, self.up_sample(x))
@@ -124,8 +123,7 @@ class Discriminator_SA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1], sides at least 64 -> logits [N] for 64x64, else [N, h, w], one per region.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("SAGAN discriminator", x, 1, SA_SIDE)
         for layer in self.chain():
@@ -186,8 +184,7 @@ class GANLoss(nn.Module):
         gan_mode: "sn" hinge (arXiv 1705.02894); "sn+gp", "wgangp" (arXiv 1704.00028) and "wgan" (arXiv 1701.07875)
             the mean logit; "vanilla" cross-entropy (arXiv 1406.2661); "lsgan" squares (arXiv 1611.04076).
 
-    Raises:
-        ValueError: an unknown mode.
+    Raises ValueError: an unknown mode.
     """
 
     def __init__(self, gan_mode: str = "sn") -> None:

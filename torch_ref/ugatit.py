@@ -55,8 +55,7 @@ class ResnetGenerator(nn.Module):
         """[N, input_nc, H, W] in [-1, 1] -> image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1,
         H/4, W/4]; H and W multiples of 4 and at least 8 (full model: exactly img_size).
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("U-GAT-IT generator", x, 4, 8, None if self.light else self.img_size)
         x = self.DownBlock(x)  # [N, 4C, H/4, W/4]
@@ -100,8 +99,7 @@ class Discriminator(nn.Module):
         """[N, input_nc, H, W] in [-1, 1] -> logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1];
         sides at least 3 * 2 ** (n_layers - 2).
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size("discriminator", x, 1, 3 * 2 ** (self.n_layers - 2))
         x = self.model(x)  # [N, K, h + 1, w + 1]

@@ -101,8 +101,7 @@ class SkipUnet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, H, W] in [-1, 1] -> the same with its own channels; H and W multiples of 2 ** num_downs.
 
-        Raises:
-            ValueError: for a size that the network cannot run.
+        Raises ValueError: for a size that the network cannot run.
         """
         require_size(self.title, x, 2**self.num_downs, 2**self.num_downs)
         return self.model(x)

@@ -33,11 +33,7 @@ class VGG19(nn.Module):
         self.conv = nn.Sequential(*layers[:-2], last)  # conv4_4 has no ReLU, and no pooling follows
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] RGB in [-1, 1] -> [N, 8 width, H / 8, W / 8].
-
-        Raises:
-            ValueError: a side below 8.
-        """
+        """[N, 3, H, W] RGB in [-1, 1] -> [N, 8 width, H / 8, W / 8]. Raises ValueError: a side below 8."""
         require_size("VGG19", x, 1, 8)
         mean = x.new_tensor(BGR_MEAN).reshape(1, 3, 1, 1)
         return self.conv(torch.flip((x + 1) * 127.5, (1,)) - mean)

@@ -127,8 +127,7 @@ class UnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] in [-1, 1] -> [N, out_channels, H, W], about [-1, 1].
 
-        Raises:
-            ValueError: H or W is not a multiple of 4.
+        Raises ValueError: H or W is not a multiple of 4.
         """
         require_size("White-box generator", x, 4, 4)
         skip0 = self.FirstConv(x)  # [N, C, H, W]
@@ -183,8 +182,7 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channel, H, W] in [-1, 1] -> patch scores [N, 1, H / 8, W / 8].
 
-        Raises:
-            ValueError: H or W is not a multiple of 8.
+        Raises ValueError: H or W is not a multiple of 8.
         """
         require_size("White-box discriminator", x, 8, 8)
         x = self.ConvSN3(self.ConvSN2(self.ConvSN1(x)))  # [N, 4C, H / 8, W / 8]

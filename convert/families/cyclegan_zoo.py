@@ -103,8 +103,7 @@ def to_zoo(part: str, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) ->
         part, kwargs: what the network is.
         arrays: PyTorch name -> values.
 
-    Raises:
-        InputError: it is not the same function; every reason is named.
+    Raises InputError: it is not the same function; every reason is named.
     """
     architecture = kwargs["architecture"]
     if architecture.startswith("zoo_"):

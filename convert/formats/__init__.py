@@ -32,8 +32,7 @@ Known = TypeVar("Known")
 def file_format(path: Path) -> str:
     """Return the format in which a path's suffix is written: "torch", "ckpt" or "safetensors".
 
-    Raises:
-        InputError: lists the suffixes there are.
+    Raises InputError: lists the suffixes there are.
     """
     return _known(path, FORMATS)
 
@@ -48,8 +47,7 @@ def _known(path: Path, by_suffix: Mapping[str, Known]) -> Known:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint without loading its tensors.
 
-    Raises:
-        InputError: the file is missing, empty, damaged, unsafe, or of another format than its suffix.
+    Raises InputError: the file is missing, empty, damaged, unsafe, or of another format than its suffix.
     """
     read = _known(path, READERS)
     if not path.is_file():

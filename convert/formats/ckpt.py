@@ -47,8 +47,7 @@ class _Value:
 def read(path: Path) -> Checkpoint:
     """Open a MindSpore checkpoint.
 
-    Raises:
-        InputError: damaged, encrypted or foreign file; a tensor twice or with too few bytes.
+    Raises InputError: damaged, encrypted or foreign file; a tensor twice or with too few bytes.
     """
     with open(path, "rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

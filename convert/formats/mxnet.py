@@ -36,8 +36,7 @@ class _BatchNorm:
 def read(path: Path) -> Checkpoint:
     """Open MXNet parameters; names as in the file, without "arg:" and "aux:".
 
-    Raises:
-        InputError: damaged or foreign file, no symbol beside it, a sparse array.
+    Raises InputError: damaged or foreign file, no symbol beside it, a sparse array.
     """
     data, symbol = _contents(path)
     try:

@@ -15,8 +15,7 @@ from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 def read(path: Path) -> Checkpoint:
     """Open a numpy file; nested dictionaries and lists become dotted names, e.g. "conv1_1.0".
 
-    Raises:
-        InputError: damaged, or holding anything but arrays.
+    Raises InputError: damaged, or holding anything but arrays.
     """
     try:
         arrays = dict(_flatten(_dictionary(path) if path.suffix.lower() == ".npy" else _archive(path)))

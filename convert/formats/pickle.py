@@ -27,8 +27,7 @@ DAMAGE = (pickle.UnpicklingError, EOFError, IndexError, KeyError, TypeError, Att
 def read_pickle(data: bytes) -> Any:
     """Return dictionaries, lists, numbers, text and arrays.
 
-    Raises:
-        ValueError: the pickle is damaged or asks for anything but arrays.
+    Raises ValueError: the pickle is damaged or asks for anything but arrays.
     """
     for opcode, argument, _ in pickletools.genops(data):  # checks every length against the data, too
         if opcode.name not in OPCODES:

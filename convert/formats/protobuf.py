@@ -12,11 +12,7 @@ Buffer = bytes | mmap.mmap
 
 
 def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield every field of a message.
-
-    Raises:
-        ValueError: the message is cut off or not one.
-    """
+    """Yield every field of a message. Raises ValueError: the message is cut off or not one."""
     position = start
     while position < end:
         key, position = varint(data, position, end)
@@ -39,8 +35,7 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]
 def varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
     """Return the number that starts at `position`, and where the next thing starts.
 
-    Raises:
-        ValueError: the number is cut off or too long.
+    Raises ValueError: the number is cut off or too long.
     """
     value = 0
     for shift in range(0, 70, 7):

@@ -27,8 +27,7 @@ TYPE_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
 def read(path: Path) -> Checkpoint:
     """Open a safetensors file.
 
-    Raises:
-        InputError: damaged or foreign file, or a tensor type that cannot be converted.
+    Raises InputError: damaged or foreign file, or a tensor type that cannot be converted.
     """
     from safetensors import SafetensorError, safe_open
 

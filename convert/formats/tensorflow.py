@@ -36,8 +36,7 @@ STRING = 7
 def read(path: Path) -> Checkpoint:
     """Open a TensorFlow checkpoint by its .index file; names and the order of axes are TensorFlow's.
 
-    Raises:
-        InputError: damaged or foreign index, missing data file, unsupported type or sliced variable.
+    Raises InputError: damaged or foreign index, missing data file, unsupported type or sliced variable.
     """
     try:
         records = dict(_records(path.read_bytes()))

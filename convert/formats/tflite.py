@@ -32,8 +32,7 @@ DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
 def read(path: Path) -> Checkpoint:
     """Open a TensorFlow Lite model; names and the order of axes are TensorFlow Lite's.
 
-    Raises:
-        InputError: damaged or foreign file, several graphs, two tensors of one name.
+    Raises InputError: damaged or foreign file, several graphs, two tensors of one name.
     """
     data = path.read_bytes()
     if data[4:8] != b"TFL3":

@@ -17,8 +17,7 @@ WRAPPERS = ("state_dict",)
 def read(path: Path) -> Checkpoint:
     """Open a PyTorch checkpoint; nested dictionaries become dotted names.
 
-    Raises:
-        InputError: damaged file, or one that carries anything but tensors, numbers and text.
+    Raises InputError: damaged file, or one that carries anything but tensors, numbers and text.
     """
     content = _load(path)
     if not isinstance(content, Mapping):
@@ -111,8 +110,7 @@ def _to_numpy(tensor: Any) -> Array:
 def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> None:
     """Write tensors to a PyTorch file; those named "part.key" go into nested dictionaries {part: {key: tensor}}.
 
-    Raises:
-        OSError: the file cannot be written, e.g. because the disk is full.
+    Raises OSError: the file cannot be written, e.g. because the disk is full.
     """
     import torch
 

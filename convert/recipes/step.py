@@ -117,11 +117,7 @@ class StepForm(ABC):
         """Do what follows the last phase."""
 
     def hook(self, name: str) -> Callable[..., Any]:
-        """Return a hook.
-
-        Raises:
-            ValueError: it is needed, and nothing was given.
-        """
+        """Return a hook. Raises ValueError: it is needed, and nothing was given."""
         found = self.hooks[name]
         if found is None:
             raise ValueError(f"this training needs something that finds {name}, and nothing is given")

@@ -12,11 +12,7 @@ from ms_models.step import Step, Terms
 
 
 def gan_loss(logit: Tensor, real: bool, mode: str) -> Tensor:
-    """Mean distance of logits of any shape from "real" or "fake".
-
-    Raises:
-        ValueError: an unknown mode.
-    """
+    """Mean distance of logits of any shape from "real" or "fake". Raises ValueError: an unknown mode."""
     if mode == "lsgan":
         return least_squares(logit, float(real))
     if mode == "vanilla":

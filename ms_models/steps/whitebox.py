@@ -28,8 +28,7 @@ class WhiteboxStep(Step):
         settings: loss and optimiser weights.
         frozen: VGG19; may be None for pre-training only.
 
-    Raises:
-        ValueError: VGG19 is needed and missing.
+    Raises ValueError: VGG19 is needed and missing.
     """
 
     phases = PHASES

@@ -32,8 +32,7 @@ from torch_ref.build import build_torch, for_inference
 def compare_family(options: CompareOptions, say: Say = silent) -> list[Comparison]:
     """Compare the networks of a family, and its training steps where they are asked for.
 
-    Raises:
-        InputError: a file, part, mode or device that cannot be used.
+    Raises InputError: a file, part, mode or device that cannot be used.
     """
     family = family_named(options.family)
     comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []

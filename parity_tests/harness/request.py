@@ -16,8 +16,7 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "flo
 def modes_named(text: str) -> tuple[str, ...]:
     """Return the modes that an option's text means, separated by commas; "all" is every one.
 
-    Raises:
-        InputError: an unknown mode; lists the known ones.
+    Raises InputError: an unknown mode; lists the known ones.
     """
     known = (*MODES, "train", "onnx")
     chosen = known if text == "all" else tuple(text.split(","))

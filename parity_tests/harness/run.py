@@ -87,8 +87,7 @@ def compare_pair(
         facts: passed through to the report.
         say: told in words what has been measured so far.
 
-    Raises:
-        InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
+    Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
     modes = tuple(modes)
     if unknown := set(modes) - set(MODES):

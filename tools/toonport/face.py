@@ -42,8 +42,7 @@ def load(
         family: family of the weights; default: by the tensors.
         device: "cpu", "gpu" or "ascend".
 
-    Raises:
-        InputError: a file, network, framework or device that cannot be used; says what to do.
+    Raises InputError: a file, network, framework or device that cannot be used; says what to do.
     """
     source = generating(str(path), family)
     networks = {network.part.name: network for network in load_networks(source.weights, source.family, part)}
@@ -79,8 +78,7 @@ def convert(
     Returns:
         The files and ledgers written, and what they hold.
 
-    Raises:
-        InputError: the source cannot be used; nothing is written then.
+    Raises InputError: the source cannot be used; nothing is written then.
     """
     return convert_file(source, target, family, part, names, style=style)
 
@@ -114,8 +112,7 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
     Returns:
         A Comparison for each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`.
 
-    Raises:
-        InputError: something that cannot be compared, or an option that is not known.
+    Raises InputError: something that cannot be compared, or an option that is not known.
     """
     if not isinstance(reference, str):
         if port is None or inputs is None:
@@ -180,8 +177,7 @@ def cartoonize(
         family: family of the weights; default: by the tensors.
         options: further fields of `CartoonSettings`: part, backend, device, frame, size, portrait, threads.
 
-    Raises:
-        InputError: no picture, no face in it where the family draws faces, or weights that cannot be used.
+    Raises InputError: no picture, no face in it where the family draws faces, or weights that cannot be used.
     """
     from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
     from toonport.photo.picture import read_picture, write_picture

@@ -74,11 +74,7 @@ def weights_folder() -> Path:
 
 
 def load_manifest(path: Path | None = None) -> dict[str, Release]:
-    """Return every release by name.
-
-    Raises:
-        InputError: the manifest is missing or not valid.
-    """
+    """Return every release by name. Raises InputError: the manifest is missing or not valid."""
     path = path or manifest_path()
     try:
         content = tomllib.loads(path.read_text())
@@ -90,9 +86,8 @@ def load_manifest(path: Path | None = None) -> dict[str, Release]:
 def fetch(release: Release, folder: Path, progress: Progress | None = None) -> Path:
     """Return the path of a release, downloading it if it is not there yet.
 
-    Raises:
-        InputError: the download failed, the hash is wrong, or the page needs a browser (the message
-            says where to put the file).
+    Raises InputError: the download failed, the hash is wrong, or the page needs a browser (the message says where
+    to put the file).
     """
     target = folder / release.file
     if target.is_file():
@@ -152,9 +147,8 @@ def _require_hash(path: Path, release: Release) -> None:
 def download(url: str, partial: Path, progress: Progress | None = None) -> None:
     """Download `url` to `partial`, going on from what an earlier try left there.
 
-    Raises:
-        InputError: no connection, an error answer, or fewer bytes than announced (the partial file stays
-            for the next try).
+    Raises InputError: no connection, an error answer, or fewer bytes than announced (the partial file stays for the
+    next try).
     """
     start = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})

@@ -50,8 +50,7 @@ Check = tuple[str, Callable[[], Judged]]  # what is compared, and how
 def bugs_named(names: Iterable[str]) -> tuple[Bug, ...]:
     """Return the bugs of these names, in the order of the suite; all where none is named.
 
-    Raises:
-        InputError: no bug has one of the names; lists close ones.
+    Raises InputError: no bug has one of the names; lists close ones.
     """
     wanted, known = set(names), [bug.name for bug in BUGS]
     for name in sorted(wanted - set(known)):

@@ -36,8 +36,7 @@ class OnnxFile:
 def open_onnx(path: Path) -> OnnxFile:
     """Open an ONNX file.
 
-    Raises:
-        InputError: not a file that ONNX Runtime takes, or not one with pictures as its only input.
+    Raises InputError: not a file that ONNX Runtime takes, or not one with pictures as its only input.
     """
     import onnx
 
@@ -68,8 +67,7 @@ def judge_onnx(
         probe: small pictures [N, C, h, w], on which wrong norms stand out.
         path: file to judge; None: the network is exported for it.
 
-    Raises:
-        InputError: the file cannot be run, or the network not be exported.
+    Raises InputError: the file cannot be run, or the network not be exported.
     """
     given = open_onnx(path) if path else None
     wanted = [_fit(given, pictures) if given else pictures for pictures in (probe, inputs)]

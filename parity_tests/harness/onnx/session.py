@@ -17,8 +17,7 @@ def open_session(source: Path | bytes, threads: int | None = None, provider: str
         threads: threads of its operators; None: one per core.
         provider: what runs it, by ONNX Runtime's name.
 
-    Raises:
-        Exception: ONNX Runtime cannot run the file; it has an exception class of its own for each reason.
+    Raises Exception: ONNX Runtime cannot run the file; it has an exception class of its own for each reason.
     """
     import onnxruntime
 

@@ -19,8 +19,7 @@ Row = Mapping[str, Any]
 def load_report(path: Path) -> dict[str, Any]:
     """Read a saved report; one of the first version comes back in the present form.
 
-    Raises:
-        InputError: not a report of a version that is known.
+    Raises InputError: not a report of a version that is known.
     """
     try:
         data = json.loads(path.read_text())

@@ -18,8 +18,7 @@ SIDE = 256  # of photo2cartoon's pictures
 def main(weights: str, photos: str, target: str, jobs: str) -> None:
     """Draw every photo of a folder.
 
-    Raises:
-        RuntimeError: a photo could not be drawn: times of half the work mean nothing.
+    Raises RuntimeError: a photo could not be drawn: times of half the work mean nothing.
     """
     settings = CartoonSettings(weights, portrait=PortraitOptions(threads=1), threads=1)
     for outcome in run_tasks(partial(Cartoonizer, settings), plan_tasks([photos], Path(target)), int(jobs)):

@@ -70,11 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def given_pictures(names: list[str]) -> list[Path]:
-    """Return the pictures named, and those in the folders named, in order.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Return the pictures named, and those in the folders named, in order. Raises InputError: there are none."""
     paths = [Path(name) for name in names]
     found = [file for path in paths for file in (picture_files(path) if path.is_dir() else [path])]
     if names and not found:

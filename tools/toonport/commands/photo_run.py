@@ -101,11 +101,7 @@ def _summary(outcomes: list[Outcome]) -> list[str]:
 
 
 def require_folder(path: Path) -> Path:
-    """Return a target folder.
-
-    Raises:
-        InputError: it is a file.
-    """
+    """Return a target folder. Raises InputError: it is a file."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; --out must be a folder for several photos")
     return path

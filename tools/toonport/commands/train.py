@@ -113,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
 def given_values(args: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of `RunConfig` that the user gave, from the TOML file and, over it, the flags.
 
-    Raises:
-        InputError: a pair that is not NAME=VALUE, a setting that the family lacks, or another family in the file.
+    Raises InputError: a pair that is not NAME=VALUE, a setting that the family lacks, or another family in the
+    file.
     """
     values = read_config(Path(args.config)) if args.config else {}
     if values.get("family", args.family) != args.family:

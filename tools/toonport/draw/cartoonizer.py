@@ -77,8 +77,7 @@ class Cartoonizer:
     def __call__(self, task: Task) -> Outcome:
         """Write the cartoons of one photo, and their sheets.
 
-        Raises:
-            InputError: not a picture, or no face in it; nothing is written then.
+        Raises InputError: not a picture, or no face in it; nothing is written then.
         """
         photo = load_photo(task, self.settings.portrait.as_reference)
         cartoons = self.draw(photo)
@@ -96,8 +95,7 @@ class Cartoonizer:
     def draw(self, photo: Picture) -> list[Cartoon]:
         """Return the cartoons of a photo, RGB uint8 [H, W, 3]: one, or one per face from left to right.
 
-        Raises:
-            InputError: there is no face, or the network does not take this size.
+        Raises InputError: there is no face, or the network does not take this size.
         """
         if self._portraits is None:
             return [self._draw(photo, self._fit(photo))]
@@ -140,11 +138,7 @@ def _within(size: tuple[int, ...], limit: int | None) -> tuple[int, int]:
 
 
 def _require_side(generator: Generator, side: int | None) -> None:
-    """Refuse a side that the network does not take.
-
-    Raises:
-        InputError: says which it takes.
-    """
+    """Refuse a side that the network does not take. Raises InputError: says which it takes."""
     if side is None:
         return
     fixed, multiple = generator.fixed_side, generator.how.multiple

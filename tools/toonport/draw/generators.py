@@ -51,8 +51,7 @@ class Generator:
     def __call__(self, batch: Array) -> dict[str, Array]:
         """Return the outputs by name for pictures [N, 3, H, W] in [-1, 1], as float32.
 
-        Raises:
-            InputError: the network returns no picture, or numbers that are not finite.
+        Raises InputError: the network returns no picture, or numbers that are not finite.
         """
         found = dict(zip(self.outputs, self.run(np.asarray(batch, np.float32)), strict=True))
         picture = np.asarray(found[self.outputs[0]], np.float32)
@@ -91,8 +90,7 @@ def open_generator(
         device: "cpu", "gpu" or "ascend".
         threads: threads of ONNX Runtime and PyTorch; default: all.
 
-    Raises:
-        InputError: a file, backend or device that cannot be used; says what to do.
+    Raises InputError: a file, backend or device that cannot be used; says what to do.
     """
     path = Path(weights)
     if path.suffix.lower() == ".onnx":
@@ -163,8 +161,7 @@ def build(network: Network, framework: str, device: str = "cpu") -> Any:
         framework: "mindspore" or "torch".
         device: one of DEVICES.
 
-    Raises:
-        InputError: a framework that is not known, or a device that it cannot use here.
+    Raises InputError: a framework that is not known, or a device that it cannot use here.
     """
     if device not in DEVICES:
         raise InputError(f"unknown device '{device}'; devices: {', '.join(DEVICES)}")

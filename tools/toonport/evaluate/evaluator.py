@@ -28,18 +28,13 @@ class Evaluator:
     _real: Looked | None = None
 
     def of_folder(self, fake: PictureFolder) -> Evaluation:
-        """Evaluate ready-made cartoons.
-
-        Raises:
-            InputError: no picture of a folder can be read.
-        """
+        """Evaluate ready-made cartoons. Raises InputError: no picture of a folder can be read."""
         return self._evaluate(ready_made(fake, self.photos), len(fake), "generated", fake.path)
 
     def of_generator(self, settings: CartoonSettings, what: str = "drawing") -> Evaluation:
         """Evaluate the cartoons that a generator draws of the photos.
 
-        Raises:
-            InputError: weights that cannot be used, or no picture of a folder can be read.
+        Raises InputError: weights that cannot be used, or no picture of a folder can be read.
         """
         if self.photos is None:
             raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")

@@ -56,8 +56,7 @@ def find_weights(kind: str, given: str | None) -> Path | None:
         kind: a key of RELEASES.
         given: the user's file.
 
-    Raises:
-        InputError: the file given is not there, or the fetched one is not what the manifest says.
+    Raises InputError: the file given is not there, or the fetched one is not what the manifest says.
     """
     if given is not None:
         if not Path(given).is_file():
@@ -75,11 +74,7 @@ def batch_of(pictures: Sequence[Picture]) -> torch.Tensor:
 
 
 def open_inception(path: Path, device: str = "cpu") -> Features:
-    """Load the network of the Fréchet Inception distance.
-
-    Raises:
-        InputError: not that network's file.
-    """
+    """Load the network of the Fréchet Inception distance. Raises InputError: not that network's file."""
     network = load_inception(path).to(device)
     found = sha256_of(path)
     standard = found == load_manifest()["inception"].sha256
@@ -134,8 +129,7 @@ def _of_family(
 def open_face(path: Path, device: str = "cpu") -> Features:
     """Load MobileFaceNet: face embeddings of aligned portraits, cut as the Face-ID loss cuts them.
 
-    Raises:
-        InputError: not a file of MobileFaceNet.
+    Raises InputError: not a file of MobileFaceNet.
     """
     how = (
         f"unit vectors of MobileFaceNet; pictures brought to {SIDE}x{SIDE}, the face region of aligned portraits "
@@ -146,11 +140,7 @@ def open_face(path: Path, device: str = "cpu") -> Features:
 
 
 def open_vgg(path: Path, device: str = "cpu") -> Features:
-    """Load VGG19 up to conv4_4: its last layer, averaged over the picture.
-
-    Raises:
-        InputError: not a file of VGG19.
-    """
+    """Load VGG19 up to conv4_4: its last layer, averaged over the picture. Raises InputError: not a file of VGG19."""
     how = f"conv4_4 of VGG19 averaged over the picture; pictures brought to {SIDE}x{SIDE}"
     return _of_family(
         path, "vgg19", device, "VGG19", lambda kwargs: 8 * kwargs["width"], lambda net, x: net(x).mean((2, 3)), how

@@ -195,8 +195,7 @@ class Inception(nn.Module):
 def load_inception(path: Path) -> Inception:
     """Return the network with a file's weights, strictly, in eval mode; only batch counters may be absent.
 
-    Raises:
-        InputError: the file cannot be used, or holds another network (lists what does not fit).
+    Raises InputError: the file cannot be used, or holds another network (lists what does not fit).
     """
     tensors = open_checkpoint(path).tensors
     network = Inception()

@@ -91,8 +91,7 @@ def open_networks(inception: str | None, face: str | None, vgg: str | None, devi
         inception, face, vgg: weight files, or None for the fetched ones.
         device: "cpu" or "cuda".
 
-    Raises:
-        InputError: a file that cannot be used, or nothing at all to measure with.
+    Raises InputError: a file that cannot be used, or nothing at all to measure with.
     """
     given = {"inception": inception, "vgg": vgg, "face": face}
     openers: dict[str, Callable[..., Features]] = {"inception": open_inception, "vgg": open_vgg, "face": open_face}
@@ -129,8 +128,7 @@ def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None])
         networks: what to run.
         done: called with the number of pictures done so far.
 
-    Raises:
-        InputError: a network returns numbers that are not finite.
+    Raises InputError: a network returns numbers that are not finite.
     """
     vectors: dict[str, list[Array]] = {features.key: [] for features in networks.features}
     looked, rest = Looked(0, {}), iter(pairs)

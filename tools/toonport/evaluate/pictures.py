@@ -13,8 +13,7 @@ LISTED = 5  # names that an error shows
 def require_pairs(photos: PictureFolder, cartoons: PictureFolder) -> None:
     """Make sure that every photo has its cartoon and every cartoon its photo, by name.
 
-    Raises:
-        InputError: lists those that have none.
+    Raises InputError: lists those that have none.
     """
     for some, others, what in ((cartoons, photos, "photo"), (photos, cartoons, "cartoon")):
         alone = [str(path) for name, path in some.files.items() if name not in others.files]

@@ -30,8 +30,7 @@ class Candidate:
 def open_run(folder: Path) -> tuple[RunConfig, Checkpoints]:
     """Open a run of `toonport train`: what it does, and its checkpoints.
 
-    Raises:
-        InputError: no run, or no checkpoint in it.
+    Raises InputError: no run, or no checkpoint in it.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"{folder}: no run of toonport train there (no {CONFIG_FILE})")
@@ -63,8 +62,7 @@ def evaluate_run(checkpoints: Checkpoints, evaluate: Callable[[int, Path], Evalu
 def decisive(found: Iterable[Candidate], by: str | None) -> str:
     """Return the short name of the metric that decides: the one asked for, else the first of DECIDING that is there.
 
-    Raises:
-        InputError: it was not measured; lists those that were.
+    Raises InputError: it was not measured; lists those that were.
     """
     found = list(found)
     known = [metric.key for candidate in found for metric in candidate.metrics]

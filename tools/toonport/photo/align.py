@@ -49,8 +49,7 @@ def eye_angle(points: Points, as_reference: bool = False) -> float:
         points: landmarks [68, 2].
         as_reference: use the half circle, as the reference does; then such a face keeps its quarter turns.
 
-    Raises:
-        InputError: both corners are the same point.
+    Raises InputError: both corners are the same point.
     """
     dx, dy = points[LEFT_EYE] - points[RIGHT_EYE]
     if dx == 0 and dy == 0:
@@ -114,8 +113,7 @@ def crop_face(picture: Picture, points: Points, angle: float = 0.0) -> Crop:
         points: landmarks [68, 2].
         angle: radians by which to turn, as `eye_angle` returns.
 
-    Raises:
-        InputError: the face lies wholly outside the picture.
+    Raises InputError: the face lies wholly outside the picture.
     """
     height, width = picture.shape[:2]
     matrix, _ = upright_matrix(height, width, angle)

@@ -29,8 +29,7 @@ class Backend(Generic[T]):
 def open_backend(kind: str, backends: Mapping[str, Backend[T]], name: str, argument: Any) -> T:
     """Return `name` of the backends of one kind, loaded with an argument.
 
-    Raises:
-        InputError: unknown, not installed, or its weights are not there; says what to do.
+    Raises InputError: unknown, not installed, or its weights are not there; says what to do.
     """
     if name not in backends:
         raise InputError(f"unknown {kind} backend '{name}'; known: {', '.join(backends)}")

@@ -49,8 +49,7 @@ def cores() -> int:
 def plan_tasks(photos: Sequence[str], folder: Path) -> list[Task]:
     """Return a task for every photo that is named or lies in a folder that is named, with names by `name_photos`.
 
-    Raises:
-        InputError: no picture at all, or a result would replace a photo or lie among the photos.
+    Raises InputError: no picture at all, or a result would replace a photo or lie among the photos.
     """
     for argument in photos:
         if Path(argument).is_dir() and Path(argument).resolve() == folder.resolve():
@@ -62,11 +61,7 @@ def plan_tasks(photos: Sequence[str], folder: Path) -> list[Task]:
 
 
 def require_kept(tasks: Sequence[Task]) -> None:
-    """Refuse targets that are photos.
-
-    Raises:
-        InputError: names the first.
-    """
+    """Refuse targets that are photos. Raises InputError: names the first."""
     photos = {Path(task.source).resolve() for task in tasks if task.content is None}
     for task in tasks:
         if Path(task.target).resolve() in photos:
@@ -86,8 +81,7 @@ class Record:
     A line counts only for the same photo (by size and time), the same settings and target, and while its files are
     there, not empty and no other photo's. Of what was not done, only "no face" counts: all else may have gone away.
 
-    Raises:
-        InputError: the record cannot be read, or, when something is added, not be written.
+    Raises InputError: the record cannot be read, or, when something is added, not be written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -164,8 +158,7 @@ def run_tasks(make: Callable[[], Maker], tasks: Sequence[Task], jobs: int) -> It
         tasks: the photos.
         jobs: processes; 1 works in this one.
 
-    Raises:
-        InputError: what the work needs cannot be loaded.
+    Raises InputError: what the work needs cannot be loaded.
     """
     if jobs == 1:
         work = make()

@@ -35,8 +35,7 @@ def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str,
         photos: photos and folders.
         results: the folder of the results; what lies in it is no photo.
 
-    Raises:
-        InputError: no picture at all.
+    Raises InputError: no picture at all.
     """
     found: dict[Path, Path] = {}  # photo -> its name below the folder of the results
     for argument in photos:

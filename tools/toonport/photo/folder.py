@@ -19,8 +19,7 @@ class PictureFolder:
         files: name without suffix, as `toonport cartoonize` names the cartoon of that picture -> file.
         unreadable: files that could not be read so far.
 
-    Raises:
-        InputError: no such folder, or no pictures in it.
+    Raises InputError: no such folder, or no pictures in it.
     """
 
     def __init__(self, path: Path, advice: str = "") -> None:

@@ -13,7 +13,6 @@ LANDMARKS: dict[str, Backend[Landmarks]] = {
 def open_landmarks(name: str = "dlib", device: str = "cpu") -> Landmarks:
     """Return a landmark backend on a device, "cpu" or "gpu".
 
-    Raises:
-        InputError: unknown, not installed, or its weights are not there; says what to do.
+    Raises InputError: unknown, not installed, or its weights are not there; says what to do.
     """
     return open_backend("landmarks", LANDMARKS, name, device)

@@ -200,9 +200,5 @@ MATTES: dict[str, Backend[Matte]] = {
 
 
 def open_matte(name: str = "selfie", threads: int = 2) -> Matte:
-    """Return a matte backend.
-
-    Raises:
-        InputError: unknown, not installed, or its file is not there; says what to do.
-    """
+    """Return a matte backend. Raises InputError: unknown, not installed, or its file is not there; says what to do."""
     return open_backend("matte", MATTES, name, threads)

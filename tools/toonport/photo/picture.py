@@ -29,8 +29,7 @@ def read_picture(source: Path | bytes, name: str = "") -> Picture:
         source: a file, or the content of one.
         name: what to call it in an error; default: the path.
 
-    Raises:
-        InputError: no such file, not a picture, a damaged one, or one too large to be meant as a photo.
+    Raises InputError: no such file, not a picture, a damaged one, or one too large to be meant as a photo.
     """
     from PIL import Image, ImageOps
 
@@ -52,8 +51,7 @@ def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
         source: a file, or the content of one.
         name: what to call it in an error; default: the path.
 
-    Raises:
-        InputError: no such file, or not a picture that OpenCV reads.
+    Raises InputError: no such file, or not a picture that OpenCV reads.
     """
     name = _called(source, name)
     content = np.frombuffer(source.read_bytes() if isinstance(source, Path) else source, np.uint8)
@@ -66,8 +64,7 @@ def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
 def network_picture(path: Path, side: int) -> NDArray[np.float32]:
     """Return a picture file as a network takes it: [1, 3, side, side] RGB in [-1, 1].
 
-    Raises:
-        InputError: as `read_picture`.
+    Raises InputError: as `read_picture`.
     """
     pixels = resize(read_picture(path), side, side)
     return (pixels[None].transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)
@@ -119,8 +116,7 @@ def _grey_levels(values: NDArray[np.float64], mode: str) -> Picture:
 def encode(pixels: Picture, suffix: str = ".png") -> bytes:
     """Return a picture [H, W, 3] or [H, W, 4] as the bytes of a file of the kind that `suffix` means.
 
-    Raises:
-        InputError: lists the suffixes that can be written.
+    Raises InputError: lists the suffixes that can be written.
     """
     from PIL import Image
 

@@ -76,8 +76,7 @@ class Portraits:
     def __call__(self, picture: Picture) -> list[Portrait]:
         """Return the portraits of a photo, RGB uint8 [H, W, 3], from left to right.
 
-        Raises:
-            InputError: there is no face.
+        Raises InputError: there is no face.
         """
         if self.options.as_reference:
             faces = find_faces_as_reference(picture, self._landmarks)

@@ -23,8 +23,7 @@ class Preprocessor:
     def __call__(self, task: Task) -> Outcome:
         """Write the portraits of one photo.
 
-        Raises:
-            InputError: not a picture, or no face in it; nothing is written then.
+        Raises InputError: not a picture, or no face in it; nothing is written then.
         """
         portraits = self._portraits(load_photo(task, self._portraits.options.as_reference))
         size = self._size
@@ -41,8 +40,7 @@ class Preprocessor:
 def load_photo(task: Task, as_reference: bool = False) -> Picture:
     """Return the photo of a task, RGB uint8 [H, W, 3].
 
-    Raises:
-        InputError: not a picture that can be read, or a smaller one than any face.
+    Raises InputError: not a picture that can be read, or a smaller one than any face.
     """
     read = read_picture_as_reference if as_reference else read_picture
     picture = read(Path(task.source) if task.content is None else task.content, task.source)

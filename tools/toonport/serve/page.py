@@ -123,8 +123,7 @@ def launch(studio: Studio, folder: str, host: str = "127.0.0.1", port: int | Non
         host: address to listen on; anything but 127.0.0.1 opens the page to the network.
         port: port, or None for a free one from 7860 on.
 
-    Raises:
-        OSError: the address or port cannot be used.
+    Raises OSError: the address or port cannot be used.
     """
     os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")  # read when gradio is imported
     import gradio as gr

@@ -50,8 +50,7 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
         given: files and folders; of a folder, every file with a suffix of a checkpoint or of ONNX counts.
         default: folder to look into when nothing is given.
 
-    Raises:
-        InputError: something given is not there, or nothing was found.
+    Raises InputError: something given is not there, or nothing was found.
     """
     places = [Path(place) for place in given] or ([default] if default.is_dir() else [])
     found = list(dict.fromkeys(path.resolve() for place in places for path in _weights_at(place)))

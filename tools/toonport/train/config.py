@@ -88,8 +88,7 @@ class RunConfig:
     def checked(self) -> RunConfig:
         """Return the configuration with the family's own values where none was given.
 
-        Raises:
-            InputError: a value that cannot be.
+        Raises InputError: a value that cannot be.
         """
         family, training = trained_family(self.family)
         settings = settings_of(training, {**training.defaults, **self.settings})
@@ -137,11 +136,7 @@ def _check_arithmetic(config: RunConfig) -> None:
 
 
 def trained_family(name: str) -> tuple[Family, Training]:
-    """Return a family and how it is trained.
-
-    Raises:
-        InputError: unknown, or not trained; lists those that are.
-    """
+    """Return a family and how it is trained. Raises InputError: unknown, or not trained; lists those that are."""
     family = family_named(name)
     if family.training is None:
         known = ", ".join(other.name for other in families() if other.training)
@@ -152,8 +147,7 @@ def trained_family(name: str) -> tuple[Family, Training]:
 def settings_of(training: Training, values: Mapping[str, Any]) -> Any:
     """Return the step settings of a family with some values changed; texts are converted to the default's type.
 
-    Raises:
-        InputError: an unknown name (lists the known ones), or a value of another type or of no known kind.
+    Raises InputError: an unknown name (lists the known ones), or a value of another type or of no known kind.
     """
     made = training.settings
     known = {setting.name: setting.default for setting in fields(made)}
@@ -208,11 +202,7 @@ def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | 
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a TOML file with fields of `RunConfig`.
-
-    Raises:
-        InputError: not readable, not TOML, or with unknown names.
-    """
+    """Read a TOML file with fields of `RunConfig`. Raises InputError: not readable, not TOML, or with unknown names."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -240,8 +230,7 @@ def write_config(config: RunConfig, path: Path) -> None:
 def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     """Return the saved configuration of a run with what may be given anew; --until holds for one process only.
 
-    Raises:
-        InputError: lists what is given otherwise than it was and would change the numbers.
+    Raises InputError: lists what is given otherwise than it was and would change the numbers.
     """
     may_change = {known.name for known in fields(RunConfig) if known.metadata.get("free")}
     before = asdict(saved)

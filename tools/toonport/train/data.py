@@ -69,8 +69,7 @@ class Batches:
 
         In place of a picture that cannot be read comes the next one that can.
 
-        Raises:
-            InputError: none of them can be read.
+        Raises InputError: none of them can be read.
         """
         folder, config = self.folders[domain], self.config
         epoch, place = divmod(number, len(folder))

@@ -26,8 +26,7 @@ class Engine:
     Attributes:
         trainer: the step in the run's framework, with its numbers.
 
-    Raises:
-        InputError: the device is not usable here, or the step lacks something.
+    Raises InputError: the device is not usable here, or the step lacks something.
     """
 
     def __init__(self, config: RunConfig, start: Start) -> None:
@@ -46,8 +45,7 @@ class Engine:
     def train(self, real_a: Array, real_b: Array) -> dict[str, float]:
         """Train one batch, [N, 3, H, W] RGB in [-1, 1]; returns every loss term.
 
-        Raises:
-            FloatingPointError: a loss term or a gradient is not finite; no weight was moved by it.
+        Raises FloatingPointError: a loss term or a gradient is not finite; no weight was moved by it.
         """
         return self.trainer.train(self._turned(real_a), self._turned(real_b))
 

@@ -22,8 +22,7 @@ def generating(weights: str, family: str | None = None, size: int | None = None)
     """Return what to draw with: a file as it is; of a run's folder the checkpoint that `toonport evaluate --select`
     picked, else the newest, with the run's family and, where the network is tied to one, its side.
 
-    Raises:
-        InputError: neither a file nor a run's folder with a checkpoint.
+    Raises InputError: neither a file nor a run's folder with a checkpoint.
     """
     path = Path(weights)
     if path.is_file():

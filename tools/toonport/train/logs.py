@@ -68,8 +68,7 @@ class RunLog:
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """Read the rows of a run's metrics.jsonl; a last line that a kill cut off is left out.
 
-    Raises:
-        InputError: a damaged line before the last.
+    Raises InputError: a damaged line before the last.
     """
     path = out / METRICS_FILE
     lines = path.read_text().splitlines() if path.is_file() else []

@@ -59,8 +59,8 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
         resume: continue the run in `given["out"]`.
         rank: number of this process among those that train together; only 0 writes.
 
-    Raises:
-        InputError: bad configuration, pictures, weights or checkpoint; a run is there already, or none to resume.
+    Raises InputError: bad configuration, pictures, weights or checkpoint; a run is there already, or none to
+    resume.
     """
     out = Path(given["out"])
     checkpoints = Checkpoints(out)
@@ -97,8 +97,7 @@ def train(
         show: called after every step with (step, loss terms, seconds).
         say: called before the first step with each thing worth knowing about the start.
 
-    Raises:
-        InputError: also when a number is not finite, the disk is full, or no picture can be read.
+    Raises InputError: also when a number is not finite, the disk is full, or no picture can be read.
     """
     with run_lock(Path(given["out"])) if rank == 0 else nullcontext():
         run = prepare(given, resume, rank)

@@ -15,8 +15,7 @@ WORKER_FLAG = "--worker"
 def start_workers(argv: Sequence[str], count: int, out: Path, port: int) -> int:
     """Run `toonport ARGV --worker` in `count` processes and return msrun's exit code; logs lie in out/workers.
 
-    Raises:
-        InputError: msrun is not installed.
+    Raises InputError: msrun is not installed.
     """
     folder = Path(sys.executable).parent
     msrun = folder / "msrun"
@@ -42,8 +41,7 @@ def start_workers(argv: Sequence[str], count: int, out: Path, port: int) -> int:
 def join_workers(device: str) -> int:
     """Join the other processes and return this one's number.
 
-    Raises:
-        InputError: not started by msrun, or the communication cannot be set up.
+    Raises InputError: not started by msrun, or the communication cannot be set up.
     """
     import mindspore
     from mindspore import communication

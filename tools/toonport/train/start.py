@@ -32,8 +32,7 @@ def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
         config: the run.
         pictures: how many there are of A and of B.
 
-    Raises:
-        InputError: the checkpoint holds no network that is trained, or does not fit the run.
+    Raises InputError: the checkpoint holds no network that is trained, or does not fit the run.
     """
     import torch
 

@@ -65,8 +65,7 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Step of the newest checkpoint, None when there is none.
 
-        Raises:
-            InputError: the pointer names a checkpoint that is gone.
+        Raises InputError: the pointer names a checkpoint that is gone.
         """
         pointer = self.out / "latest"
         if not pointer.is_file():
@@ -90,8 +89,7 @@ class Checkpoints:
     def save(self, trainer: Trainer, best: Best) -> Path:
         """Write a checkpoint of the trainer's present state, point `latest` to it and drop the old ones.
 
-        Raises:
-            InputError: it cannot be written (disk full); all earlier checkpoints are untouched.
+        Raises InputError: it cannot be written (disk full); all earlier checkpoints are untouched.
         """
         target = self.path(trainer.step.step_number)
         if not (target / STATE_FILE).is_file():  # on the way out the last step may have been saved already
@@ -181,8 +179,7 @@ def _write_weights(trainer: Trainer, folder: Path) -> Path:
 def restore_run(trainer: Trainer, folder: Path) -> Best:
     """Put the state of a checkpoint into a trainer whose weights were built from it.
 
-    Raises:
-        InputError: the checkpoint is damaged or of another family.
+    Raises InputError: the checkpoint is damaged or of another family.
     """
     state = read_state(folder)
     if state["family"] != trainer.start.family.name:
@@ -199,8 +196,7 @@ def restore_run(trainer: Trainer, folder: Path) -> Best:
 def read_state(folder: Path) -> dict[str, Any]:
     """Read and verify `state.json` of a checkpoint.
 
-    Raises:
-        InputError: not a training state, or a file beside it was changed or damaged.
+    Raises InputError: not a training state, or a file beside it was changed or damaged.
     """
     try:
         state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
@@ -218,8 +214,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 def newest_weights(init: str | None) -> str | None:
     """The weights to start from: of a run's folder those of its newest checkpoint; a file stands for itself.
 
-    Raises:
-        InputError: a folder without a checkpoint.
+    Raises InputError: a folder without a checkpoint.
     """
     if init is None or not Path(init).is_dir():
         return init
@@ -234,8 +229,7 @@ def newest_weights(init: str | None) -> str | None:
 def run_lock(out: Path) -> Iterator[None]:
     """Keep two processes from training in one folder; a killed process lets go by itself.
 
-    Raises:
-        InputError: another process holds it, or the folder cannot be made.
+    Raises InputError: another process holds it, or the folder cannot be made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)

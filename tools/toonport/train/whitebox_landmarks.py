@@ -77,8 +77,7 @@ def _square(radius: int) -> NDArray[np.int64]:
 def dlib_points() -> FindPoints:
     """Return the finder of the 68 points of the largest upright face, by dlib.
 
-    Raises:
-        InputError: dlib or its landmark file is not installed; says what to install.
+    Raises InputError: dlib or its landmark file is not installed; says what to install.
     """
     import cv2
 
