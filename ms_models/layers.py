@@ -100,7 +100,8 @@ class Tanh(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape, values in [-1, 1]."""
-        grown = ops.expm1(2 * ops.clamp(x, -10.0, 10.0))  # beyond 10 the result is 1 in float32
+        limit = 5.0 if x.dtype == ms.float16 else 10.0  # beyond it the result is 1; float16 ends at exp(11)
+        grown = ops.expm1(2 * ops.clamp(x, -limit, limit))
         return ops.where(ops.abs(x) < 0.3, ops.tanh(x), grown / (grown + 2))
 
 
