@@ -206,6 +206,15 @@ def test_a_configuration_is_read_back_as_it_was_written(tmp_path):
         assert RunConfig(**read_config(tmp_path / "config.toml")) == config
 
 
+@pytest.mark.parametrize(
+    ("old", "settings"), [("true", {"lr": 0.1, "adaptive_structure": True}), ("false", {"lr": 0.1})]
+)
+def test_a_run_begun_when_the_adaptive_structure_was_no_setting_is_read(tmp_path, old, settings):
+    file = tmp_path / "config.toml"
+    file.write_text(f'family = "whitebox"\nadaptive_structure = {old}\n[settings]\nlr = 0.1\n')
+    assert read_config(file) == {"family": "whitebox", "settings": settings}
+
+
 def test_every_field_of_a_run_has_a_flag_whose_help_tells_its_default(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from parity_tests.tolerances import ULP
 
@@ -47,6 +48,37 @@ np.savez(f"{folder}/{workers}_{rank}.npz", *results)
 """
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+COMMANDS = {
+    "dtn": "--width 8",
+    "cyclegan": "--size 32",
+    "sagan_cyclegan": "--width 8",
+    "whitebox": "--pretrain --size 32",
+}
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("family", COMMANDS)
+def test_the_command_trains_in_two_processes(tmp_path, family):
+    if not Path(sys.executable).with_name("msrun").is_file():
+        pytest.skip("msrun is not installed beside this Python")
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+        for number in range(2):
+            Image.new("RGB", (64, 64), (60 * number, 90, 120)).save(tmp_path / f"train{domain}" / f"{number}.png")
+    out, more = tmp_path / "run", [*COMMANDS[family].split(), "--port", str(_free_port())]
+    flags = ["--data", tmp_path, "--out", out, "--parallel", "2", "--batch", "2", "--steps", "2", *more]
+    command = [sys.executable, "-m", "toonport", "train", family, *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    assert (out / "latest").read_text().strip() == "step_0000002"
+
+
 def test_two_processes_train_as_one_with_the_batch_of_both(tmp_path):
     msrun = Path(sys.executable).with_name("msrun")
     if not msrun.is_file():
@@ -61,10 +93,7 @@ def test_two_processes_train_as_one_with_the_batch_of_both(tmp_path):
         "PYTHONPATH": os.pathsep.join(paths),
         "GLOG_v": "3",
     }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [str(msrun), "--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--join=True",
+    launcher = [str(msrun), "--worker_num=2", "--local_worker_num=2", f"--master_port={_free_port()}", "--join=True",
                 f"--log_dir={tmp_path / 'log'}", "--cluster_time_out=120"]  # fmt: skip
     for command, workers in (([sys.executable], 1), (launcher, 2)):
         full = [*command, str(program), str(tmp_path), str(workers)]

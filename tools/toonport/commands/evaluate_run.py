@@ -35,7 +35,7 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
             evaluation = evaluator.of_folder(fake)
         elif source:
             evaluation = evaluator.of_generator(_settings(args, source.weights, source.family, source.size))
-    notes = note_lines(evaluation, [some for some in (evaluator.real, photos, fake) if some])
+    notes = note_lines(evaluation, list(filter(None, (evaluator.real, photos, fake))))
     if not evaluation.metrics:
         raise InputError(f"nothing could be computed: {'; '.join(notes)}")
     print_table(["number", "value", "", "pictures"], evaluation_rows(evaluation))

@@ -14,6 +14,7 @@ from convert.registry import families
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_table
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, switches, trained_family
+from toonport.train.parallel import WORKER_FLAG, join_workers, start_workers
 
 EPILOG = """examples:
   toonport train photo2cartoon --data photos --init photo2cartoon_weights.pt --frozen mobilefacenet.pth --out run
@@ -55,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--dry-run", action="store_true", help="print parameters, memory and time per step, and stop")
     add("--bench", action="store_true", help="time MindSpore against PyTorch, and stop")
     add("--beside", metavar="RUN", help="draw the losses of --out beside those of another run, and stop")
-    add("--worker", action="store_true", help=argparse.SUPPRESS)
+    add(WORKER_FLAG, action="store_true", dest="worker", help=argparse.SUPPRESS)
     add("--port", type=int, default=DEFAULT_PORT, help="port at which the processes of --parallel meet")
 
 
@@ -103,8 +104,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--data DIR is missing: the folder with trainA and trainB")
     workers = int(given.get("data_parallel", 1))
     if workers > 1 and not args.worker:
-        from toonport.train.parallel import start_workers
-
         RunConfig(**given).checked()
         return start_workers(sys.argv[1:], workers, Path(given["out"]), args.port)
     return _train(given, args.resume, args.worker)
@@ -162,8 +161,6 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
 
     rank = 0
     if worker:
-        from toonport.train.parallel import join_workers
-
         rank = join_workers(str(given.get("device", "cpu")))
     saved = Path(given["out"]) / CONFIG_FILE
     known = read_config(saved) if resume and saved.is_file() else {}

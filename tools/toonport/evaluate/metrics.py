@@ -1,5 +1,6 @@
 """One evaluation: the networks that are there, the vectors they make of the pictures, and the numbers that follow."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -130,7 +131,7 @@ def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None])
 
     Raises InputError: a network returns numbers that are not finite.
     """
-    vectors: dict[str, list[Array]] = {features.key: [] for features in networks.features}
+    vectors: dict[str, list[Array]] = defaultdict(list)
     looked, rest = Looked(0, {}), iter(pairs)
     while batch := list(islice(rest, BATCH)):
         cartoons = [cartoon for _, cartoon in batch]
@@ -143,7 +144,7 @@ def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None])
             looked.distant += perceptual.perceptual_distances(networks.vgg, photos, cartoons)
         looked.count += len(batch)
         done(looked.count)
-    looked.vectors = {key: np.concatenate(found) for key, found in vectors.items() if found}
+    looked.vectors = {key: np.concatenate(found) for key, found in vectors.items()}
     for features in networks.features:
         if not np.isfinite(looked.vectors.get(features.key, 0)).all():
             raise InputError(f"{features.path}: {features.name} returns numbers that are not finite; check its weights")

@@ -213,6 +213,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from error
+    if content.pop("adaptive_structure", False):  # of runs that began when it was no setting yet
+        content["settings"] = {**content.get("settings", {}), "adaptive_structure": True}
     known = {known.name for known in fields(RunConfig)}
     unknown = [name for name in content if name not in known]
     if unknown:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convert.errors import InputError, first_line
 
-WORKER_FLAG = "--worker"
+WORKER_FLAG = "--in-msrun"  # no beginning of one of msrun's own options, which it would take for that
 
 
 def start_workers(argv: Sequence[str], count: int, out: Path, port: int) -> int:
