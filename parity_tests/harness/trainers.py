@@ -159,6 +159,10 @@ class Trainer(ABC):
         """Learning rate that each phase's optimiser uses."""
 
     @abstractmethod
+    def put_back(self, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        """Give each network, by part, the state that `weights` returned; a compiled step goes on with it."""
+
+    @abstractmethod
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
         """Put back what `moments` and `counts` returned."""
 
@@ -225,6 +229,12 @@ class TorchTrainer(Trainer):
     def rates(self) -> dict[str, float]:
         """See `Trainer.rates`."""
         return {phase: float(optimizer.param_groups[0]["lr"]) for phase, optimizer in self.step.optimizers.items()}
+
+    def put_back(self, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        """See `Trainer.put_back`."""
+        for part, values in weights.items():
+            tensors = {name: self._torch.from_numpy(np.asarray(value)) for name, value in values.items()}
+            self.networks[part].load_state_dict(tensors)
 
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
         """See `Trainer.restore`."""
@@ -303,6 +313,12 @@ class MindSporeTrainer(Trainer):
     def rates(self) -> dict[str, float]:
         """See `Trainer.rates`."""
         return {phase: float(optimizer.lr) for phase, optimizer in self.step.optimizers.items()}
+
+    def put_back(self, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        """See `Trainer.put_back`."""
+        for part, values in weights.items():
+            for name, value in self.networks[part].parameters_and_names():
+                self._mindspore.ops.assign(value, self._mindspore.Tensor(values[self._names[part][name]]))
 
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
         """See `Trainer.restore`; assigned in place, because a compiled step goes on with what set_data replaces."""

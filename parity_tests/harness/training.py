@@ -1,11 +1,13 @@
 """Training parity: the same steps in float64 PyTorch, float32 PyTorch and MindSpore, compared after each.
 
-Networks are narrow and seeded (`training_setup`); what rounding makes of a step is measured in `training_noise`, what
-the run moved in `training_activity`.
+Every step starts from the weights and moments that float64 PyTorch made of the steps before, rounded to float32, so
+that rounding cannot pile up from step to step; whatever else a step leaves behind (pools, counts, schedules, stale
+copies) each side keeps itself. Networks are narrow and seeded (`training_setup`); what rounding makes of a step is
+measured in `training_noise`, what the run moved in `training_activity`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,11 +16,12 @@ from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, TorchTrainer, Trainer
+from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
 from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
 from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 
+_Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
 RANKS = (Kind.LOSS, Kind.RATE, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
 
@@ -45,7 +48,7 @@ def measure_training(
     stages = [_Measured(reference, controls) for controls in STAGES]
     order = 0
     for index in range(len(setup.batches)):
-        found, last = port.step(index), None
+        found, last = port.step(index, reference.state(index)), None
         for rank, key in sorted(_ranked(setup, reference.truth(index)), key=lambda ranked: ranked[0]):
             order, last = order + (rank != last), rank
             head = Measurement(Mode.TRAINING, Probe(step=port.number), key[0], "", key[1], order)
@@ -68,6 +71,34 @@ def _ranked(setup: TrainingSetup, results: Results) -> Iterator[tuple[tuple[int,
         yield (phases.index(quantity.phase), RANKS.index(quantity.kind), own), (layer, quantity)
 
 
+@dataclass(frozen=True)
+class _State:
+    """Weights of each part and moments at the start of a step, in float32."""
+
+    weights: _Weights
+    moments: Moments
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "_State":
+        """Where a trainer stands, rounded."""
+        weights = {
+            part: {name: _rounded(value) for name, value in trainer.weights(part).items()} for part in trainer.networks
+        }
+        return cls(weights, {key: _rounded(value) for key, value in trainer.moments().items()})
+
+    def moved(self, seed: int, units: int) -> "_State":
+        """The same with weights that are moved by units in the last place."""
+        weights = {
+            part: {name: ulp_neighbour(value, seed, units=units) for name, value in values.items()}
+            for part, values in self.weights.items()
+        }
+        return replace(self, weights=weights)
+
+
+def _rounded(value: Array) -> Array:
+    return value.astype(np.float32) if value.dtype == np.float64 else value
+
+
 class TrainingReference:
     """What PyTorch makes of a setup in float64, and in float32 from moved weights; run as far as it is asked for.
 
@@ -77,37 +108,35 @@ class TrainingReference:
 
     def __init__(self, setup: TrainingSetup) -> None:
         self._setup = setup
-        self._truth = _Kept(lambda: _Run(TorchTrainer(setup, "float64"), setup, watched=True))
-        self._controls: dict[Control, _Kept] = {}
+        self._truth, self._truths = _Run(TorchTrainer(setup, "float64"), setup, watched=True), list[Results]()
+        self._states: list[_State] = []
+        self._controls: dict[Control, tuple[_Run, list[Results]]] = {}
 
     def truth(self, index: int) -> Results:
         """Results of a step in float64."""
-        return self._truth.step(index)
+        while len(self._truths) <= index:
+            self._states.append(_State.of(self._truth.trainer))
+            self._truths.append(self._truth.step(len(self._truths), self._states[-1]))
+        return self._truths[index]
+
+    def state(self, index: int) -> _State:
+        """Where every side starts a step."""
+        self.truth(index)
+        return self._states[index]
 
     def control(self, control: Control, index: int) -> Results:
         """Results of a step in float32, from weights that are moved by (seed, units in the last place)."""
         if control not in self._controls:
-            moved = _moved(self._setup, *control)
-            self._controls[control] = _Kept(lambda: _Run(TorchTrainer(moved), moved))
-        return self._controls[control].step(index)
+            self._controls[control] = _Run(TorchTrainer(self._setup), self._setup), []
+        run, results = self._controls[control]
+        while len(results) <= index:
+            results.append(run.step(len(results), self.state(len(results)).moved(*control)))
+        return results[index]
 
     def resting(self) -> tuple[Resting, ...]:
         """What did not move in the steps so far."""
-        activity = self._truth.run.activity
+        activity = self._truth.activity
         return tuple(activity.resting()) if activity else ()
-
-
-class _Kept:
-    """A run whose results are kept."""
-
-    def __init__(self, make: Callable[[], "_Run"]) -> None:
-        self.run, self._results = make(), list[Results]()
-
-    def step(self, index: int) -> Results:
-        """Run as far as a step; returns its results."""
-        while len(self._results) <= index:
-            self._results.append(self.run.step(len(self._results)))
-        return self._results[index]
 
 
 class _Measured:
@@ -126,15 +155,6 @@ class _Measured:
         return self._noise.measure(head, port)
 
 
-def _moved(setup: TrainingSetup, seed: int, units: int) -> TrainingSetup:
-    """The same training from weights that are moved by units in the last place."""
-    weights = {
-        part: {name: ulp_neighbour(value, seed, units=units) for name, value in values.items()}
-        for part, values in setup.weights.items()
-    }
-    return replace(setup, weights=weights)
-
-
 class _Run:
     """One side of a training comparison: what each step makes of loss terms, rates, weights and moments.
 
@@ -148,53 +168,54 @@ class _Run:
     """
 
     def __init__(self, trainer: Trainer, setup: TrainingSetup, watched: bool = False) -> None:
-        self._trainer, self._setup, self._training = trainer, setup, setup.training
+        self.trainer, self._setup, self._training = trainer, setup, setup.training
         trainer.step.step_number = setup.first_step
         self.activity = Activity(trainer, setup) if watched else None
-        self._start = {
-            (part, name): np.array(value, np.float64)
-            for part in setup.parts
-            for name, value in trainer.weights(part).items()
-        }
 
     @property
     def number(self) -> int:
         """Number of the last step."""
-        return int(self._trainer.step.step_number)
+        return int(self.trainer.step.step_number)
 
-    def step(self, index: int) -> Results:
-        """Train one batch and return everything that is compared."""
+    def step(self, index: int, state: _State) -> Results:
+        """Train one batch from a state and return everything that is compared."""
+        self.trainer.put_back(state.weights)
+        if state.moments:
+            self.trainer.restore({**self.trainer.moments(), **state.moments}, self.trainer.counts())
+        start = {part: self.trainer.weights(part) for part in self._training.parts}
         if index == self._setup.resumed:
             self._resume()
         if index == self._setup.accumulated:
-            self._trainer.execute(replace(self._trainer.step.descent.execution, accumulate=PICTURES))
-        terms = self._trainer.train(*self._setup.batches[index])
+            self.trainer.execute(replace(self.trainer.step.descent.execution, accumulate=PICTURES))
+        terms = self.trainer.train(*self._setup.batches[index])
         if self.activity:
             self.activity.after_step(terms)
-        return dict(self._results(terms))
+        return dict(self._results(start, terms))
 
     def _resume(self) -> None:
         settings = self._setup.resumed_settings
-        if isinstance(self._trainer, TorchTrainer):
-            self._trainer.step.settings = self._training.settings(**settings)
+        if isinstance(self.trainer, TorchTrainer):
+            self.trainer.step.settings = self._training.settings(**settings)
         else:
-            self._trainer = self._trainer.resumed(settings)
+            self.trainer = self.trainer.resumed(settings)
 
-    def _results(self, terms: dict[str, float]) -> Iterator[tuple[Key, Array]]:
+    def _results(
+        self, start: Mapping[str, Mapping[str, Array]], terms: dict[str, float]
+    ) -> Iterator[tuple[Key, Array]]:
         for phase in self._training.phases:
-            judges = self._trainer.step.settings.judges(phase)
-            for name in (*self._trainer.step.weights(phase), f"{phase}.total"):
+            judges = self.trainer.step.settings.judges(phase)
+            for name in (*self.trainer.step.weights(phase), f"{phase}.total"):
                 if name in terms:
                     quantity = Quantity(Kind.LOSS, name, phase=phase)
                     yield (judges.get(name, ""), quantity), np.array(terms[name])
-        for phase, rate in self._trainer.rates().items():
+        for phase, rate in self.trainer.rates().items():
             yield ("", Quantity(Kind.RATE, phase=phase)), np.array(rate)
-        moments = self._trainer.moments()
+        moments = self.trainer.moments()
         for part in self._training.parts:
             phase = self._training.phase_of(part)
-            for name, value in self._trainer.weights(part).items():
+            for name, value in self.trainer.weights(part).items():
                 layer, _, leaf = f"{part}.{name}".rpartition(".")
-                change = np.asarray(value, np.float64) - self._start[part, name]
+                change = np.asarray(value, np.float64) - start[part][name]
                 yield (layer, Quantity(Kind.CHANGE, leaf, phase=phase)), change
                 mean, square = (moments.get((kind, part, name)) for kind in MOMENTS)
                 if mean is not None and square is not None:

@@ -35,7 +35,7 @@ MOMENTS = {Kind.MEAN, Kind.ROOT_MEAN_SQUARE}
 
 
 class TrainingNoise:
-    """Measures the tensors of consecutive steps; remembers which elements rounding has decided.
+    """Measures the tensors of a step; leaves out the elements that rounding decides.
 
     Args:
         controls: (seed, units that the weights are moved by) of each control.
@@ -50,7 +50,7 @@ class TrainingNoise:
 
     def next_step(self, wanted: Results, references: Sequence[Results]) -> None:
         """Take the results of a step: those of float64 PyTorch and those of the controls."""
-        self._wanted, self._references, self._sizes = wanted, references, {}
+        self._wanted, self._references, self._sizes, self._undecided = wanted, references, {}, {}
         for (layer, quantity), value in wanted.items():
             if quantity.kind in MOMENTS:
                 size = rms(value)
@@ -87,10 +87,10 @@ class TrainingNoise:
         return self._sizes[moment.phase, moment.kind, layer]
 
     def _leave_out(self, layer: str, change: Quantity) -> None:
-        """Note the elements of a weight's change whose direction rounding decided in this step or before.
+        """Note the elements of a weight's change whose direction rounding decides in this step.
 
         Adam's first step is a whole step up or down by the sign of the gradient alone. Where the gradient is within
-        rounding of 0 the sign is chance, and the weight keeps that difference in later steps.
+        rounding of 0 the sign is chance.
         """
         mean = layer, replace(change, kind=Kind.MEAN)
         if mean not in self._wanted:
@@ -98,6 +98,5 @@ class TrainingNoise:
         gradient = self._wanted[mean]
         deviation = np.max([np.abs(results[mean] - gradient) for results in self._references], axis=0)
         tied = (np.abs(gradient) <= TIED_GRADIENT * deviation) & (deviation > 0)
-        found = self._undecided.get((layer, change), np.zeros(tied.shape, bool)) | tied
-        if found.any():
-            self._undecided[layer, change] = found
+        if tied.any():
+            self._undecided[layer, change] = tied

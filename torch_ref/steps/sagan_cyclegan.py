@@ -18,9 +18,10 @@ from torch_ref.step import Step, Terms
 class SpectralStep(Step):
     """A step whose networks have spectral norms that look ahead, and whose loss is `GANLoss`; DTN's is another."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], settings: object, frozen: nn.Module | None = None) -> None:
-        super().__init__(networks, settings, frozen)
-        self.criterion = GANLoss(self.settings.gan_mode)
+    @property
+    def criterion(self) -> nn.Module:
+        """The loss of the mode that the settings are in."""
+        return GANLoss(self.settings.gan_mode)
 
     def after_phase(self, phase: str) -> None:
         """Keep every weight of the discriminators in [-clip, clip] in mode wgan."""
