@@ -4,7 +4,6 @@ Nothing is judged here. The truth is the reference in float64; its float32 run s
 arithmetic itself makes.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,10 +22,6 @@ NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
 NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
-
-
-Key = tuple[str, int]  # layer, and which of its calls
-Calls = dict[Key, LayerCall]
 
 
 @dataclass(frozen=True)
@@ -164,10 +159,10 @@ def run_layer(
     with side.preserved(layer):
         outputs = side.call(layer, inputs)
         state = _state(side, layer)
-    return _named(outputs, wanted) | state
+    return named(outputs, wanted) | state
 
 
-def _named(outputs: Sequence[Array], wanted: Sequence[Quantity]) -> dict[Quantity, Array]:
+def named(outputs: Sequence[Array], wanted: Sequence[Quantity]) -> dict[Quantity, Array]:
     """Outputs by name; as many in other containers than the reference's are its outputs in the same order."""
     own = outputs_of(outputs)
     in_order = len(own) == len(wanted) and set(own) != set(wanted)
@@ -196,95 +191,3 @@ def outputs_of(outputs: Sequence[Array], call: int = 0) -> list[Quantity]:
     if isinstance(outputs, Tree) and any(not path.isdigit() for path in outputs.paths) and len(outputs) > 1:
         return [Quantity(Kind.OUTPUT, path, None, call) for path in outputs.paths]
     return [Quantity(Kind.OUTPUT, "", index if len(outputs) > 1 else None, call) for index in range(len(outputs))]
-
-
-def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
-    """Run both whole networks and compare every layer's output as errors build up along the way."""
-    truths = layer_calls(pair.truth, inputs)
-    references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(NOISE_RUNS)]
-    try:
-        ports = layer_calls(pair.port, inputs)
-    except REFUSALS as error:
-        layer = error.layer if isinstance(error, LayerError) else ""
-        yield refused(pair.head(Mode.ACCUMULATED, probe, layer, Quantity(Kind.OUTPUT), 0), "run", error)
-        return
-    yield from measure_calls(pair, probe, truths, references, ports)
-
-
-def measure_calls(
-    pair: Pair, probe: Probe, truths: Calls, references: Sequence[Calls], ports: Calls
-) -> Iterator[Measurement]:
-    """Compare every layer's output in runs of the whole network.
-
-    Each measurement also says how far the port's input of that layer was off, in multiples of the noise
-    there, so that a layer that makes an error stands out from one that passes it on.
-
-    Args:
-        pair: what was run.
-        probe: on what.
-        truths, references, ports: the calls of each side, in the order of computation; the reference's several times.
-    """
-    order = 0
-    apart = _called_otherwise(pair, truths, ports)
-    for key, wanted in truths.items():
-        noisy, found = [calls[key] for calls in references], ports.get(key)
-        before = _input_error(wanted, noisy, found)
-        quantities = outputs_of(wanted.outputs, key[1])
-        port = _named(found.outputs, outputs_of(wanted.outputs)) if found else {}
-        for index, quantity in enumerate(quantities):
-            head = pair.head(Mode.ACCUMULATED, probe, wanted.layer, quantity, order)
-            order += 1
-            if wanted.layer in apart:
-                yield replace(head, not_run=apart[wanted.layer])
-                continue
-            own = [call.outputs[index] for call in noisy]
-            value = port.get(replace(quantity, call=0))
-            yield measure(replace(head, input_error=before), wanted.outputs[index], own, value)
-
-
-def _called_otherwise(pair: Pair, truths: Mapping[Key, LayerCall], ports: Mapping[Key, LayerCall]) -> dict[str, str]:
-    """Layer -> why its calls in a run of the whole network cannot be compared one by one.
-
-    A layer without tensors and layers of its own may be a function in the port, or one for several places.
-    """
-    counts, own = Counter(layer for layer, _ in truths), Counter(layer for layer, _ in ports)
-    parents, known = containers(pair.reference), pair.port.layer_types()
-    with_weights = {name.rpartition(".")[0] for name in pair.reference_weights}
-    return {
-        layer: NOT_COMPARABLE
-        for layer, count in counts.items()
-        if layer not in known or (count != own[layer] and layer not in parents | with_weights)
-    }
-
-
-def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> Calls:
-    """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors.
-
-    The side's state is put back.
-    """
-    with side.preserved():
-        return traced(side, inputs, whole_only)
-
-
-def traced(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> Calls:
-    """The same as `layer_calls`, except that what running the network changed stays."""
-    calls: dict[Key, LayerCall] = {}
-    count: Counter[str] = Counter()
-
-    def visit(call: LayerCall) -> None:
-        """Keep a call."""
-        calls[call.layer, count[call.layer]] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
-        count[call.layer] += 1
-
-    side.trace(inputs, visit)
-    return calls
-
-
-def _input_error(truth: LayerCall, references: Sequence[LayerCall], port: LayerCall | None) -> float | None:
-    """Error of the port's first input in multiples of the noise there; None where there is no noise."""
-    if not truth.inputs or port is None or not port.inputs or port.inputs[0].shape != truth.inputs[0].shape:
-        return None
-    if not floating(truth.inputs[0]) or not floating(port.inputs[0]):
-        return None
-    noise = max(rms(call.inputs[0] - truth.inputs[0]) for call in references)
-    return rms(port.inputs[0] - truth.inputs[0]) / noise if noise else None

@@ -38,8 +38,19 @@ def ulp_neighbour(values: Array, seed: int, dtype: str = "float32", units: int =
     return values
 
 
+def deviation(values: Array, truth: Array) -> float:
+    """Root mean square of the difference between two results, where both are finite."""
+    delta = wide(values) - wide(truth)
+    return rms(delta if np.isfinite(delta).all() else delta[np.isfinite(delta)])
+
+
 def measure(
-    head: Measurement, truth: Array, references: Sequence[Array], port: Array | None, term_scale: float = 0.0
+    head: Measurement,
+    truth: Array,
+    references: Sequence[Array],
+    port: Array | None,
+    term_scale: float = 0.0,
+    noise: float = 0.0,
 ) -> Measurement:
     """Fill in the numbers of a measurement.
 
@@ -49,6 +60,7 @@ def measure(
         references: PyTorch in the compared precision on the exact input, then on inputs moved by one ulp.
         port: the port's result, or None if it has none.
         term_scale: scale of the terms that the layer sums, where known (guards against cancellation).
+        noise: deviation of further runs in the compared precision that are not kept.
     """
     problem = _problem(truth, references, port)
     if problem or port is None:
@@ -59,7 +71,7 @@ def measure(
     if left_out:
         truth, port, *references = [values[finite] for values in (truth, port, *references)]
     reference, delta = references[0], port - references[0]
-    noise, error = max(rms(run - truth) for run in references), rms(port - truth)
+    noise, error = max(noise, *(rms(run - truth) for run in references)), rms(port - truth)
     return replace(
         head,
         count=truth.size,

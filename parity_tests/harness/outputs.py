@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from parity_tests.harness.capture import Key, layer_calls
+from parity_tests.harness.accumulated import Key, layer_calls
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall

@@ -11,7 +11,8 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.capture import NOT_COMPARABLE, Pair, measure_accumulated, measure_isolated, measure_weights
+from parity_tests.harness.accumulated import measure_accumulated
+from parity_tests.harness.capture import NOT_COMPARABLE, Pair, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients

@@ -3,14 +3,15 @@
 The pictures, their shape, the mode and the weights change in between, so that a result kept too long shows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Calls, Pair, measure_calls, refused, traced
+from parity_tests.harness.accumulated import Runs, Visit, measure_accumulated, numbered
+from parity_tests.harness.capture import Pair
 from parity_tests.harness.inputs import feature
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.measurement import Measurement, Probe
 from parity_tests.harness.sides.base import Array, Side
 
 CHANGE = 0.25  # largest relative change of a weight
@@ -38,31 +39,41 @@ def measure_sequence(pair: Pair, probe: Sequence[Array], turned: Sequence[Array]
     """
     first = [side.weights() for side in pair.sides]
     other = _other_weights(pair.reference)
-    inputs = [turned if run.turned else probe for run in RUNS]
+    runs = _InARow()
     try:
-        truths = _calls(pair, pair.truth, inputs, other)
-        references = [
-            _calls(pair, pair.reference, [pair.moved(arrays, seed) for arrays in inputs], other)
-            for seed in range(NOISE_RUNS)
-        ]
-        try:
-            ports = _calls(pair, pair.port, inputs, other)
-        except REFUSALS as error:
-            head = pair.head(Mode.ACCUMULATED, _probe(inputs[1], 1), "", Quantity(Kind.OUTPUT), 0)
-            yield refused(head, "run several times in a row", error)
-            return
+        for number, run in enumerate(RUNS):
+            arrays = turned if run.turned else probe
+            pair.set_training(run.training)
+            for side, weights in zip(pair.sides, first, strict=True):
+                side.set_weights(other if run.changed else weights)
+            own = replace(Probe.of(arrays, run.training), call=number + 1, changed=run.changed)
+            yield from measure_accumulated(pair, arrays, own, runs)
     finally:
         for side, weights in zip(pair.sides, first, strict=True):
             side.set_weights(weights)
+        runs.put_back()
         pair.set_training(False)
-    for number, arrays in enumerate(inputs):
-        own = [calls[number] for calls in references]
-        yield from measure_calls(pair, _probe(arrays, number), truths[number], own, ports[number])
 
 
-def _probe(inputs: Sequence[Array], number: int) -> Probe:
-    run = RUNS[number]
-    return replace(Probe.of(inputs, run.training), call=number + 1, changed=run.changed)
+class _InARow(Runs):
+    """Runs of which each goes on from what the same run before left in the network's state."""
+
+    def __init__(self) -> None:
+        self._first: list[tuple[Side, dict[str, Array]]] = []
+        self._left: dict[tuple[int, int], dict[str, Array]] = {}
+
+    def trace(self, side: Side, inputs: Sequence[Array], visit: Visit, seed: int = 0) -> None:
+        """See `Runs.trace`."""
+        if all(side is not known for known, _ in self._first):
+            self._first.append((side, side.state()))
+        side.set_state(self._left.get((id(side), seed)) or next(state for own, state in self._first if own is side))
+        side.trace(inputs, numbered(visit))
+        self._left[id(side), seed] = side.state()
+
+    def put_back(self) -> None:
+        """Give every side the state it had at first."""
+        for side, state in self._first:
+            side.set_state(state)
 
 
 def _other_weights(reference: Side) -> dict[str, Array]:
@@ -76,15 +87,3 @@ def _other_weights(reference: Side) -> dict[str, Array]:
 
 def _changed(name: str, value: Array) -> Array:
     return np.asarray(value * (1 + feature(f"changed/{name}", value.shape, CHANGE)), value.dtype)
-
-
-def _calls(pair: Pair, side: Side, inputs: Sequence[Sequence[Array]], other: Mapping[str, Array]) -> list[Calls]:
-    """What every layer did in each run of one side, whose state goes on from run to run and is put back at the end."""
-    first, calls = side.weights(), []
-    with side.preserved():
-        for run, arrays in zip(RUNS, inputs, strict=True):
-            side.set_training(run.training, pair.reference.dropouts)
-            side.set_weights(other if run.changed else first)
-            calls.append(traced(side, arrays))
-        side.set_weights(first)
-    return calls

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError, first_line
-from parity_tests.harness.capture import Key, outputs_of
+from parity_tests.harness.accumulated import Key
+from parity_tests.harness.capture import outputs_of
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge_all
 from parity_tests.harness.measurement import Measurement, Mode
