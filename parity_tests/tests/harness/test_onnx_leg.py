@@ -73,7 +73,7 @@ def test_layers_come_in_the_order_of_computation_and_the_outputs_last():
     assert orders == sorted(orders)
     assert [one.measurement.quantity.name for one in verdicts[-3:]] == ["output", "cam_logit", "heatmap"]
     assert [one.measurement.layer for one in verdicts[-3:]] == ["", "", ""]
-    assert {one.measurement.probe.pixels for one in verdicts} == {16 * 16}
+    assert {one.measurement.probe.pixels for one in verdicts} == {16 * 20}
 
 
 class Odd:
