@@ -77,7 +77,6 @@ INPUT_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("first-weights-kept", "a norm keeps the weights of its first run", GENERATOR, ("LIN",),
                _keep_the_first_weights),
     NetworkBug("relu6", "ReLU6 for ReLU", GENERATOR, ("ReLU",), _every("ReLU", nn.ReLU6)),
-    NetworkBug("tanh-kernel", "MindSpore's own tanh, inexact beyond 4", GENERATOR, ("Tanh",), _every("Tanh", nn.Tanh)),
     NetworkBug("cam-average-detached", "CAM: no gradient through the average behind the logit", GENERATOR,
                ("ResnetGenerator",), kwargs=FULL,
                patch=("ms_models.ugatit.channel_mean", lambda x: ops.stop_gradient(x).mean((2, 3)))),
