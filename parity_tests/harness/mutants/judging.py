@@ -169,13 +169,13 @@ def _exported(subject: Subject, seed: int) -> tuple[bytes, Array, References]:
 def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> Judged:
     """Judge the ONNX export of one seeded narrow network, with a bug planted or without."""
     content, inputs, references = _exported(subject, seed)
-    model = onnx.load_from_string(content)
+    model, part = onnx.load_from_string(content), part_named(family_named(subject[0]), subject[1])
     if bug:
         bug.plant(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        verdicts = judge_all(measure_onnx(open_onnx(path), inputs, references))
+        verdicts = judge_all(measure_onnx(open_onnx(path), inputs, references, part.outputs))
         found = next(iter(run_onnx(path, inputs).values()))
     truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
     return verdicts, published_verdicts(truth, reference, found)

@@ -1,0 +1,43 @@
+"""Activations of an ONNX file run alone, on numbers that the whole file does not reach."""
+
+from collections.abc import Mapping
+from typing import Any
+
+ACTIVATIONS = frozenset(
+    {"Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus",
+     "HardSigmoid", "HardSwish", "Softsign", "ThresholdedRelu"}
+)  # fmt: skip
+
+
+def activations(model: Any, values: Mapping[str, Any]) -> tuple[Any, dict[str, tuple[str, str]]]:
+    """Return a model of all activations side by side, and name of the value -> names of its input and output there.
+
+    Args:
+        model: onnx.ModelProto.
+        values: names of the values that layers return; those that an activation makes are taken.
+    """
+    from onnx import TensorProto, helper
+
+    fixed = {constant.name for constant in model.graph.initializer}
+    fixed |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    nodes, names = [], {}
+    for node in model.graph.node:
+        fed = [name for name in node.input if name and name not in fixed]
+        if node.op_type in ACTIVATIONS and len(fed) == 1 and node.output[0] in values:
+            alone = type(node)()
+            alone.CopyFrom(node)
+            number = len(names)
+            alone.input[list(node.input).index(fed[0])] = f"alone_{number}"
+            alone.output[0] = f"made_{number}"
+            nodes.append(alone)
+            names[node.output[0]] = (f"alone_{number}", f"made_{number}")
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+    needed = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        [*constants, *nodes],
+        "activations",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name, _ in names.values()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for _, name in names.values()],
+        [constant for constant in model.graph.initializer if constant.name in needed],
+    )
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), names
