@@ -139,7 +139,7 @@ def _outputs_turned(model: Any) -> None:
 def _relu6(model: Any) -> None:
     """Limit every ReLU to 6."""
     for name, limit in (("planted_low", 0), ("planted_high", 6)):
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(limit), name))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(limit, np.float32), name))
     for node in _nodes(model, "Relu"):
         node.op_type = "Clip"
         node.input.extend(["planted_low", "planted_high"])

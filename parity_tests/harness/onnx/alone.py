@@ -20,7 +20,7 @@ def activations(model: Any, values: Mapping[str, Any]) -> tuple[Any, dict[str, t
 
     fixed = {constant.name for constant in model.graph.initializer}
     fixed |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
-    nodes, names = [], {}
+    nodes, names = [], dict[str, tuple[str, str]]()
     for node in model.graph.node:
         fed = [name for name in node.input if name and name not in fixed]
         if node.op_type in ACTIVATIONS and len(fed) == 1 and node.output[0] in values:
