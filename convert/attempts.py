@@ -56,23 +56,33 @@ class Attempt:
         return len(self.plan.rows) - len(self.problems.missing) - len(self.problems.misshaped)
 
     @property
+    def nearness(self) -> tuple[float, int, bool]:
+        """The likeness, then fewer problems, then the system's own names."""
+        return self.likeness, -self.problems.count, not self.foreign
+
+    @property
     def likeness(self) -> float:
         """How much alike the tensors and the network are, from 0 to 1."""
         return self.fitting / (len(self.plan.rows) + len(self.problems.unexpected))
 
 
+def spellings_of(part: Part) -> tuple[Spelling, ...]:
+    """Every spelling in which a part's files are read; MindSpore's own names are understood in each."""
+    return (Spelling("PyTorch"), PARAMETRIZED, *part.spellings)
+
+
 def attempts(place: Place, family: Family, parts: Iterable[Part]) -> Iterator[Attempt]:
     """Read a place as each of some parts of a family, in every spelling."""
     for part in parts:
-        for spelling in (Spelling("PyTorch"), PARAMETRIZED, *part.spellings):
+        for spelling in spellings_of(part):
             yield from _attempts_as(spelling, place, family, part)
 
 
 def _attempts_as(spelling: Spelling, place: Place, family: Family, part: Part) -> Iterator[Attempt]:
-    source = _prepared(place.source, spelling)
+    source = prepared(place.source, spelling)
     if source is None:
         return
-    renamed = _rename(spelling, source.tensors)
+    renamed = rename(spelling, source.tensors)
     if spelling.renames and list(renamed) == list(place.names):
         return
     shapes = {key: source.tensors[original].spec.shape for key, original in renamed.items()}
@@ -101,7 +111,7 @@ def _unused(spelling: Spelling, name: str) -> bool:
     return any(re.search(pattern, name) for pattern in spelling.unused)
 
 
-def _prepared(checkpoint: Checkpoint, spelling: Spelling) -> Checkpoint | None:
+def prepared(checkpoint: Checkpoint, spelling: Spelling) -> Checkpoint | None:
     """The checkpoint as a spelling gives it: without what the network does not need, and with the values it needs."""
     tensors: Mapping[str, Entry] | None = checkpoint.tensors
     if spelling.unused:
@@ -111,7 +121,8 @@ def _prepared(checkpoint: Checkpoint, spelling: Spelling) -> Checkpoint | None:
     return replace(checkpoint, tensors=tensors) if tensors else None
 
 
-def _rename(spelling: Spelling, names: Iterable[str]) -> dict[str, str]:
+def rename(spelling: Spelling, names: Iterable[str]) -> dict[str, str]:
+    """Names as PyTorch has them -> the names given."""
     return all_kept((_renamed(spelling, name), name) for name in names)
 
 

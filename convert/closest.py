@@ -7,13 +7,15 @@ from a plan of the same kind. A guess is only ever said, never loaded.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from convert.attempts import UNREADABLE, Attempt, all_kept, attempt
+from convert.attempts import UNREADABLE, Attempt, all_kept, attempt, prepared, rename, spellings_of
 from convert.family import Family, Kwargs, Part, Shapes, Spelling
 from convert.places import Place
-from convert.plan import build_plan
+from convert.plan import Plan, Problems, build_plan
+from convert.tensors import Checkpoint
 
 CLOSEST_LIMIT = 5
 ALIKE = 0.5  # share of a plan's names from which a guess is worth making
@@ -24,7 +26,7 @@ MORE = 2  # by how many a count of layers may be too low when one of them lacks 
 def closest(places: Iterable[Place], families: Iterable[Family], part: str | None) -> Attempt | None:
     """Return the reading that the tensors of some places come nearest to, or None when they are like nothing."""
     families = list(families)
-    found = [
+    guesses = [
         guess
         for place in places
         for family in families
@@ -32,11 +34,11 @@ def closest(places: Iterable[Place], families: Iterable[Family], part: str | Non
         if part in (None, known.name)
         for guess in _guesses(place, family, known)
     ]
-    return max(found, key=lambda guess: (guess.likeness, -guess.problems.count), default=None)
+    return max(guesses, key=lambda guess: guess.nearness, default=None)
 
 
 def refusal(path: Path, attempt: Attempt) -> str:
-    """Say what does not fit: everything where the network is clear, else a few names."""
+    """Say what does not fit, in the file's own names: everything where the network is clear, else a few names."""
     reasons = {
         reason
         for spelling in attempt.part.spellings
@@ -44,29 +46,48 @@ def refusal(path: Path, attempt: Attempt) -> str:
         if any(re.search(pattern, name) for name in attempt.problems.unexpected)
     }
     close = attempt.problems.count <= attempt.fitting
-    text = attempt.problems.text(None if close else CLOSEST_LIMIT)
+    text = _as_in_file(attempt).text(None if close else CLOSEST_LIMIT)
     network = f"{attempt.family.name} {attempt.part.name}"
     head = f"does not fit {network}" if close else f"fits no known network (closest: {network})"
-    where = f"below '{attempt.place.path}': " if attempt.place.path not in {"", attempt.part.name} else ""
-    return f"{path}: {where}{head}: {'; '.join([*sorted(reasons), text])}"
+    return f"{path}: {head}: {'; '.join([*sorted(reasons), text])}"
+
+
+def _as_in_file(attempt: Attempt) -> Problems:
+    """The problems with the names that the tensors have, or would have, in the file."""
+    inside = f"{attempt.place.path}." if attempt.place.path else ""
+    written = {row.torch: row.mindspore for row in attempt.plan.rows if attempt.source.format == "ckpt"}
+    originals = {name: attempt.place.names.get(file, file) for name, file in attempt.names.items()}
+    return replace(
+        attempt.problems,
+        missing=tuple(inside + written.get(name, name) for name in attempt.problems.missing),
+        unexpected=tuple(originals.get(name, name) for name in attempt.problems.unexpected),
+    )
 
 
 def _guesses(place: Place, family: Family, part: Part) -> Iterator[Attempt]:
-    shapes = {name: entry.spec.shape for name, entry in place.source.tensors.items()}
     for kwargs in (part.kwargs, *part.variants):
         released = build_plan(part, kwargs)
-        translated = {name: released.names.get(name, name) for name in shapes}
-        known = {translated[name]: shape for name, shape in shapes.items()}
-        shared = known.keys() & released.shapes.keys()
-        if len(shared) < ALIKE * min(len(released.rows), max(len(known), 1)):
+        for spelling in spellings_of(part):
+            source = prepared(place.source, spelling)
+            if source:
+                yield from _guesses_as(spelling, place, source, family, part, released)
+
+
+def _guesses_as(
+    spelling: Spelling, place: Place, source: Checkpoint, family: Family, part: Part, released: Plan
+) -> Iterator[Attempt]:
+    renamed = rename(spelling, source.tensors)
+    known = {released.names.get(name, name): source.tensors[file].spec.shape for name, file in renamed.items()}
+    shared = known.keys() & released.shapes.keys()
+    if len(shared) < ALIKE * min(len(released.rows), len(known)):
+        return
+    for kwargs in _near(part, _completed(known, released.shapes)):
+        try:
+            plan = build_plan(part, kwargs)
+        except UNREADABLE:
             continue
-        names = all_kept((translated[name], name) for name in shapes)
-        for guess in _near(part, _completed(known, released.shapes)):
-            try:
-                plan = build_plan(part, guess)
-            except UNREADABLE:
-                continue
-            yield attempt(place, place.source, family, part, guess, plan, names, Spelling("PyTorch"))
+        names = all_kept((plan.names.get(name, name), file) for name, file in renamed.items())
+        yield attempt(place, source, family, part, kwargs, plan, names, spelling)
 
 
 def _completed(known: Shapes, released: Shapes) -> dict[str, tuple[int, ...]]:

@@ -20,7 +20,7 @@ from convert.errors import InputError
 from convert.family import Family, Part
 from convert.formats import open_checkpoint
 from convert.ledger import recorded_families
-from convert.places import Place, chosen
+from convert.places import OWN_FORMATS, Place, chosen
 from convert.plan import Plan
 from convert.registry import families, family_named
 from convert.tensors import Checkpoint, Entry
@@ -106,10 +106,11 @@ def identify(
 
 
 def left_out(checkpoint: Checkpoint, networks: Iterable[Network]) -> tuple[str, ...]:
-    """Names of the tensors of a file that are in none of the networks, and that no note of theirs speaks of."""
+    """Names of the tensors of a file that are in none of the networks; other systems' files say it in their notes."""
+    if checkpoint.format not in OWN_FORMATS:
+        return ()
     used = {name for network in networks for name in network.file_names.values()}
-    noted = any("left out" in note for network in networks for note in network.notes)
-    return () if noted else tuple(name for name in checkpoint.tensors if name not in used)
+    return tuple(name for name in checkpoint.tensors if name not in used)
 
 
 def require_one_family(networks: Iterable[Network]) -> None:
@@ -172,7 +173,7 @@ class _Search:
         fitting = tuple(attempt for attempt in tried if not attempt.problems)
         if fitting:
             return [_Fit(place, fitting, part)], None
-        return [], max(tried, key=lambda attempt: (attempt.likeness, -attempt.problems.count), default=None)
+        return [], max(tried, key=lambda attempt: attempt.nearness, default=None)
 
     def _part_called(self, path: str) -> str | None:
         """The part that the last step of a path names, with or without "net" before it."""
@@ -215,7 +216,7 @@ class _Search:
                 fit.place.path == place.path or fit.place.path.startswith(f"{place.path}.") for fit in self.fits
             )
             if not taken and self.wanted in (None, part):
-                found = closest([place], [self.family], part)
+                found = closest(_large_enough(place), [self.family], part)
                 if found:
                     raise InputError(refusal(place.source.path, found))
 
@@ -287,17 +288,21 @@ def _tried(
     return found, nearest
 
 
+def _large_enough(place: Place) -> list[Place]:
+    """The place and those below it that may hold a network."""
+    return [inner for inner in place.all_below if inner is place or len(inner.names) >= FEWEST]
+
+
 def _refuse(place: Place, searches: list[_Search], part: str | None) -> None:
     """Raise the error that says why nothing of a file is a network."""
     checkpoint = place.source
     others = {known: place for search in searches for known, place in search.named.items()}
     if part and others and part not in others:
         raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(others)}")
-    places = [inner for inner in place.all_below if len(inner.names) >= FEWEST]
     tried = [attempt for search in searches for attempt in search.failures]
     found = max(
-        (*tried, *filter(None, [closest(places, [search.family for search in searches], part)])),
-        key=lambda attempt: (attempt.likeness, -attempt.problems.count),
+        (*tried, *filter(None, [closest(_large_enough(place), [search.family for search in searches], part)])),
+        key=lambda attempt: attempt.nearness,
         default=None,
     )
     if found is not None and found.fitting:

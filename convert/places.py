@@ -28,6 +28,7 @@ TRAINING = re.compile(
     r"|^(?:learning_rate\w*|global_step|beta[12]_power|scale_sense|(?:\w+_)?rng_state)$"
 )
 OWN_TENSORS = frozenset({"weight", "bias", "gamma", "beta"})  # what a single number at the top may not be called
+OWN_FORMATS = frozenset({"torch", "ckpt", "safetensors"})  # formats in which others keep training state and wrappers
 OUTERMOST = "."  # what a user calls the place without a prefix
 SHOWN = 20
 
@@ -86,7 +87,7 @@ def whole(checkpoint: Checkpoint) -> Place:
     names: dict[str, str] = {}
     for name in checkpoint.tensors:
         shown = WRAPPERS.sub("", name)
-        if not TRAINING.search(name):
+        if checkpoint.format not in OWN_FORMATS or not TRAINING.search(name):
             names[shown if shown not in names else f"{name} (a second {shown})"] = name
     return Place(
         "", replace(checkpoint, tensors={shown: checkpoint.tensors[name] for shown, name in names.items()}), names
@@ -122,7 +123,7 @@ def loose_numbers(names: Mapping[str, str], source: Checkpoint) -> Iterator[str]
         names: name in the network -> name in `source`.
         source: the tensors.
     """
-    if source.format in {"torch", "ckpt", "safetensors"}:
+    if source.format in OWN_FORMATS:
         for name, original in names.items():
             single = source.tensors[original].spec.shape in {(), (1,)}
             if single and "." not in original and original not in OWN_TENSORS:

@@ -81,7 +81,8 @@ def _unreadable(path: Path, name: str, error: Exception) -> InputError:
     if name:
         return InputError(
             f"{path}: refused, the file asks to run code or holds Python objects (it names {name}); "
-            "where you trust it: net = torch.load(FILE, weights_only=False); torch.save(net.state_dict(), 'net.pth')"
+            "load it where you trust it and save only its state dict: "
+            "net = torch.load(FILE, weights_only=False); torch.save(net.state_dict(), 'net.pth')"
         )
     return InputError(f"{path}: not a PyTorch checkpoint, or cut off ({type(error).__name__})")
 
