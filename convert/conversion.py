@@ -11,10 +11,10 @@ import numpy as np
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.formats import file_format, write_checkpoint
-from convert.identify import Network, identify, open_source
+from convert.identify import Network, identify, left_out, open_source, require_one_family
 from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
 from convert.plan import Row, build_plan
-from convert.registry import part_named
+from convert.registry import family_named, part_named
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
 
 Progress = Callable[[int, int, str], None]
@@ -28,20 +28,27 @@ class Conversion:
     ledgers: tuple[Path, ...]  # the ledger of each
     networks: tuple[Network, ...]  # what was found in the source
     ignored: Mapping[str, str]  # things in the source that are not tensors, as name -> text
+    left_out: tuple[str, ...] = ()  # tensors of the source that are in none of the networks
 
 
-def load_networks(source: str | Path, family: str | None = None, part: str | None = None) -> list[Network]:
+def load_networks(
+    source: str | Path, family: str | None = None, part: str | None = None, key: str | None = None
+) -> list[Network]:
     """Open a checkpoint of any format, check it against its ledger, and return its networks.
 
-    Raises InputError: see `convert.identify.identify` and `convert.ledger.verify_ledger`.
+    Raises InputError: see `convert.identify.identify`, `require_one_family` there and `convert.ledger.verify_ledger`.
     """
-    return _read(source, family, part)[1]
+    networks = _read(source, family, part, key)[1]
+    require_one_family(networks)
+    return networks
 
 
-def _read(source: str | Path, family: str | None, part: str | None) -> tuple[Checkpoint, list[Network]]:
+def _read(
+    source: str | Path, family: str | None, part: str | None, key: str | None
+) -> tuple[Checkpoint, list[Network]]:
     checkpoint = open_source(source)
     verify_ledger(checkpoint)
-    networks = identify(checkpoint, family, part)
+    networks = identify(checkpoint, family, part, key)
     for network in networks:
         require_finite(network)
     return checkpoint, networks
@@ -65,6 +72,7 @@ def convert_file(
     names: str | None = None,
     progress: Progress | None = None,
     style: str | None = None,
+    key: str | None = None,
 ) -> Conversion:
     """Convert a checkpoint; the direction follows from the suffixes.
 
@@ -76,6 +84,7 @@ def convert_file(
         names: "torch" or "mindspore" for a .safetensors target; default: as the source has them.
         progress: called as (tensors done, tensors in all, name).
         style: system of the family whose networks are to be written, see `in_style`; default: as in the source.
+        key: dictionary or prefix of the source to look in, where several sets of weights fit.
 
     Returns:
         The files written and what they hold.
@@ -86,7 +95,10 @@ def convert_file(
     if Path(source).resolve() == target.resolve():
         raise InputError(f"{target}: source and target are the same file")
     file_format(target)
-    checkpoint, networks = _read(source, family, part)
+    checkpoint, networks = _read(source, family, part, key)
+    unused = left_out(checkpoint, networks)
+    if any(_names_differ(network) for network in networks):
+        require_one_family(networks)
     if style:
         networks = [in_style(network, style) for network in networks]
     side = _side(target, checkpoint.format, networks, names)
@@ -97,9 +109,20 @@ def convert_file(
     outputs, ledgers = [], []
     for group in groups:
         path = target.with_name(target.name.replace("{part}", group[0].part.name))
-        ledgers.append(_write(path, group, side, facts, report))
+        ledgers.append(_write(path, group, side, facts, report, unused))
         outputs.append(path)
-    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras)
+    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused)
+
+
+def _names_differ(network: Network) -> bool:
+    """Whether another family that the tensors fit as well would write them under other names."""
+    own = [(row.torch, row.mindspore) for row in network.plan.rows]
+    for name in network.alternatives:
+        part = part_named(family_named(name), network.part.name)
+        kwargs = part.infer(network.plan.shapes)
+        if kwargs is None or [(row.torch, row.mindspore) for row in build_plan(part, kwargs).rows] != own:
+            return True
+    return False
 
 
 def _side(target: Path, source_format: str, networks: list[Network], names: str | None) -> str:
@@ -181,7 +204,9 @@ def require_finite(network: Network) -> None:
         raise InputError(f"{network.path}: {len(bad)} tensors hold values that are not finite: {', '.join(bad)}")
 
 
-def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter) -> Path:
+def _write(
+    path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter, unused: tuple[str, ...]
+) -> Path:
     several = len(networks) > 1
     entries: list[LedgerEntry] = []
 
@@ -214,7 +239,8 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
             "kwargs": dict(network.kwargs),
             "spelling": network.spelling,
             "notes": list(network.notes),
+            **({"alternatives": list(network.alternatives)} if network.alternatives else {}),
         }
         for network in networks
     ]
-    return write_ledger(path, facts, described, entries)
+    return write_ledger(path, facts, described, entries, unused)

@@ -47,6 +47,8 @@ class Part:
     # size run
     growth: Callable[[Mapping[str, Any]], int | None]
     spellings: tuple[Spelling, ...] = ()  # other spellings that are understood
+    # constructor arguments of its other architectures, by which a file that lacks a tensor is recognised
+    variants: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

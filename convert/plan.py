@@ -135,7 +135,7 @@ def build_plan(part: Part, kwargs: Mapping[str, Any]) -> Plan:
     return _build_plan(part.class_name, tuple(sorted(kwargs.items())))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
     import torch
 

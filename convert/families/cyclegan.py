@@ -103,25 +103,40 @@ def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
     return 2 ** int(kwargs["num_downs"]) if "num_downs" in kwargs else None
 
 
+RESNET = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 9, "dropout": False}
+PATCH = {"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3}
+UNET = {"architecture": "unet", "input_nc": 3, "output_nc": 3, "num_downs": 8, "ngf": 64, "dropout": False}
+ZOO_RESNET = {"ngf": 64, "n_blocks": 9, "slope": 0.2}
+NORMS = ("instance", "batch", "affine instance")
+OTHER_GENERATORS = (
+    *({**RESNET, "norm": norm} for norm in NORMS[1:]),
+    *({**UNET, "norm": norm} for norm in NORMS),
+    *(
+        {**ZOO_RESNET, "architecture": kind, "norm": norm, "pad_mode": pad_mode}
+        for kind in ("zoo_resnet", "zoo_depth_resnet")
+        for norm in NORMS[:2]
+        for pad_mode in ("CONSTANT", "REFLECT")
+    ),
+    *({"architecture": "zoo_unet", "num_downs": 8, "ngf": 64, "norm": norm, "dropout": False} for norm in NORMS[:2]),
+)
+OTHER_DISCRIMINATORS = (
+    *({**PATCH, "norm": norm} for norm in NORMS[1:]),
+    *({"architecture": "zoo_patch", "ndf": 64, "n_layers": 3, "slope": 0.2, "norm": norm} for norm in NORMS[:2]),
+)
+
+
 def _generator(name: str) -> Part:
     return Part(
         name=name,
         class_name="cyclegan.build_generator",
-        kwargs={
-            "architecture": "resnet",
-            "input_nc": 3,
-            "output_nc": 3,
-            "ngf": 64,
-            "n_blocks": 9,
-            "norm": "instance",
-            "dropout": False,
-        },
+        kwargs={**RESNET, "norm": "instance"},
         infer=generator_kwargs,
         input_shape=(1, 3, 256, 256),
         smallest=_smallest_generator,
         growth=_growth_of_generator,
         outputs=("image",),
         spellings=(OLD_FILE, VINTAGIFY, Spelling("MindSpore model zoo", renames=((rf"^generator\.{name}\.", ""),))),
+        variants=OTHER_GENERATORS,
     )
 
 
@@ -129,13 +144,14 @@ def _discriminator(name: str) -> Part:
     return Part(
         name=name,
         class_name="cyclegan.build_discriminator",
-        kwargs={"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3, "norm": "instance"},
+        kwargs={**PATCH, "norm": "instance"},
         infer=discriminator_kwargs,
         input_shape=(1, 3, 256, 256),
         smallest=lambda kwargs: 3 * 2 ** int(kwargs.get("n_layers", 3)),
         growth=lambda kwargs: 1,
         outputs=("logit",),
         spellings=(OLD_FILE, Spelling("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
+        variants=OTHER_DISCRIMINATORS,
     )
 
 

@@ -322,7 +322,7 @@ def test_whitebox_weights_in_mindspore_reproduce_the_recorded_pictures(shared, t
     assert np.abs(output.asnumpy() - raw).max() < WHITEBOX_RAW
     finished = finish_whitebox(mindspore.Tensor(photo), output)
     assert np.abs(finished.asnumpy() - filtered).max() < WHITEBOX_FILTERED
-    (known,) = load_networks(shared / "weights" / "whitebox_unet_arthurin_keys_fp32.pth")
+    (known,) = load_networks(shared / "weights" / "whitebox_unet_arthurin_keys_fp32.pth", "whitebox")
     found = torch_arrays(network)
     assert all(np.array_equal(found[name], value) for name, value in torch_arrays(known).items())
 

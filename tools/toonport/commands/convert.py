@@ -3,6 +3,7 @@
 import argparse
 
 from convert.conversion import convert_file
+from convert.places import in_short
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import bar, out
 
@@ -21,6 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("target", metavar="DST", help="the same suffixes; {part} writes one file per network")
     add_option(parser, "--family", help="family of SRC (default: by the tensors)")
     add_option(parser, "--part", default="all", help="one network, e.g. genA2B (default: all)")
+    parser.add_argument("--key", help="dictionary or prefix of SRC to take, where several sets of weights fit")
     parser.add_argument("--names", choices=("torch", "mindspore"), help="names in a .safetensors DST")
     parser.add_argument(
         "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert and say what was done."""
     part = None if args.part == "all" else args.part
     with bar("converting") as progress:
-        done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style)
+        done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style, args.key)
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())
@@ -39,6 +41,12 @@ def run(args: argparse.Namespace) -> int:
             f"{network.family.name} {network.part.name} ({settings}): {len(network.tensors)} tensors, "
             f"{network.spelling} names{notes}"
         )
+    names = ", ".join(dict.fromkeys(name for network in done.networks for name in network.alternatives))
+    if names:
+        out.print(f"fits {names} as well, whose networks draw otherwise; the tensors and their names are the same")
+    if done.left_out:
+        used = [name for network in done.networks for name in network.file_names.values()]
+        out.print(f"left out, in no network: {', '.join(in_short(done.left_out, used))}")
     if done.ignored:
         out.print(f"not tensors, left out: {', '.join(done.ignored)}")
     for path, ledger in zip(done.outputs, done.ledgers, strict=True):
