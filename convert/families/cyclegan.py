@@ -103,12 +103,12 @@ def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
     return 2 ** int(kwargs["num_downs"]) if "num_downs" in kwargs else None
 
 
-RESNET = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 9, "dropout": False}
-PATCH = {"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3}
-UNET = {"architecture": "unet", "input_nc": 3, "output_nc": 3, "num_downs": 8, "ngf": 64, "dropout": False}
-ZOO_RESNET = {"ngf": 64, "n_blocks": 9, "slope": 0.2}
+RESNET: Kwargs = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 9, "dropout": False}
+PATCH: Kwargs = {"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3}
+UNET: Kwargs = {"architecture": "unet", "input_nc": 3, "output_nc": 3, "num_downs": 8, "ngf": 64, "dropout": False}
+ZOO_RESNET: Kwargs = {"ngf": 64, "n_blocks": 9, "slope": 0.2}
 NORMS = ("instance", "batch", "affine instance")
-OTHER_GENERATORS = (
+OTHER_GENERATORS: tuple[Kwargs, ...] = (
     *({**RESNET, "norm": norm} for norm in NORMS[1:]),
     *({**UNET, "norm": norm} for norm in NORMS),
     *(
@@ -119,7 +119,7 @@ OTHER_GENERATORS = (
     ),
     *({"architecture": "zoo_unet", "num_downs": 8, "ngf": 64, "norm": norm, "dropout": False} for norm in NORMS[:2]),
 )
-OTHER_DISCRIMINATORS = (
+OTHER_DISCRIMINATORS: tuple[Kwargs, ...] = (
     *({**PATCH, "norm": norm} for norm in NORMS[1:]),
     *({"architecture": "zoo_patch", "ndf": 64, "n_layers": 3, "slope": 0.2, "norm": norm} for norm in NORMS[:2]),
 )
