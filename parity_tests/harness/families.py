@@ -9,7 +9,7 @@ import numpy as np
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.family import Family, Part, resolve
+from convert.family import Family, Part
 from convert.identify import Network
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
@@ -50,19 +50,9 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     reasons = [f"{name}: not asked for" for name in left]
     if _trains(family_named(options.family), options) and options.dtype != "float32":
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
-    elif _trains(family_named(options.family), options):
-        reasons += _graphs_not_run(family_named(options.family), options)
+    elif _trains(family_named(options.family), options) and not options.compiled:
+        reasons.append("training steps as graphs: not asked for (--compiled)")
     return reasons
-
-
-def _graphs_not_run(family: Family, options: CompareOptions) -> list[str]:
-    if not options.compiled:
-        return ["training steps as graphs: not asked for (--compiled)"]
-    return [] if _compilable(family) else [f"training steps as graphs: those of {family.name} do not run as such"]
-
-
-def _compilable(family: Family) -> bool:
-    return family.training is not None and bool(resolve("ms_models", family.training.step).compilable)
 
 
 def _trains(family: Family, options: CompareOptions) -> bool:
@@ -72,13 +62,13 @@ def _trains(family: Family, options: CompareOptions) -> bool:
 def compare_training(
     family: Family, steps: int, seed: int, compiled: bool = False, say: Say = silent
 ) -> Iterator[Comparison]:
-    """Compare training steps of a family on seeded narrow networks; `compiled`: also run as graphs, if they can be.
+    """Compare training steps of a family on seeded narrow networks; `compiled`: also run as graphs.
 
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
     """
     setup = small_setup(family, steps, seed)
     reference = TrainingReference(setup)
-    for graphs in (False, True) if compiled and _compilable(family) else (False,):
+    for graphs in (False, True) if compiled else (False,):
         name = f"{family.name} training{', compiled' if graphs else ''}"
         say(f"{name}: {steps} steps")
         verdicts = []
