@@ -9,10 +9,6 @@ class InputError(Exception):
     """
 
 
-class SizeError(ValueError):
-    """A network was given a picture of a size that it cannot run; names the size and the sizes allowed."""
-
-
 def first_line(error: Exception) -> str:
     """Return the first line with words of a library's message, of at most 200 characters; else the error's class."""
     lines = (line for line in str(error).strip().splitlines() if line.strip("-= "))

@@ -12,8 +12,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Normal, Uniform, initializer
 
-from convert.errors import SizeError
-
 EPS = 1e-5
 SPREAD = 0.02  # standard deviation of fresh weights
 
@@ -361,4 +359,4 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
             allowed = f"{allowed} and multiples of {multiple}"
         ok = height >= minimum and width >= minimum and height % multiple == 0 and width % multiple == 0
     if not ok:
-        raise SizeError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")
+        raise ValueError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convert.errors import SizeError
-
 EPS = 1e-5
 SPREAD = 0.02  # standard deviation of fresh weights
 
@@ -196,7 +194,7 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
         minimum: both sides must be at least this.
         exact: the only side allowed, where the weights fix it.
 
-    Raises SizeError: names the size given and the sizes allowed.
+    Raises ValueError: names the size given and the sizes allowed.
     """
     height, width = x.shape[-2:]
     if exact is not None:
@@ -206,4 +204,4 @@ def require_size(network: str, x: Tensor, multiple: int, minimum: int, exact: in
         allowed += f" and multiples of {multiple}" if multiple > 1 else ""
         ok = all(side >= minimum and side % multiple == 0 for side in (height, width))
     if not ok:
-        raise SizeError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")
+        raise ValueError(f"{network}: cannot run an input of {height}x{width}; allowed: {allowed}")
