@@ -61,7 +61,8 @@ def torch_arrays(network: Network) -> dict[str, Array]:
 
 def mindspore_arrays(network: Network) -> dict[str, Array]:
     """Return MindSpore name -> values, without the tensors that the MindSpore network lacks."""
-    return {row.mindspore: network.tensors[row.torch].read() for row in _present(network) if not row.carried}
+    rows = (row for row in _present(network) if not row.carried)
+    return {row.mindspore: row.to_mindspore(network.tensors[row.torch].read()) for row in rows}
 
 
 def convert_file(
@@ -91,16 +92,41 @@ def convert_file(
 
     Raises InputError: the source cannot be used; nothing is written then.
     """
-    target = Path(target)
-    if Path(source).resolve() == target.resolve():
-        raise InputError(f"{target}: source and target are the same file")
-    file_format(target)
+    require_another_file(source, target)
     checkpoint, networks = _read(source, family, part, key)
     unused = left_out(checkpoint, networks)
     if any(_names_differ(network) for network in networks):
         require_one_family(networks)
     if style:
         networks = [in_style(network, style) for network in networks]
+    return write_networks(checkpoint, networks, Path(target), names, progress, unused)
+
+
+def require_another_file(source: str | Path, target: str | Path) -> None:
+    """Raise InputError unless the target is a file of a known format other than the source."""
+    if Path(source).resolve() == Path(target).resolve():
+        raise InputError(f"{target}: source and target are the same file")
+    file_format(Path(target))
+
+
+def write_networks(
+    checkpoint: Checkpoint,
+    networks: list[Network],
+    target: Path,
+    names: str | None = None,
+    progress: Progress | None = None,
+    unused: tuple[str, ...] = (),
+) -> Conversion:
+    """Write networks that were found in a checkpoint, and their ledgers.
+
+    Args:
+        checkpoint: where they come from.
+        networks: what to write.
+        target, names, progress: as in `convert_file`.
+        unused: tensors of the checkpoint that are in none of the networks.
+
+    Raises InputError: the target's suffix and `names` contradict each other.
+    """
     side = _side(target, checkpoint.format, networks, names)
     facts = _source_facts(checkpoint.path, checkpoint.format)
     total = sum(len(network.tensors) for network in networks)
@@ -204,6 +230,10 @@ def require_finite(network: Network) -> None:
         raise InputError(f"{network.path}: {len(bad)} tensors hold values that are not finite: {', '.join(bad)}")
 
 
+def _target_spec(row: Row, spec: TensorSpec, side: str) -> TensorSpec:
+    return TensorSpec(row.mindspore_shape, spec.dtype) if side == "mindspore" and row.change else spec
+
+
 def _write(
     path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter, unused: tuple[str, ...]
 ) -> Path:
@@ -220,6 +250,7 @@ def _write(
         for network in networks:
             for row in _present(network):
                 values, name = network.tensors[row.torch].read(), target_name(network, row)
+                values = np.asarray(row.to_mindspore(values), order="C") if side == "mindspore" else values
                 source = network.file_names[row.torch]
                 shape = tuple(values.shape)
                 entries.append(LedgerEntry(source, name, row.rule, values.dtype.name, shape, tensor_sha256(values)))
@@ -227,7 +258,9 @@ def _write(
                 report(name)
 
     specs: dict[str, TensorSpec] = {
-        target_name(network, row): network.tensors[row.torch].spec for network in networks for row in _present(network)
+        target_name(network, row): _target_spec(row, network.tensors[row.torch].spec, side)
+        for network in networks
+        for row in _present(network)
     }
     remove_ledger(path)
     nested = several and not networks[0].family.flat_file

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from convert.errors import InputError
 from convert.family import Part, resolve
 from convert.layers import HOW_TO_WRITE, SPECTRAL_NORM, Change, LayerRule, candidates, find_rule, reshaping
@@ -40,6 +42,11 @@ class Row:
         if self.change:
             what += f", {self.change.words}"
         return f"{self.layer_type}: {what}" + ("" if self.by_rule else " (no rule: its own name, the shapes agree)")
+
+    @property
+    def mindspore_shape(self) -> tuple[int, ...]:
+        """Its shape in MindSpore."""
+        return tuple(self.to_mindspore(np.empty(self.spec.shape, np.int8)).shape) if self.change else self.spec.shape
 
     def to_mindspore(self, values: Array) -> Array:
         """The values as MindSpore has them."""

@@ -4,12 +4,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import prod
 
 import numpy as np
 
 from parity_tests.harness.capture import (
     NOISE_RUNS,
     NOT_COMPARABLE,
+    OTHER_LAYOUT,
     REFUSALS,
     Pair,
     containers,
@@ -116,7 +118,11 @@ def measure_accumulated(
         """Measure a call of the port."""
         if key in truths:
             head = pair.head(Mode.ACCUMULATED, probe, key[0], Quantity(Kind.OUTPUT), first[key])
-            found[key] = list(_measure_outputs(head, key, truths[key], references[key], noise[key], call))
+            found[key] = list(
+                _measure_outputs(
+                    head, key, truths[key], references[key], noise[key], call, padded=key[0] in pair.padded
+                )
+            )
         else:
             found[key] = []
 
@@ -161,13 +167,21 @@ class _CallNoise:
 
 
 def _measure_outputs(
-    head: Measurement, key: Key, truth: LayerCall, reference: LayerCall, noise: _CallNoise, port: LayerCall | None
+    head: Measurement,
+    key: Key,
+    truth: LayerCall,
+    reference: LayerCall,
+    noise: _CallNoise,
+    port: LayerCall | None,
+    padded: bool = False,
 ) -> Iterator[Measurement]:
-    """Compare what one call returned; `head` is of its first output."""
+    """Compare what one call returned; `head` is of its first output; `padded`: but for axes of length 1."""
     own = named(port.outputs, outputs_of(truth.outputs)) if port else {}
     head = replace(head, input_error=_input_error(truth, noise.input, port))
     for index, quantity in enumerate(outputs_of(truth.outputs, key[1])):
         value = own.get(replace(quantity, call=0))
+        if padded and value is not None and _without_ones(value.shape) == _without_ones(truth.outputs[index].shape):
+            value = value.reshape(truth.outputs[index].shape)
         number = replace(head, quantity=quantity, order=head.order + index)
         yield measure(number, truth.outputs[index], [reference.outputs[index]], value, noise=noise.outputs[index])
 
@@ -180,11 +194,40 @@ def _called_otherwise(pair: Pair, truths: Collection[Key], ports: Collection[Key
     counts, own = Counter(layer for layer, _ in truths), Counter(layer for layer, _ in ports)
     parents, known = containers(pair.reference), pair.port.layer_types()
     with_weights = {name.rpartition(".")[0] for name in pair.reference_weights}
-    return {
+    otherwise = {
         layer: NOT_COMPARABLE
         for layer, count in counts.items()
         if layer not in known or (count != own[layer] and layer not in parents | with_weights)
     }
+    return otherwise | dict.fromkeys(pair.apart, OTHER_LAYOUT)
+
+
+def fed_otherwise(pair: Pair, inputs: Sequence[Array]) -> Pair:
+    """Return the pair with the layers that the port feeds as many numbers as the reference does, in another shape.
+
+    What has other axes, e.g. NHWC, is compared within what holds it, where a wrong layout shows; what differs only by
+    axes of length 1 is compared without these. None are found where the port cannot run.
+    """
+    shapes: list[dict[Key, tuple[int, ...]]] = [{}, {}]
+    try:
+        for side, found in zip((pair.reference, pair.port), shapes, strict=True):
+
+            def note(key: Key, call: LayerCall, found: dict[Key, tuple[int, ...]] = found) -> None:
+                """Note the shape of the first input."""
+                if call.inputs:
+                    found[key] = call.inputs[0].shape
+
+            Runs().trace(side, inputs, note)
+    except REFUSALS:
+        return pair
+    own, port = shapes
+    differing = [key for key in own if key in port and own[key] != port[key] and prod(own[key]) == prod(port[key])]
+    padded = frozenset(key[0] for key in differing if _without_ones(own[key]) == _without_ones(port[key]))
+    return replace(pair, padded=padded, apart=frozenset(layer for layer, _ in differing) - padded)
+
+
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    return [side for side in shape if side != 1]
 
 
 def _input_error(truth: LayerCall, noise: float, port: LayerCall | None) -> float | None:

@@ -22,6 +22,7 @@ NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
 NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
+OTHER_LAYOUT = "not comparable alone: the port's layer is fed another layout"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Pair:
     faults: Mapping[str, str] = field(default_factory=dict)
     # twins: PyTorch name -> first name of the same tensor, of tensors that several layers of the reference share
     twins: Mapping[str, str] = field(default_factory=dict)
+    # apart, padded: layers that the port feeds the same numbers in another shape, see `accumulated.fed_otherwise`:
+    # with other axes, or only with other axes of length 1
+    apart: frozenset[str] = frozenset()
+    padded: frozenset[str] = frozenset()
 
     def moved(self, arrays: Sequence[Array], seed: int) -> Sequence[Array]:
         """The inputs of one noise run: moved by about one unit in the last place, not at all for seed 0."""
@@ -133,7 +138,7 @@ def _measure_call(
     try:
         port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:
-        yield refused(head, "run", error)
+        yield replace(head, not_run=OTHER_LAYOUT) if layer in pair.padded else refused(head, "run", error)
         return
     for quantity, wanted in truth.items():
         if quantity.kind is Kind.STATE and quantity not in port and not _moves(wanted, before.get(quantity)):
@@ -181,6 +186,8 @@ def _moves(after: Array, before: Array | None) -> bool:
 
 def not_comparable(pair: Pair, layer: str, inputs: Sequence[Array]) -> str:
     """Why a layer of the reference has no counterpart that can be run alone, or ""."""
+    if layer in pair.apart:
+        return OTHER_LAYOUT
     if layer not in pair.port.layer_types():
         return NOT_COMPARABLE
     return "" if pair.port.accepts(layer, inputs) else NOT_COMPARABLE

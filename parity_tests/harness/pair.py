@@ -51,7 +51,7 @@ def pair_networks(
 
     launch_directly()
     target = target_of(cell)
-    _require_layers(layers or {}, module, target)
+    require_layers(layers or {}, module, target)
     plan = plan or plan_of(module, target, layers)
     names = plan.names
     carried = {row.torch for row in plan.rows if row.carried}
@@ -78,7 +78,8 @@ def pair_networks(
     )
 
 
-def _require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
+def require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
+    """Raise InputError unless each network has the layers that a mapping names, each once."""
     known = {path for path, _ in module.named_modules(remove_duplicate=False)}
     missing = [f"the reference has no layer {path}" for path in layers if path not in known]
     missing += [f"the port has no layer {path}" for path in layers.values() if path not in target.layers]

@@ -11,8 +11,8 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.accumulated import measure_accumulated
-from parity_tests.harness.capture import NOT_COMPARABLE, Pair, measure_isolated, measure_weights
+from parity_tests.harness.accumulated import fed_otherwise, measure_accumulated
+from parity_tests.harness.capture import NOT_COMPARABLE, OTHER_LAYOUT, Pair, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
@@ -63,7 +63,8 @@ class Comparison:
         """Layers of the reference that the port has no layer for; they are compared within what holds them."""
         ran = [verdict.measurement for verdict in self.verdicts if verdict.measurement.mode in ALONE]
         known = {measurement.layer for measurement in ran if not measurement.not_run}
-        return list(dict.fromkeys(it.layer for it in ran if it.not_run == NOT_COMPARABLE and it.layer not in known))
+        apart = {NOT_COMPARABLE, OTHER_LAYOUT}
+        return list(dict.fromkeys(it.layer for it in ran if it.not_run in apart and it.layer not in known))
 
     @property
     def blamed(self) -> list[Verdict]:
@@ -145,6 +146,8 @@ def compare_pair(
         raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
     verdicts: list[Verdict] = []
     try:
+        if set(modes) != {Mode.WEIGHTS}:
+            pair = fed_otherwise(pair, probe)
         for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
             for done, measurement in enumerate(measurements, 1):
                 verdicts.append(judge(measurement))
@@ -209,6 +212,7 @@ def compare(
     captures: Path | None = None,
     keywords: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
+    say: Say = silent,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
 
@@ -230,6 +234,7 @@ def compare(
         keywords: keyword arguments beside `inputs`.
         names: path of a layer in `torch_module` -> its path in `ms_cell`, e.g. {"down.0": "encoder.conv1"}; the layers
             inside it follow. "" is the network itself: {"": "net"} for a port that is wrapped.
+        say: told in words what has been measured so far.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
@@ -247,4 +252,4 @@ def compare(
         else:
             small = other = as_inputs(probe, keywords)
         pair = recorded(pair, Path(captures)) if captures else pair
-        return compare_pair(name, pair, given, small, modes, other=other)
+        return compare_pair(name, pair, given, small, modes, say=say, other=other)

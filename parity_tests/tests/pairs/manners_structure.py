@@ -17,6 +17,24 @@ from parity_tests.tests.pairs.manner import (
 )
 
 STRUCTURE = (
+    Manner(
+        "channels last inside",
+        lambda lib: {"a": lib.conv(3, 4), "act": lib.leaky(), "b": lib.conv(4, 3)},
+        chain,
+        PICTURE,
+        ("",),
+        lambda lib: lambda net, x: net.b(net.act(net.a(x).permute(0, 2, 3, 1)).permute(0, 3, 2, 1)),
+        port=lambda lib: lambda net, x: net.b(net.act(net.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
+    ),
+    Manner(
+        "an axis more inside",
+        lambda lib: {"a": lib.linear(6, 6), "act": lib.leaky(), "b": lib.linear(6, 6)},
+        chain,
+        VECTORS,
+        ("b",),
+        spoil=bump("b"),
+        port=lambda lib: lambda net, x: net.b(net.act(net.a(x).unsqueeze(1)).squeeze(1)),
+    ),
     Manner("convolutions", convs, chain, PICTURE, ("",), chain_without_activation),
     Manner(
         "in-place activation",

@@ -2,9 +2,10 @@
 
 import argparse
 
-from convert.conversion import convert_file
+from convert.conversion import Conversion, Progress, convert_file
+from convert.errors import InputError
 from convert.places import in_short
-from toonport.commands.options import Subparsers, add_command, add_option
+from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
 from toonport.commands.ui import bar, out
 
 EPILOG = """examples:
@@ -12,6 +13,7 @@ EPILOG = """examples:
   toonport convert photo2cartoon_weights.pt 'p2c_{part}.ckpt'            one file per network
   toonport convert 'p2c_{part}.ckpt' photo2cartoon_weights.pt            and back
   toonport convert photo2cartoon_weights.pt genA2B.ckpt --part genA2B    one network
+  toonport convert my.pt my.ckpt --torch mynet.py:Net --mindspore mynet_ms.py:Net
 A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
 
 
@@ -20,6 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "convert", run, "convert a checkpoint; the suffixes give the direction", EPILOG)
     parser.add_argument("source", metavar="SRC", help=".pt, .pth, .ckpt or .safetensors; {part} for one file each")
     parser.add_argument("target", metavar="DST", help="the same suffixes; {part} writes one file per network")
+    add_own_pair(parser)
     add_option(parser, "--family", help="family of SRC (default: by the tensors)")
     add_option(parser, "--part", default="all", help="one network, e.g. genA2B (default: all)")
     parser.add_argument("--key", help="dictionary or prefix of SRC to take, where several sets of weights fit")
@@ -29,11 +32,23 @@ def add_parser(subparsers: Subparsers) -> None:
     )
 
 
+def _own(args: argparse.Namespace, progress: Progress) -> Conversion:
+    if not (args.torch and args.mindspore):
+        raise InputError("your own networks: --torch and --mindspore are needed together")
+    from toonport.own_pair import convert_own, pair_from
+
+    pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map)
+    return convert_own(pair, args.source, args.target, args.names, progress, args.key)
+
+
 def run(args: argparse.Namespace) -> int:
     """Convert and say what was done."""
     part = None if args.part == "all" else args.part
     with bar("converting") as progress:
-        done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style, args.key)
+        if args.torch or args.mindspore:
+            done = _own(args, progress)
+        else:
+            done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style, args.key)
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())
