@@ -195,7 +195,7 @@ class _Run:
     def _resume(self) -> None:
         settings = self._setup.resumed_settings
         if isinstance(self.trainer, TorchTrainer):
-            self.trainer.step.settings = self._training.settings(**settings)
+            self.trainer.step.use(self._training.settings(**settings))
         else:
             self.trainer = self.trainer.resumed(settings)
 
