@@ -63,10 +63,10 @@ def test_correct_ports_are_networks_and_steps_and_correct_exports_networks_alone
     assert not any("training" in name for name in exports)
 
 
-def test_no_alarm_on_correct_ports_over_twenty_seeds():
-    alarms = list(false_alarms(correct_ports(20, QUICK)))
-    assert len(alarms) == 20 * len(QUICK)
-    assert [name for name, count in alarms if count] == []
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("check", list(correct_ports(20, QUICK)), ids=lambda check: check[0])
+def test_no_alarm_on_correct_ports_over_twenty_seeds(check):
+    assert list(false_alarms([check])) == [(check[0], 0)]
 
 
 @pytest.mark.parametrize("subject", [("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet")])
