@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from math import prod
 
@@ -110,7 +111,7 @@ def measure_accumulated(
                 reference.keep(key, replace(call, inputs=()))
             noise[key] = _CallNoise.of(call, truths[key], noise.get(key))
 
-        runs.trace(pair.reference, pair.moved(inputs, seed), note, seed)
+        pair.noisy(seed, inputs, partial(runs.trace, pair.reference, visit=note, seed=seed))
     found: dict[Key, list[Measurement]] = {}
     first = _first_orders(truths)
 

@@ -4,8 +4,10 @@ Nothing is judged here. The truth is the reference in float64; its float32 run s
 arithmetic itself makes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from parity_tests.harness.compare import measure, rms, ulp_neighbour, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
+from parity_tests.harness.sides.inexact import inexact_kernels
 from parity_tests.harness.sides.mindspore import lacks_kernel
 from parity_tests.harness.sides.tree import Tree, changed, floating
 from parity_tests.harness.values import fed, values_for
@@ -23,6 +26,8 @@ REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where 
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
 NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
 OTHER_LAYOUT = "not comparable alone: the port's layer is fed another layout"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,15 @@ class Pair:
     apart: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
 
-    def moved(self, arrays: Sequence[Array], seed: int) -> Sequence[Array]:
-        """The inputs of one noise run: moved by about one unit in the last place, not at all for seed 0."""
-        return changed(arrays, [ulp_neighbour(array, seed, self.dtype) for array in arrays])
+    def noisy(self, seed: int, inputs: Sequence[Array], run: Callable[[Sequence[Array]], T]) -> T:
+        """What `run` makes of the inputs of one noise run of the reference.
+
+        They are moved by about one unit in the last place, and some functions computed as inexactly as MindSpore does;
+        nothing of it for seed 0.
+        """
+        moved = changed(inputs, [ulp_neighbour(array, seed, self.dtype) for array in inputs])
+        with inexact_kernels(seed if self.dtype == "float32" else 0):
+            return run(moved)
 
     def set_training(self, training: bool) -> None:
         """Switch all three networks between train and eval mode.
@@ -133,8 +144,9 @@ def _measure_call(
         return
     before = _state(pair.truth, layer)
     truth = run_layer(pair.truth, layer, inputs)
-    runs = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
-    references = [run_layer(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
+    count = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
+    noisy = partial(run_layer, pair.reference, layer)
+    references = [pair.noisy(seed, inputs, noisy) for seed in range(count)]
     try:
         port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:
@@ -145,8 +157,9 @@ def _measure_call(
             continue  # a constant that the port keeps elsewhere
         effects = bug_effects(head.layer_type, inputs, wanted) if quantity == head.quantity else {}
         own = replace(head, quantity=quantity, effects=effects)
-        noisy = [run[quantity] for run in references]
-        yield measure(own, wanted, noisy, port.get(quantity), terms.get(wanted.shape, 0.0))
+        yield measure(
+            own, wanted, [run[quantity] for run in references], port.get(quantity), terms.get(wanted.shape, 0.0)
+        )
 
 
 def refused(head: Measurement, what: str, error: Exception) -> Measurement:

@@ -6,6 +6,7 @@ brought to a root mean square of 1, so that deep layers are judged as sharply as
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def _measure_layer(
         return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
 
     truth = run(pair.truth, call.inputs)
-    references = [run(pair.reference, pair.moved(call.inputs, seed)) for seed in range(NOISE_RUNS)]
+    references = [pair.noisy(seed, call.inputs, partial(run, pair.reference)) for seed in range(NOISE_RUNS)]
     try:
         port = run(pair.port, call.inputs)
     except REFUSALS as error:

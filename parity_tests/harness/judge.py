@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity_tests.harness.measurement import Measurement, Mode
-from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, KERNELS, Budget
+from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, Budget
 
 ALONE = {Mode.ISOLATED, Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}
 
@@ -32,20 +32,12 @@ class Verdict:
 def judge(measurement: Measurement, budgets: Mapping[Mode, Budget] = BUDGETS) -> Verdict:
     """Judge one measurement by the budget of its mode; pixels of the input widen it where the row says so."""
     row = budgets[measurement.mode]
-    floor = row.floor + row.floor_per_pixel * measurement.probe.pixels + _kernel(measurement)
+    floor = row.floor + row.floor_per_pixel * measurement.probe.pixels
     budget = row.factor * measurement.noise + floor * FLOOR_UNITS[measurement.dtype] * measurement.scale
     equal = not measurement.problem and measurement.error <= budget
     wide = measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
     blind = equal and (wide or measurement.undecided > BLIND_SHARE)
     return Verdict(measurement, budget, equal, blind)
-
-
-def _kernel(measurement: Measurement) -> float:
-    """What MindSpore's own kernel of such a layer adds to the floor."""
-    known = KERNELS.get(measurement.layer_type)
-    if known is None or measurement.dtype != "float32" or measurement.mode not in ALONE:
-        return 0.0
-    return known.output if measurement.mode is Mode.ISOLATED else known.gradient
 
 
 def judge_all(measurements: Iterable[Measurement], budgets: Mapping[Mode, Budget] = BUDGETS) -> list[Verdict]:

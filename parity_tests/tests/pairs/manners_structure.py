@@ -27,6 +27,22 @@ STRUCTURE = (
         port=lambda lib: lambda net, x: net.b(net.act(net.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
     ),
     Manner(
+        "functional tanh of large numbers",
+        dense,
+        lambda lib: lambda net, x: net.b(lib.tanh_of(9 * net.a(x))),
+        VECTORS,
+        ("",),
+        lambda lib: lambda net, x: net.b(lib.tanh_of(9.1 * net.a(x))),
+    ),
+    Manner(
+        "softmax by its logarithm",
+        dense,
+        lambda lib: lambda net, x: net.b(lib.exp(lib.log(lib.softmax(9 * net.a(x))))),
+        VECTORS,
+        ("",),
+        lambda lib: lambda net, x: net.b(lib.exp(lib.log(lib.softmax(9.1 * net.a(x))))),
+    ),
+    Manner(
         "an axis more inside",
         lambda lib: {"a": lib.linear(6, 6), "act": lib.leaky(), "b": lib.linear(6, 6)},
         chain,

@@ -49,6 +49,7 @@ def torch_library() -> SimpleNamespace:
         parameter=lambda *shape: nn.Parameter(torch.rand(*shape) + 0.5),
         network=_torch_network,
         relu_of=torch.relu,
+        tanh_of=torch.tanh,
         exp=torch.exp,
         log=torch.log,
         cat=torch.cat,
@@ -83,7 +84,7 @@ def mindspore_library() -> SimpleNamespace:
         bilinear=nn.BiDense,
         relu=lambda inplace=False: nn.ReLU(),
         leaky=lambda slope=0.2: nn.LeakyReLU(slope),
-        tanh=_exact_tanh,
+        tanh=nn.Tanh,
         batch_norm=nn.BatchNorm2d,
         batch_norm1=nn.BatchNorm1d,
         batch_norm3=nn.BatchNorm3d,
@@ -102,6 +103,7 @@ def mindspore_library() -> SimpleNamespace:
         parameter=lambda *shape: mindspore.Parameter(mindspore.ops.ones(shape, mindspore.float32)),
         network=_mindspore_network,
         relu_of=ops.relu,
+        tanh_of=ops.tanh,
         exp=ops.exp,
         log=ops.log,
         cat=lambda tensors, axis: ops.cat(tuple(tensors), axis),
@@ -115,13 +117,6 @@ def mindspore_library() -> SimpleNamespace:
         complex_of=ops.Complex(),
         half=lambda x: x.astype(mindspore.float16).astype(mindspore.float32),
     )
-
-
-def _exact_tanh() -> Any:
-    """MindSpore's own kernel of tanh is off by 1e-4."""
-    from ms_models.layers import Tanh
-
-    return Tanh()
 
 
 def _torch_network(layers: Mapping[str, Any], forward: Forward) -> Any:
