@@ -269,10 +269,14 @@ def _walk(place: Place, around: Mapping[_Search, str | None]) -> list[tuple[_Sea
         nearest |= nearer
     for search, attempt in nearest.items():
         search.failures.append(attempt)
-        covered = sum(len(fit.best.plan.rows) for other, fit in below if other is search)
-        if attempt.likeness >= CLEARLY and attempt.fitting > covered:
+        if _means_more(attempt, [fit for other, fit in below if other is search]):
             below = [(other, fit) for other, fit in below if other is not search]
     return below
+
+
+def _means_more(attempt: Attempt, found: Iterable[_Fit]) -> bool:
+    """Whether something that nearly fits explains more tensors than what fits inside it."""
+    return attempt.likeness >= CLEARLY and attempt.fitting > sum(len(fit.best.plan.rows) for fit in found)
 
 
 def _tried(

@@ -236,18 +236,26 @@ class _Owner:
 def _row(name: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target | None) -> Row:
     rule, prefix = owner.rule, f"{owner.path}." if owner.path else ""
     known = rule is not None and (leaf in rule.names or leaf in rule.carried or rule.same)
-    if rule and leaf in rule.carried:
-        return Row(name, prefix + leaf, spec, owner.layer, owner.layer_type, True)
-    change = rule.changes.get(leaf) if rule else None
-    first = rule.names.get(leaf, leaf) if rule else leaf
     if target is None and not known:
         raise InputError(f"{name}: no naming rule for layers of type {owner.layer_type}; {HOW_TO_WRITE}")
-    if target is None:
-        return Row(name, prefix + first, spec, owner.layer, owner.layer_type, False, change)
-    for leaf_there in candidates(rule, leaf):
-        shape = target.shapes.get(prefix + leaf_there)
+    carried = rule is not None and leaf in rule.carried
+    change = rule.changes.get(leaf) if rule else None
+    there = rule.names.get(leaf, leaf) if rule and not carried else leaf
+    if target and not carried:
+        found = _place(prefix, leaf, spec, owner, target, known)
+        carried = found is None and not known and not owner.trained  # a constant that the layer may hold as it likes
+        there, change = found or (there, change)
+    return Row(name, prefix + there, spec, owner.layer, owner.layer_type, carried, change, known)
+
+
+def _place(
+    prefix: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target, known: bool
+) -> tuple[str, Change | None] | None:
+    """Name in its MindSpore layer, and change, of a tensor that this layer has; None where it has none."""
+    change = owner.rule.changes.get(leaf) if owner.rule else None
+    for there in candidates(owner.rule, leaf):
+        shape = target.shapes.get(prefix + there)
         changed = change or (reshaping(spec.shape, shape) if shape else None)
         if shape is not None and (known or changed or shape == spec.shape):
-            return Row(name, prefix + leaf_there, spec, owner.layer, owner.layer_type, False, changed, known)
-    carried = not known and not owner.trained  # a constant that the MindSpore layer may hold as it likes
-    return Row(name, prefix + first, spec, owner.layer, owner.layer_type, carried, change, known)
+            return there, changed
+    return None

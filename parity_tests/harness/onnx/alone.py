@@ -18,20 +18,14 @@ def activations(model: Any, values: Mapping[str, Any]) -> tuple[Any, dict[str, t
     """
     from onnx import TensorProto, helper
 
-    fixed = {constant.name for constant in model.graph.initializer}
-    fixed |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+    fixed = {constant.name for constant in model.graph.initializer} | {node.output[0] for node in constants}
     nodes, names = [], dict[str, tuple[str, str]]()
     for node in model.graph.node:
-        fed = [name for name in node.input if name and name not in fixed]
+        fed = [place for place, name in enumerate(node.input) if name and name not in fixed]
         if node.op_type in ACTIVATIONS and len(fed) == 1 and node.output[0] in values:
-            alone = type(node)()
-            alone.CopyFrom(node)
-            number = len(names)
-            alone.input[list(node.input).index(fed[0])] = f"alone_{number}"
-            alone.output[0] = f"made_{number}"
-            nodes.append(alone)
-            names[node.output[0]] = (f"alone_{number}", f"made_{number}")
-    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+            given, made = names[node.output[0]] = f"alone_{len(names)}", f"made_{len(names)}"
+            nodes.append(_copied(node, fed[0], given, made))
     needed = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         [*constants, *nodes],
@@ -41,3 +35,11 @@ def activations(model: Any, values: Mapping[str, Any]) -> tuple[Any, dict[str, t
         [constant for constant in model.graph.initializer if constant.name in needed],
     )
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), names
+
+
+def _copied(node: Any, place: int, given: str, made: str) -> Any:
+    """A node with another input at one place and another output."""
+    alone = type(node)()
+    alone.CopyFrom(node)
+    alone.input[place], alone.output[0] = given, made
+    return alone
