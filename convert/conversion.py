@@ -11,10 +11,10 @@ import numpy as np
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.formats import file_format, write_checkpoint
-from convert.identify import Network, identify, open_source
+from convert.identify import Network, identify, left_out, open_source, require_one_family
 from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
 from convert.plan import Row, build_plan
-from convert.registry import part_named
+from convert.registry import family_named, part_named
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
 
 Progress = Callable[[int, int, str], None]
@@ -28,20 +28,27 @@ class Conversion:
     ledgers: tuple[Path, ...]  # the ledger of each
     networks: tuple[Network, ...]  # what was found in the source
     ignored: Mapping[str, str]  # things in the source that are not tensors, as name -> text
+    left_out: tuple[str, ...] = ()  # tensors of the source that are in none of the networks
 
 
-def load_networks(source: str | Path, family: str | None = None, part: str | None = None) -> list[Network]:
+def load_networks(
+    source: str | Path, family: str | None = None, part: str | None = None, key: str | None = None
+) -> list[Network]:
     """Open a checkpoint of any format, check it against its ledger, and return its networks.
 
-    Raises InputError: see `convert.identify.identify` and `convert.ledger.verify_ledger`.
+    Raises InputError: see `convert.identify.identify`, `require_one_family` there and `convert.ledger.verify_ledger`.
     """
-    return _read(source, family, part)[1]
+    networks = _read(source, family, part, key)[1]
+    require_one_family(networks)
+    return networks
 
 
-def _read(source: str | Path, family: str | None, part: str | None) -> tuple[Checkpoint, list[Network]]:
+def _read(
+    source: str | Path, family: str | None, part: str | None, key: str | None
+) -> tuple[Checkpoint, list[Network]]:
     checkpoint = open_source(source)
     verify_ledger(checkpoint)
-    networks = identify(checkpoint, family, part)
+    networks = identify(checkpoint, family, part, key)
     for network in networks:
         require_finite(network)
     return checkpoint, networks
@@ -54,7 +61,8 @@ def torch_arrays(network: Network) -> dict[str, Array]:
 
 def mindspore_arrays(network: Network) -> dict[str, Array]:
     """Return MindSpore name -> values, without the tensors that the MindSpore network lacks."""
-    return {row.mindspore: network.tensors[row.torch].read() for row in _present(network) if not row.carried}
+    rows = (row for row in _present(network) if not row.carried)
+    return {row.mindspore: row.to_mindspore(network.tensors[row.torch].read()) for row in rows}
 
 
 def convert_file(
@@ -65,6 +73,7 @@ def convert_file(
     names: str | None = None,
     progress: Progress | None = None,
     style: str | None = None,
+    key: str | None = None,
 ) -> Conversion:
     """Convert a checkpoint; the direction follows from the suffixes.
 
@@ -76,19 +85,48 @@ def convert_file(
         names: "torch" or "mindspore" for a .safetensors target; default: as the source has them.
         progress: called as (tensors done, tensors in all, name).
         style: system of the family whose networks are to be written, see `in_style`; default: as in the source.
+        key: dictionary or prefix of the source to look in, where several sets of weights fit.
 
     Returns:
         The files written and what they hold.
 
     Raises InputError: the source cannot be used; nothing is written then.
     """
-    target = Path(target)
-    if Path(source).resolve() == target.resolve():
-        raise InputError(f"{target}: source and target are the same file")
-    file_format(target)
-    checkpoint, networks = _read(source, family, part)
+    require_another_file(source, target)
+    checkpoint, networks = _read(source, family, part, key)
+    unused = left_out(checkpoint, networks)
+    if any(_names_differ(network) for network in networks):
+        require_one_family(networks)
     if style:
         networks = [in_style(network, style) for network in networks]
+    return write_networks(checkpoint, networks, Path(target), names, progress, unused)
+
+
+def require_another_file(source: str | Path, target: str | Path) -> None:
+    """Raise InputError unless the target is a file of a known format other than the source."""
+    if Path(source).resolve() == Path(target).resolve():
+        raise InputError(f"{target}: source and target are the same file")
+    file_format(Path(target))
+
+
+def write_networks(
+    checkpoint: Checkpoint,
+    networks: list[Network],
+    target: Path,
+    names: str | None = None,
+    progress: Progress | None = None,
+    unused: tuple[str, ...] = (),
+) -> Conversion:
+    """Write networks that were found in a checkpoint, and their ledgers.
+
+    Args:
+        checkpoint: where they come from.
+        networks: what to write.
+        target, names, progress: as in `convert_file`.
+        unused: tensors of the checkpoint that are in none of the networks.
+
+    Raises InputError: the target's suffix and `names` contradict each other.
+    """
     side = _side(target, checkpoint.format, networks, names)
     facts = _source_facts(checkpoint.path, checkpoint.format)
     total = sum(len(network.tensors) for network in networks)
@@ -97,9 +135,20 @@ def convert_file(
     outputs, ledgers = [], []
     for group in groups:
         path = target.with_name(target.name.replace("{part}", group[0].part.name))
-        ledgers.append(_write(path, group, side, facts, report))
+        ledgers.append(_write(path, group, side, facts, report, unused))
         outputs.append(path)
-    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras)
+    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused)
+
+
+def _names_differ(network: Network) -> bool:
+    """Whether another family that the tensors fit as well would write them under other names."""
+    own = [(row.torch, row.mindspore) for row in network.plan.rows]
+    for name in network.alternatives:
+        part = part_named(family_named(name), network.part.name)
+        kwargs = part.infer(network.plan.shapes)
+        if kwargs is None or [(row.torch, row.mindspore) for row in build_plan(part, kwargs).rows] != own:
+            return True
+    return False
 
 
 def _side(target: Path, source_format: str, networks: list[Network], names: str | None) -> str:
@@ -181,7 +230,13 @@ def require_finite(network: Network) -> None:
         raise InputError(f"{network.path}: {len(bad)} tensors hold values that are not finite: {', '.join(bad)}")
 
 
-def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter) -> Path:
+def _target_spec(row: Row, spec: TensorSpec, side: str) -> TensorSpec:
+    return TensorSpec(row.mindspore_shape, spec.dtype) if side == "mindspore" and row.change else spec
+
+
+def _write(
+    path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter, unused: tuple[str, ...]
+) -> Path:
     several = len(networks) > 1
     entries: list[LedgerEntry] = []
 
@@ -195,6 +250,7 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
         for network in networks:
             for row in _present(network):
                 values, name = network.tensors[row.torch].read(), target_name(network, row)
+                values = np.asarray(row.to_mindspore(values), order="C") if side == "mindspore" else values
                 source = network.file_names[row.torch]
                 shape = tuple(values.shape)
                 entries.append(LedgerEntry(source, name, row.rule, values.dtype.name, shape, tensor_sha256(values)))
@@ -202,7 +258,9 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
                 report(name)
 
     specs: dict[str, TensorSpec] = {
-        target_name(network, row): network.tensors[row.torch].spec for network in networks for row in _present(network)
+        target_name(network, row): _target_spec(row, network.tensors[row.torch].spec, side)
+        for network in networks
+        for row in _present(network)
     }
     remove_ledger(path)
     nested = several and not networks[0].family.flat_file
@@ -214,7 +272,8 @@ def _write(path: Path, networks: list[Network], side: str, facts: Mapping[str, A
             "kwargs": dict(network.kwargs),
             "spelling": network.spelling,
             "notes": list(network.notes),
+            **({"alternatives": list(network.alternatives)} if network.alternatives else {}),
         }
         for network in networks
     ]
-    return write_ledger(path, facts, described, entries)
+    return write_ledger(path, facts, described, entries, unused)

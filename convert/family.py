@@ -43,7 +43,12 @@ class Part:
     # constructor arguments -> smallest side that the network runs, for probes
     smallest: Callable[[Mapping[str, Any]], int]
     outputs: tuple[str, ...]  # names of the tensors that the network returns, in order
+    # constructor arguments -> by how many pixels either side may grow beyond the smallest; None: only squares of that
+    # size run
+    growth: Callable[[Mapping[str, Any]], int | None]
     spellings: tuple[Spelling, ...] = ()  # other spellings that are understood
+    # constructor arguments of its other architectures, by which a file that lacks a tensor is recognised
+    variants: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,13 @@ class Training:
     # in which the step runs them
     phases: Mapping[str, tuple[str, ...]]
     narrow: Mapping[str, Any]  # constructor arguments that make the networks small, for parity runs
-    side: int  # side of square pictures in parity runs, the smallest that all networks run, in pixels
+    # height and width of the pictures in parity runs, as small as all networks run and not square if they allow it
+    picture: tuple[int, int]
     frozen: FrozenNetwork | None = None  # the network that the step uses without training it
     # settings in which the source system differs from the defaults of the settings' class
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)  # settings that switch on, in parity runs, what rests else
+    resumed: Mapping[str, Any] = field(default_factory=dict)  # what of them changes where a parity run is resumed
     # other name of a setting, as the source's flags have it -> the setting
     synonyms: Mapping[str, str] = field(default_factory=dict)
     multiple: int = 4  # sides of training pictures are multiples of this

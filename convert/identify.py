@@ -1,35 +1,33 @@
 """Which networks a checkpoint file holds, and how it spells their tensors.
 
-A file may hold one network or several under part names; it may spell tensors as PyTorch does (with or
-without DataParallel's "module.", with either form of spectral norm), as MindSpore does, or as another
-system's port did. Whatever the spelling, every tensor must be accounted for.
+A file may hold one network or several under part names, below prefixes and dictionaries of any depth, beside what
+training keeps; it may spell tensors as PyTorch does (with either form of spectral norm), as MindSpore does, or as
+another system's port did. A place is taken where every tensor of a network is there exactly once; what lies beside
+such places is left out, and where nothing fits it is an error that names what is missing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from convert.attempts import Attempt, attempts
+from convert.closest import closest, refusal
 from convert.errors import InputError
-from convert.family import Family, Part, Spelling
+from convert.family import Family, Part
 from convert.formats import open_checkpoint
-from convert.plan import Plan, Problems, build_plan
+from convert.ledger import recorded_families
+from convert.places import OWN_FORMATS, Place, chosen
+from convert.plan import Plan
 from convert.registry import families, family_named
 from convert.tensors import Checkpoint, Entry
 
-PARAMETRIZED = Spelling(
-    name="PyTorch parametrizations",
-    renames=(
-        (r"^(.*)\.parametrizations\.weight\.original$", r"\1.weight_orig"),
-        (r"^(.*)\.parametrizations\.weight\.0\._([uv])$", r"\1.weight_\2"),
-    ),
-)
-CLOSEST_LIMIT = 5
+SHOWN = 5
+FEWEST = 6  # tensors of the smallest network that is found without its part's name
+CLEARLY = 0.5  # likeness from which something that does not fit is meant as a network
 
 
 @dataclass(frozen=True)
@@ -47,266 +45,296 @@ class Network:
     file_names: Mapping[str, str]  # PyTorch name -> name in the file
     spelling: str  # whose names the file uses, in words
     notes: tuple[str, ...]  # what was left out or assumed, for the ledger and the user
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """A group of tensors read as one part in one spelling; `source` holds them as `Spelling.prepare` gives them."""
-
-    source: Checkpoint
-    family: Family
-    part: Part
-    kwargs: Mapping[str, Any]
-    plan: Plan
-    names: Mapping[str, str]  # PyTorch name -> name in the file
-    spelling: str
-    problems: Problems
-    notes: tuple[str, ...] = ()
-
-    @property
-    def preference(self) -> tuple[int, int, bool]:
-        """Fewest problems first, then the configuration closest to the released one, then PyTorch's own names."""
-        differing = sum(self.kwargs.get(name) != value for name, value in self.part.kwargs.items())
-        return self.problems.count, differing, self.spelling != "PyTorch"
+    # other families that the tensors fit as well, and whose networks are other functions of them
+    alternatives: tuple[str, ...] = ()
 
 
 def open_source(source: str | Path) -> Checkpoint:
-    """Open a checkpoint, or several as one: "{part}" in the name stands for the name of each network."""
+    """Open a checkpoint, or several as one: "{part}" in the name stands for the name of each network.
+
+    Raises InputError: see `convert.formats.open_checkpoint`; no file matches; a ledger beside a file is none.
+    """
     path = Path(source)
     if "{part}" not in path.name:
-        return open_checkpoint(path)
+        return _opened(path)
     pattern = re.compile(re.escape(path.name).replace(r"\{part\}", r"(\w+)") + "$")
     found = [(match[1], file) for file in sorted(path.parent.glob("*")) if (match := pattern.match(file.name))]
     if not found:
         raise InputError(f"{path}: no file matches this pattern")
-    opened = [(part, open_checkpoint(file)) for part, file in found]
+    opened = [(part, _opened(file)) for part, file in found]
     tensors = {f"{part}.{name}": entry for part, one in opened for name, entry in one.tensors.items()}
     extras = {f"{part}.{name}": text for part, one in opened for name, text in one.extras.items()}
-    return Checkpoint(path, opened[0][1].format, tensors, extras)
+    said = {checkpoint.families for _, checkpoint in opened}
+    return Checkpoint(path, opened[0][1].format, tensors, extras, said.pop() if len(said) == 1 else ())
 
 
-def identify(checkpoint: Checkpoint, family: str | None = None, part: str | None = None) -> list[Network]:
-    """Return the networks of a checkpoint.
+def _opened(path: Path) -> Checkpoint:
+    checkpoint = open_checkpoint(path)
+    said = recorded_families(path)
+    return replace(checkpoint, families=said) if said else checkpoint
+
+
+def identify(
+    checkpoint: Checkpoint, family: str | None = None, part: str | None = None, key: str | None = None
+) -> list[Network]:
+    """Return the networks of a checkpoint; whatever lies beside them is left out.
 
     Args:
         checkpoint: an opened file.
-        family: its family, when the user says so; else every family is tried.
+        family: its family, when the user says so; else what the file says of itself; else every family is tried.
         part: the one network wanted, or None for all; also names a file that holds a single network.
+        key: the dictionary or prefix to look in, where several hold weights that fit; "." is the outermost.
 
-    Raises InputError: the tensors fit no network, or not the one asked for; lists what does not fit.
+    Raises InputError: the tensors fit no network, or not the one asked for, or several sets of weights fit.
     """
-    candidates = (family_named(family),) if family else families()
+    candidates = _candidates(checkpoint, family)
     known = dict.fromkeys(part.name for candidate in candidates for part in candidate.parts)
     if part and part not in known:
         raise InputError(f"unknown part '{part}'; known parts: {', '.join(known)}")
-    groupings = _groupings(checkpoint, candidates)
-    wanted = [_only(groups, part) for groups in groupings]
-    readings = [
-        _read_as(checkpoint, candidate, groups, part)
-        for groups in wanted
-        if groups
-        for candidate in _narrow(groups, candidates)
-    ]
-    best = min(readings, key=lambda attempts: attempts.preference, default=None)
-    if best is None or None in best.attempts:
-        if not wanted[0]:
-            raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(map(str, groupings[0]))}")
-        raise InputError(_foreign(checkpoint, candidates))
-    networks = map(_network, filter(None, best.attempts))
+    place = chosen(checkpoint, key)
+    searches = [_Search(candidate, part) for candidate in candidates]
+    for search, fit in _walk(place, dict.fromkeys(searches)):
+        search.fits.append(fit)
+    best = min(searches, key=lambda search: search.preference)
+    if not best.fits:
+        _refuse(place, searches, part)
+    best.require_whole()
+    alternatives = tuple(search.family.name for search in searches if search is not best and search.rivals(best))
+    taken = best.settled(outermost=key == ".")
+    networks = [replace(_network(attempt), alternatives=alternatives) for attempt in taken]
     return sorted(networks, key=lambda network: network.family.parts.index(network.part))
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """All networks of a file read as members of one family; None where nothing of the family is like it."""
+def left_out(checkpoint: Checkpoint, networks: Iterable[Network]) -> tuple[str, ...]:
+    """Names of the tensors of a file that are in none of the networks; other systems' files say it in their notes."""
+    if checkpoint.format not in OWN_FORMATS:
+        return ()
+    used = {name for network in networks for name in network.file_names.values()}
+    return tuple(name for name in checkpoint.tensors if name not in used)
 
-    attempts: tuple[_Attempt | None, ...]
+
+def require_one_family(networks: Iterable[Network]) -> None:
+    """Refuse networks that could be another family's: the same tensors there are another function.
+
+    Raises InputError: names the families.
+    """
+    for network in networks:
+        if network.alternatives:
+            names = ", ".join((network.family.name, *network.alternatives))
+            raise InputError(
+                f"{network.path}: these tensors fit several families, whose networks make different pictures of them: "
+                f"{names}; say which with --family"
+            )
+
+
+def _candidates(checkpoint: Checkpoint, family: str | None) -> tuple[Family, ...]:
+    if family:
+        return (family_named(family),)
+    said = tuple(known for known in families() if known.name in checkpoint.families)
+    return said or families()
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A place whose tensors are a network: what they can be read as."""
+
+    place: Place
+    attempts: tuple[Attempt, ...]
+    part: str | None  # the part that the place's name means
+
+    @property
+    def best(self) -> Attempt:
+        """The reading that is preferred."""
+        return min(self.attempts, key=lambda attempt: attempt.preference)
+
+
+@dataclass(eq=False)
+class _Search:
+    """What the places of a file are to one family."""
+
+    family: Family
+    wanted: str | None  # the one part that is wanted
+    fits: list[_Fit] = field(default_factory=list)
+    failures: list[Attempt] = field(default_factory=list)  # the closest readings of places where nothing fits
+    named: dict[str, Place] = field(default_factory=dict)  # part -> the outermost place that is called so
+
+    def enter(self, place: Place, around: str | None) -> str | None:
+        """The part that a place is called, by its own name or by that of a place around it."""
+        part = self._part_called(place.path) or around
+        if part:
+            self.named.setdefault(part, place)
+        return part
+
+    def at(self, place: Place, part: str | None) -> tuple[list[_Fit], Attempt | None]:
+        """What a place fits, one or none, else the closest reading of it."""
+        allowed = [known for known in self.family.parts if part in (None, known.name)]
+        allowed = [known for known in allowed if self.wanted in (None, known.name)]
+        tried = list(attempts(place, self.family, allowed))
+        fitting = tuple(attempt for attempt in tried if not attempt.problems)
+        if fitting:
+            return [_Fit(place, fitting, part)], None
+        return [], max(tried, key=lambda attempt: attempt.nearness, default=None)
+
+    def _part_called(self, path: str) -> str | None:
+        """The part that the last step of a path names, with or without "net" before it."""
+        last = path.rpartition(".")[2]
+        short = last.removeprefix("net").removeprefix("_")
+        for part in self.family.parts:
+            if part.name in (last, short):
+                return part.name
+        return None
+
+    @property
+    def covered(self) -> int:
+        """Number of tensors in the networks found."""
+        return sum(len(fit.best.names) for fit in self.fits)
+
+    @property
+    def foreign(self) -> int:
+        """Number of networks whose names are another system's."""
+        return sum(fit.best.foreign for fit in self.fits)
 
     @property
     def preference(self) -> tuple[int, ...]:
-        """Fewest unlike networks first, then fewest problems, then as the preference of one network."""
-        found = [attempt.preference for attempt in self.attempts if attempt]
-        unlike = len(self.attempts) - len(found)
-        return unlike, *(sum(column) for column in zip(*found, strict=True))
+        """Most tensors first, then the system's own names, then the configurations closest to the released ones."""
+        return -self.covered, self.foreign, *map(sum, zip(*(fit.best.preference for fit in self.fits), strict=True))
+
+    def rivals(self, best: _Search) -> bool:
+        """Whether this family explains the file as well, by networks that are other functions of the same tensors."""
+        mine, other = ({fit.place.path: fit.best for fit in search.fits} for search in (self, best))
+        if (self.covered, self.foreign) != (best.covered, best.foreign) or mine.keys() != other.keys():
+            return False
+        return any(
+            mine[path].part.class_name == other[path].part.class_name and mine[path].kwargs != other[path].kwargs
+            for path in mine
+        )
+
+    def require_whole(self) -> None:
+        """Refuse a file in which a network that it names by its part does not fit."""
+        for part, place in self.named.items():
+            taken = any(
+                fit.place.path == place.path or fit.place.path.startswith(f"{place.path}.") for fit in self.fits
+            )
+            if not taken and self.wanted in (None, part):
+                found = closest(_large_enough(place), [self.family], part)
+                if found:
+                    raise InputError(refusal(place.source.path, found))
+
+    def settled(self, outermost: bool) -> list[Attempt]:
+        """One reading per network.
+
+        Raises InputError: several places fit one part; `outermost` takes the one with the fewest steps.
+        """
+        by_part: dict[str, list[_Fit]] = {}
+        for fit in self.fits:
+            by_part.setdefault(fit.part or fit.best.part.name, []).append(fit)
+        if self.wanted:
+            by_part = {part: fits for part, fits in by_part.items() if part == self.wanted}
+        taken = []
+        for part, fits in by_part.items():
+            left = [fit for fit in fits if fit.part] or fits
+            if outermost:
+                left = [min(left, key=lambda fit: (fit.place.path.count("."), len(fit.place.path)))]
+            if len(left) > 1:
+                names = ", ".join(fit.place.shown for fit in left)
+                raise InputError(
+                    f"{left[0].place.source.path}: {len(left)} sets of weights fit {self.family.name} {part}: {names}; "
+                    "choose one with --key NAME"
+                )
+            taken.append(left[0].best)
+        return taken
 
 
-def _read_as(checkpoint: Checkpoint, family: Family, groups: Groups, part: str | None) -> _Reading:
-    best = []
-    for name, names in groups.items():
-        attempts = _attempts(checkpoint, family, name or part, names)
-        best.append(min(attempts, key=lambda attempt: attempt.preference, default=None))
-    return _Reading(tuple(best))
+def _walk(place: Place, around: Mapping[_Search, str | None]) -> list[tuple[_Search, _Fit]]:
+    """What a place fits, else what the places below it fit, and then what is left of it without them.
+
+    Args:
+        place: where to look.
+        around: every family's search -> the part that a place around this one is called.
+    """
+    called = {search: search.enter(place, part) for search, part in around.items()}
+    called = {search: part for search, part in called.items() if part is None or search.wanted in (None, part)}
+    if not called or (len(place.names) < FEWEST and not any(called.values())):
+        return []
+    found, nearest = _tried(place, called)
+    if found:
+        return found
+    below = [pair for inner in place.below for pair in _walk(inner, called)]
+    heads = {fit.place.path.removeprefix(place.path).strip(".").partition(".")[0] for _, fit in below}
+    reduced = place.without(heads | place.dictionaries)
+    if 0 < len(reduced.names) < len(place.names):
+        found, nearer = _tried(reduced, called)
+        if found:
+            return [*found, *below]
+        nearest |= nearer
+    for search, attempt in nearest.items():
+        search.failures.append(attempt)
+        if _means_more(attempt, [fit for other, fit in below if other is search]):
+            below = [(other, fit) for other, fit in below if other is not search]
+    return below
 
 
-def _foreign(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> str:
-    wanted = candidates[0].name if len(candidates) == 1 else "any known family"
-    first = ", ".join(list(checkpoint.tensors)[:CLOSEST_LIMIT])
-    return (
+def _means_more(attempt: Attempt, found: Iterable[_Fit]) -> bool:
+    """Whether something that nearly fits explains more tensors than what fits inside it."""
+    return attempt.likeness >= CLEARLY and attempt.fitting > sum(len(fit.best.plan.rows) for fit in found)
+
+
+def _tried(
+    place: Place, called: Mapping[_Search, str | None]
+) -> tuple[list[tuple[_Search, _Fit]], dict[_Search, Attempt]]:
+    """What a place is to every family: the fits, and where there is none the closest reading."""
+    found, nearest = [], {}
+    for search, part in called.items():
+        fits, closest_here = search.at(place, part)
+        found += [(search, fit) for fit in fits]
+        if closest_here:
+            nearest[search] = closest_here
+    return found, nearest
+
+
+def _large_enough(place: Place) -> list[Place]:
+    """The place and those below it that may hold a network."""
+    return [inner for inner in place.all_below if inner is place or len(inner.names) >= FEWEST]
+
+
+def _refuse(place: Place, searches: list[_Search], part: str | None) -> None:
+    """Raise the error that says why nothing of a file is a network."""
+    checkpoint = place.source
+    others = {known: place for search in searches for known, place in search.named.items()}
+    if part and others and part not in others:
+        raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(others)}")
+    tried = [attempt for search in searches for attempt in search.failures]
+    found = max(
+        (*tried, *filter(None, [closest(_large_enough(place), [search.family for search in searches], part)])),
+        key=lambda attempt: attempt.nearness,
+        default=None,
+    )
+    if found is not None and found.fitting:
+        raise InputError(refusal(checkpoint.path, found))
+    wanted = searches[0].family.name if len(searches) == 1 else "any known family"
+    first = ", ".join(list(checkpoint.tensors)[:SHOWN])
+    raise InputError(
         f"{checkpoint.path}: the tensors do not belong to {wanted} "
         f"(the file begins with {first}); toonport inspect shows what the file holds"
     )
 
 
-Groups = Mapping[str | None, Mapping[str, str]]  # part, None for a single network -> {name inside: name in the file}
-
-
-def _groupings(checkpoint: Checkpoint, candidates: tuple[Family, ...]) -> list[Groups]:
-    """The ways in which the names may be split: by part, when they all begin with one; and not at all."""
-    parts = {part.name for family in candidates for part in family.parts}
-    heads = {name.partition(".")[0] for name in checkpoint.tensors}
-    found: list[dict[str | None, dict[str, str]]] = []
-    if heads <= parts and not any(name in parts for name in checkpoint.tensors):
-        groups: dict[str | None, dict[str, str]] = {}
-        for name in checkpoint.tensors:
-            head, _, rest = name.partition(".")
-            groups.setdefault(head, {})[rest] = name
-        found.append(groups)
-    found.append({None: {name: name for name in checkpoint.tensors}})
-    return [{part: _without_data_parallel(names) for part, names in groups.items()} for groups in found]
-
-
-def _only(groups: Groups, part: str | None) -> Groups:
-    """The group of the one network that is wanted; nothing when it is not among them."""
-    if part is None or None in groups:
-        return groups
-    return {part: groups[part]} if part in groups else {}
-
-
-def _without_data_parallel(names: dict[str, str]) -> dict[str, str]:
-    if all(name.startswith("module.") for name in names):
-        return {name.removeprefix("module."): original for name, original in names.items()}
-    return names
-
-
-def _narrow(groups: Mapping[str | None, object], candidates: tuple[Family, ...]) -> tuple[Family, ...]:
-    """Keep the families that have all the parts that the file names."""
-    named = {name for name in groups if name}
-    return tuple(family for family in candidates if named <= {part.name for part in family.parts})
-
-
-def _network(best: _Attempt) -> Network:
-    checkpoint = best.source
-    if best.problems:
-        raise InputError(_refusal(checkpoint.path, best))
-    entries = {
-        row.torch: checkpoint.tensors[best.names[row.torch]] for row in best.plan.rows if row.torch in best.names
-    }
-    transposed = [best.names[key] for key, entry in entries.items() if entry.transposed]
+def _network(best: Attempt) -> Network:
+    source, path = best.source, best.source.path
+    entries = {row.torch: source.tensors[best.names[row.torch]] for row in best.plan.rows if row.torch in best.names}
+    names = {key: best.place.names[original] for key, original in best.names.items()}
+    transposed = [names[key] for key, entry in entries.items() if entry.transposed]
     if transposed:
         raise InputError(
-            f"{checkpoint.path}: stored as a transposed view, so which way round is meant is unclear: "
+            f"{path}: stored as a transposed view, so which way round is meant is unclear: "
             f"{', '.join(transposed)}; save the tensors with .contiguous() the right way round"
         )
-    return Network(
-        checkpoint.path, best.family, best.part, best.kwargs, best.plan, entries, best.names, best.spelling, best.notes
-    )
+    notes = (*best.notes, *_prefix_note(best, names))
+    return Network(path, best.family, best.part, best.kwargs, best.plan, entries, names, best.spelling, notes)
 
 
-def _refusal(path: Path, attempt: _Attempt) -> str:
-    reasons = {
-        reason
-        for spelling in attempt.part.spellings
-        for pattern, reason in spelling.refusals
-        if any(re.search(pattern, name) for name in attempt.problems.unexpected)
-    }
-    fits = len(attempt.plan.rows) - len(attempt.problems.missing) - len(attempt.problems.misshaped)
-    close = attempt.problems.count <= fits
-    text = attempt.problems.text(None if close else CLOSEST_LIMIT)
-    network = f"{attempt.family.name} {attempt.part.name}"
-    head = f"does not fit {network}" if close else f"fits no known network (closest: {network})"
-    return f"{path}: {head}: {'; '.join([*sorted(reasons), text])}"
-
-
-def _attempts(checkpoint: Checkpoint, family: Family, name: str | None, names: Mapping[str, str]) -> Iterator[_Attempt]:
-    """Try every part (or the one named) in every spelling."""
-    for part in family.parts:
-        if name in (None, part.name):
-            for spelling in (Spelling("PyTorch"), PARAMETRIZED, *part.spellings):
-                yield from _attempts_as(spelling, checkpoint, family, part, names)
-
-
-def _attempts_as(
-    spelling: Spelling, checkpoint: Checkpoint, family: Family, part: Part, names: Mapping[str, str]
-) -> Iterator[_Attempt]:
-    source = _prepared(checkpoint, spelling)
-    if source is None:
-        return
-    renamed = _rename(spelling, {name: original for name, original in names.items() if original in source.tensors})
-    if spelling.renames and list(renamed) == list(names):
-        return
-    kwargs = part.infer({key: source.tensors[original].spec.shape for key, original in renamed.items()})
-    if kwargs is None:
-        return
-    plan = build_plan(part, kwargs)
-    unused = sum(_unused(spelling, original) for original in names.values())
-    yield _attempt(source, family, part, kwargs, plan, renamed, spelling, unused)
-    by_mindspore = {row.mindspore: row.torch for row in plan.rows}
-    if any(by_mindspore.get(key, key) != key for key in renamed):
-        translated = _all_kept((by_mindspore.get(key, key), original) for key, original in renamed.items())
-        yield _attempt(source, family, part, kwargs, plan, translated, Spelling("MindSpore"))
-
-
-def _unused(spelling: Spelling, name: str) -> bool:
-    return any(re.search(pattern, name) for pattern in spelling.unused)
-
-
-def _prepared(checkpoint: Checkpoint, spelling: Spelling) -> Checkpoint | None:
-    """The checkpoint as an spelling gives it: without what the network does not need, and with the values it needs."""
-    tensors: Mapping[str, Entry] | None = {
-        name: entry for name, entry in checkpoint.tensors.items() if not _unused(spelling, name)
-    }
-    if tensors and spelling.prepare:
-        tensors = spelling.prepare(tensors)
-    return replace(checkpoint, tensors=tensors) if tensors else None
-
-
-def _rename(spelling: Spelling, names: Mapping[str, str]) -> dict[str, str]:
-    return _all_kept((_renamed(spelling, name), original) for name, original in names.items())
-
-
-def _renamed(spelling: Spelling, name: str) -> str:
-    for pattern, replacement in spelling.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _all_kept(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Collect (new name, name in the file); of two that claim one name, the second stays as an unexpected one."""
-    kept: dict[str, str] = {}
-    for name, original in pairs:
-        kept[name if name not in kept else f"{original} (a second {name})"] = original
-    return kept
-
-
-def _attempt(
-    checkpoint: Checkpoint,
-    family: Family,
-    part: Part,
-    kwargs: Mapping[str, Any],
-    plan: Plan,
-    names: Mapping[str, str],
-    spelling: Spelling,
-    unused: int = 0,
-) -> _Attempt:
-    neutral = _neutral_names(checkpoint, plan, names, spelling)
-    kept = {key: original for key, original in names.items() if key not in neutral}
-    problems = plan.check({key: checkpoint.tensors[original].spec for key, original in kept.items()})
-    notes: tuple[str, ...] = (spelling.note,) if spelling.note else ()
-    if unused:
-        notes += (f"left out {unused} tensors that the network does not use",)
-    if neutral:
-        notes += (f"left out {len(neutral)} {spelling.name} tensors that have no effect",)
-    return _Attempt(checkpoint, family, part, kwargs, plan, kept, spelling.name, problems, notes)
-
-
-def _neutral_names(checkpoint: Checkpoint, plan: Plan, names: Mapping[str, str], spelling: Spelling) -> set[str]:
-    """Names of tensors that the reference lacks and whose values have no effect."""
-    neutral = set()
-    for layer_type, values in spelling.neutral:
-        for key, original in names.items():
-            layer, _, leaf = key.rpartition(".")
-            ours = leaf in dict(values) and plan.layer_types.get(layer) == layer_type
-            value = dict(values).get(leaf)
-            if ours and (value is None or bool(np.all(checkpoint.tensors[original].read() == value))):
-                neutral.add(key)
-    return neutral
+def _prefix_note(best: Attempt, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which prefix was taken off, unless it is the part's own name."""
+    inside, original = next(iter(best.names.values())), next(iter(names.values()))
+    prefix = original.removesuffix(inside).rstrip(".")
+    return (f"found below '{prefix}'",) if prefix not in {"", best.part.name} else ()

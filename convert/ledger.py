@@ -1,7 +1,7 @@
 """The ledger beside every converted file: which tensor became which, by what rule, with what hash."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def ledger_path(path: Path) -> Path:
 
 
 def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping[str, Any]],
-                 entries: list[LedgerEntry]) -> Path:  # fmt: skip
+                 entries: list[LedgerEntry], left_out: Sequence[str] = ()) -> Path:  # fmt: skip
     """Write the ledger of `target`.
 
     Args:
@@ -39,6 +39,7 @@ def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping
         source: facts about the source file (name, format, bytes, sha256).
         networks: family, part, constructor arguments, spelling and notes of each network.
         entries: one per tensor.
+        left_out: names of tensors of the source that are in no network.
     """
     content = {
         "schema": SCHEMA,
@@ -46,11 +47,33 @@ def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping
         "target": {"file": target.name, "bytes": target.stat().st_size, "sha256": sha256_of(target)},
         "networks": [dict(network) for network in networks],
         "tensors": [asdict(entry) for entry in entries],
+        "left_out": list(left_out),
     }
     path = ledger_path(target)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def recorded_families(path: Path) -> tuple[str, ...]:
+    """Families of which the ledger beside a file says that its networks may be; empty without a ledger.
+
+    Raises InputError: what lies there is no ledger.
+    """
+    if not ledger_path(path).is_file():
+        return ()
+    networks = _read_ledger(ledger_path(path))["networks"]
+    return tuple(dict.fromkeys(name for one in networks for name in (one["family"], *one.get("alternatives", ()))))
+
+
+def _read_ledger(path: Path) -> Mapping[str, Any]:
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text())
+        _ = [entry["target"] + entry["sha256"] for entry in content["tensors"]], content["target"]["sha256"]
+        _ = [network["family"] for network in content["networks"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a ledger ({error}); delete it to go on without") from error
+    return content
 
 
 def remove_ledger(path: Path) -> None:
@@ -72,13 +95,9 @@ def verify_ledger(checkpoint: Checkpoint) -> bool:
     path = ledger_path(checkpoint.path)
     if not path.is_file():
         return False
-    try:
-        content = json.loads(path.read_text())
-        recorded = {entry["target"]: entry["sha256"] for entry in content["tensors"]}
-        file_hash = content["target"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a ledger ({error}); delete it to go on without") from error
-    if file_hash == sha256_of(checkpoint.path):
+    content = _read_ledger(path)
+    recorded = {entry["target"]: entry["sha256"] for entry in content["tensors"]}
+    if content["target"]["sha256"] == sha256_of(checkpoint.path):
         return True
     changed = [name for name, entry in checkpoint.tensors.items() if recorded.get(name) != tensor_sha256(entry.read())]
     changed += [f"{name} (gone)" for name in recorded if name not in checkpoint.tensors]

@@ -4,14 +4,16 @@ The rows are derived from the layer types of the PyTorch reference network (buil
 its weights) and the naming rules of `convert/layers.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from convert.errors import InputError
 from convert.family import Part, resolve
-from convert.layers import SPECTRAL_NORM, rule_for
+from convert.layers import HOW_TO_WRITE, SPECTRAL_NORM, Change, LayerRule, candidates, find_rule, reshaping
 from convert.tensors import Array, TensorSpec
 
 PARAMETRIZATIONS = ".parametrizations."  # where PyTorch keeps what a weight is computed from
@@ -29,13 +31,30 @@ class Row:
     layer: str
     layer_type: str
     carried: bool  # True when the MindSpore network has no such parameter (the file keeps it)
+    change: Change | None = None  # how its values differ between both sides, None where they are the same
+    by_rule: bool = True  # False where the layer type has no rule and the tensor keeps its own name
 
     @property
     def rule(self) -> str:
         """The rule in words, for ledgers."""
         leaf, target = self.torch.rsplit(".", 1)[-1], self.mindspore.rsplit(".", 1)[-1]
         what = "carried" if self.carried else ("same name" if leaf == target else f"{leaf} <-> {target}")
-        return f"{self.layer_type}: {what}"
+        if self.change:
+            what += f", {self.change.words}"
+        return f"{self.layer_type}: {what}" + ("" if self.by_rule else " (no rule: its own name, the shapes agree)")
+
+    @property
+    def mindspore_shape(self) -> tuple[int, ...]:
+        """Its shape in MindSpore."""
+        return tuple(self.to_mindspore(np.empty(self.spec.shape, np.int8)).shape) if self.change else self.spec.shape
+
+    def to_mindspore(self, values: Array) -> Array:
+        """The values as MindSpore has them."""
+        return self.change.to_mindspore(values) if self.change else values
+
+    def to_torch(self, values: Array) -> Array:
+        """The values as PyTorch has them."""
+        return self.change.to_torch(values) if self.change else values
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,7 @@ class Plan:
 
     rows: tuple[Row, ...]  # one per tensor
     layer_types: Mapping[str, str]  # dotted path -> type of every layer of the reference, with or without tensors
+    paths: Mapping[str, str]  # dotted path of every layer of the reference -> path of the same layer in MindSpore
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -87,7 +107,7 @@ class Plan:
 
     def to_mindspore(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """PyTorch name -> values becomes MindSpore name -> values, without what the MindSpore network lacks."""
-        return {mindspore: arrays[torch] for mindspore, torch in self.names.items()}
+        return {row.mindspore: row.to_mindspore(arrays[row.torch]) for row in self.rows if not row.carried}
 
     def check(self, tensors: Mapping[str, TensorSpec]) -> Problems:
         """Compare tensors (PyTorch name -> spec) with the plan; an empty result means a perfect fit.
@@ -122,7 +142,7 @@ def build_plan(part: Part, kwargs: Mapping[str, Any]) -> Plan:
     return _build_plan(part.class_name, tuple(sorted(kwargs.items())))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
     import torch
 
@@ -130,19 +150,51 @@ def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
         return plan_of(resolve("torch_ref", class_name)(**dict(kwargs)))
 
 
-def plan_of(network: Any) -> Plan:
+@dataclass(frozen=True)
+class Target:
+    """A MindSpore network as a plan sees it."""
+
+    shapes: Mapping[str, tuple[int, ...]]  # name of every tensor -> shape
+    layers: Collection[str]  # dotted path of every layer
+
+
+def plan_of(network: Any, target: Target | None = None, layers: Mapping[str, str] | None = None) -> Plan:
     """Return the plan of a PyTorch network that exists already.
 
-    Raises KeyError: a layer type with tensors has no naming rule.
+    Args:
+        network: the reference.
+        target: the MindSpore network; tensors without a rule go under their own name where it has them so.
+        layers: PyTorch path -> MindSpore path of layers that are called otherwise there.
+
+    Raises InputError: a layer with tensors has no naming rule, and the MindSpore network nothing of its name.
     """
-    layer_types = {
-        path: _layer_type(module) for path, module in network.named_modules() if PARAMETRIZATIONS not in f".{path}."
+    modules = {
+        path: module
+        for path, module in network.named_modules(remove_duplicate=False)
+        if PARAMETRIZATIONS not in f".{path}."
     }
-    rows = tuple(
-        _row(name, tensor, *_split(name), layer_types[_split(name)[0]])
-        for name, tensor in network.state_dict(keep_vars=True).items()
-    )
-    return Plan(rows, layer_types)
+    layer_types = {path: _layer_type(module) for path, module in modules.items()}
+    rules = {path: find_rule(_type_names(module)) for path, module in modules.items()}
+    paths = _paths(rules, target, layers or {})
+    rows = []
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        layer, leaf = _split(name)
+        spec = TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        owner = _Owner(layer, layer_types[layer], rules[layer], paths[layer], trained=_is_parameter(tensor))
+        rows.append(_row(name, leaf, spec, owner, target))
+    return Plan(tuple(rows), layer_types, paths)
+
+
+def _paths(rules: Mapping[str, LayerRule | None], target: Target | None, layers: Mapping[str, str]) -> dict[str, str]:
+    """Where each layer stands in MindSpore: where it was said to, else in its parent, as the parent's rule has it."""
+    found = {"": layers.get("", "")}
+    for path in list(rules)[1:]:
+        parent, _, leaf = path.rpartition(".")
+        rule, prefix = rules[parent], f"{found[parent]}." if found[parent] else ""
+        other = prefix + (rule.children.get(leaf, leaf) if rule else leaf)
+        own = prefix + leaf if target and other not in target.layers else other
+        found[path] = layers.get(path, own)
+    return found
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -158,10 +210,52 @@ def _layer_type(module: Any) -> str:
     return type(module).__name__ + (SPECTRAL_NORM if hasattr(module, "weight_orig") else "")
 
 
-def _row(name: str, tensor: Any, layer: str, leaf: str, layer_type: str) -> Row:
-    rule = rule_for(layer_type)
-    carried = leaf in rule.carried
-    target = leaf if carried else rule.names[leaf]
-    prefix = f"{layer}." if layer else ""
-    spec = TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-    return Row(name, prefix + target, spec, layer, layer_type, carried)
+def _type_names(module: Any) -> tuple[str, ...]:
+    """Names of a layer's class and its base classes, with a mark where its weight is normed."""
+    names = tuple(kind.__name__ for kind in type(module).__mro__)
+    return tuple(name + SPECTRAL_NORM for name in names) + names if hasattr(module, "weight_orig") else names
+
+
+def _is_parameter(tensor: Any) -> bool:
+    import torch
+
+    return isinstance(tensor, torch.nn.Parameter)
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """The layer that owns a tensor."""
+
+    layer: str
+    layer_type: str
+    rule: LayerRule | None
+    path: str  # in MindSpore
+    trained: bool  # whether the tensor is a parameter, not a buffer
+
+
+def _row(name: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target | None) -> Row:
+    rule, prefix = owner.rule, f"{owner.path}." if owner.path else ""
+    known = rule is not None and (leaf in rule.names or leaf in rule.carried or rule.same)
+    if target is None and not known:
+        raise InputError(f"{name}: no naming rule for layers of type {owner.layer_type}; {HOW_TO_WRITE}")
+    carried = rule is not None and leaf in rule.carried
+    change = rule.changes.get(leaf) if rule else None
+    there = rule.names.get(leaf, leaf) if rule and not carried else leaf
+    if target and not carried:
+        found = _place(prefix, leaf, spec, owner, target, known)
+        carried = found is None and not known and not owner.trained  # a constant that the layer may hold as it likes
+        there, change = found or (there, change)
+    return Row(name, prefix + there, spec, owner.layer, owner.layer_type, carried, change, known)
+
+
+def _place(
+    prefix: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target, known: bool
+) -> tuple[str, Change | None] | None:
+    """Name in its MindSpore layer, and change, of a tensor that this layer has; None where it has none."""
+    change = owner.rule.changes.get(leaf) if owner.rule else None
+    for there in candidates(owner.rule, leaf):
+        shape = target.shapes.get(prefix + there)
+        changed = change or (reshaping(spec.shape, shape) if shape else None)
+        if shape is not None and (known or changed or shape == spec.shape):
+            return there, changed
+    return None

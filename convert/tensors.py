@@ -41,6 +41,9 @@ class Checkpoint:
     tensors: Mapping[str, Entry]  # flat dotted name -> entry, in file order; nested dictionaries are joined with dots
     # things in the file that are not tensors, as name -> short text
     extras: Mapping[str, str] = field(default_factory=dict)
+    # families whose networks the file says it holds; empty when it says nothing
+    families: tuple[str, ...] = ()
+    dictionaries: frozenset[str] = frozenset()  # dotted paths of what are dictionaries in the file, not just dots
 
     @property
     def specs(self) -> dict[str, TensorSpec]:

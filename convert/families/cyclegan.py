@@ -94,29 +94,49 @@ def _smallest_generator(kwargs: Mapping[str, Any]) -> int:
     return 32 if kwargs.get("architecture") == "zoo_depth_resnet" else 16
 
 
+def _growth_of_generator(kwargs: Mapping[str, Any]) -> int:
+    return 4 if kwargs.get("architecture") == "resnet" else _smallest_generator(kwargs)
+
+
 def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
     """The one side at which a U-Net's innermost level has one pixel, as in training; None for other networks."""
     return 2 ** int(kwargs["num_downs"]) if "num_downs" in kwargs else None
+
+
+RESNET: Kwargs = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 9, "dropout": False}
+PATCH: Kwargs = {"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3}
+UNET: Kwargs = {"architecture": "unet", "input_nc": 3, "output_nc": 3, "num_downs": 8, "ngf": 64, "dropout": False}
+ZOO_RESNET: Kwargs = {"ngf": 64, "n_blocks": 9, "slope": 0.2}
+NORMS = ("instance", "batch", "affine instance")
+OTHER_GENERATORS: tuple[Kwargs, ...] = (
+    *({**RESNET, "norm": norm} for norm in NORMS[1:]),
+    *({**UNET, "norm": norm} for norm in NORMS),
+    *(
+        {**ZOO_RESNET, "architecture": kind, "norm": norm, "pad_mode": pad_mode}
+        for kind in ("zoo_resnet", "zoo_depth_resnet")
+        for norm in NORMS[:2]
+        for pad_mode in ("CONSTANT", "REFLECT")
+    ),
+    *({"architecture": "zoo_unet", "num_downs": 8, "ngf": 64, "norm": norm, "dropout": False} for norm in NORMS[:2]),
+)
+OTHER_DISCRIMINATORS: tuple[Kwargs, ...] = (
+    *({**PATCH, "norm": norm} for norm in NORMS[1:]),
+    *({"architecture": "zoo_patch", "ndf": 64, "n_layers": 3, "slope": 0.2, "norm": norm} for norm in NORMS[:2]),
+)
 
 
 def _generator(name: str) -> Part:
     return Part(
         name=name,
         class_name="cyclegan.build_generator",
-        kwargs={
-            "architecture": "resnet",
-            "input_nc": 3,
-            "output_nc": 3,
-            "ngf": 64,
-            "n_blocks": 9,
-            "norm": "instance",
-            "dropout": False,
-        },
+        kwargs={**RESNET, "norm": "instance"},
         infer=generator_kwargs,
         input_shape=(1, 3, 256, 256),
         smallest=_smallest_generator,
+        growth=_growth_of_generator,
         outputs=("image",),
         spellings=(OLD_FILE, VINTAGIFY, Spelling("MindSpore model zoo", renames=((rf"^generator\.{name}\.", ""),))),
+        variants=OTHER_GENERATORS,
     )
 
 
@@ -124,12 +144,14 @@ def _discriminator(name: str) -> Part:
     return Part(
         name=name,
         class_name="cyclegan.build_discriminator",
-        kwargs={"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3, "norm": "instance"},
+        kwargs={**PATCH, "norm": "instance"},
         infer=discriminator_kwargs,
         input_shape=(1, 3, 256, 256),
         smallest=lambda kwargs: 3 * 2 ** int(kwargs.get("n_layers", 3)),
+        growth=lambda kwargs: 1,
         outputs=("logit",),
         spellings=(OLD_FILE, Spelling("MindSpore model zoo", renames=((rf"^{name}\.", ""),))),
+        variants=OTHER_DISCRIMINATORS,
     )
 
 
@@ -153,7 +175,8 @@ CYCLEGAN = Family(
         settings=CycleGanSettings,
         phases=PHASES,
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
-        side=64,
+        picture=(48, 64),
+        resumed={"gan_mode": "vanilla"},
         own_multiple=lambda kwargs: side_of_unet(kwargs) or 1,
         widths=("ngf", "ndf"),
     ),

@@ -32,7 +32,7 @@ def from_mxnet(tensors: Mapping[str, Entry]) -> Mapping[str, Entry] | None:
 INSIGHTFACE = Spelling(
     name="InsightFace (MXNet)",
     renames=(
-        (r"^fc1_weight$", "linear.weight"),
+        (r"^(pre_)?fc1_weight$", "linear.weight"),
         (r"^fc1_gamma$", "bn.weight"),
         (r"^fc1_beta$", "bn.bias"),
         (r"^fc1_moving_(mean|var)$", r"bn.running_\1"),
@@ -52,6 +52,7 @@ INSIGHTFACE = Spelling(
         (r"^conv_6dw7_7\.", "conv_6_dw."),
     ),
     prepare=from_mxnet,
+    unused=(r"^fc7(_\w+)?$", r"^(arcface|margin|softmax)\w*$"),  # the classifier of the identities trained with
     note="each batch norm's epsilon worked into its variance, the bias of the last layer into the mean behind it; "
     "the released networks take (pixel - 127.5) / 128 where photo2cartoon's takes (pixel - 127.5) / 127.5",
 )
@@ -70,6 +71,7 @@ MOBILEFACENET = Family(
             infer=network_kwargs,
             input_shape=(1, 3, 112, 112),
             smallest=lambda kwargs: 112,
+            growth=lambda kwargs: None,
             outputs=("embedding",),
             spellings=(INSIGHTFACE,),
         ),

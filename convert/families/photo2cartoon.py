@@ -42,12 +42,15 @@ PHOTO2CARTOON = Family(
         kwargs={"ngf": 32, "img_size": 256, "light": True},
         infer=generator_kwargs,
         smallest=lambda kwargs: 32 if kwargs["light"] else kwargs["img_size"],
+        growth=lambda kwargs: 16 if kwargs["light"] else None,
         spellings=(PHOTO2CARTOON_MS_GENERATOR,),
     ),
     notes=(
         "56 ConvBlock4 weights per generator exist but take no part; they are carried along unchanged.",
         "The discriminators' attention multiplies by weight_orig, not by the normalised weight.",
     ),
-    training=gan_training(FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64}), multiple=16),
+    training=gan_training(
+        (96, 112), FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64}), multiple=16
+    ),
     cartoonize=Cartoonize(part="genA2B", frame="portrait", multiple=16, fixed_side=side_of_full_model),
 )

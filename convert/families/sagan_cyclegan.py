@@ -67,12 +67,17 @@ def label_part() -> Part:
         infer=label_kwargs,
         input_shape=(1, 1, 6, 6),
         smallest=lambda kwargs: 6,
+        growth=lambda kwargs: 1,
         outputs=("loss",),
     )
 
 
 def _smallest_generator(kwargs: Mapping[str, Any]) -> int:
     return SIDE if kwargs["architecture"] == "sa" else int(2 ** kwargs["num_downs"])
+
+
+def _growth_of_generator(kwargs: Mapping[str, Any]) -> int:
+    return 16 if kwargs["architecture"] == "sa" else _smallest_generator(kwargs)
 
 
 def _smallest_discriminator(kwargs: Mapping[str, Any]) -> int:
@@ -96,16 +101,20 @@ SAGAN_CYCLEGAN = Family(
             ("netG_A", "netG_B"),
             class_name="sagan_cyclegan.build_generator",
             kwargs={"architecture": "sa", "z_dim": 100, "conv_dim": 64},
+            variants=({"architecture": "unet", "num_downs": 7, "ngf": 64},),
             infer=generator_kwargs,
             smallest=_smallest_generator,
+            growth=_growth_of_generator,
             outputs=("image",),
         ),
         *_networks(
             ("netD_A", "netD_B"),
             class_name="sagan_cyclegan.build_discriminator",
             kwargs={"architecture": "sa", "conv_dim": 64},
+            variants=({"architecture": "patch", "ndf": 64, "n_layers": 3},),
             infer=discriminator_kwargs,
             smallest=_smallest_discriminator,
+            growth=lambda kwargs: 16 if kwargs["architecture"] == "sa" else 1,
             outputs=("logit",),
         ),
         label_part(),
@@ -125,7 +134,9 @@ SAGAN_CYCLEGAN = Family(
         settings=SaganCycleGanSettings,
         phases=PHASES,
         narrow={"conv_dim": 8},
-        side=SIDE,
+        picture=(SIDE, SIDE + 16),
+        parity={"identity": 0.05, "beta1": 0.3},
+        resumed={"gan_mode": "sn+gp"},
         multiple=16,
         widths=("conv_dim",),
     ),

@@ -75,6 +75,7 @@ def gan_parts(ndf: int, **generator: Any) -> tuple[Part, ...]:
         infer=discriminator_kwargs,
         outputs=("logit", "cam_logit", "heatmap"),
         smallest=lambda kwargs: 3 * 2 ** (kwargs["n_layers"] - 2),
+        growth=lambda kwargs: 1,
         spellings=(WITHOUT_SPECTRAL_NORM,),
     )
     depths = (("disGA", 7), ("disGB", 7), ("disLA", 5), ("disLB", 5))
@@ -84,14 +85,16 @@ def gan_parts(ndf: int, **generator: Any) -> tuple[Part, ...]:
     )
 
 
-def gan_training(frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float) -> Training:
+def gan_training(
+    picture: tuple[int, int], frozen: FrozenNetwork | None = None, multiple: int = 4, **defaults: float
+) -> Training:
     """Return how the six networks are trained: discriminators first, then generators."""
     return Training(
         step="steps.ugatit.UgatitStep",
         settings=UgatitSettings,
         phases=PHASES,
-        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": 96},
-        side=96,
+        narrow={"ngf": 4, "ndf": 4, "n_blocks": 1, "img_size": round((picture[0] * picture[1]) ** 0.5)},
+        picture=picture,
         widths=("ngf", "ndf"),
         side_argument="img_size",
         frozen=frozen,
@@ -112,8 +115,9 @@ UGATIT = Family(
         kwargs={"input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 4, "img_size": 256, "light": True},
         infer=generator_kwargs,
         smallest=lambda kwargs: 16 if kwargs["light"] else kwargs["img_size"],
+        growth=lambda kwargs: 4 if kwargs["light"] else None,
     ),
     notes=("The system's scripts build the full model by default; the light one is what fits a small GPU.",),
-    training=gan_training(cycle=10.0),
+    training=gan_training((100, 144), cycle=10.0),
     cartoonize=Cartoonize(part="genA2B", fixed_side=side_of_full_model),
 )

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +11,109 @@ import numpy as np
 from convert.errors import InputError, first_line
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
-WRAPPERS = ("state_dict",)
+MOST_OBJECTS = 64  # kinds of Python objects that one file may hold beside its tensors
+# Modules whose names in a file mean that it wants to run something, or that it is a whole network.
+CODE = re.compile(
+    r"^(?:builtins|__builtin__|os|posix|nt|sys|subprocess|runpy|importlib|socket|shutil|pty|torch\.nn|__main__|__torch__)"
+    r"\b"
+)
+DEEPEST = 32
 
 
 def read(path: Path) -> Checkpoint:
     """Open a PyTorch checkpoint; nested dictionaries become dotted names.
 
-    Raises InputError: damaged file, or one that carries anything but tensors, numbers and text.
+    Python objects beside the tensors are neither made nor run: something inert stands in their place.
+
+    Raises InputError: damaged file, or one that asks to run code or holds a whole network; what to do instead.
     """
     content = _load(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save net.state_dict()")
     tensors: dict[str, Entry] = {}
     extras: dict[str, str] = {}
-    for name, value in _flatten(_unwrap(content)):
+    dictionaries: set[str] = set()
+    for name, value in _flatten(path, content, "", dictionaries):
         if hasattr(value, "detach"):
+            if name in tensors:
+                raise InputError(f"{path}: two tensors are called {name}")
             tensors[name] = _entry(path, name, value)
         else:
-            extras[name] = f"{type(value).__name__} {str(value)[:40]}"
-    return Checkpoint(path, "torch", tensors, extras)
+            extras[name] = _described(value)
+    return Checkpoint(path, "torch", tensors, extras, dictionaries=frozenset(dictionaries))
+
+
+def _described(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, list | tuple | set | bytes | _Inert):
+        return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}"
+    return f"{kind} {str(value)[:40]}"
 
 
 def _load(path: Path) -> Any:
+    """The content of a file; what is not data in it becomes `_Inert`."""
+    allowed: list[tuple[Any, str]] = []
+    while True:
+        try:
+            return _load_with(path, allowed)
+        except InputError:
+            raise
+        except Exception as error:  # damaged or hostile bytes make the reader fail in any way it likes
+            name = _forbidden_name(str(error))
+            new = name not in {known for _, known in allowed} and len(allowed) < MOST_OBJECTS
+            if name and new and not CODE.match(name):
+                allowed.append((_stand_in(name), name))
+                continue
+            raise _unreadable(path, name, error) from error
+
+
+def _load_with(path: Path, allowed: Sequence[tuple[Any, str]]) -> Any:
     import torch
 
     is_zip = zipfile.is_zipfile(path)  # files older than PyTorch 1.6 are not zip archives
-    try:
-        if is_zip:
-            _check_archive(path)
+    if is_zip and not allowed:
+        _check_archive(path)
+    with torch.serialization.safe_globals([*allowed]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except InputError:
-        raise
-    except Exception as error:  # damaged or hostile bytes make the reader fail in any way it likes
-        name = _forbidden_name(str(error))
-        if name:
-            raise InputError(
-                f"{path}: refused, the file asks to run code or holds Python objects (it names {name}); "
-                "load it where you trust it and save only its state dict"
-            ) from error
-        raise InputError(f"{path}: not a PyTorch checkpoint, or cut off ({type(error).__name__})") from error
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> InputError:
+    if name:
+        return InputError(
+            f"{path}: refused, the file asks to run code or holds Python objects (it names {name}); "
+            "load it where you trust it and save only its state dict: "
+            "net = torch.load(FILE, weights_only=False); torch.save(net.state_dict(), 'net.pth')"
+        )
+    return InputError(f"{path}: not a PyTorch checkpoint, or cut off ({type(error).__name__})")
+
+
+class _Inert(dict[str, Any]):
+    """What stands for a Python object: it takes what the file gives it, and does nothing."""
+
+    kind = ""
+
+    def __new__(cls, *arguments: Any) -> "_Inert":
+        """Whatever the file calls it with, it is empty."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep what has a name, so that tensors in it are found."""
+        if isinstance(state, Mapping):
+            self.update(state)
+
+
+def _stand_in(name: str) -> type[_Inert]:
+    return type("_Inert", (_Inert,), {"kind": name})
 
 
 def _forbidden_name(message: str) -> str:
     """The Python object that PyTorch's safe reader refused to make, if that is what its message says."""
     found = re.search(r"(?:GLOBAL|[Cc]lass) ([\w.]+)", message)
-    return found[1] if found and ("Unsupported" in message or "not an allowed" in message) else ""
+    refused = ("Unsupported", "unsupported", "not an allowed", "blocked")
+    return found[1] if found and any(word in message for word in refused) else ""
 
 
 def _check_archive(path: Path) -> None:
@@ -66,19 +124,13 @@ def _check_archive(path: Path) -> None:
         raise InputError(f"{path}: damaged, the checksum of '{broken}' does not match; get the file again")
 
 
-def _unwrap(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            inner = dict(content[wrapper])
-            rest = {name: value for name, value in content.items() if name != wrapper}
-            return {**inner, **{f"<{name}>": str(value)[:40] for name, value in rest.items()}}
-    return content
-
-
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: set[str]) -> Iterator[tuple[str, Any]]:
+    if prefix.count(".") > DEEPEST:
+        raise InputError(f"{path}: dictionaries lie more than {DEEPEST} deep in each other")
     for name, value in content.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
+            dictionaries.add(f"{prefix}{name}")
+            yield from _flatten(path, value, f"{prefix}{name}.", dictionaries)
         else:
             yield f"{prefix}{name}", value
 

@@ -72,8 +72,13 @@ class CycleGanSettings(Settings):
     def weights(self, phase: str, frozen: bool = False) -> dict[str, float]:
         """See `Settings.weights`; the discriminators' terms are halved."""
         if phase == "D":
-            return {f"D.{judge}.{kind}": 0.5 for judge in "AB" for kind in ("real", "fake")}
+            return dict.fromkeys(self.judges(phase), 0.5)
         weights = {"G.A.adv": 1.0, "G.B.adv": 1.0, "G.cycle_A": self.cycle_a, "G.cycle_B": self.cycle_b}
         if self.identity:
             weights |= {"G.idt_A": self.cycle_b * self.identity, "G.idt_B": self.cycle_a * self.identity}
         return weights
+
+    def judges(self, phase: str) -> dict[str, str]:
+        """See `Settings.judges`."""
+        kinds = ("adv",) if phase == "G" else ("real", "fake")
+        return {f"{phase}.{judge}.{kind}": f"D_{judge}" for judge in "AB" for kind in kinds}

@@ -58,6 +58,11 @@ class DtnSettings(Settings):
     def weights(self, phase: str, frozen: bool = False) -> dict[str, float]:
         """See `Settings.weights`."""
         if phase == "D":
-            return dict.fromkeys(("D.real", "D.fake", "D.rec"), 1.0)
+            return dict.fromkeys(self.judges(phase), 1.0)
         distances = {"G.consistency": self.consistency, "G.reconstruction": self.reconstruction}
         return {"G.fake": 1.0, "G.rec": 1.0, **distances}
+
+    def judges(self, phase: str) -> dict[str, str]:
+        """See `Settings.judges`."""
+        kinds = ("fake", "rec") if phase == "G" else ("real", "fake", "rec")
+        return {f"{phase}.{kind}": "net_D" for kind in kinds}

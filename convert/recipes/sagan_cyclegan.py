@@ -71,11 +71,15 @@ class SaganCycleGanSettings(Settings):
     def weights(self, phase: str, frozen: bool = False) -> dict[str, float]:
         """See `Settings.weights`; the penalty has its weight, and the source halves modes vanilla and lsgan."""
         if phase == "D":
-            kinds = ("real", "fake", *(("penalty",) if self.penalized else ()))
-            return {f"D.{judge}.{kind}": 0.5 if self.gan_mode in HALVED else 1.0 for judge in "AB" for kind in kinds}
+            return dict.fromkeys(self.judges(phase), 0.5 if self.gan_mode in HALVED else 1.0)
         weights = {"G.A.adv": 1.0, "G.B.adv": 1.0, "G.cycle_A": self.cycle_a, "G.cycle_B": self.cycle_b}
         if self.identity:
             a, b = self.identity * self.cycle_a, self.identity * self.cycle_b
             exact = self.reference_exact
             weights |= {"G.identity_A": 2 * a if exact else a, "G.identity_B": 0.0 if exact else b}
         return weights
+
+    def judges(self, phase: str) -> dict[str, str]:
+        """See `Settings.judges`."""
+        kinds = ("adv",) if phase == "G" else ("real", "fake", *(("penalty",) if self.penalized else ()))
+        return {f"{phase}.{judge}.{kind}": f"netD_{judge}" for judge in "AB" for kind in kinds}

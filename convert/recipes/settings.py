@@ -33,6 +33,10 @@ class Settings(ABC):
             frozen: whether the step has its frozen network.
         """
 
+    def judges(self, phase: str) -> dict[str, str]:
+        """Discriminator whose answer a loss term of the phase is, by name; the others have none."""
+        return {}
+
 
 def switch(help: str, steps: int | None = None) -> Any:
     """Return a field of settings that is off until the training program's flag of the same name switches it on.

@@ -40,7 +40,8 @@ class StepForm(ABC):
     phases: ClassVar[Phases]
 
     def __init__(self, networks: Mapping[str, Any], settings: Any, frozen: Any = None) -> None:
-        self.networks, self.settings, self.frozen = dict(networks), settings, frozen
+        self.networks, self.frozen = dict(networks), frozen
+        self.use(settings)
         self.step_number = 0
         self.random = np.random.default_rng(settings.seed)
         self.pools: dict[str, ImagePool] = {}
@@ -66,6 +67,10 @@ class StepForm(ABC):
             terms |= found
         self.after_update()
         return {name: self._number(value) for name, value in terms.items()}
+
+    def use(self, settings: Any) -> None:
+        """Go on under these settings."""
+        self.settings = settings
 
     def due(self) -> tuple[str, ...]:
         """Phases that this step runs, in order."""

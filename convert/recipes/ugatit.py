@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from convert.recipes.settings import Settings, fall_over_second_half
 
+JUDGES = ("GA", "LA", "GB", "LB")
+JUDGED = {"G": ("adv", "adv_cam"), "D": ("real", "fake", "real_cam", "fake_cam")}  # terms of each judge, by phase
 PHASES = {"D": ("disGA", "disGB", "disLA", "disLB"), "G": ("genA2B", "genB2A")}
 
 
@@ -50,9 +52,7 @@ class UgatitSettings(Settings):
 
     def weights(self, phase: str, frozen: bool = False) -> dict[str, float]:
         """See `Settings.weights`; the Face-ID terms need the frozen network."""
-        judges = ("GA", "LA", "GB", "LB")
-        kinds = ("adv", "adv_cam") if phase == "G" else ("real", "fake", "real_cam", "fake_cam")
-        weights = {f"{phase}.{judge}.{kind}": self.adversarial for judge in judges for kind in kinds}
+        weights = dict.fromkeys(self.judges(phase), self.adversarial)
         if phase == "D":
             return weights
         for name, weight in (("recon", self.cycle), ("identity", self.identity), ("faceid", self.face_id)):
@@ -60,6 +60,10 @@ class UgatitSettings(Settings):
                 weights |= {f"G.{name}_{domain}": weight for domain in "AB"}
         cams = ("cam_A.fake_B2A_one", "cam_A.fake_A2A_zero", "cam_B.fake_A2B_one", "cam_B.fake_B2B_zero")
         return {**weights, **{f"G.{name}": self.cam for name in cams}}
+
+    def judges(self, phase: str) -> dict[str, str]:
+        """See `Settings.judges`."""
+        return {f"{phase}.{judge}.{kind}": f"dis{judge}" for judge in JUDGES for kind in JUDGED[phase]}
 
 
 def face_crop(height: int, width: int) -> tuple[int, int, int, int]:

@@ -71,11 +71,17 @@ class WhiteboxSettings(Settings):
     def weights(self, phase: str, frozen: bool = False) -> dict[str, float]:
         """See `Settings.weights`; the discriminators' terms are halved."""
         if phase == "D":
-            return {f"D.{judge}.{kind}": 0.5 for judge in ("blur", "gray") for kind in ("fake", "real")}
+            return dict.fromkeys(self.judges(phase), 0.5)
         if self.pretrain:
             return {"G.reconstruction": 1.0}
         names = ["variation", "surface", "texture", "content", "structure", *(["landmark"] if self.landmark else [])]
         return {f"G.{name}": getattr(self, name) for name in names}
+
+    def judges(self, phase: str) -> dict[str, str]:
+        """See `Settings.judges`."""
+        if phase == "G":
+            return {"G.surface": "disc_blur", "G.texture": "disc_gray"}
+        return {f"D.{judge}.{kind}": f"disc_{judge}" for judge in ("blur", "gray") for kind in ("fake", "real")}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -19,9 +20,10 @@ from ms_models.step import Step, Terms
 class SpectralStep(Step):
     """A step whose networks have spectral norms that look ahead, and whose loss is `GANLoss`; DTN's is another."""
 
-    def __init__(self, networks: Mapping[str, nn.Cell], settings: object, frozen: nn.Cell | None = None) -> None:
-        super().__init__(networks, settings, frozen)
-        self.criterion = GANLoss(self.settings.gan_mode)
+    def use(self, settings: Any) -> None:
+        """See `StepForm.use`."""
+        super().use(settings)
+        self.criterion = GANLoss(settings.gan_mode)
 
     def after_phase(self, phase: str) -> None:
         """Keep every weight of the discriminators in [-clip, clip] in mode wgan."""

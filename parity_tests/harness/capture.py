@@ -4,23 +4,30 @@ Nothing is judged here. The truth is the reference in float64; its float32 run s
 arithmetic itself makes.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from convert.errors import first_line
-from parity_tests.harness.compare import measure, rms, ulp_neighbour
+from parity_tests.harness.compare import measure, rms, ulp_neighbour, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
-from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
+from parity_tests.harness.sides.inexact import inexact_kernels
 from parity_tests.harness.sides.mindspore import lacks_kernel
+from parity_tests.harness.sides.tree import Tree, changed, floating
+from parity_tests.harness.values import fed, values_for
 
 NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
-LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
+NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
+OTHER_LAYOUT = "not comparable alone: the port's layer is fed another layout"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,37 @@ class Pair:
     port_weights: dict[str, Array]
     term_scales: dict[str, float]  # layer -> factor that turns the size of its input into the size of the terms it sums
     dtype: str = "float32"  # the compared precision
+    # faults: PyTorch name -> what is wrong with a weight besides its values: shared, or frozen, on one side only
+    faults: Mapping[str, str] = field(default_factory=dict)
+    # twins: PyTorch name -> first name of the same tensor, of tensors that several layers of the reference share
+    twins: Mapping[str, str] = field(default_factory=dict)
+    # apart, padded: layers that the port feeds the same numbers in another shape, see `accumulated.fed_otherwise`:
+    # with other axes, or only with other axes of length 1
+    apart: frozenset[str] = frozenset()
+    padded: frozenset[str] = frozenset()
 
-    def moved(self, arrays: Sequence[Array], seed: int) -> list[Array]:
-        """The inputs of one noise run: moved by about one unit in the last place, not at all for seed 0."""
-        return [ulp_neighbour(array, seed, self.dtype) for array in arrays]
+    def noisy(self, seed: int, inputs: Sequence[Array], run: Callable[[Sequence[Array]], T]) -> T:
+        """What `run` makes of the inputs of one noise run of the reference.
+
+        They are moved by about one unit in the last place, and some functions computed as inexactly as MindSpore does;
+        nothing of it for seed 0.
+        """
+        moved = changed(inputs, [ulp_neighbour(array, seed, self.dtype) for array in inputs])
+        with inexact_kernels(seed if self.dtype == "float32" else 0):
+            return run(moved)
 
     def set_training(self, training: bool) -> None:
-        """Switch all three networks between train and eval mode."""
-        for side in (self.truth, self.reference, self.port):
-            side.set_training(training)
+        """Switch all three networks between train and eval mode.
+
+        Layers of dropout stay in eval mode, so that the same numbers come out of every run.
+        """
+        for side in self.sides:
+            side.set_training(training, self.reference.dropouts)
+
+    @property
+    def sides(self) -> tuple[Side, Side, Side]:
+        """Truth, reference and port."""
+        return self.truth, self.reference, self.port
 
     def head(self, mode: Mode, probe: Probe, layer: str, quantity: Quantity, order: int) -> Measurement:
         """A measurement without its numbers."""
@@ -54,7 +83,12 @@ class Pair:
 def measure_weights(pair: Pair) -> Iterator[Measurement]:
     """Compare the weights that both networks hold; they must be the same bits."""
     for order, (name, wanted) in enumerate(pair.reference_weights.items()):
-        yield measure(_weight(pair, name, order), wanted.astype(np.float64), [wanted], pair.port_weights.get(name))
+        head, port = _weight(pair, name, order), pair.port_weights.get(name)
+        if port is None and name in pair.twins:
+            yield replace(head, not_run=f"shared with {pair.twins[name]}, compared there")
+            continue
+        measured = measure(head, wide(wanted), [wanted], port)
+        yield replace(measured, problem=measured.problem or pair.faults.get(name, ""))
     for name in pair.port_weights.keys() - pair.reference_weights.keys():
         yield replace(_weight(pair, name, -1), problem="the reference has no such tensor")
 
@@ -67,8 +101,7 @@ def _weight(pair: Pair, name: str, order: int) -> Measurement:
 def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
-    Single layers are also fed the same input shrunk to a spread of LOW_SPREAD, at which a wrong epsilon
-    shows.
+    Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too.
     """
     calls: list[LayerCall] = []
     with pair.reference.preserved():
@@ -77,10 +110,12 @@ def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Itera
     for order, call in enumerate(calls):
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
         yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
-        if call.layer not in parents and call.inputs and call.inputs[0].ndim == 4:
-            low = replace(call, inputs=_shrunk(call.inputs))
-            own = replace(head, probe=replace(probe, low_spread=True))
-            yield from _measure_call(pair, own, low.inputs, _terms(pair, low, ()))
+        if call.layer in parents or (probe.training and not pair.reference.state(call.layer)):
+            continue
+        for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
+            other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
+            own = replace(head, probe=replace(probe, values=values))
+            yield from _measure_call(pair, own, other.inputs, _terms(pair, other, ()))
 
 
 def containers(side: Side) -> set[str]:
@@ -94,108 +129,85 @@ def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tu
     found: dict[tuple[int, ...], float] = {}
     for summing in (call, *(inner for inner in earlier if inner.layer.startswith(prefix))):
         scale = pair.term_scales.get(summing.layer, 0.0)
-        if scale and summing.inputs:
+        if scale and summing.inputs and floating(summing.inputs[0]):
             for output in summing.outputs:
                 found[output.shape] = max(found.get(output.shape, 0.0), scale * rms(summing.inputs[0]))
     return found
-
-
-def _shrunk(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    spread = float(np.std(inputs[0], dtype=np.float64))
-    return ((inputs[0] * np.float32(LOW_SPREAD / spread) if spread else inputs[0]), *inputs[1:])
 
 
 def _measure_call(
     pair: Pair, head: Measurement, inputs: Sequence[Array], terms: Mapping[tuple[int, ...], float]
 ) -> Iterator[Measurement]:
     layer = head.layer
-    if layer not in pair.port.layer_types():
-        yield replace(head, problem="the port has no layer of this name")
+    if reason := not_comparable(pair, layer, inputs):
+        yield replace(head, not_run=reason)
         return
-    truth = _run(pair.truth, layer, inputs)
-    runs = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
-    references = [_run(pair.reference, layer, pair.moved(inputs, seed)) for seed in range(runs)]
+    before = _state(pair.truth, layer)
+    truth = run_layer(pair.truth, layer, inputs)
+    count = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
+    noisy = partial(run_layer, pair.reference, layer)
+    references = [pair.noisy(seed, inputs, noisy) for seed in range(count)]
     try:
-        port = _run(pair.port, layer, inputs)
+        port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:
-        yield refused(head, "run", error)
+        yield replace(head, not_run=OTHER_LAYOUT) if layer in pair.padded else refused(head, "run", error)
         return
     for quantity, wanted in truth.items():
+        if quantity.kind is Kind.STATE and quantity not in port and not _moves(wanted, before.get(quantity)):
+            continue  # a constant that the port keeps elsewhere
         effects = bug_effects(head.layer_type, inputs, wanted) if quantity == head.quantity else {}
         own = replace(head, quantity=quantity, effects=effects)
-        noisy = [run[quantity] for run in references]
-        yield measure(own, wanted, noisy, port.get(quantity), terms.get(wanted.shape, 0.0))
+        yield measure(
+            own, wanted, [run[quantity] for run in references], port.get(quantity), terms.get(wanted.shape, 0.0)
+        )
 
 
 def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     """Say that the port raised an error: a fault of the port, unless the framework lacks the precision."""
-    reason = first_line(error)
+    reason = error.reason if isinstance(error, LayerError) else first_line(error)
     if head.dtype != "float32" and lacks_kernel(error):
         return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
     return replace(head, problem=f"the port cannot {what} it: {reason}")
 
 
-def _run(side: Side, layer: str, inputs: Sequence[Array]) -> dict[Quantity, Array]:
-    """One call's outputs and what it left in the layer's state; the state is put back."""
+def run_layer(
+    side: Side, layer: str, inputs: Sequence[Array], wanted: Sequence[Quantity] = ()
+) -> dict[Quantity, Array]:
+    """One call's outputs, named like the reference's, and what it left in the layer's state, which is put back."""
     with side.preserved(layer):
         outputs = side.call(layer, inputs)
-        after = side.state(layer)
+        state = _state(side, layer)
+    return named(outputs, wanted) | state
+
+
+def named(outputs: Sequence[Array], wanted: Sequence[Quantity]) -> dict[Quantity, Array]:
+    """Outputs by name; as many in other containers than the reference's are its outputs in the same order."""
+    own = outputs_of(outputs)
+    in_order = len(own) == len(wanted) and set(own) != set(wanted)
+    return dict(zip(wanted if in_order else own, outputs, strict=True))
+
+
+def _state(side: Side, layer: str) -> dict[Quantity, Array]:
     prefix = f"{layer}." if layer else ""
-    state = {Quantity(Kind.STATE, name.removeprefix(prefix)): value for name, value in after.items()}
-    return dict(zip(outputs_of(outputs), outputs, strict=True)) | state
+    return {Quantity(Kind.STATE, name.removeprefix(prefix)): value for name, value in side.state(layer).items()}
+
+
+def _moves(after: Array, before: Array | None) -> bool:
+    """Whether a run changes a floating state; how many batches a norm has seen is carried, not compared."""
+    return floating(after) and (before is None or not np.array_equal(after, before, equal_nan=True))
+
+
+def not_comparable(pair: Pair, layer: str, inputs: Sequence[Array]) -> str:
+    """Why a layer of the reference has no counterpart that can be run alone, or ""."""
+    if layer in pair.apart:
+        return OTHER_LAYOUT
+    if layer not in pair.port.layer_types():
+        return NOT_COMPARABLE
+    return "" if pair.port.accepts(layer, inputs) else NOT_COMPARABLE
 
 
 def outputs_of(outputs: Sequence[Array], call: int = 0) -> list[Quantity]:
-    """Say which output of a layer each tensor is that one of its calls returned."""
+    """Say which output of a layer each tensor is that one of its calls returned; nested ones have their path."""
+    if isinstance(outputs, Tree) and any(not path.isdigit() for path in outputs.paths) and len(outputs) > 1:
+        return [Quantity(Kind.OUTPUT, path, None, call) for path in outputs.paths]
     return [Quantity(Kind.OUTPUT, "", index if len(outputs) > 1 else None, call) for index in range(len(outputs))]
-
-
-def measure_accumulated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
-    """Run both whole networks and compare every layer's output as errors build up along the way.
-
-    Each measurement also says how far the port's input of that layer was off, in multiples of the noise
-    there, so that a layer that makes an error stands out from one that passes it on.
-    """
-    truths = layer_calls(pair.truth, inputs)
-    references = [layer_calls(pair.reference, pair.moved(inputs, seed)) for seed in range(NOISE_RUNS)]
-    try:
-        ports = layer_calls(pair.port, inputs)
-    except REFUSALS as error:
-        yield refused(pair.head(Mode.ACCUMULATED, probe, "", Quantity(Kind.OUTPUT), 0), "run", error)
-        return
-    order = 0
-    for key, wanted in truths.items():
-        noisy, found = [calls[key] for calls in references], ports.get(key)
-        before = _input_error(wanted, noisy, found)
-        for index, quantity in enumerate(outputs_of(wanted.outputs, key[1])):
-            head = pair.head(Mode.ACCUMULATED, probe, wanted.layer, quantity, order)
-            port = found.outputs[index] if found and len(found.outputs) > index else None
-            own = [call.outputs[index] for call in noisy]
-            yield measure(replace(head, input_error=before), wanted.outputs[index], own, port)
-            order += 1
-
-
-Key = tuple[str, int]  # layer, and which of its calls
-
-
-def layer_calls(side: Side, inputs: Sequence[Array], whole_only: bool = False) -> dict[Key, LayerCall]:
-    """Return every call of every layer, in the order of computation; `whole_only`: without the layers' tensors."""
-    calls: dict[Key, LayerCall] = {}
-    count: Counter[str] = Counter()
-
-    def visit(call: LayerCall) -> None:
-        """Keep a call."""
-        calls[call.layer, count[call.layer]] = LayerCall(call.layer, (), ()) if whole_only and call.layer else call
-        count[call.layer] += 1
-
-    with side.preserved():
-        side.trace(inputs, visit)
-    return calls
-
-
-def _input_error(truth: LayerCall, references: Sequence[LayerCall], port: LayerCall | None) -> float | None:
-    """Error of the port's first input in multiples of the noise there; None where there is no noise."""
-    if not truth.inputs or port is None or not port.inputs or port.inputs[0].shape != truth.inputs[0].shape:
-        return None
-    noise = max(rms(call.inputs[0] - truth.inputs[0]) for call in references)
-    return rms(port.inputs[0] - truth.inputs[0]) / noise if noise else None

@@ -1,13 +1,13 @@
 """Likely causes of a difference, ranked: what the signature of the blamed layer points at.
 
-The signatures are those that the planted bugs of `mutants/` leave. A cause is a hint for a person, never
-part of the verdict.
+They are guesses, for where no experiment can be made (`experiments`): training steps and ONNX files. The signatures are
+those that the planted bugs of `mutants/` leave. A cause is a hint for a person, never part of the verdict.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 
 from parity_tests.harness.judge import Verdict, blamed, holds_other
-from parity_tests.harness.measurement import Kind, Measurement, Mode
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Values
 
 NORMS = ("InstanceNorm2d", "ZooInstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
 EPS_RATIO = 30.0  # a wrong epsilon stands this much higher on the low-spread probe
@@ -32,7 +32,7 @@ class Signature:
         # whether it holds other layers, none of which differs
         self.container = holds_other(head.layer, {verdict.measurement.layer for verdict in verdicts})
         # worst multiple of the budget at its outputs, on ordinary and on low-spread input
-        self.plain, self.low_spread = (_worst(outputs, low_spread) for low_spread in (False, True))
+        self.plain, self.low_spread = (_worst(outputs, values) for values in (Values.RECORDED, Values.LOW_SPREAD))
         self.only = _only_mode(own, alone)
         self.state = len(outputs) < len(alone)  # what it leaves behind (vectors, statistics) differs
         self.gradient = bool(modes & {Mode.GRADIENTS, Mode.BLOCK_GRADIENTS})
@@ -42,8 +42,8 @@ class Signature:
         self.channel = hints.get("channel", 0.0)  # share of the squared difference constant within each channel
 
 
-def _worst(outputs: Iterable[Verdict], low_spread: bool) -> float:
-    return max((one.multiple for one in outputs if one.measurement.probe.low_spread is low_spread), default=0.0)
+def _worst(outputs: Iterable[Verdict], values: Values) -> float:
+    return max((one.multiple for one in outputs if one.measurement.probe.values is values), default=0.0)
 
 
 def _only_mode(own: Iterable[Verdict], alone: Iterable[Verdict]) -> bool | None:
@@ -83,7 +83,8 @@ ROWS: tuple[Row, ...] = (
      "forward equal, gradient not: something is detached (stop_gradient, or no gradient through a norm)"),
     (_about(Kind.CHANGE, phase="D"), "discriminator update: weight decay, Adam, rate"),
     (_about(Kind.RATE), "the learning-rate schedule is off"),
-    (_about(Kind.MEAN, Kind.ROOT_MEAN_SQUARE), "Adam's moments: weight decay (missing or decoupled) or the betas"),
+    (_about(Kind.MEAN, Kind.ROOT_MEAN_SQUARE),
+     "the gradient (a loss term detached or weighted otherwise, clipping, pieces of a batch), decay, or the betas"),
     (_about(Kind.CHANGE), "the update: Adam's eps or bias correction, clipping, weight decay"),
     (_about(Kind.LOSS), "a loss term: its formula, weight, inputs, or the order of the phases"),
     (lambda s: s.onnx and s.first and s.ring == 0, "what the file is fed with: range, order of colours, layout"),

@@ -24,8 +24,9 @@ from parity_tests.harness.pair import build_pair
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
-from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, silent
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, probe_inputs, silent
+from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_setup import small_setup
 from torch_ref.build import build_torch, for_inference
 
 
@@ -37,7 +38,7 @@ def compare_family(options: CompareOptions, say: Say = silent) -> list[Compariso
     family = family_named(options.family)
     comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
     if _trains(family, options) and options.dtype == "float32":
-        comparisons.append(compare_training(family, options.steps, options.seed, say))
+        comparisons.extend(compare_training(family, options.steps, options.seed, options.compiled, say))
     return comparisons
 
 
@@ -49,6 +50,8 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     reasons = [f"{name}: not asked for" for name in left]
     if _trains(family_named(options.family), options) and options.dtype != "float32":
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
+    elif _trains(family_named(options.family), options) and not options.compiled:
+        reasons.append("training steps as graphs: not asked for (--compiled)")
     return reasons
 
 
@@ -56,19 +59,31 @@ def _trains(family: Family, options: CompareOptions) -> bool:
     return "train" in options.modes and family.training is not None and options.part == "all"
 
 
-def compare_training(family: Family, steps: int, seed: int, say: Say = silent) -> Comparison:
-    """Compare training steps of a family on seeded narrow networks.
+def compare_training(
+    family: Family, steps: int, seed: int, compiled: bool = False, say: Say = silent
+) -> Iterator[Comparison]:
+    """Compare training steps of a family on seeded narrow networks; `compiled`: also run as graphs.
 
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
     """
-    name = f"{family.name} training"
-    say(f"{name}: {steps} steps")
-    verdicts = []
-    for done, measurement in enumerate(measure_training(small_setup(family, steps, seed)), 1):
-        verdicts.append(judge(measurement))
-        say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
-    facts = {"networks": "seeded, narrow", "steps": steps, "seed": seed}
-    return Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts)
+    setup = small_setup(family, steps, seed)
+    reference = TrainingReference(setup)
+    for graphs in (False, True) if compiled else (False,):
+        name = f"{family.name} training{', compiled' if graphs else ''}"
+        say(f"{name}: {steps} steps")
+        verdicts = []
+        for done, measurement in enumerate(measure_training(setup, None, reference, graphs), 1):
+            verdicts.append(judge(measurement))
+            say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
+        batch = list(setup.batches[0][0].shape)
+        facts = {
+            "networks": "seeded, narrow",
+            "steps": steps,
+            "seed": seed,
+            "batch": batch,
+            "settings": dict(setup.settings),
+        }
+        yield Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, resting=reference.resting())
 
 
 def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:
@@ -121,10 +136,10 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
 def _compare_network(source: Source, options: CompareOptions, say: Say) -> Comparison:
     say(f"{source.name}: building")
     part, kwargs = source.part, source.kwargs
-    probe = part_inputs(part, kwargs, options.seed, part.smallest(kwargs), batch=2)
+    probe = probe_inputs(part, kwargs, options.seed)
     inputs = part_inputs(part, kwargs, options.seed, options.size)
     if options.picture:
-        inputs = options.picture(inputs.shape[-1])
+        inputs = options.picture(options.size or inputs.shape[-1], part.growth(kwargs))
     facts = {**source.facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
     modes = tuple(mode for mode in options.modes if mode in MODES)
     comparison = Comparison(source.name, (), modes, facts)
@@ -144,16 +159,11 @@ def _compare_sides(
     pair = build_pair(source.part, source.kwargs, source.reference, source.port, options.dtype)
     batch_norm = any("BatchNorm" in kind for kind in pair.reference.layer_types().values())
     smallest = source.part.smallest(source.kwargs)
-    if batch_norm and smallest >= inputs.shape[-1]:  # its last layers see one value a picture
+    if batch_norm and smallest >= min(inputs.shape[-2:]):  # its last layers see one value a picture
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
         pair = recorded(pair, options.captures, options.replay)
-    try:
-        return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
-    except ValueError as error:
-        if "cannot run an input of" in str(error):
-            raise InputError(str(error)) from error
-        raise
+    return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
 
 
 def _judge_onnx(source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Iterator[Verdict]:

@@ -6,14 +6,17 @@ brought to a root mean square of 1, so that deep layers are judged as sharply as
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, refused
+from parity_tests.harness.capture import NOISE_RUNS, OTHER_LAYOUT, REFUSALS, Pair, containers, not_comparable, refused
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.tree import floating
+from parity_tests.tolerances import GRADIENT_SCALE_FLOOR, OWN_GRADIENTS
 
 
 def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
@@ -23,13 +26,21 @@ def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iter
     """
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
-    known, parents = pair.port.layer_types(), containers(pair.reference)
+    parents = containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):
         mode = Mode.BLOCK_GRADIENTS if call.layer in parents else Mode.GRADIENTS
         head = pair.head(mode, probe, call.layer, Quantity(Kind.GRADIENT), order)
-        if call.layer in known and head.layer_type != "Sequential" and call.inputs:
-            units = [_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]
-            yield from _measure_layer(pair, head, call, units)
+        if head.layer_type == "Sequential" or not call.inputs or not_comparable(pair, call.layer, call.inputs):
+            continue
+        for of, own in _one_by_one([_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]):
+            yield from _measure_layer(pair, head, call, own, of)
+
+
+def _one_by_one(cotangents: Sequence[Array]) -> Iterator[tuple[int | None, list[Array]]]:
+    """Each cotangent with the others zero, so that a small path is not hidden by a large one; and whose it is."""
+    for index in range(len(cotangents)):
+        alone = [value if place == index else np.zeros_like(value) for place, value in enumerate(cotangents)]
+        yield index if len(cotangents) > 1 else None, alone
 
 
 def _unit(cotangent: Array, index: int) -> Array:
@@ -41,28 +52,39 @@ def _unit(cotangent: Array, index: int) -> Array:
 
 
 def _measure_layer(
-    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array]
+    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None
 ) -> Iterator[Measurement]:
+    places = [place for place, array in enumerate(call.inputs) if floating(array)]
+
     def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
         """Every gradient on one side, whose state is put back."""
         with side.preserved(call.layer):
             found = side.gradients(call.layer, inputs, cotangents)
-        by_input = {Quantity(Kind.INPUT_GRADIENT, index=place): value for place, value in enumerate(found.inputs)}
-        return by_input | {Quantity(Kind.GRADIENT, name): value for name, value in found.parameters.items()}
+        by_input = {
+            Quantity(Kind.INPUT_GRADIENT, "", place, of=of): value
+            for place, value in zip(places, found.inputs, strict=True)
+        }
+        return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
 
     truth = run(pair.truth, call.inputs)
-    references = [run(pair.reference, pair.moved(call.inputs, seed)) for seed in range(NOISE_RUNS)]
+    references = [pair.noisy(seed, call.inputs, partial(run, pair.reference)) for seed in range(NOISE_RUNS)]
     try:
         port = run(pair.port, call.inputs)
     except REFUSALS as error:
-        yield refused(head, "differentiate", error)
+        padded = call.layer in pair.padded
+        yield replace(head, not_run=OTHER_LAYOUT) if padded else refused(head, "differentiate", error)
         return
     largest = max((rms(value) for value in truth.values()), default=0.0)
     for quantity, wanted in truth.items():
         block = head.mode is Mode.BLOCK_GRADIENTS
-        scale = largest if block else _term_scale(quantity, wanted, call, cotangents)
+        scale = _block_scale(rms(wanted), largest) if block else _term_scale(quantity, wanted, call, cotangents)
         own = [found[quantity] for found in references]
         yield measure(replace(head, quantity=quantity), wanted, own, port.get(quantity), scale)
+
+
+def _block_scale(own: float, largest: float) -> float:
+    """Size by which a block's gradient is judged: the largest of the block, but not far beyond the tensor's own."""
+    return min(largest, max(OWN_GRADIENTS * own, GRADIENT_SCALE_FLOOR * largest))
 
 
 def _term_scale(quantity: Quantity, gradient: Array, call: LayerCall, cotangents: Sequence[Array]) -> float:
@@ -72,4 +94,4 @@ def _term_scale(quantity: Quantity, gradient: Array, call: LayerCall, cotangents
     terms = max(
         1.0, sum(cotangent.size for cotangent in cotangents) / max(1, gradient.shape[0] if gradient.ndim else 1)
     )
-    return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]))
+    return float(np.sqrt(terms)) * max(1.0, rms(call.inputs[0]) if floating(call.inputs[0]) else 1.0)

@@ -29,6 +29,31 @@ class Kind(str, Enum):
     ROOT_MEAN_SQUARE = "root mean square"  # of Adam's second: rounding of a gradient is as large in it as in the first
 
 
+class Rest(str, Enum):
+    """What did not move in a training run, so that its bugs cannot show."""
+
+    RATE = "rate"  # the learning rate of a phase was constant
+    POOL = "pool"  # an image pool handed out nothing older
+    LOWER_LIMIT = "lower limit"  # no weight was raised to a limit after an update
+    UPPER_LIMIT = "upper limit"  # no weight was lowered to one
+    TERM = "term"  # a loss term was 0 in every step
+    SETTING = "setting"  # a setting that switches, or is 0 or 1, had one value only
+    BATCH = "batch"  # the batch was a single picture
+    SQUARE = "square"  # pictures were square
+    LATER_STEPS = "later steps"  # there was one step only
+    ACCUMULATION = "accumulation"  # no batch was worked through in pieces
+    RESUMING = "resuming"  # the run was not taken up from a checkpoint
+
+
+@dataclass(frozen=True)
+class Resting:
+    """One thing that did not move in a training run."""
+
+    kind: Rest
+    name: str = ""  # of the phase, pool, loss term or setting
+    value: str = ""  # of the setting
+
+
 @dataclass(frozen=True)
 class Quantity:
     """Which tensor of a layer."""
@@ -37,7 +62,18 @@ class Quantity:
     name: str = ""  # of the weight, state, loss term or named output; "" where `index` or the kind says all
     index: int | None = None  # which input or output, None if there is only one or it has a name
     call: int = 0  # which call of the layer in the run, from 0
+    of: int | None = None  # whose output's gradient it is, where the layer has several
     phase: str = ""  # of the training step, e.g. "D" or "G"; "" outside of training.
+
+
+class Values(str, Enum):
+    """What numbers a layer was fed: those of the run, or these made from them."""
+
+    RECORDED = "as recorded"
+    LOW_SPREAD = "low spread"  # shrunk to a spread at which a wrong epsilon shows
+    LARGE = "large"  # twenty times as large, beyond clamps and into saturation
+    OFFSET = "offset"  # a low spread around a large mean, like white paper
+    TIES = "ties"  # a few different numbers with exact zeros, and one channel of a single number
 
 
 @dataclass(frozen=True)
@@ -48,13 +84,16 @@ class Probe:
     size: tuple[int, ...] | None = None
     batch: int | None = None  # number of pictures, None where it is not known
     training: bool | None = None  # whether the networks were in train mode, None where they have no modes
-    low_spread: bool = False  # whether the layer's input was shrunk to a spread at which a wrong epsilon shows
+    values: Values = Values.RECORDED  # what the layer was fed
     step: int | None = None  # number of the training step, from 1
+    call: int | None = None  # which run of several in a row, from 1
+    changed: bool = False  # whether all weights were given other values since the run before
+    compiled: bool = False  # whether the port ran as a compiled graph
 
     @classmethod
     def of(cls, inputs: Sequence[Any], training: bool | None = None) -> Probe:
         """The probe that a network's inputs make, the first of them pictures [N, C, H, W] or vectors."""
-        shape = tuple(inputs[0].shape)
+        shape = tuple(inputs[0].shape) if len(inputs) else ()
         return cls(shape[2:] if len(shape) == 4 else (), shape[0] if shape else None, training)
 
     @property
@@ -85,6 +124,7 @@ class Measurement:
     problem: str = ""  # why the tensor could not be compared (shape, missing, not a number), else ""
     dtype: str = "float32"  # precision of the port and of the reference's own run
     not_run: str = ""  # why the framework cannot run the layer in that precision on that device, else ""
+    not_finite: int = 0  # elements that are NaN or infinite at the same places on both sides, left out of the numbers
     undecided: float = 0.0  # share of the elements that rounding decides
     # known bug -> root-mean-square change that it would make here
     effects: Mapping[str, float] = field(default_factory=dict)

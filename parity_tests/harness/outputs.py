@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from parity_tests.harness.capture import Key, layer_calls
+from parity_tests.harness.accumulated import Key, layer_calls
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.sides.base import Array, LayerCall, Side
 from parity_tests.harness.sides.torch import TorchSide
 
 NOISE_RUNS = 2
@@ -23,10 +23,18 @@ class References:
     # the same in the compared precision, on inputs moved by about one unit in the last place
     runs: Sequence[Mapping[Key, LayerCall]]
     types: Mapping[str, str]  # layer -> class name
+    truth_side: Side  # runs single layers in float64
+    side: Side  # the same in the compared precision
 
     def measure(self, head: Measurement, key: Key, value: Array, index: int = 0) -> Measurement:
         """Measure what another program returns as one output of a call."""
         return measure(head, self.truth[key].outputs[index], [run[key].outputs[index] for run in self.runs], value)
+
+    def measure_alone(self, head: Measurement, inputs: Sequence[Array], value: Array) -> Measurement:
+        """Measure what another program returns for one layer alone, with one output, on other inputs."""
+        moved = [[ulp_neighbour(array, seed, head.dtype) for array in inputs] for seed in range(NOISE_RUNS)]
+        truth = self.truth_side.call(head.layer, inputs)[0]
+        return measure(head, truth, [self.side.call(head.layer, arrays)[0] for arrays in moved], value)
 
 
 def run_references(network: Any, inputs: Array, dtype: str = "float32", layers: bool = False) -> References:
@@ -38,10 +46,12 @@ def run_references(network: Any, inputs: Array, dtype: str = "float32", layers: 
         dtype: the compared precision.
         layers: keep the tensors of every layer, not only those of the whole network.
     """
-    truth = layer_calls(TorchSide(copy.deepcopy(network), "float64"), [inputs], not layers)
+    truth_side = TorchSide(copy.deepcopy(network), "float64")
+    truth = layer_calls(truth_side, [inputs], not layers)
     side = TorchSide(copy.deepcopy(network), dtype)
     moved = [ulp_neighbour(inputs, seed, dtype) for seed in range(NOISE_RUNS)]
-    return References(truth, [layer_calls(side, [array], not layers) for array in moved], side.layer_types())
+    runs = [layer_calls(side, [array], not layers) for array in moved]
+    return References(truth, runs, side.layer_types(), truth_side, side)
 
 
 def file_head(mode: Mode, kind: str, inputs: Array, dtype: str = "float32") -> Measurement:

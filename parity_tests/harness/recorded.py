@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from convert.disk import atomic_path
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, Side
+from parity_tests.harness.sides.tree import Tree, decoded, encoded
 
 FRAMEWORKS = ("torch", "mindspore", "numpy")
 
@@ -59,13 +60,17 @@ class RecordedSide(Side):
         self.side, self.folder, self.replay = side, folder, replay
         self.runs = 0
         self._training = False
-        self._identity = _digest(side.name, code_version(side), dict(weights))
+        self._identity = self._loaded = _digest(side.name, code_version(side), dict(weights))
 
-    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
         """See `Side.call`."""
         kept = self._kept("call", layer, inputs)
         calls = kept.replayed() or kept.saved([LayerCall(layer, (), self.side.call(layer, inputs))])
         return calls[0].outputs
+
+    def accepts(self, layer: str, inputs: Sequence[Array]) -> bool:
+        """See `Side.accepts`."""
+        return self.side.accepts(layer, inputs)
 
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
@@ -85,7 +90,7 @@ class RecordedSide(Side):
             found = self.side.gradients(layer, inputs, cotangents)
             own = [LayerCall(name, (), (value,)) for name, value in found.parameters.items()]
             calls = kept.saved([LayerCall("", (), found.inputs), *own])
-        return Gradients(calls[0].outputs, {call.layer: call.outputs[0] for call in calls[1:]})
+        return Gradients(tuple(calls[0].outputs), {call.layer: call.outputs[0] for call in calls[1:]})
 
     def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
         """See `Side.trace_with_cotangents`."""
@@ -94,7 +99,7 @@ class RecordedSide(Side):
         if not flat:
             traced = self.side.trace_with_cotangents(inputs)
             flat = kept.saved([part for call, more in traced for part in (call, LayerCall(call.layer, (), more))])
-        return [(call, more.outputs) for call, more in zip(flat[::2], flat[1::2], strict=True)]
+        return [(call, tuple(more.outputs)) for call, more in zip(flat[::2], flat[1::2], strict=True)]
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
@@ -104,14 +109,29 @@ class RecordedSide(Side):
         """See `Side.set_state`."""
         self.side.set_state(state)
 
-    def set_training(self, training: bool) -> None:
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
         self._training = training
-        self.side.set_training(training)
+        self.side.set_training(training, resting)
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """See `Side.dropouts`."""
+        return self.side.dropouts
+
+    def weights(self) -> dict[str, Array]:
+        """See `Side.weights`."""
+        return self.side.weights()
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Side.set_weights`; what is captured from then on belongs to these weights."""
+        self.side.set_weights(weights)
+        self._identity = _digest(self._loaded, dict(weights))
 
     def _kept(self, what: str, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array] = ()) -> _Kept:
         asked = {"what": what, "layer": layer, "training": self._training}
-        key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state())
+        form = repr(inputs.form) if isinstance(inputs, Tree) else ""
+        key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state(), form)
         return _Kept(self, self.folder / key[:2] / f"{key}.safetensors", asked | {"side": self.name})
 
 
@@ -134,29 +154,40 @@ class _Kept:
             index = json.loads(file.metadata()["capture"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         self.owner.side.set_state({name: arrays[key] for name, key in index["state"].items()})
-        return [
-            LayerCall(name, tuple(arrays[key] for key in inputs), tuple(arrays[key] for key in outputs))
-            for name, inputs, outputs in index["calls"]
-        ]
+
+        def values(found: Mapping[str, Any]) -> Sequence[Array]:
+            """Put arrays into their structure."""
+            own = tuple(arrays[key] for key in found["arrays"])
+            return Tree(own, decoded(found["form"]), tuple(found["paths"])) if "form" in found else own
+
+        return [LayerCall(name, values(inputs), values(outputs)) for name, inputs, outputs in index["calls"]]
 
     def saved(self, calls: list[LayerCall]) -> list[LayerCall]:
-        """Save calls and return them; arrays that occur more than once (an output is the next input) only once."""
+        """Save calls and return them; arrays that occur more than once (an output is the next input) only once.
+
+        What takes or returns objects of other classes than Python's containers is not saved, and run every time.
+        """
         from safetensors.numpy import save_file
 
         arrays: dict[str, Array] = {}
 
         def keys(values: Iterable[Array]) -> list[str]:
             """Add arrays to the file under their hashes, and return these."""
-            named = [(_digest(value), np.ascontiguousarray(value)) for value in values]
+            named = [(_digest(value), np.ascontiguousarray(value).reshape(value.shape)) for value in values]
             arrays.update(named)
             return [key for key, _ in named]
 
+        def described(values: Sequence[Array]) -> dict[str, Any]:
+            """Say which arrays stand where."""
+            form = {"form": encoded(values.form), "paths": values.paths} if isinstance(values, Tree) else {}
+            return {"arrays": keys(values), **form}
+
+        try:
+            rows = [(call.layer, described(call.inputs), described(call.outputs)) for call in calls]
+        except TypeError:
+            return calls
         state = self.owner.side.state(str(self.asked["layer"]))
-        index = {
-            "calls": [(call.layer, keys(call.inputs), keys(call.outputs)) for call in calls],
-            "state": dict(zip(state, keys(state.values()), strict=True)),
-            **self.asked,
-        }
+        index = {"calls": rows, "state": dict(zip(state, keys(state.values()), strict=True)), **self.asked}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.path) as temporary:
             save_file(arrays, temporary, {"capture": json.dumps(index)})

@@ -35,10 +35,12 @@ class CompareOptions:
     weights: str | None = None
     ported: str | None = None  # another checkpoint for the MindSpore side
     modes: tuple[str, ...] = MODES  # see `modes_named`
-    steps: int = 1  # training steps of the mode "train"
-    # returns the input of the whole run, float32 [1, C, side, side], for a side; None: a seeded one
-    picture: Callable[[int], Array] | None = None
-    size: int | None = None  # side of the picture for the whole run; None: as released
+    steps: int = 3  # training steps of the mode "train"
+    compiled: bool = False  # whether training steps of the port run as graphs, too
+    # returns the input of the whole run, float32 [1, C, H, W], for a shorter side (or height and width) and the step in
+    # which the longer side may grow, None for squares only; None: a seeded one
+    picture: Callable[[int | tuple[int, int], int | None], Array] | None = None
+    size: int | tuple[int, int] | None = None  # side of the picture for the whole run, or H and W; None: as released
     seed: int = 0  # of the picture and of seeded weights
     dtype: str = "float32"  # precision of both sides, a value of DTYPES
     device: str = "cpu"  # of the port: "cpu", "gpu" or "ascend"

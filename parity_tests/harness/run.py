@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,22 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.capture import Pair, measure_accumulated, measure_isolated, measure_weights
+from parity_tests.harness.accumulated import fed_otherwise, measure_accumulated
+from parity_tests.harness.capture import NOT_COMPARABLE, OTHER_LAYOUT, Pair, measure_isolated, measure_weights
+from parity_tests.harness.cutting import cut_probes
+from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
-from parity_tests.harness.judge import Verdict, blamed, judge
-from parity_tests.harness.measurement import Measurement, Mode, Probe
-from parity_tests.harness.pair import pair_networks
+from parity_tests.harness.judge import ALONE, Verdict, blamed, judge
+from parity_tests.harness.measurement import Measurement, Mode, Probe, Resting
+from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.recorded import recorded
-from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sequence import measure_sequence
+from parity_tests.harness.sides.base import Array, LayerError
+from parity_tests.tolerances import ULPS
 
 MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
+GROWTH = 4  # probes are longer on one side by about this part of the other
 Say = Callable[[str], None]  # told in words what is being done
 
 
@@ -36,11 +43,28 @@ class Comparison:
     modes: tuple[str, ...]  # the modes that ran
     facts: Mapping[str, Any] = field(default_factory=dict)  # configuration, weights and inputs, for the report
     pictures: tuple[Array, ...] = ()  # input, reference output and port output of an image network, or empty
+    finding: Finding | None = None  # what experiments on the first difference showed, None where none were made
+    resting: tuple[Resting, ...] = ()  # what did not move in a training run, so that its bugs could not be seen
 
     @property
     def equal(self) -> bool:
         """Whether every tensor is within its budget."""
         return all(verdict.equal for verdict in self.verdicts)
+
+    @property
+    def layer_count(self) -> int:
+        """Number of layers of the reference that were to be compared alone."""
+        return len(
+            {verdict.measurement.layer for verdict in self.verdicts if verdict.measurement.probe.size is not None}
+        )
+
+    @property
+    def covered(self) -> list[str]:
+        """Layers of the reference that the port has no layer for; they are compared within what holds them."""
+        ran = [verdict.measurement for verdict in self.verdicts if verdict.measurement.mode in ALONE]
+        known = {measurement.layer for measurement in ran if not measurement.not_run}
+        apart = {NOT_COMPARABLE, OTHER_LAYOUT}
+        return list(dict.fromkeys(it.layer for it in ran if it.not_run in apart and it.layer not in known))
 
     @property
     def blamed(self) -> list[Verdict]:
@@ -59,11 +83,37 @@ class Comparison:
         return min(failing, key=lambda verdict: verdict.measurement.order, default=None)
 
 
-def part_inputs(part: Part, kwargs: Mapping[str, Any], seed: int, side: int | None = None, batch: int = 1) -> Array:
-    """Return a seeded picture batch for a part: [batch, C, side, side] in [-1, 1]; side defaults to the released."""
+def part_inputs(
+    part: Part, kwargs: Mapping[str, Any], seed: int, side: int | tuple[int, int] | None = None, batch: int = 1
+) -> Array:
+    """Return a seeded picture batch for a part, [batch, C, H, W] in [-1, 1].
+
+    Args:
+        part: the network.
+        kwargs: how it is built.
+        seed: of the pictures.
+        side: of square pictures, or height and width; None: as released.
+        batch: number of pictures, no two alike.
+    """
     channels, released = part.input_shape[1], part.input_shape[2]
     side = side or kwargs.get("img_size", released)
-    return image(f"toonport/{seed}", batch, side, side, channels)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    return image(f"toonport/{seed}", batch, height, width, channels)
+
+
+def probe_inputs(part: Part, kwargs: Mapping[str, Any], seed: int) -> Array:
+    """Return two small seeded pictures for a part, wider than high where it runs such pictures."""
+    side, step = part.smallest(kwargs), part.growth(kwargs)
+    if step is None:
+        return part_inputs(part, kwargs, seed, side, batch=2)
+    more = max(step, side // GROWTH // step * step)
+    width = side + more
+    return part_inputs(part, kwargs, seed, (side, width | 1 if step == 1 else width), batch=2)
+
+
+def turned(arrays: Sequence[Array]) -> list[Array]:
+    """Return inputs with height and width of their pictures swapped; others as they are."""
+    return [np.ascontiguousarray(array.swapaxes(2, 3)) if array.ndim == 4 else array for array in arrays]
 
 
 def compare_pair(
@@ -74,6 +124,7 @@ def compare_pair(
     modes: Iterable[str] = MODES,
     facts: Mapping[str, Any] | None = None,
     say: Say = silent,
+    other: Sequence[Array] | None = None,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -86,6 +137,7 @@ def compare_pair(
         modes: from MODES.
         facts: passed through to the report.
         say: told in words what has been measured so far.
+        other: for the layer-isolated runs in train mode; None: `probe`, turned by a quarter.
 
     Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
@@ -93,72 +145,111 @@ def compare_pair(
     if unknown := set(modes) - set(MODES):
         raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
     verdicts: list[Verdict] = []
-    for stage, measurements in _stages(pair, inputs, probe, modes):
-        for done, measurement in enumerate(measurements, 1):
-            verdicts.append(judge(measurement))
-            say(f"{name}: {stage}, {done} tensors")
+    try:
+        if set(modes) != {Mode.WEIGHTS}:
+            pair = fed_otherwise(pair, probe)
+        for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
+            for done, measurement in enumerate(measurements, 1):
+                verdicts.append(judge(measurement))
+                say(f"{name}: {stage}, {done} tensors")
+    except LayerError as error:  # those of the port are measurements
+        where = f"layer {error.layer}" if error.layer else "network"
+        raise InputError(f"{name}: the reference's {where} cannot run on these inputs: {error.reason}") from error
     ran = {verdict.measurement.mode for verdict in verdicts if not verdict.measurement.not_run}
     if ran <= {Mode.WEIGHTS} and set(modes) != {Mode.WEIGHTS}:
         reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
     pictures = _pictures(pair, inputs) if Mode.ACCUMULATED in ran else ()
-    return Comparison(name, tuple(verdicts), modes, facts or {}, pictures)
+    return Comparison(name, tuple(verdicts), modes, facts or {}, pictures, _finding(pair, probe, verdicts))
+
+
+def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
+    first = next(iter(blamed(verdicts)), None)
+    if first is None:
+        return None
+    finding = find_cause(pair, probe, first.measurement)
+    pair.set_training(False)
+    return finding
 
 
 def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Input and both outputs when the network turns one picture into another, else nothing."""
-    with pair.reference.preserved(), pair.port.preserved():
-        reference, port = pair.reference.call("", inputs)[0], pair.port.call("", inputs)[0]
-    found = (inputs[0], reference, port)
-    return found if all(array.ndim == 4 and array.shape[1] == 3 for array in found) else ()
+    found: tuple[Array, ...] = ()
+    with suppress(LayerError), pair.reference.preserved(), pair.port.preserved():
+        found = (*inputs[:1], *pair.reference.call("", inputs)[:1], *pair.port.call("", inputs)[:1])
+    return found if len(found) == 3 and all(array.ndim == 4 and array.shape[1] == 3 for array in found) else ()
 
 
 def _stages(
-    pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], modes: tuple[str, ...]
+    pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], other: Sequence[Array], modes: tuple[str, ...]
 ) -> Iterator[tuple[str, Iterator[Measurement]]]:
+    """What is measured, in order. Both modes are run; what a state cannot change only once, gradients in train mode."""
     if Mode.WEIGHTS in modes:
         yield "weights", measure_weights(pair)
     stateful = bool(pair.reference.state())
-    for training in (False, True) if stateful else (False,):
+    for training, small in ((False, probe), (True, other)):
         mode = "train" if training else "eval"
         pair.set_training(training)
-        small, whole = Probe.of(probe, training), Probe.of(inputs, training)
         if Mode.ISOLATED in modes:
-            yield f"layers alone, {mode}", measure_isolated(pair, probe, small)
-        if Mode.GRADIENTS in modes:
-            yield f"gradients, {mode}", measure_gradients(pair, probe, small)
-        if Mode.ACCUMULATED in modes:
-            yield f"whole network, {mode}", measure_accumulated(pair, inputs, whole)
+            yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
+        if Mode.GRADIENTS in modes and (training or stateful):
+            yield f"gradients, {mode}", measure_gradients(pair, small, Probe.of(small, training))
+        if Mode.ACCUMULATED in modes and (not training or stateful):
+            yield f"whole network, {mode}", measure_accumulated(pair, inputs, Probe.of(inputs, training))
     pair.set_training(False)
+    if Mode.ACCUMULATED in modes:
+        yield "whole network, several runs", measure_sequence(pair, probe, other)
 
 
 def compare(
     torch_module: Any,
     ms_cell: Any,
-    inputs: Sequence[Array] | Array,
+    inputs: Any = (),
     modes: Iterable[str] = MODES,
-    probe: Sequence[Array] | Array | None = None,
+    probe: Any = None,
     name: str = "network",
     dtype: str = "float32",
     captures: Path | None = None,
+    keywords: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+    say: Say = silent,
 ) -> Comparison:
-    """Compare any PyTorch module with any MindSpore cell that uses the same layer names.
+    """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
+
+    Both are left in the mode, precision and state in which they came.
 
     Args:
         torch_module: the reference; its weights are used as they are.
         ms_cell: the port, with its weights already loaded.
-        inputs: one array or several, float32, as the network takes them.
+        inputs: what both networks take: one array or tensor of either framework, or several as a list or tuple, among
+            them also nested lists, dictionaries, named tuples, dataclasses, None, numbers and strings; a dictionary
+            alone holds keyword arguments. Floating arrays are brought to `dtype`, others stay as they are.
         modes: from MODES.
-        probe: smaller inputs for the layer-isolated runs; default: `inputs`.
+        probe: smaller inputs for the layer-isolated runs; default: two different pictures cut from `inputs`, not
+            square where the networks run that, see `cutting`.
         name: what to call the network in the report.
-        dtype: "float32", "float16", "bfloat16" or "float64": both networks are cast to it and judged by the
+        dtype: "float32", "float16", "bfloat16" or "float64": both networks are compared in it and judged by the
             noise that PyTorch makes in it.
         captures: folder that keeps every tensor of both sides; the reference's are used again in later runs.
+        keywords: keyword arguments beside `inputs`.
+        names: path of a layer in `torch_module` -> its path in `ms_cell`, e.g. {"down.0": "encoder.conv1"}; the layers
+            inside it follow. "" is the network itself: {"": "net"} for a port that is wrapped.
+        say: told in words what has been measured so far.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
+
+    Raises InputError: something that is no network or cannot be an input, or the reference cannot run on it.
     """
-    arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-    small = arrays if probe is None else ([probe] if isinstance(probe, np.ndarray) else list(probe))
-    pair = pair_networks(torch_module, ms_cell, dtype=dtype)
-    return compare_pair(name, recorded(pair, captures) if captures else pair, arrays, small, modes)
+    require_networks(torch_module, ms_cell)
+    if dtype not in ULPS:
+        raise InputError(f"dtype is one of {', '.join(ULPS)}, not {dtype!r}")
+    given = as_inputs(inputs, keywords)
+    with borrowed(ms_cell):
+        pair = pair_networks(copied(torch_module).cpu(), ms_cell, dtype=dtype, layers=names)
+        if probe is None:
+            small, other = cut_probes(pair, given)
+        else:
+            small = other = as_inputs(probe, keywords)
+        pair = recorded(pair, Path(captures)) if captures else pair
+        return compare_pair(name, pair, given, small, modes, say=say, other=other)

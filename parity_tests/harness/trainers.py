@@ -6,7 +6,7 @@ step by step; the training program saves one and puts it back.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,16 @@ class Trainer(ABC):
         """Train one batch, [N, 3, H, W] in [-1, 1]; returns every loss term."""
         return dict(self.step(self.tensor(real_a), self.tensor(real_b)))
 
+    def resumed(self, settings: Mapping[str, Any]) -> "Trainer":
+        """Another trainer that goes on from here under these settings, as a run does that comes from a checkpoint."""
+        weights = {part: self.weights(part) for part in self.networks}
+        other = self._again(replace(self.start, weights=weights, settings=settings))
+        other.restore(self.moments(), self.counts())
+        other.step.step_number = self.step.step_number
+        other.execute(self.step.descent.execution)
+        other.step.restore(*self.step.state())
+        return other
+
     def draw(self, chain: Sequence[str], pictures: Array) -> tuple[Array, ...]:
         """Run parts one after the other in eval mode, without moving any state; returns the last one's outputs."""
         outputs: Any = (self.tensor(pictures),)
@@ -107,6 +117,10 @@ class Trainer(ABC):
     def bad_gradient(self) -> str:
         """Part and name of the first gradient that is not finite, empty where none is or gradients are not kept."""
         return ""
+
+    @abstractmethod
+    def _again(self, start: TrainingStart) -> "Trainer":
+        """A trainer like this one, with another start."""
 
     @abstractmethod
     def _network(self, part: Part, kwargs: Mapping[str, Any], weights: Mapping[str, Array]) -> Any:
@@ -145,6 +159,10 @@ class Trainer(ABC):
         """Learning rate that each phase's optimiser uses."""
 
     @abstractmethod
+    def put_back(self, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        """Give each network, by part, the state that `weights` returned; a compiled step goes on with it."""
+
+    @abstractmethod
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
         """Put back what `moments` and `counts` returned."""
 
@@ -165,6 +183,12 @@ class TorchTrainer(Trainer):
 
         self._torch, self._place = torch, {"dtype": getattr(torch, dtype), "device": torch.device(device)}
         super().__init__(start)
+
+    def _again(self, start: TrainingStart) -> Trainer:
+        other = TorchTrainer(start, str(self._place["dtype"]).removeprefix("torch."), str(self._place["device"]))
+        for part, network in other.networks.items():  # in double precision, too
+            network.load_state_dict(self.networks[part].state_dict())
+        return other
 
     def _network(self, part: Part, kwargs: Mapping[str, Any], weights: Mapping[str, Array]) -> Any:
         return torch_build.build_torch(part, kwargs, weights).to(**self._place)
@@ -206,6 +230,12 @@ class TorchTrainer(Trainer):
         """See `Trainer.rates`."""
         return {phase: float(optimizer.param_groups[0]["lr"]) for phase, optimizer in self.step.optimizers.items()}
 
+    def put_back(self, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        """See `Trainer.put_back`."""
+        for part, values in weights.items():
+            tensors = {name: self._torch.from_numpy(np.asarray(value)) for name, value in values.items()}
+            self.networks[part].load_state_dict(tensors)
+
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
         """See `Trainer.restore`."""
         for phase, part, name, value, _ in list(self._states()):
@@ -232,7 +262,11 @@ class MindSporeTrainer(Trainer):
 
         self._mindspore = mindspore
         self._names = {part: start.plan(part).names for part in start.parts}
+        self._make_step = make_step
         super().__init__(start, make_step)
+
+    def _again(self, start: TrainingStart) -> Trainer:
+        return MindSporeTrainer(start, self._make_step)
 
     def _network(self, part: Part, kwargs: Mapping[str, Any], weights: Mapping[str, Array]) -> Any:
         return mindspore_build.build_mindspore(part, kwargs, build_plan(part, kwargs).to_mindspore(weights))
@@ -279,6 +313,12 @@ class MindSporeTrainer(Trainer):
     def rates(self) -> dict[str, float]:
         """See `Trainer.rates`."""
         return {phase: float(optimizer.lr) for phase, optimizer in self.step.optimizers.items()}
+
+    def put_back(self, weights: Mapping[str, Mapping[str, Array]]) -> None:
+        """See `Trainer.put_back`."""
+        for part, values in weights.items():
+            for name, value in self.networks[part].parameters_and_names():
+                self._mindspore.ops.assign(value, self._mindspore.Tensor(values[self._names[part][name]]))
 
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
         """See `Trainer.restore`; assigned in place, because a compiled step goes on with what set_data replaces."""

@@ -1,142 +1,223 @@
 """Training parity: the same steps in float64 PyTorch, float32 PyTorch and MindSpore, compared after each.
 
-Networks are narrow and seeded; what rounding makes of a step is measured in `training_noise`.
+Every step starts from the weights and moments that float64 PyTorch made of the steps before, rounded to float32, so
+that rounding cannot pile up from step to step; whatever else a step leaves behind (pools, counts, schedules, stale
+copies) each side keeps itself. Networks are narrow and seeded (`training_setup`); what rounding makes of a step is
+measured in `training_noise`, what the run moved in `training_activity`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convert.family import Family, FrozenNetwork
-from convert.registry import family_named, part_named
+from convert.recipes.descent import Execution
 from parity_tests.harness.compare import ulp_neighbour
-from parity_tests.harness.inputs import image, seeded_weights
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.judge import judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.trainers import (
-    MOMENTS,
-    Frozen,
-    MakeStep,
-    MindSporeTrainer,
-    TorchTrainer,
-    Trainer,
-    TrainingStart,
-)
-from parity_tests.harness.training_noise import CONTROLS, Key, Results, TrainingNoise
+from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
+from parity_tests.harness.training_activity import Activity
+from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
+from parity_tests.harness.training_setup import PICTURES, TrainingSetup
+
+_Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
+# A gradient shows before the update that is made of it; all weights of a phase then come worst first.
+RANKS = (Kind.LOSS, Kind.RATE, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
 
 
-@dataclass(frozen=True)
-class TrainingSetup(TrainingStart):
-    """Everything a training comparison starts from."""
-
-    batches: Sequence[tuple[Array, Array]] = ()  # (images A, images B) of each step, [N, 3, H, W] in [-1, 1]
-    first_step: int = 0  # number of the first step minus 1 (a resumed run starts later)
-
-
-def frozen_network(frozen: FrozenNetwork, seed: int) -> Frozen:
-    """Return a frozen network of a step, small and with seeded weights."""
-    part = part_named(family_named(frozen.family), frozen.part)
-    kwargs = {**part.kwargs, **frozen.narrow}
-    return part, kwargs, seeded_weights(part, kwargs, f"train{seed}/{part.name}")
-
-
-def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
-    """Return a seeded setup with narrow networks at the smallest side that all of them run.
-
-    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
-    """
-    training = family.training
-    assert training is not None, f"{family.name} is not trained"
-    kwargs: dict[str, dict[str, Any]] = {}
-    weights = {}
-    for name in training.parts:
-        part = part_named(family, name)
-        changes = {key: value for key, value in training.narrow.items() if key in part.kwargs}
-        kwargs[name] = {**part.kwargs, **changes}
-        weights[name] = seeded_weights(part, kwargs[name], f"train{seed}/{name}")
-    batches = [
-        (
-            image(f"train{seed}/A/{step}", 1, training.side, training.side),
-            image(f"train{seed}/B/{step}", 1, training.side, training.side),
-        )
-        for step in range(steps)
-    ]
-    known = {setting.name for setting in fields(training.settings)}
-    settings = {"total_steps": 2 * steps + 2} if "total_steps" in known else {}
-    frozen = frozen_network(training.frozen, seed) if training.frozen else None
-    return TrainingSetup(family, kwargs, weights, settings, frozen, batches, first_step=1)
-
-
-def measure_training(setup: TrainingSetup, make_port: MakeStep | None = None) -> Iterator[Measurement]:
+def measure_training(
+    setup: TrainingSetup,
+    make_port: MakeStep | None = None,
+    reference: "TrainingReference | None" = None,
+    compiled: bool = False,
+) -> Iterator[Measurement]:
     """Yield loss terms, learning rates, changes of weights and state, and Adam moments after every step.
 
     Args:
         setup: networks, settings and batches.
         make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
+        reference: what PyTorch makes of the setup, where that is known already.
+        compiled: run the port's phases as graphs.
     """
-    truth = _Run(TorchTrainer(setup, "float64"), setup)
-    controls = [_Run(TorchTrainer(_moved(setup, seed, units)), setup) for seed, units in CONTROLS]
-    port = _Run(MindSporeTrainer(setup, make_port), setup)
-    noise = TrainingNoise()
+    reference = reference or TrainingReference(setup)
+    trainer: Trainer = MindSporeTrainer(setup, make_port)
+    if compiled:
+        trainer.execute(Execution(compiled=True))
+    port = _Run(trainer, setup)
+    stages = [_Measured(reference, controls) for controls in STAGES]
     order = 0
-    for number, batch in enumerate(setup.batches, setup.first_step + 1):
-        wanted = truth.step(*batch)
-        noise.next_step(wanted, [control.step(*batch) for control in controls])
-        found = port.step(*batch)
-        for layer, quantity in sorted(wanted, key=lambda key: list(setup.training.phases).index(key[1].phase)):
-            head = Measurement(Mode.TRAINING, Probe(step=number), layer, "", quantity, order)
-            yield noise.measure(head, found.get((layer, quantity)))
-            order += 1
+    for index in range(len(setup.batches)):
+        found, last = port.step(index, reference.state(index)), None
+        for rank, key in sorted(_ranked(setup, reference.truth(index)), key=lambda ranked: ranked[0]):
+            order, last = order + (rank != last), rank
+            head = Measurement(Mode.TRAINING, Probe(step=port.number), key[0], "", key[1], order)
+            yield _within_or_last(stage.measure(index, head, found.get(key)) for stage in stages)
 
 
-def _moved(setup: TrainingSetup, seed: int, units: int) -> TrainingSetup:
-    """The same training from weights that are moved by units in the last place."""
-    weights = {
-        part: {name: ulp_neighbour(value, seed, units=units) for name, value in values.items()}
-        for part, values in setup.weights.items()
-    }
-    return replace(setup, weights=weights)
+def _within_or_last(measurements: Iterable[Measurement]) -> Measurement:
+    """The first measurement that is within its budget; if none is, the last one, with all controls."""
+    for measured in measurements:
+        if judge(measured).equal:
+            break
+    return measured
+
+
+def _ranked(setup: TrainingSetup, results: Results) -> Iterator[tuple[tuple[int, int, int], Key]]:
+    """Every tensor of a step with its place in the order of computation; loss terms have each their own."""
+    phases = list(setup.training.phases)
+    for position, (layer, quantity) in enumerate(results):
+        own = position if quantity.kind is Kind.LOSS else 0
+        yield (phases.index(quantity.phase), RANKS.index(quantity.kind), own), (layer, quantity)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Weights of each part and moments at the start of a step, in float32."""
+
+    weights: _Weights
+    moments: Moments
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "_State":
+        """Where a trainer stands, rounded."""
+        weights = {
+            part: {name: _rounded(value) for name, value in trainer.weights(part).items()} for part in trainer.networks
+        }
+        return cls(weights, {key: _rounded(value) for key, value in trainer.moments().items()})
+
+    def moved(self, seed: int, units: int) -> "_State":
+        """The same with weights that are moved by units in the last place."""
+        weights = {
+            part: {name: ulp_neighbour(value, seed, units=units) for name, value in values.items()}
+            for part, values in self.weights.items()
+        }
+        return replace(self, weights=weights)
+
+
+def _rounded(value: Array) -> Array:
+    return value.astype(np.float32) if value.dtype == np.float64 else value
+
+
+class TrainingReference:
+    """What PyTorch makes of a setup in float64, and in float32 from moved weights; run as far as it is asked for.
+
+    Args:
+        setup: networks, settings and batches.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        self._setup = setup
+        self._truth, self._truths = _Run(TorchTrainer(setup, "float64"), setup, watched=True), list[Results]()
+        self._states: list[_State] = []
+        self._controls: dict[Control, tuple[_Run, list[Results]]] = {}
+
+    def truth(self, index: int) -> Results:
+        """Results of a step in float64."""
+        while len(self._truths) <= index:
+            self._states.append(_State.of(self._truth.trainer))
+            self._truths.append(self._truth.step(len(self._truths), self._states[-1]))
+        return self._truths[index]
+
+    def state(self, index: int) -> _State:
+        """Where every side starts a step."""
+        self.truth(index)
+        return self._states[index]
+
+    def control(self, control: Control, index: int) -> Results:
+        """Results of a step in float32, from weights that are moved by (seed, units in the last place)."""
+        if control not in self._controls:
+            self._controls[control] = _Run(TorchTrainer(self._setup), self._setup), []
+        run, results = self._controls[control]
+        while len(results) <= index:
+            results.append(run.step(len(results), self.state(len(results)).moved(*control)))
+        return results[index]
+
+    def resting(self) -> tuple[Resting, ...]:
+        """What did not move in the steps so far."""
+        activity = self._truth.activity
+        return tuple(activity.resting()) if activity else ()
+
+
+class _Measured:
+    """Tensors measured against a number of controls, which run only when one is asked for."""
+
+    def __init__(self, reference: TrainingReference, controls: Sequence[Control]) -> None:
+        self._reference, self._controls = reference, controls
+        self._noise, self._known = TrainingNoise(controls), 0
+
+    def measure(self, index: int, head: Measurement, port: Array | None) -> Measurement:
+        """Measure a tensor of a step; the noise remembers the steps before."""
+        while self._known <= index:
+            runs = [self._reference.control(control, self._known) for control in self._controls]
+            self._noise.next_step(self._reference.truth(self._known), runs)
+            self._known += 1
+        return self._noise.measure(head, port)
 
 
 class _Run:
-    """One side of a training comparison: what each step makes of loss terms, rates, weights and moments."""
+    """One side of a training comparison: what each step makes of loss terms, rates, weights and moments.
 
-    def __init__(self, trainer: Trainer, setup: TrainingSetup) -> None:
-        self._trainer, self._training = trainer, setup.training
+    The port is taken apart and put back before the resumed step. The reference goes on as it is, so that whatever a
+    checkpoint lacks shows.
+
+    Args:
+        trainer: in either framework.
+        setup: what it starts from.
+        watched: whether to note what the run moves.
+    """
+
+    def __init__(self, trainer: Trainer, setup: TrainingSetup, watched: bool = False) -> None:
+        self.trainer, self._setup, self._training = trainer, setup, setup.training
         trainer.step.step_number = setup.first_step
-        self._phase_of_term = {
-            name: phase for phase in setup.training.phases for name in (*trainer.step.weights(phase), f"{phase}.total")
-        }
-        self._start = {
-            (part, name): np.array(value, np.float64)
-            for part in setup.parts
-            for name, value in trainer.weights(part).items()
-        }
+        self.activity = Activity(trainer, setup) if watched else None
 
-    def step(self, first: Array, second: Array) -> Results:
-        """Train one batch and return everything that is compared, losses before updates within each phase."""
-        results: dict[Key, Array] = {}
-        for name, term in self._trainer.train(first, second).items():
-            results[self._judge_of(name), Quantity(Kind.LOSS, name, phase=self._phase_of_term[name])] = np.array(term)
-        for phase, rate in self._trainer.rates().items():
-            results["", Quantity(Kind.RATE, phase=phase)] = np.array(rate)
-        moments = self._trainer.moments()
+    @property
+    def number(self) -> int:
+        """Number of the last step."""
+        return int(self.trainer.step.step_number)
+
+    def step(self, index: int, state: _State) -> Results:
+        """Train one batch from a state and return everything that is compared."""
+        self.trainer.put_back(state.weights)
+        if state.moments:
+            self.trainer.restore({**self.trainer.moments(), **state.moments}, self.trainer.counts())
+        start = {part: self.trainer.weights(part) for part in self._training.parts}
+        if index == self._setup.resumed:
+            self._resume()
+        if index == self._setup.accumulated:
+            self.trainer.execute(replace(self.trainer.step.descent.execution, accumulate=PICTURES))
+        terms = self.trainer.train(*self._setup.batches[index])
+        if self.activity:
+            self.activity.after_step(terms)
+        return dict(self._results(start, terms))
+
+    def _resume(self) -> None:
+        settings = self._setup.resumed_settings
+        if isinstance(self.trainer, TorchTrainer):
+            self.trainer.step.use(self._training.settings(**settings))
+        else:
+            self.trainer = self.trainer.resumed(settings)
+
+    def _results(
+        self, start: Mapping[str, Mapping[str, Array]], terms: dict[str, float]
+    ) -> Iterator[tuple[Key, Array]]:
+        for phase in self._training.phases:
+            judges = self.trainer.step.settings.judges(phase)
+            for name in (*self.trainer.step.weights(phase), f"{phase}.total"):
+                if name in terms:
+                    quantity = Quantity(Kind.LOSS, name, phase=phase)
+                    yield (judges.get(name, ""), quantity), np.array(terms[name])
+        for phase, rate in self.trainer.rates().items():
+            yield ("", Quantity(Kind.RATE, phase=phase)), np.array(rate)
+        moments = self.trainer.moments()
         for part in self._training.parts:
             phase = self._training.phase_of(part)
-            for name, value in self._trainer.weights(part).items():
+            for name, value in self.trainer.weights(part).items():
                 layer, _, leaf = f"{part}.{name}".rpartition(".")
-                change = np.asarray(value, np.float64) - self._start[part, name]
-                results[layer, Quantity(Kind.CHANGE, leaf, phase=phase)] = change
+                change = np.asarray(value, np.float64) - start[part][name]
+                yield (layer, Quantity(Kind.CHANGE, leaf, phase=phase)), change
                 mean, square = (moments.get((kind, part, name)) for kind in MOMENTS)
                 if mean is not None and square is not None:
-                    results[layer, Quantity(Kind.MEAN, leaf, phase=phase)] = mean
-                    results[layer, Quantity(Kind.ROOT_MEAN_SQUARE, leaf, phase=phase)] = np.sqrt(square)
-        return results
-
-    def _judge_of(self, loss: str) -> str:
-        """The discriminator that a loss term such as "G.LA.adv" comes from, empty for other terms."""
-        named = loss.split(".")[1] if loss.count(".") == 2 else ""
-        judges = self._training.phases.get("D", ())
-        return next((part for part in judges if named and part.endswith(named)), "")
+                    yield (layer, Quantity(Kind.MEAN, leaf, phase=phase)), mean
+                    yield (layer, Quantity(Kind.ROOT_MEAN_SQUARE, leaf, phase=phase)), np.sqrt(square)

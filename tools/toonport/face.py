@@ -107,7 +107,7 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
         inputs: beside a module, one array or several, float32, as both networks take them.
         options: of a family, the fields of `CompareOptions`, e.g. part, weights, ported, modes, dtype, device, seed,
             with `picture` as the path of a picture; of an own pair, those of `parity_tests.harness.run.compare`:
-            modes, probe, name, dtype, captures.
+            modes, probe, name, dtype, captures, keywords, names.
 
     Returns:
         A Comparison for each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`.

@@ -12,14 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from convert.disk import atomic_path, sha256_of
+from convert.disk import atomic_path, read_toml, sha256_of
 from convert.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 60
@@ -77,9 +71,8 @@ def load_manifest(path: Path | None = None) -> dict[str, Release]:
     """Return every release by name. Raises InputError: the manifest is missing or not valid."""
     path = path or manifest_path()
     try:
-        content = tomllib.loads(path.read_text())
-        return {name: Release(name=name, **entry) for name, entry in content.items()}
-    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+        return {name: Release(name=name, **entry) for name, entry in read_toml(path).items()}
+    except TypeError as error:
         raise InputError(f"{path}: not a usable manifest ({error})") from error
 
 

@@ -1,6 +1,7 @@
 """The training step of SAGAN-CycleGAN: generators, then discriminators on pooled fakes; see the recipe."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from torch_ref.step import Step, Terms
 class SpectralStep(Step):
     """A step whose networks have spectral norms that look ahead, and whose loss is `GANLoss`; DTN's is another."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], settings: object, frozen: nn.Module | None = None) -> None:
-        super().__init__(networks, settings, frozen)
-        self.criterion = GANLoss(self.settings.gan_mode)
+    def use(self, settings: Any) -> None:
+        """See `StepForm.use`."""
+        super().use(settings)
+        self.criterion = GANLoss(settings.gan_mode)
 
     def after_phase(self, phase: str) -> None:
         """Keep every weight of the discriminators in [-clip, clip] in mode wgan."""

@@ -60,10 +60,6 @@ class TrainingBug(Bug):
     settings: Mapping[str, Any] = field(default_factory=dict)  # the step's settings that the port gets wrong
     change: Change | None = None  # alters the port's step object, or None
     patch: Patch | None = None  # what is replaced during the comparison, or None
-    first_step: int = 1  # where the run starts; late enough for the learning rate to fall where that matters
-    face: bool = False  # whether the run needs the Face-ID term
-    both: Mapping[str, Any] = field(default_factory=dict)  # settings of both sides
-    steps: int = 1  # training steps to run; 2 where the second shows what the first left behind
 
     def make_step(self, networks: Mapping[str, Any], settings: Any, face_net: Any) -> Any:
         """Build the MindSpore step with the bug in it."""

@@ -2,18 +2,18 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from convert.family import FrozenNetwork, Part
+from convert.family import Part
 from convert.plan import Plan, build_plan
 from convert.registry import family_named, part_named
 from ms_models.build import build_mindspore
-from parity_tests.harness.explain import likely_causes
+from parity_tests.harness.experiments import Finding
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.measurement import Mode
@@ -24,10 +24,12 @@ from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, run_references
 from parity_tests.harness.pair import pair_networks
-from parity_tests.harness.report.words import place, quantity_words
-from parity_tests.harness.run import compare_pair, part_inputs
+from parity_tests.harness.report.words import causes, place, quantity_words
+from parity_tests.harness.request import CompareOptions
+from parity_tests.harness.run import Comparison, compare_pair, probe_inputs
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.training import frozen_network, measure_training, small_setup
+from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_setup import TrainingSetup, small_setup
 from torch_ref.build import build_torch, for_inference
 
 NARROW = {
@@ -65,14 +67,17 @@ class Outcome:
 def judge_bug(bug: Bug, seed: int = 0) -> Outcome:
     """Plant a bug and return what the checker makes of it."""
     if isinstance(bug, NetworkBug):
-        return outcome_of(bug, *compare_subject(bug.subject, seed, bug))
+        comparison, published = _compared(bug.subject, seed, bug)
+        return outcome_of(bug, comparison.verdicts, published, comparison.finding)
     if isinstance(bug, OnnxBug):
         return outcome_of(bug, *judge_export(bug.subject, seed, bug))
     assert isinstance(bug, TrainingBug)
     return outcome_of(bug, *compare_step(bug.subject[0], seed, bug))
 
 
-def outcome_of(bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bool]) -> Outcome:
+def outcome_of(
+    bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bool], finding: Finding | None = None
+) -> Outcome:
     """Return what the checker made of a bug, from the verdicts of a comparison with the bug in it."""
     failing = [verdict for verdict in verdicts if not verdict.equal]
     if not failing:
@@ -82,7 +87,7 @@ def outcome_of(bug: Bug, verdicts: Sequence[Verdict], published: Mapping[str, bo
     modes = tuple(dict.fromkeys(verdict.measurement.mode for verdict in failing))
     right = any(fragment in where or fragment in quantity_words(first.quantity) for fragment in bug.blame)
     worst = max(verdict.multiple for verdict in failing)
-    cause = next(iter(likely_causes(verdicts)), "")
+    cause = next(iter(causes(verdicts, finding)), "")
     return Outcome(bug.name, bug.what, bug.place, modes, where, right, worst, cause, published)
 
 
@@ -95,7 +100,7 @@ def _seeded(
     kwargs = kwargs or {**part.kwargs, **narrow}
     plan = build_plan(part, kwargs)
     state = formula_state(f"mutants{seed}/{part.name}", plan.shapes)
-    return part, kwargs, plan, state, part_inputs(part, kwargs, seed, part.smallest(kwargs), batch=2)
+    return part, kwargs, plan, state, probe_inputs(part, kwargs, seed)
 
 
 def compare_subject(
@@ -114,6 +119,13 @@ def compare_subject(
         modes: None: all; large networks layer by layer only, because their gradients take a minute each.
         dtype: precision that is compared.
     """
+    comparison, published = _compared(subject, seed, bug, modes, dtype)
+    return list(comparison.verdicts), published
+
+
+def _compared(
+    subject: Subject, seed: int, bug: NetworkBug | None, modes: Sequence[Mode] | None = None, dtype: str = "float32"
+) -> tuple[Comparison, dict[str, bool]]:
     part, kwargs, plan, state, probe = _seeded(subject, seed, bug.kwargs if bug else None)
     module, cell = build_torch(part, kwargs, state), build_mindspore(part, kwargs, plan.to_mindspore(state))
     with patched(bug.patch if bug else None):
@@ -126,19 +138,21 @@ def compare_subject(
         for side in (pair.truth, pair.reference, pair.port):
             with side.preserved():
                 outputs.append(side.call("", [probe])[0])
-    return list(comparison.verdicts), published_verdicts(*outputs)
+    return comparison, published_verdicts(*outputs)
 
 
 def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> Judged:
-    """Compare seeded training steps of a family's narrow networks, with a bug planted or without."""
-    bug = bug or TrainingBug("none", "", (family, "training"), ())
-    setup = small_setup(family_named(family), bug.steps, seed)
-    if bug.face:
-        frozen = FrozenNetwork("mobilefacenet", "mobilefacenet", {"embedding_size": 64})
-        setup = replace(setup, frozen=frozen_network(frozen, seed))
-    setup = replace(setup, first_step=bug.first_step, settings={**setup.settings, **bug.both})
-    with patched(bug.patch):
-        return judge_all(measure_training(setup, bug.make_step)), {}
+    """Compare a family's training as `toonport compare` does, with a bug planted or without."""
+    setup, reference = _training(family, seed)
+    with patched(bug.patch if bug else None):
+        return judge_all(measure_training(setup, bug.make_step if bug else None, reference)), {}
+
+
+@lru_cache(maxsize=1)
+def _training(family: str, seed: int) -> tuple[TrainingSetup, TrainingReference]:
+    """The setup of a training comparison, and what PyTorch makes of it, which is the same whatever bug is planted."""
+    setup = small_setup(family_named(family), CompareOptions(family).steps, seed)
+    return setup, TrainingReference(setup)
 
 
 @lru_cache(maxsize=8)
@@ -155,13 +169,13 @@ def _exported(subject: Subject, seed: int) -> tuple[bytes, Array, References]:
 def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> Judged:
     """Judge the ONNX export of one seeded narrow network, with a bug planted or without."""
     content, inputs, references = _exported(subject, seed)
-    model = onnx.load_from_string(content)
+    model, part = onnx.load_from_string(content), part_named(family_named(subject[0]), subject[1])
     if bug:
         bug.plant(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        verdicts = judge_all(measure_onnx(open_onnx(path), inputs, references))
+        verdicts = judge_all(measure_onnx(open_onnx(path), inputs, references, part.outputs))
         found = next(iter(run_onnx(path, inputs).values()))
     truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
     return verdicts, published_verdicts(truth, reference, found)

@@ -117,6 +117,34 @@ def _concat_swapped(model: Any) -> None:
             node.input[:] = list(node.input)[::-1]
 
 
+def _without_output(model: Any) -> None:
+    del model.graph.output[-1]
+
+
+def _renamed_output(model: Any) -> None:
+    """Give the last output another name."""
+    before, after = model.graph.output[-1].name, "renamed"
+    model.graph.output[-1].name = after
+    for node in model.graph.node:
+        node.output[:] = [after if name == before else name for name in node.output]
+        node.input[:] = [after if name == before else name for name in node.input]
+
+
+def _outputs_turned(model: Any) -> None:
+    outputs = list(model.graph.output)[::-1]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+
+
+def _relu6(model: Any) -> None:
+    """Limit every ReLU to 6."""
+    for name, limit in (("planted_low", 0), ("planted_high", 6)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(limit, np.float32), name))
+    for node in _nodes(model, "Relu"):
+        node.op_type = "Clip"
+        node.input.extend(["planted_low", "planted_high"])
+
+
 ONNX_BUGS: tuple[OnnxBug, ...] = (
     OnnxBug("onnx-pad-zero", "zero for reflection padding", CYCLEGAN, ("ReflectionPad2d",),
             _attribute("Pad", "mode", "constant")),
@@ -161,6 +189,10 @@ ONNX_BUGS: tuple[OnnxBug, ...] = (
             _at_input(("Add", np.float32(1)), ("Div", np.float32(2)))),
     OnnxBug("onnx-bgr", "colours in the order BGR", CYCLEGAN, ("model.0",),
             _at_input(("Gather", np.array([2, 1, 0])))),
+    OnnxBug("onnx-output-missing", "an output left out", UGATIT, ("heatmap",), _without_output),
+    OnnxBug("onnx-output-renamed", "an output under another name", UGATIT, ("heatmap", "renamed"), _renamed_output),
+    OnnxBug("onnx-outputs-turned", "the outputs in another order", UGATIT, ("output", "heatmap"), _outputs_turned),
+    OnnxBug("onnx-relu6", "ReLU6 for ReLU", UGATIT, ("ReLU",), _relu6),
     OnnxBug("onnx-attention-axis", "softmax over the wrong axis", ATTENTION, ("Softmax",),
             _attribute("Softmax", "axis", 1)),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Patch, Subject, TrainingBug
 
 STEP: Subject = ("ugatit", "training")
+FACE_STEP: Subject = ("photo2cartoon", "training")
 GENERATORS, MOVED = ("generator loss",), ("discriminator update", "discriminator moments")
 
 
@@ -80,11 +81,11 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("rho-not-clipped", "no clipping after the step", STEP, ("generator update",),
                 change=plant.with_attribute("after_update", lambda _: lambda: None)),
     TrainingBug("rate-off-by-one", "learning rate falls one step late", STEP, ("learning rate",),
-                change=plant.late_rate(lambda settings: 1), first_step=2),
-    TrainingBug("cosine-without-norm", "Face-ID cosine without normalisation", STEP, GENERATORS,
-                patch=("ms_models.losses_ugatit._cosine", _plain_cosine), face=True),
-    TrainingBug("face-crop", "Face-ID crop off by one row", STEP, GENERATORS,
-                patch=("ms_models.losses_ugatit.face_crop", _crop_off_by_one), face=True),
+                change=plant.late_rate(lambda settings: 1)),
+    TrainingBug("cosine-without-norm", "Face-ID cosine without normalisation", FACE_STEP, GENERATORS,
+                patch=("ms_models.losses_ugatit._cosine", _plain_cosine)),
+    TrainingBug("face-crop", "Face-ID crop off by one row", FACE_STEP, GENERATORS,
+                patch=("ms_models.losses_ugatit.face_crop", _crop_off_by_one)),
     TrainingBug("image-range", "images in [0, 1] instead of [-1, 1]", STEP, ("discriminator loss",),
                 change=plant.around("prepare", _zero_to_one)),
     TrainingBug("judges-swapped", "discriminators of A and B swapped", STEP, ("disGA", "disGB"),

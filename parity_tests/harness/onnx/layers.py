@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from parity_tests.harness.capture import Key
+from parity_tests.harness.accumulated import Key
 from parity_tests.harness.sides.base import Array, LayerCall
 
 LAYERS = "toonport.layers"  # key of the file's metadata

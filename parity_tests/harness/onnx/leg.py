@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError, first_line
-from parity_tests.harness.capture import Key, outputs_of
+from parity_tests.harness.accumulated import Key
+from parity_tests.harness.capture import outputs_of
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge_all
-from parity_tests.harness.measurement import Measurement, Mode
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity, Values
+from parity_tests.harness.onnx.alone import activations
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
-from parity_tests.harness.onnx.session import open_session, run_onnx
+from parity_tests.harness.onnx.outputs import FileOutput, file_outputs
+from parity_tests.harness.onnx.session import open_session, run_named, run_onnx
 from parity_tests.harness.onnx.write import write_onnx
-from parity_tests.harness.outputs import References, file_head, measure_outputs, run_references
+from parity_tests.harness.outputs import WHOLE, References, file_head, run_references
 from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.values import fed
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def judge_onnx(
             if not given:
                 write_onnx(network, pictures, names, exported)
             references = run_references(network, pictures, layers=number == 0)
-            yield from judge_all(measure_onnx(given or open_onnx(exported), pictures, references))
+            yield from judge_all(measure_onnx(given or open_onnx(exported), pictures, references, names))
 
 
 def _fit(file: OnnxFile, pictures: Array) -> Array:
@@ -92,36 +96,78 @@ def _fit(file: OnnxFile, pictures: Array) -> Array:
     return image("toonport/0", batch, height, width, channels)
 
 
-def measure_onnx(file: OnnxFile, inputs: Array, references: References) -> Iterator[Measurement]:
+def measure_onnx(
+    file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = ()
+) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
+
+    Activations among the layers are also run alone on large numbers.
 
     Args:
         file: what is measured.
         inputs: float32 [N, C, H, W].
         references: what the network does with them; without its layers, only the outputs are measured.
+        names: of the network's outputs; empty: those of the file, in its order.
     """
     head = file_head(Mode.ONNX, references.types[""], inputs)
     order = {key: place for place, key in enumerate(references.truth)}
     last = replace(head, order=len(order))
     try:
-        layers = _run_layers(file, inputs, references.truth)
+        chosen = _run_layers(file, inputs, references.truth)
         outputs = run_onnx(file.path, inputs)
+        large = _run_activations(file, references, {key: name for key, (name, _) in chosen.items()})
     except Exception as error:  # ONNX Runtime's errors have no common base
         yield replace(last, problem=f"ONNX Runtime cannot run it: {first_line(error)}")
         return
-    for key, value in layers.items():
+    for key, (_, value) in chosen.items():
         layer, quantity = key[0], outputs_of(references.truth[key].outputs, key[1])[0]
         own = replace(head, layer=layer, layer_type=references.types[layer], quantity=quantity, order=order[key])
         yield references.measure(own, key, value)
-    yield from measure_outputs(last, references, outputs)
+        if key in large:
+            alone = replace(own, probe=replace(own.probe, values=Values.LARGE))
+            yield references.measure_alone(alone, *large[key])
+    yield from _measure_outputs(last, references, outputs, file_outputs(file.model, names or list(outputs)))
 
 
-def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -> dict[Key, Array]:
-    """What the layers that are found in the file return there."""
+def _measure_outputs(
+    head: Measurement, references: References, values: Mapping[str, Array], found: Sequence[FileOutput]
+) -> Iterator[Measurement]:
+    """Measure the outputs that the file has, and name those that it lacks."""
+    for order, output in enumerate(found):
+        own = replace(head, quantity=Quantity(Kind.OUTPUT, output.name), order=head.order + order)
+        unknown = output.index is None or output.index >= len(references.truth[WHOLE].outputs)
+        if output.found and not output.problem and not unknown:
+            yield references.measure(own, WHOLE, values[output.name], output.index or 0)
+        elif output.absent:
+            yield replace(own, not_run=output.absent)
+        else:
+            yield replace(own, problem=output.problem or "the reference has no such tensor")
+
+
+def _run_activations(
+    file: OnnxFile, references: References, names: Mapping[Key, str]
+) -> dict[Key, tuple[tuple[Array, ...], Array]]:
+    """Large inputs of the layers that are activations, and what the file makes of them; names of the layers' values."""
+    model, alone = activations(file.model, dict.fromkeys(names.values()))
+    first: dict[str, Key] = {}  # a layer comes before those that hold it and return the same value
+    for key, name in names.items():
+        if name in alone and len(references.truth[key].inputs) == 1:
+            first.setdefault(name, key)
+    if not first:
+        return {}
+    inputs = {name: fed(Values.LARGE, references.truth[key].inputs) for name, key in first.items()}
+    # activations without a layer of their own run too, on a number that nobody looks at
+    every = {alone[name][0]: inputs[name][0] if name in inputs else np.zeros(1, np.float32) for name in alone}
+    found = run_named(model.SerializeToString(), every)
+    return {key: (inputs[name], found[alone[name][1]]) for name, key in first.items()}
+
+
+def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -> dict[Key, tuple[str, Array]]:
+    """What the layers that are found in the file return there, with the names of these values."""
     possible = candidates(layer_values(file.model, {layer for layer, _ in calls}), calls)
     if not possible:
         return {}
     wanted = {name: None for names in possible.values() for name in names}
     found = run_onnx(with_outputs(file.model, wanted).SerializeToString(), inputs)
     chosen = {key: only_fitting(names, found, calls[key].outputs[0].shape) for key, names in possible.items()}
-    return {key: found[name] for key, name in chosen.items() if name is not None}
+    return {key: (name, found[name]) for key, name in chosen.items() if name is not None}

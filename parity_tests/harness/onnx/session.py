@@ -1,5 +1,6 @@
 """Opens and runs ONNX files in ONNX Runtime, everywhere with the same settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,5 +36,14 @@ def open_session(source: Path | bytes, threads: int | None = None, provider: str
 def run_onnx(source: Path | bytes, inputs: Array) -> dict[str, Array]:
     """Run an ONNX file (its path, or its content) on the CPU; returns its outputs by name, in order."""
     session = open_session(source)
+    return _run(session, {session.get_inputs()[0].name: inputs})
+
+
+def run_named(source: Path | bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The same for a file with several inputs, by name."""
+    return _run(open_session(source), inputs)
+
+
+def _run(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))

@@ -1,5 +1,6 @@
 """ONNX export of the PyTorch networks, verified in ONNX Runtime against float64 before it is kept."""
 
+import json
 import logging
 import os
 import warnings
@@ -17,11 +18,13 @@ from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, judge_all
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.layers import LAYERS, noted_layers, packed
+from parity_tests.harness.onnx.outputs import FIRST, OUTPUTS
 from parity_tests.harness.onnx.precise import rewrite_sums
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.outputs import file_head, measure_outputs, run_references
 from parity_tests.harness.report.words import tensor_at
-from parity_tests.harness.sides.base import Array, tuple_of
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.tree import tuple_of
 
 OPSET = 20
 FILE_LIMIT = 2**31 - 1  # bytes of one protobuf file
@@ -153,7 +156,8 @@ def write_onnx(
         layers = noted_layers(exported, "network")
         model = onnxslim.slim(exported)
     rewrite_sums(model)
-    _tidy(model, {**(metadata or {}), LAYERS: packed(layers, model)}, sizes is not None)
+    own = {LAYERS: packed(layers, model), OUTPUTS: json.dumps(_names(names))}
+    _tidy(model, {**(metadata or {}), **own}, sizes is not None)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
@@ -177,7 +181,7 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["input"],
-                output_names=["output", *names[1:]],
+                output_names=_names(names),
                 dynamic_shapes=(shape,),
                 verbose=False,
             )
@@ -189,6 +193,11 @@ def _program(network: Any, inputs: Array, names: Sequence[str], sizes: Sizes | N
         if program is not None and _is_free(program, shape):
             return program
     raise InputError("the exporter cannot leave this network's picture size free; use --size instead of --dynamic")
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    """Names of a file's outputs."""
+    return [FIRST, *names[1:]]
 
 
 def _is_free(program: Any, axes: Iterable[int]) -> bool:

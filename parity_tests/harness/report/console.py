@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
-from parity_tests.harness.report.words import layer_words, place, quantity_words, short, verdict_word, words_of
+from parity_tests.harness.report.words import (
+    causes,
+    layer_words,
+    place,
+    quantity_words,
+    resting_words,
+    short,
+    verdict_word,
+    words_of,
+)
 from parity_tests.harness.run import Comparison
 
 NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
@@ -124,11 +132,24 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
     """Say what was not run, and where a bug could have hidden."""
     for reason, count in comparison.not_run.items():
         yield f"not run: {count} tensors: {reason}"
+    odd = [verdict for verdict in comparison.verdicts if verdict.measurement.not_finite]
+    if odd:
+        yield f"NaN or infinite at the same places on both sides in {len(odd)} tensors, e.g. {_describe(odd[0])}"
+    covered = comparison.covered
+    if covered:
+        share = 1 - len(covered) / max(1, comparison.layer_count)
+        words = f"the others ({len(covered)}) within what holds them: {_some(covered)}"
+        yield f"{share:.0%} of the reference's layers compared alone; {words}"
     blind = [verdict for verdict in comparison.verdicts if verdict.blind]
     if blind:
         yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
     for bug, layers in blind_spots(comparison.verdicts).items():
         yield f"cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}"
+    yield from (f"cannot detect bugs in {resting_words(resting)}" for resting in comparison.resting)
+
+
+def _some(layers: Sequence[str]) -> str:
+    return ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
 
 
 def _first_differences(comparison: Comparison) -> Iterator[str]:
@@ -136,7 +157,7 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
         return
     first, along = comparison.blamed[0], comparison.first_of(Mode.ACCUMULATED)
     yield f"first out of budget: {_describe(first)}"
-    yield from (f"likely cause: {cause}" for cause in likely_causes(comparison.verdicts))
+    yield from (f"likely cause: {cause}" for cause in causes(comparison.verdicts, comparison.finding))
     in_file = comparison.first_of(Mode.ONNX)
     if in_file and in_file is not first:
         yield f"first out of budget in the ONNX file: {_describe(in_file)}"

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from convert.disk import atomic_path
-from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict, blind_spots
-from parity_tests.harness.report.words import words_of
+from parity_tests.harness.report.words import causes, resting_words, words_of
 from parity_tests.harness.run import Comparison
 
 SCHEMA = "toonport-report/2"
@@ -60,9 +59,11 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "facts": dict(comparison.facts),
         "modes": {str(mode): {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in counts},
         "blamed": [_row(verdict) for verdict in comparison.blamed[:20]],
-        "causes": likely_causes(verdicts),
+        "causes": causes(verdicts, comparison.finding),
+        "finding": asdict(comparison.finding) if comparison.finding else None,
         "cannot_tell": sum(verdict.blind for verdict in verdicts),
         "cannot_detect": blind_spots(verdicts),
+        "resting": [asdict(resting) | {"words": resting_words(resting)} for resting in comparison.resting],
         "not_run": comparison.not_run,
         "rows": [_row(verdict) for verdict in verdicts],
     }

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import InputError
+from parity_tests.harness.experiments import Finding
 from parity_tests.harness.judge import judge_all
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Rest, Resting, Values
 from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
+from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.run import Comparison
 
 Row = Mapping[str, Any]
@@ -41,19 +43,39 @@ def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
             tuple(judge_all(map(_measurement, network["rows"]))),
             tuple(network["modes"]),
             network["facts"],
+            finding=_finding(network.get("finding")),
+            resting=tuple(map(_resting, network.get("resting", ()))),
         )
         for network in data["networks"]
     ]
 
 
+def _finding(row: Row | None) -> Finding | None:
+    if row is None:
+        return None
+    cause = row["cause"] and Cause(**row["cause"] | {"change": Change(row["cause"]["change"])})
+    return Finding(cause, tuple(map(Change, row["excluded"])))
+
+
+def _resting(row: Row) -> Resting:
+    return Resting(Rest(row["kind"]), row["name"], row["value"])
+
+
 def _measurement(row: Row) -> Measurement:
-    own = {field.name: row[field.name] for field in fields(Measurement)}
-    probe, quantity = row["probe"], row["quantity"]
-    size = None if probe["size"] is None else tuple(probe["size"])
+    own = {field.name: row[field.name] for field in fields(Measurement) if field.name in row}
+    quantity = row["quantity"]
     own["mode"] = Mode(row["mode"])
-    own["probe"] = Probe(**probe | {"size": size})
+    own["probe"] = _probe(row["probe"])
     own["quantity"] = Quantity(**quantity | {"kind": Kind(quantity["kind"])})
     return Measurement(**own)
+
+
+def _probe(saved: Row) -> Probe:
+    """The probe of a row; reports once said only whether the spread was low."""
+    known = {name: value for name, value in saved.items() if name != "low_spread"}
+    before = Values.LOW_SPREAD if saved.get("low_spread") else Values.RECORDED
+    size = None if saved["size"] is None else tuple(saved["size"])
+    return Probe(**known | {"size": size, "values": Values(saved.get("values", before))})
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from parity_tests.harness.measurement import Kind, Probe, Quantity
+from parity_tests.harness.measurement import Kind, Probe, Quantity, Values
 
 SCHEMA = "toonport-report/1"
 PROBE = re.compile(r"(?:([\dx]+) px|vectors)(?: (train|eval))?(?:, batch (\d+))?(, low spread)?")
@@ -73,4 +73,4 @@ def _probe(words: str) -> Probe:
     size, mode, batch, low = match.groups()
     sides = tuple(int(side) for side in size.split("x")) if size else ()
     known = None if mode is None else mode == "train"
-    return Probe(sides, int(batch) if batch else None, known, low is not None)
+    return Probe(sides, int(batch) if batch else None, known, Values.LOW_SPREAD if low else Values.RECORDED)

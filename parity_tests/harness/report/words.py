@@ -1,9 +1,14 @@
 """Measurements in words, for people: made here only, and never read back."""
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from parity_tests.harness.experiments import Finding
+from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict
-from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity
+from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Values
+from parity_tests.harness.rewrites import Cause
 
 NAMED = {
     Kind.STATE: "{} afterwards",
@@ -18,6 +23,8 @@ IN_STEP = {Kind.CHANGE: "update", Kind.MEAN: "moments", Kind.ROOT_MEAN_SQUARE: "
 
 def quantity_words(quantity: Quantity) -> str:
     """Say which tensor it is: "output 1, call 2", "gradient of weight", "change of bias"."""
+    if quantity.of is not None:
+        return f"{quantity_words(replace(quantity, of=None))}, of output {quantity.of}"
     if quantity.name:
         words = NAMED.get(quantity.kind, "{}").format(quantity.name)
     else:
@@ -36,7 +43,18 @@ def probe_words(probe: Probe) -> str:
         words += " train" if probe.training else " eval"
     elif probe.batch and probe.batch > 1:
         words += f", batch {probe.batch}"
-    return words + (", low spread" if probe.low_spread else "")
+    return words + "".join(_conditions(probe))
+
+
+def _conditions(probe: Probe) -> Iterator[str]:
+    if probe.values is not Values.RECORDED:
+        yield f", {probe.values.value}"
+    if probe.call is not None:
+        yield f", run {probe.call}"
+    if probe.changed:
+        yield ", other weights"
+    if probe.compiled:
+        yield ", compiled"
 
 
 def tensor_at(measurement: Measurement) -> str:
@@ -70,6 +88,44 @@ def type_words(measurement: Measurement) -> str:
 def place(measurement: Measurement) -> str:
     """Name the layer and its type: "model.4 (Conv2d)"."""
     return f"{layer_words(measurement.layer)} ({type_words(measurement) or 'unknown type'})"
+
+
+RESTING = {
+    Rest.RATE: "learning rate of phase {}: constant in this run",
+    Rest.POOL: "image pool {}: handed out no older fake",
+    Rest.LOWER_LIMIT: "limits of weights: none was raised to its lower one",
+    Rest.UPPER_LIMIT: "limits of weights: none was lowered to its upper one",
+    Rest.TERM: "loss term {}: 0 in every step",
+    Rest.SETTING: "setting {}: {} throughout",
+    Rest.BATCH: "mixing of pictures: the batch was one picture",
+    Rest.SQUARE: "height and width mixed up: pictures were square",
+    Rest.LATER_STEPS: "what a step leaves to the next: there was one step",
+    Rest.ACCUMULATION: "accumulation: no batch was worked through in pieces",
+    Rest.RESUMING: "resuming: the run was not taken up from a checkpoint",
+}
+
+
+def resting_words(resting: Resting) -> str:
+    """Say what did not move in a training run: "learning rate of phase G: constant in this run"."""
+    return RESTING[resting.kind].format(resting.name, resting.value)
+
+
+def cause_words(cause: Cause) -> str:
+    """Say which bug it is: "epsilon × 10 (add)", "padding mode: constant"."""
+    words = cause.change.value + (f": {cause.value}" if cause.value else "")
+    return words + (f" ({cause.where})" if cause.where else "")
+
+
+def finding_words(finding: Finding) -> str:
+    """Say what experiments showed: the cause, or that it was not found and what was excluded."""
+    if finding.cause:
+        return f"{cause_words(finding.cause)}; planted in the reference, it makes the same error"
+    return f"cause not identified; excluded: {', '.join(change.value for change in finding.excluded) or 'nothing'}"
+
+
+def causes(verdicts: Sequence[Verdict], finding: Finding | None) -> list[str]:
+    """Say what the first difference may come from: what experiments showed, or where none were made, the likeliest."""
+    return [finding_words(finding)] if finding else likely_causes(verdicts)
 
 
 def short(multiple: float) -> str:

@@ -4,14 +4,22 @@ A side never judges; it only runs. Arrays go in and come out as numpy.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
-from numpy.typing import NDArray
+from convert.errors import first_line
+from parity_tests.harness.sides.tree import Array, Tree, arguments, as_arguments, number, text
 
-Array = NDArray[Any]
+
+class LayerError(RuntimeError):
+    """A layer raised an error while it ran: which one, and the first line of the framework's message."""
+
+    def __init__(self, layer: str, error: Exception) -> None:
+        self.layer, self.reason = layer, f"{type(error).__name__}: {first_line(error)}"
+        super().__init__(f"{layer or '(network)'}: {self.reason}\n{error}")
 
 
 @dataclass(frozen=True)
@@ -19,9 +27,9 @@ class LayerCall:
     """One call of one named layer during a run."""
 
     layer: str  # dotted path; "" is the network itself
-    # inputs, outputs: arrays in order
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
+    # inputs, outputs: arrays in order, `Tree` where there is more to them than arrays one after the other
+    inputs: Sequence[Array]
+    outputs: Sequence[Array]
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,12 @@ class Side(ABC):
         return self._types
 
     @abstractmethod
-    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Run one layer alone."""
+    def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
+        """Run one layer alone; raises LayerError where it cannot run."""
+
+    def accepts(self, layer: str, inputs: Sequence[Array]) -> bool:
+        """Whether a layer can be called in the form of `inputs`: as many arguments, keywords that it knows."""
+        return True
 
     @abstractmethod
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
@@ -59,10 +71,12 @@ class Side(ABC):
 
     @abstractmethod
     def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
-        """Vector-Jacobian products of one layer for the given output cotangents."""
+        """Vector-Jacobian products of one layer for the given cotangents of its floating outputs."""
 
     def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
-        """Run forward and backward; return every layer's call with the gradients at its outputs (references only).
+        """Run forward and backward; return every layer's call with the gradients at its floating outputs.
+
+        Only references can do this.
 
         The loss is the sum of all outputs times seeded numbers; outputs that it does not reach get zeros.
         """
@@ -77,8 +91,21 @@ class Side(ABC):
         """Put back values returned by `state`."""
 
     @abstractmethod
-    def set_training(self, training: bool) -> None:
-        """Switch between train and eval mode."""
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
+        """Switch between train and eval mode, except for the layers `resting`, which stay in eval mode."""
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """Paths of the layers that leave out random elements in train mode (references only)."""
+        return ()
+
+    @abstractmethod
+    def weights(self) -> dict[str, Array]:
+        """Copies of the trained parameters, by the PyTorch name."""
+
+    @abstractmethod
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Give parameters other values, by the PyTorch name; names that the network lacks are ignored."""
 
     @contextmanager
     def preserved(self, layer: str = "") -> Iterator[None]:
@@ -92,53 +119,114 @@ class Side(ABC):
 
 
 class NetworkSide(Side):
-    """What sides of frameworks have in common; `buffers` is what running the network may change, by full name."""
+    """What sides of frameworks have in common."""
 
-    def __init__(self, name: str, network: Any, layers: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:
-        super().__init__(name, network, layers)
-        self._buffers = buffers
-
-    def call(self, layer: str, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
         """See `Side.call`."""
-        return self._arrays(self._run(self.layers[layer], inputs))
+        try:
+            return Tree.of(self._run(self.layers[layer], inputs), self._output)
+        except Exception as error:
+            raise LayerError(layer, error) from error
 
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
-        with self._hooked(lambda path, args, out: visit(LayerCall(path, self._arrays(args), self._arrays(out)))):
-            self._run(self.network, inputs)
+
+        def leave(path: str, given: Tree, outputs: Any) -> None:
+            """Visit a call."""
+            visit(LayerCall(path, given, Tree.of(outputs, self._output)))
+
+        self._traced(lambda: self._run(self.network, inputs), leave)
+
+    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        """See `Side.gradients`."""
+        try:
+            return self._gradients(layer, inputs, cotangents)
+        except Exception as error:
+            raise LayerError(layer, error) from error
+
+    def accepts(self, layer: str, inputs: Sequence[Array]) -> bool:
+        """See `Side.accepts`."""
+        args, keywords = arguments(inputs, list(inputs))
+        try:
+            signature(self._function(self.layers[layer])).bind(*args, **keywords)
+        except TypeError:
+            return False
+        return True
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
-        return {name: self._array(value).copy() for name, value in self._buffers.items() if inside(name, layer)}
+        return {name: self._array(value) for name, value in self._moving(layer).items()}
 
-    @contextmanager
-    def _hooked(self, record: Callable[[str, Any, Any], None]) -> Iterator[None]:
-        """Call `record` with path, inputs and outputs of every layer that returns in the meantime."""
-        handles = [
-            layer.register_forward_hook(lambda _, args, outputs, path=path: record(path, args, outputs))
-            for path, layer in self.layers.items()
-        ]
+    def _traced(self, run: Callable[[], Any], leave: Callable[[str, Tree, Any], Any]) -> Any:
+        """Run, and call `leave` with path, inputs as they came in, and outputs of every layer that returns.
+
+        What `leave` returns takes the place of the layer's outputs, unless it is None. An error names the innermost
+        layer that did not return.
+        """
+        running: list[tuple[str, Tree]] = []
+
+        def entered(path: str, args: Any, keywords: Any) -> None:
+            """Copy the inputs before the layer can change them in place."""
+            running.append((path, as_arguments(args, keywords, self._input)))
+
+        def left(path: str, outputs: Any) -> Any:
+            """Take the inputs of the call that ends; calls inside it that failed and were forgiven are dropped."""
+            while True:
+                entered_path, given = running.pop()
+                if entered_path == path:
+                    return leave(path, given, outputs)
+
+        once = {id(layer): path for path, layer in reversed(list(self.layers.items()))}  # under its first path
+        handles = [handle for path in once.values() for handle in self._hook(path, self.layers[path], entered, left)]
         try:
-            yield
+            return run()
+        except Exception as error:
+            raise LayerError(running[-1][0] if running else "", error) from error
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _arrays(self, tensors: Any) -> tuple[Array, ...]:
-        return tuple(self._array(tensor) for tensor in tuple_of(tensors))
+    def _input(self, leaf: Any) -> Array | None:
+        return self._array(leaf) if self._is_tensor(leaf) else None
 
-    @abstractmethod
+    def _output(self, leaf: Any) -> Array | None:
+        """A number or text that a layer returns is compared like a tensor."""
+        if self._is_tensor(leaf):
+            return self._array(leaf)
+        return text(leaf) if isinstance(leaf, str) else number(leaf)
+
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
         """The framework's own outputs of one of its layers."""
+        args, keywords = arguments(inputs, self._tensors(inputs))
+        return layer(*args, **keywords)
+
+    @abstractmethod
+    def _gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        """See `Side.gradients`."""
+
+    @abstractmethod
+    def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
+        """Have `entered(path, args, keywords)` and `left(path, outputs)` called; return what takes the hooks off."""
+
+    @abstractmethod
+    def _function(self, layer: Any) -> Callable[..., Any]:
+        """The function of a layer that its user wrote."""
+
+    @abstractmethod
+    def _moving(self, layer: str) -> Mapping[str, Any]:
+        """What running a layer may change, by full name: as it is now, a run may put another tensor in its place."""
+
+    @abstractmethod
+    def _is_tensor(self, leaf: Any) -> bool:
+        """Whether something is a tensor of the framework."""
+
+    @abstractmethod
+    def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
+        """The framework's tensors of arrays: real floating numbers in the side's precision, others as they are."""
 
     @abstractmethod
     def _array(self, tensor: Any) -> Array:
-        """Values of a tensor; bfloat16, which numpy lacks, as float32."""
-
-
-def tuple_of(outputs: Any) -> tuple[Any, ...]:
-    """Return what a layer takes or returns as a tuple, also where it is one tensor."""
-    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+        """A copy of a tensor's values; bfloat16, which numpy lacks, as float32."""
 
 
 def inside(name: str, layer: str) -> bool:

@@ -1,11 +1,13 @@
 """MindSpore as a side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from convert.plan import Plan
 from parity_tests.harness.sides.base import Array, Gradients, NetworkSide, inside
+from parity_tests.harness.sides.tree import arguments, floating, leaves
 
 
 class MindSporeSide(NetworkSide):
@@ -16,56 +18,158 @@ class MindSporeSide(NetworkSide):
         torch_names: MindSpore parameter name -> PyTorch name, so that both sides speak of the same
             tensor; names that are absent stay as they are.
         dtype: "float16", "bfloat16", "float32" or "float64"; the parameters are cast to it.
+        plan: also says how PyTorch calls the layers and lays values out; its names go before `torch_names`.
     """
 
-    def __init__(self, cell: Any, torch_names: Mapping[str, str] | None = None, dtype: str = "float32") -> None:
+    def __init__(
+        self, cell: Any, torch_names: Mapping[str, str] | None = None, dtype: str = "float32", plan: Plan | None = None
+    ) -> None:
         import mindspore
 
         self._ms, self._dtype = mindspore, getattr(mindspore, dtype)
         if dtype != "float32":
             for value in cell.get_parameters():
-                value.set_dtype(self._dtype)
-        names = torch_names or {}
-        self._parameters = {names.get(name, name): value for name, value in cell.parameters_and_names()}
-        buffers = {name: value for name, value in self._parameters.items() if not value.requires_grad}
-        super().__init__(f"mindspore {dtype}", cell, dict(cell.cells_and_names()), buffers)
+                if value.dtype in (mindspore.float16, mindspore.bfloat16, mindspore.float32, mindspore.float64):
+                    value.set_dtype(self._dtype)
+        names = plan.names if plan else torch_names or {}
+        self._rows = {row.torch: row for row in plan.rows} if plan else {}
+        own = {names.get(name, name): value for name, value in held(cell)}
+        order = {name: place for place, name in enumerate(names.values())}
+        self._parameters = dict(sorted(own.items(), key=lambda item: order.get(item[0], len(order))))
+        self._buffers = {names.get(name, name): place for name, place in buffers_of(cell)}
+        super().__init__(f"mindspore {dtype}", cell, layers_of(cell, plan.paths if plan else {}))
 
-    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
-        """See `Side.gradients`."""
-        cell, prefix = self.layers[layer], f"{layer}." if layer else ""
-        own = {
-            name.removeprefix(prefix): value
-            for name, value in self._parameters.items()
-            if value.requires_grad and inside(name, layer)
-        }
+    def _gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        cell, own = self.layers[layer], self._trained(layer)
         weights = self._ms.ParameterTuple(list(own.values()))
-        take = self._ms.ops.GradOperation(get_all=True, get_by_list=bool(own), sens_param=True)
+        tensors = self._tensors(inputs)
+        places = [place for place, array in enumerate(inputs) if floating(array)]
+
+        def forward(*variables: Any) -> Any:
+            """The layer's floating outputs as a function of its floating inputs."""
+            given = dict(zip(places, variables, strict=True))
+            args, keywords = arguments(inputs, [given.get(place, tensor) for place, tensor in enumerate(tensors)])
+            outputs = [leaf for leaf in leaves(cell(*args, **keywords)) if self._is_tensor(leaf)]
+            found = tuple(tensor for tensor in outputs if tensor.is_floating_point())
+            return found[0] if len(found) == 1 else found
+
         seeds = self._tensors(cotangents)
-        transform = take(cell, weights) if own else take(cell)
-        found = transform(*self._tensors(inputs), seeds[0] if len(seeds) == 1 else tuple(seeds))
-        by_input, by_weight = found if own else (found, ())
-        return Gradients(self._arrays(by_input), dict(zip(own, self._arrays(by_weight), strict=True)))
+        if not (own or places) or not seeds:
+            return Gradients((), {})
+        take = self._ms.ops.GradOperation(get_all=bool(places), get_by_list=bool(own), sens_param=True)
+        transform = take(forward, weights) if own else take(forward)
+        found = transform(*[tensors[place] for place in places], seeds[0] if len(seeds) == 1 else tuple(seeds))
+        by_input, by_weight = (found if places else ((), found)) if own else (found, ())
+        prefix = f"{layer}." if layer else ""
+        parameters = dict(zip(own, self._arrays(by_weight), strict=True))
+        return Gradients(
+            self._arrays(by_input), {name: self._to_torch(prefix + name, value) for name, value in parameters.items()}
+        )
+
+    def state(self, layer: str = "") -> dict[str, Array]:
+        """See `Side.state`."""
+        return {name: self._to_torch(name, value) for name, value in super().state(layer).items()}
+
+    def _to_torch(self, name: str, values: Array) -> Array:
+        return self._rows[name].to_torch(values) if name in self._rows else values
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """See `Side.set_state`."""
+        moving = self._moving("")
         for name, value in state.items():
-            if name in self._buffers:
-                self._buffers[name].set_data(self._tensors([value])[0])
+            if name in moving:
+                own = self._rows[name].to_mindspore(value) if name in self._rows else value
+                moving[name].assign_value(self._tensors([own])[0])
 
-    def set_training(self, training: bool) -> None:
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
         self.network.set_train(training)
+        for path in set(resting) & self.layers.keys():
+            self.layers[path].set_train(False)
 
-    def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
-        return layer(*self._tensors(inputs))
+    def weights(self) -> dict[str, Array]:
+        """See `Side.weights`."""
+        named = self._parameters.items()
+        return {name: self._to_torch(name, self._array(value)) for name, value in named if value.requires_grad}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Side.set_weights`."""
+        for name in weights.keys() & self._parameters.keys():
+            own = self._rows[name].to_mindspore(weights[name]) if name in self._rows else weights[name]
+            self._parameters[name].set_data(self._tensors([own])[0])
+
+    def _trained(self, layer: str) -> dict[str, Any]:
+        """Name inside the layer -> parameter; one that several layers share only under its first name."""
+        prefix = f"{layer}." if layer else ""
+        found: dict[int, tuple[str, Any]] = {}
+        for name, value in self._parameters.items():
+            if value.requires_grad and inside(name, layer):
+                found.setdefault(id(value), (name.removeprefix(prefix), value))
+        return dict(found.values())
+
+    def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
+        return (
+            layer.register_forward_pre_hook(lambda _, args, keywords: entered(path, args, keywords), with_kwargs=True),
+            layer.register_forward_hook(lambda _, args, outputs: left(path, outputs)),
+        )
+
+    def _function(self, layer: Any) -> Callable[..., Any]:
+        function: Callable[..., Any] = layer.construct
+        return function
+
+    def _moving(self, layer: str) -> dict[str, Any]:
+        fixed = {name: value for name, value in self._parameters.items() if not value.requires_grad}
+        buffers = {name: own[key] for name, (own, key) in self._buffers.items()}
+        return {name: value for name, value in (fixed | buffers).items() if inside(name, layer)}
+
+    def _is_tensor(self, leaf: Any) -> bool:
+        return isinstance(leaf, self._ms.Tensor)
 
     def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
         wide = np.float64 if self._dtype == self._ms.float64 else np.float32
-        tensors = [self._ms.Tensor(np.asarray(array, wide)) for array in arrays]
-        return [tensor if tensor.dtype == self._dtype else tensor.astype(self._dtype) for tensor in tensors]
+        tensors = [self._ms.Tensor(np.asarray(array, wide if floating(array) else None)) for array in arrays]
+        return [
+            tensor.astype(self._dtype) if floating(array) and tensor.dtype != self._dtype else tensor
+            for array, tensor in zip(arrays, tensors, strict=True)
+        ]
+
+    def _arrays(self, tensors: Any) -> tuple[Array, ...]:
+        return tuple(self._array(tensor) for tensor in (tensors if isinstance(tensors, tuple | list) else (tensors,)))
 
     def _array(self, tensor: Any) -> Array:
-        return np.asarray((tensor.astype(self._ms.float32) if tensor.dtype == self._ms.bfloat16 else tensor).asnumpy())
+        return np.array((tensor.astype(self._ms.float32) if tensor.dtype == self._ms.bfloat16 else tensor).asnumpy())
+
+
+def walk(cell: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and cell of a cell and all inside it, a cell that stands in several places under each of its paths."""
+    yield path, cell
+    for name, child in cell._cells.items():
+        if child is not None:
+            yield from walk(child, f"{path}.{name}" if path else name)
+
+
+def layers_of(cell: Any, paths: Mapping[str, str]) -> dict[str, Any]:
+    """Return path -> layer of a cell, under PyTorch's path (`paths`: PyTorch's -> MindSpore's) where it is known."""
+    there = dict(walk(cell))
+    found = {path: there[own] for path, own in paths.items() if own in there}
+    taken = set(paths.values())
+    return {"": cell} | found | {path: layer for path, layer in there.items() if path not in taken | found.keys()}
+
+
+def held(cell: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name and parameter of a cell, what several layers share under each of its names."""
+    for path, layer in walk(cell):
+        for name, value in layer._params.items():
+            if value is not None:
+                yield f"{path}.{name}" if path else name, value
+
+
+def buffers_of(cell: Any) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
+    """Yield name and place, a dictionary and its key, of every registered buffer of a cell."""
+    for path, layer in walk(cell):
+        for name, value in layer._buffers.items():
+            if value is not None:
+                yield f"{path}.{name}" if path else name, (layer._buffers, name)
 
 
 def lacks_kernel(error: Exception) -> bool:

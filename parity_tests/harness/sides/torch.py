@@ -1,11 +1,12 @@
 """PyTorch on the CPU as a side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, tuple_of
+from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide
+from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
 
 class TorchSide(NetworkSide):
@@ -17,59 +18,118 @@ class TorchSide(NetworkSide):
         self._torch, self._dtype = torch, getattr(torch, dtype)
         module = module.to(self._dtype)
         layers = {path: layer for path, layer in module.named_modules() if ".parametrizations." not in f".{path}."}
-        fixed = {name: value.data for name, value in module.named_parameters() if not value.requires_grad}
-        buffers = {**dict(module.named_buffers()), **fixed}  # some systems keep moving vectors as parameters
-        moving = {name: value for name, value in buffers.items() if value.is_floating_point()}
-        super().__init__(f"torch {dtype}", module, layers, moving)
+        super().__init__(f"torch {dtype}", module, layers)
 
-    def gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
-        """See `Side.gradients`."""
-        tensors = [tensor.requires_grad_() for tensor in self._tensors(inputs)]
+    def _gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
+        tensors = self._tensors(inputs)
+        sources = [tensor.requires_grad_() for tensor in tensors if tensor.is_floating_point()]
         named = self.layers[layer].named_parameters()
         parameters = {name: value for name, value in named if value.requires_grad}
-        outputs, sources = tuple_of(self.layers[layer](*tensors)), [*tensors, *parameters.values()]
-        found = self._torch.autograd.grad(outputs, sources, self._tensors(cotangents), allow_unused=True)
-        arrays = self._filled(found, sources)
-        return Gradients(arrays[: len(tensors)], dict(zip(parameters, arrays[len(tensors) :], strict=True)))
+        args, keywords = arguments(inputs, [tensor.clone() for tensor in tensors])  # a layer may change them in place
+        outputs = self._floating(self.layers[layer](*args, **keywords))
+        reached = [pair for pair in zip(outputs, self._tensors(cotangents), strict=True) if pair[0].requires_grad]
+        arrays = self._derivatives(
+            [output for output, _ in reached], [seed for _, seed in reached], [*sources, *parameters.values()]
+        )
+        return Gradients(arrays[: len(sources)], dict(zip(parameters, arrays[len(sources) :], strict=True)))
 
     def trace_with_cotangents(self, inputs: Sequence[Array]) -> list[tuple[LayerCall, tuple[Array, ...]]]:
         """See `Side.trace_with_cotangents`."""
-        calls: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = []
-        with self._hooked(lambda path, args, out: calls.append((path, tuple_of(args), tuple_of(out)))):
-            outputs = tuple_of(self.network(*[tensor.requires_grad_() for tensor in self._tensors(inputs)]))
-        tensors = [tensor for _, _, out in calls for tensor in out]
+        calls: list[tuple[LayerCall, list[Any]]] = []
+
+        def leave(path: str, given: Tree, outputs: Any) -> Any:
+            """Keep a layer's outputs, and pass copies on, which later layers may change in place."""
+            calls.append((LayerCall(path, given, Tree.of(outputs, self._output)), self._floating(outputs)))
+            return mapped(outputs, lambda _, leaf: leaf.clone() if self._is_tensor(leaf) else leaf)
+
+        def run() -> list[Any]:
+            """The network's floating outputs."""
+            tensors = self._tensors(inputs)
+            given = [tensor.requires_grad_().clone() if tensor.is_floating_point() else tensor for tensor in tensors]
+            args, keywords = arguments(inputs, given)
+            return self._floating(self.network(*args, **keywords))
+
+        outputs = self._traced(run, leave)
+        tensors = [tensor for _, own in calls for tensor in own]
         generator = self._torch.Generator().manual_seed(0)
         seeds = [self._torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in outputs]
-        loss = sum((tensor * seed).mean() for tensor, seed in zip(outputs, seeds, strict=True))
-        found = iter(self._filled(self._torch.autograd.grad(loss, tensors, allow_unused=True), tensors))
-        return [
-            (LayerCall(path, self._arrays(args), self._arrays(out)), tuple(next(found) for _ in out))
-            for path, args, out in calls
-        ]
+        losses = [(tensor * seed).mean() for tensor, seed in zip(outputs, seeds, strict=True)]
+        found = iter(self._derivatives([loss for loss in losses if loss.requires_grad], None, tensors))
+        return [(call, tuple(next(found) for _ in own)) for call, own in calls]
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """See `Side.set_state`."""
-        for name, value in state.items():
-            self._buffers[name].copy_(self._torch.from_numpy(np.asarray(value)))
+        moving = self._moving("")
+        with self._torch.no_grad():
+            for name, value in state.items():
+                moving[name].copy_(self._torch.from_numpy(np.array(value)))
 
-    def set_training(self, training: bool) -> None:
+    def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
         self.network.train(training)
+        for path in resting:
+            self.layers[path].eval()
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """See `Side.dropouts`."""
+        kind = self._torch.nn.modules.dropout._DropoutNd
+        return tuple(path for path, layer in self.layers.items() if isinstance(layer, kind))
+
+    def weights(self) -> dict[str, Array]:
+        """See `Side.weights`."""
+        named = self.network.named_parameters()
+        return {name: self._array(value).copy() for name, value in named if value.requires_grad}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Side.set_weights`."""
+        for name, value in self.network.named_parameters():
+            if name in weights:
+                value.data.copy_(self._torch.from_numpy(np.asarray(weights[name])))
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
         with self._torch.no_grad():
-            return layer(*self._tensors(inputs))
+            return super()._run(layer, inputs)
+
+    def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
+        return (
+            layer.register_forward_pre_hook(lambda _, args, keywords: entered(path, args, keywords), with_kwargs=True),
+            layer.register_forward_hook(lambda _, args, outputs: left(path, outputs)),
+        )
+
+    def _function(self, layer: Any) -> Callable[..., Any]:
+        function: Callable[..., Any] = layer.forward
+        return function
+
+    def _moving(self, layer: str) -> dict[str, Any]:
+        """Buffers, and parameters that are not trained: some systems keep moving vectors as such."""
+        module = self.layers[layer]
+        fixed = {name: value.data for name, value in module.named_parameters(layer) if not value.requires_grad}
+        return {**dict(module.named_buffers(layer)), **fixed}
+
+    def _is_tensor(self, leaf: Any) -> bool:
+        return isinstance(leaf, self._torch.Tensor)
+
+    def _floating(self, outputs: Any) -> list[Any]:
+        return [leaf for leaf in leaves(outputs) if self._is_tensor(leaf) and leaf.is_floating_point()]
 
     def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
-        return [self._torch.from_numpy(np.array(array)).to(self._dtype) for array in arrays]
+        tensors = [self._torch.from_numpy(np.array(array)) for array in arrays]
+        return [
+            tensor.to(self._dtype) if floating(array) else tensor for array, tensor in zip(arrays, tensors, strict=True)
+        ]
 
-    def _filled(self, gradients: Sequence[Any], sources: Sequence[Any]) -> tuple[Array, ...]:
-        """Gradients as arrays; zeros where nothing flows into the source."""
+    def _derivatives(self, outputs: list[Any], seeds: list[Any] | None, sources: list[Any]) -> tuple[Array, ...]:
+        """Gradients of outputs as arrays; zeros where nothing flows into the source."""
+        grown = [source for source in sources if source.requires_grad]
+        found = self._torch.autograd.grad(outputs, grown, seeds, allow_unused=True) if outputs and grown else ()
+        known = {id(source): gradient for source, gradient in zip(grown, found, strict=False)}
+        gradients = [known.get(id(source)) for source in sources]
         return tuple(
             np.zeros(source.shape, np.float32) if gradient is None else self._array(gradient)
             for gradient, source in zip(gradients, sources, strict=True)
         )
 
     def _array(self, tensor: Any) -> Array:
-        tensor = tensor.detach()
-        return np.asarray((tensor.float() if tensor.dtype == self._torch.bfloat16 else tensor).numpy())
+        tensor = tensor.detach().cpu()
+        return np.array((tensor.float() if tensor.dtype == self._torch.bfloat16 else tensor).numpy())

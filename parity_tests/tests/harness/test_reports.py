@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parity_tests.harness.explain import likely_causes
-from parity_tests.harness.measurement import Kind, Mode
+from parity_tests.harness.measurement import Kind, Mode, Values
 from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.report.words import probe_words, quantity_words, type_words
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
@@ -95,7 +95,7 @@ def test_onnx_runtime_is_a_third_leg(tmp_path, capsys):
     weights = save_torch(tmp_path / "a.pt", seeded_state("ugatit", "genA2B"))
     argv = ["compare", "ugatit", "--weights", str(weights), "--size", "32", "--mode", "accumulated,onnx", "--brief"]
     assert main(argv) == 0
-    assert "onnx               78 tensors, equal" in capsys.readouterr().out
+    assert "onnx               91 tensors, equal" in capsys.readouterr().out
 
 
 def test_training_mode_compares_steps(capsys):
@@ -165,7 +165,9 @@ def test_a_report_of_the_first_version_holds_every_kind_of_row():
 
 def test_what_feeds_a_verdict_is_read_from_a_report_of_the_first_version():
     found = _measurements(judge_again(load_report(VERSION1)))
-    assert any(one.probe.low_spread and one.probe.training and one.probe.size == (24, 24) for one in found)
+    assert any(
+        one.probe.values is Values.LOW_SPREAD and one.probe.training and one.probe.size == (24, 24) for one in found
+    )
     assert any(one.undecided for one in found)
     assert any(one.effects for one in found)
     assert {one.probe.pixels for one in found if one.mode is Mode.ONNX} == {16 * 16}

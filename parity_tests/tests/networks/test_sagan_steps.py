@@ -18,7 +18,8 @@ from ms_models.build import build_mindspore
 from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import measure_training
+from parity_tests.harness.training_setup import small_setup
 from parity_tests.tests.cases import seeded_state, small_part
 from parity_tests.tests.golden_others import distance, image, parameters, uniform
 from parity_tests.tolerances import (

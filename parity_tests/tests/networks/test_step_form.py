@@ -6,7 +6,7 @@ import pytest
 from convert.recipes.descent import Execution
 from convert.registry import family_named
 from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer
-from parity_tests.harness.training import small_setup
+from parity_tests.harness.training_setup import small_setup
 
 FAMILIES = ("ugatit", "cyclegan", "sagan_cyclegan", "dtn", "whitebox")
 

@@ -14,7 +14,8 @@ from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import measure_training
+from parity_tests.harness.training_setup import small_setup
 from parity_tests.tests.golden_others import image, parameters, u01
 from parity_tests.tolerances import (
     FLOAT64_RELATIVE,
@@ -321,7 +322,7 @@ def test_whitebox_weights_in_mindspore_reproduce_the_recorded_pictures(shared, t
     assert np.abs(output.asnumpy() - raw).max() < WHITEBOX_RAW
     finished = finish_whitebox(mindspore.Tensor(photo), output)
     assert np.abs(finished.asnumpy() - filtered).max() < WHITEBOX_FILTERED
-    (known,) = load_networks(shared / "weights" / "whitebox_unet_arthurin_keys_fp32.pth")
+    (known,) = load_networks(shared / "weights" / "whitebox_unet_arthurin_keys_fp32.pth", "whitebox")
     found = torch_arrays(network)
     assert all(np.array_equal(found[name], value) for name, value in torch_arrays(known).items())
 

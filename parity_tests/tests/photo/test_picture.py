@@ -125,3 +125,12 @@ def test_threads_that_read_pictures_leave_python_s_warnings_alone():
     with ThreadPoolExecutor(8) as pool:
         assert len({found.tobytes() for found in pool.map(read_picture, [content] * 200)}) == 1
     assert list(warnings.filters) == before
+
+
+def test_a_picture_for_a_network_keeps_its_shape_in_steps(tmp_path):
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(path)
+    assert network_picture(path, 32, 16).shape == (1, 3, 32, 48)
+    assert network_picture(path, 32, 1).shape == (1, 3, 32, 53)
+    assert network_picture(path, (48, 32), 16).shape == (1, 3, 48, 32)
+    assert network_picture(path, 32).shape == (1, 3, 32, 32)

@@ -152,6 +152,7 @@ def test_compare_takes_every_flag_and_reads_a_picture_as_every_program_does(tmp_
         "p",
         ("train", "onnx"),
         2,
+        False,
         None,
         64,
         3,
@@ -161,6 +162,16 @@ def test_compare_takes_every_flag_and_reads_a_picture_as_every_program_does(tmp_
         True,
         Path("o"),
     )
+
+
+def test_compare_takes_height_and_width(tmp_path, capsys):
+    weights = save_torch(tmp_path / "a.pt", {"disLA": seeded_state("photo2cartoon", "disLA")})
+    argv = ["compare", "photo2cartoon", "--weights", str(weights), "--mode", "accumulated", "--rows"]
+    assert main([*argv, "--size", "24x40"]) == 0
+    assert "24x40 px eval" in capsys.readouterr().out
+    for wrong in ("24x", "1x2x3"):
+        with pytest.raises(SystemExit):
+            main([*argv, "--size", wrong])
 
 
 def test_compare_refuses_a_size_that_the_network_cannot_run(tmp_path, capsys):

@@ -10,7 +10,7 @@ def test_compare_is_0_when_equal_and_1_after_a_weight_changed_by_a_thousandth(tm
     content = seeded_family("photo2cartoon")
     weights = save_torch(tmp_path / "a.pt", content)
     common = ["compare", "photo2cartoon", "--weights", str(weights), "--size", "48", "--brief"]
-    assert main([*common, "--part", "genA2B", "--json", str(tmp_path / "r.json")]) == 0
+    assert main([*common, "--part", "genA2B", "--mode", "weights", "--json", str(tmp_path / "r.json")]) == 0
     assert "photo2cartoon genA2B: equal" in capsys.readouterr().out
     assert json.loads((tmp_path / "r.json").read_text())["verdict"] == "equal"
 
@@ -18,17 +18,7 @@ def test_compare_is_0_when_equal_and_1_after_a_weight_changed_by_a_thousandth(tm
     content["genA2B"][key][0, 0, 0, 0] += 1e-3
     ported = save_torch(tmp_path / "b.pt", content)
     report = tmp_path / "r.html"
-    argv = [
-        *common,
-        "--part",
-        "genA2B",
-        "--ported",
-        str(ported),
-        "--mode",
-        "isolated,accumulated",
-        "--html",
-        str(report),
-    ]
+    argv = [*common, "--part", "genA2B", "--ported", str(ported), "--mode", "isolated", "--html", str(report)]
     assert main(argv) == 1
     text = capsys.readouterr().out
     assert "first out of budget: HourGlass2.HG.0.ConvBlock5.ConvBlock2.3 (Conv2d)" in text

@@ -71,14 +71,16 @@ def test_export_and_cartoonize_do_what_the_commands_do(tmp_path, monkeypatch, wr
     weights = write(tmp_path / "whitebox.safetensors", seeded_state("whitebox", "generator"))
     photo = tmp_path / "photo.png"
     write_picture(photo, drawn_face(64))
-    picture = toonport.cartoonize(photo, weights, tmp_path / "face.png", backend="torch")
-    command = ["cartoonize", str(photo), "--weights", str(weights), "--backend", "torch"]
+    picture = toonport.cartoonize(photo, weights, tmp_path / "face.png", "whitebox", backend="torch")
+    command = ["cartoonize", str(photo), "--weights", str(weights), "--family", "whitebox", "--backend", "torch"]
     assert main([*command, "--out", str(tmp_path / "command.png")]) == 0
     np.testing.assert_array_equal(picture, read_picture(tmp_path / "command.png"))
     np.testing.assert_array_equal(read_picture(tmp_path / "face.png"), picture)
-    np.testing.assert_array_equal(toonport.cartoonize(drawn_face(64), weights, backend="torch"), picture)
+    np.testing.assert_array_equal(
+        toonport.cartoonize(drawn_face(64), weights, family="whitebox", backend="torch"), picture
+    )
     monkeypatch.chdir(tmp_path)
-    done = toonport.export(weights, side=32)
+    done = toonport.export(weights, family="whitebox", side=32)
     assert (done.path.name, done.path.is_file()) == ("whitebox_generator.onnx", True)
     assert open_session(done.path, 1).get_inputs()[0].shape[1:] == [3, 32, 32]
     assert all(verdict.equal for verdict in done.verdicts)

@@ -10,7 +10,8 @@ from convert.recipes.whitebox import FacialSettings, WhiteboxSettings, block_mea
 from convert.registry import family_named
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.judge import judge_all
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import measure_training
+from parity_tests.harness.training_setup import small_setup
 from parity_tests.tests.golden_others import image
 from parity_tests.tolerances import FLOAT64_RELATIVE, ULP
 from toonport.train.whitebox_landmarks import LandmarkWindows, four_landmarks, windows_of

@@ -16,7 +16,8 @@ from convert.registry import family_named
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.trainers import MindSporeTrainer
-from parity_tests.harness.training import measure_training, small_setup
+from parity_tests.harness.training import measure_training
+from parity_tests.harness.training_setup import small_setup
 from parity_tests.tests.cases import checkpoint_bytes
 from parity_tests.tolerances import FLOAT64_RELATIVE
 from toonport.cli import main

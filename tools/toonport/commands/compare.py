@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convert.errors import InputError
 from convert.registry import family_named
+from ms_models.environment import choose_device
 from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
@@ -15,8 +16,8 @@ from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.report.junit import write_junit
 from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
-from parity_tests.harness.run import Comparison
-from toonport.commands.options import Subparsers, add_command, add_option
+from parity_tests.harness.run import MODES, Comparison, compare
+from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
 from toonport.commands.ui import out, spinner
 
 EPILOG = """examples:
@@ -27,6 +28,7 @@ EPILOG = """examples:
   toonport compare photo2cartoon --mode train --steps 3
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
+  toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used."""
 BRIEF_ROWS = 12
 
@@ -35,16 +37,25 @@ def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
     text = "judge the MindSpore port against the PyTorch reference, layer by layer"
     parser = add_command(subparsers, "compare", run, text, EPILOG)
-    add_option(parser, "FAMILY", help="see toonport list; or a saved report (.json)")
+    add_option(parser, "FAMILY", nargs="?", help="see toonport list; or a saved report (.json)")
     parser.add_argument("other", metavar="B.json", nargs="?", help="another saved report: show what changed")
+    add_own_pair(parser)
+    parser.add_argument(
+        "--inputs", metavar="IN", help="of your own networks: shapes such as 3x256x256, .npy, .npz or FILE.py:NAME"
+    )
+    parser.add_argument("--key", help="dictionary or prefix of --weights to take (your own networks)")
     add_option(parser, "--part", default="all", help="one network (default: all in the file)")
     add_option(parser, "--weights", help="checkpoint for both sides; any format")
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
     parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
-    parser.add_argument("--steps", type=int, default=1, help="training steps to compare (mode train)")
-    parser.add_argument("--input", metavar="IMG", help="a picture for the whole run instead of a seeded one")
-    add_option(parser, "--size", help="side of the picture for the whole run (default: as released)")
+    parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train)")
+    parser.add_argument("--compiled", action="store_true", help="compare training steps as graphs, too (mode train)")
+    parser.add_argument(
+        "--input", metavar="IMG", help="a picture for the whole run, in its own shape (default: seeded)"
+    )
+    text = "side of the picture for the whole run, or height and width (default: as released)"
+    add_option(parser, "--size", type=_size, metavar="N|HxW", help=text)
     add_option(parser, "--seed", help="seed of the picture and of seeded weights")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="fp32", help="precision of both sides (fp64: where the port has kernels)"
@@ -61,13 +72,58 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
 
 
+def _size(text: str) -> int | tuple[int, int]:
+    """Return "256" or "192x256" as a side, or as height and width."""
+    sides = [number(side) for side in text.split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text} is neither N nor HxW")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
 def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; 0 if equal, 1 if not."""
+    if args.torch or args.mindspore:
+        return _own(args)
+    if not args.family:
+        raise InputError("which family, see toonport list; or your own networks: --torch, --mindspore and --inputs")
     if args.family.endswith(".json"):
         return _saved(args)
     if args.other:
         raise InputError("two arguments are only for two saved reports (.json)")
     return _fresh(args)
+
+
+def _own(args: argparse.Namespace) -> int:
+    """Compare a user's own two networks."""
+    if not (args.torch and args.mindspore and args.inputs):
+        raise InputError("your own networks: --torch, --mindspore and --inputs are needed together")
+    if args.family:
+        raise InputError(f"{args.family}: a family or your own networks, not both")
+    from toonport.own_pair import inputs_of, load, pair_from, read_weights
+
+    modes = MODES if args.mode == "all" else modes_named(args.mode)
+    choose_device(args.device)
+    pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map, args.seed)
+    with spinner(f"compare {pair.name}") as say:
+        module, cell, plan = pair.build()
+        weights = read_weights(pair, plan, args.weights, args.key) if args.weights else None
+        load(module, cell, plan, weights, read_weights(pair, plan, args.ported) if args.ported else None)
+        inputs = inputs_of(args.inputs, args.seed)
+        captures = Path(args.captures) if args.captures else None
+        comparison = compare(
+            module.eval(),
+            cell,
+            inputs,
+            modes,
+            None,
+            pair.name,
+            DTYPES[args.dtype],
+            captures,
+            names=pair.layers,
+            say=say,
+        )
+    left = ["training steps: not asked for", "ONNX Runtime: not asked for"]
+    return _report(args, [comparison], left)
 
 
 def _fresh(args: argparse.Namespace) -> int:
@@ -92,6 +148,7 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         ported=args.ported,
         modes=modes_named(args.mode),
         steps=args.steps,
+        compiled=args.compiled,
         picture=partial(network_picture, Path(args.input)) if args.input else None,
         size=args.size,
         seed=args.seed,

@@ -2,8 +2,10 @@
 
 import argparse
 
-from convert.conversion import convert_file
-from toonport.commands.options import Subparsers, add_command, add_option
+from convert.conversion import Conversion, Progress, convert_file
+from convert.errors import InputError
+from convert.places import in_short
+from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
 from toonport.commands.ui import bar, out
 
 EPILOG = """examples:
@@ -11,6 +13,7 @@ EPILOG = """examples:
   toonport convert photo2cartoon_weights.pt 'p2c_{part}.ckpt'            one file per network
   toonport convert 'p2c_{part}.ckpt' photo2cartoon_weights.pt            and back
   toonport convert photo2cartoon_weights.pt genA2B.ckpt --part genA2B    one network
+  toonport convert my.pt my.ckpt --torch mynet.py:Net --mindspore mynet_ms.py:Net
 A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
 
 
@@ -19,19 +22,33 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "convert", run, "convert a checkpoint; the suffixes give the direction", EPILOG)
     parser.add_argument("source", metavar="SRC", help=".pt, .pth, .ckpt or .safetensors; {part} for one file each")
     parser.add_argument("target", metavar="DST", help="the same suffixes; {part} writes one file per network")
+    add_own_pair(parser)
     add_option(parser, "--family", help="family of SRC (default: by the tensors)")
     add_option(parser, "--part", default="all", help="one network, e.g. genA2B (default: all)")
+    parser.add_argument("--key", help="dictionary or prefix of SRC to take, where several sets of weights fit")
     parser.add_argument("--names", choices=("torch", "mindspore"), help="names in a .safetensors DST")
     parser.add_argument(
         "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
     )
 
 
+def _own(args: argparse.Namespace, progress: Progress) -> Conversion:
+    if not (args.torch and args.mindspore):
+        raise InputError("your own networks: --torch and --mindspore are needed together")
+    from toonport.own_pair import convert_own, pair_from
+
+    pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map)
+    return convert_own(pair, args.source, args.target, args.names, progress, args.key)
+
+
 def run(args: argparse.Namespace) -> int:
     """Convert and say what was done."""
     part = None if args.part == "all" else args.part
     with bar("converting") as progress:
-        done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style)
+        if args.torch or args.mindspore:
+            done = _own(args, progress)
+        else:
+            done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style, args.key)
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())
@@ -39,6 +56,12 @@ def run(args: argparse.Namespace) -> int:
             f"{network.family.name} {network.part.name} ({settings}): {len(network.tensors)} tensors, "
             f"{network.spelling} names{notes}"
         )
+    names = ", ".join(dict.fromkeys(name for network in done.networks for name in network.alternatives))
+    if names:
+        out.print(f"fits {names} as well, whose networks draw otherwise; the tensors and their names are the same")
+    if done.left_out:
+        used = [name for network in done.networks for name in network.file_names.values()]
+        out.print(f"left out, in no network: {', '.join(in_short(done.left_out, used))}")
     if done.ignored:
         out.print(f"not tensors, left out: {', '.join(done.ignored)}")
     for path, ledger in zip(done.outputs, done.ledgers, strict=True):

@@ -30,6 +30,16 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 
 
+def add_own_pair(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a user's own two networks."""
+    group = parser.add_argument_group("your own networks (their code runs)")
+    where = "FILE.py:NAME or package.module:NAME, a class or a function"
+    group.add_argument("--torch", metavar="NET", help=f"the reference: {where}")
+    group.add_argument("--mindspore", metavar="NET", help="the port, named in the same way")
+    group.add_argument("--kwargs", metavar="JSON", help="what both are called with, e.g. '{\"width\": 8}'")
+    group.add_argument("--map", metavar="TOML", help='layers called otherwise: [layers], "down.0" = "conv1"')
+
+
 def add_command(
     subparsers: Subparsers, name: str, run: Callable[[argparse.Namespace], int], text: str, epilog: str = ""
 ) -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ import numpy as np
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
 from convert.errors import InputError, first_line
 from convert.family import Cartoonize, Family, resolve
-from convert.identify import Network, identify, open_source
+from convert.identify import Network, identify, open_source, require_one_family
 from convert.ledger import verify_ledger
 from convert.registry import families, family_named, part_named
 from convert.tensors import Array
@@ -23,7 +23,7 @@ from ms_models.environment import choose_device
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
-from parity_tests.harness.sides.base import tuple_of
+from parity_tests.harness.sides.tree import tuple_of
 from torch_ref import build as torch_build
 
 BACKENDS = ("mindspore", "onnxruntime", "torch")
@@ -140,6 +140,7 @@ def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
     checkpoint = open_source(path)
     verify_ledger(checkpoint)
     networks = {network.part.name: network for network in identify(checkpoint, family, part)}
+    require_one_family(networks.values())
     first = next(iter(networks.values()))
     how = _how(first.family)
     wanted = [part] if part else [name for name in (how.part, how.then) if name]

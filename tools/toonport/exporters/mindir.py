@@ -12,8 +12,9 @@ from parity_tests.harness.judge import Verdict, judge_all
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.write import require_equal
 from parity_tests.harness.outputs import file_head, measure_outputs, run_references
-from parity_tests.harness.sides.base import Array, tuple_of
+from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.tree import tuple_of
 
 
 def export_mindir(cell: Any, module: Any, inputs: Array, names: Sequence[str], path: Path) -> tuple[Verdict, ...]:

@@ -61,13 +61,29 @@ def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
     return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
 
 
-def network_picture(path: Path, side: int) -> NDArray[np.float32]:
-    """Return a picture file as a network takes it: [1, 3, side, side] RGB in [-1, 1].
+def network_picture(path: Path, side: int | tuple[int, int], step: int | None = None) -> NDArray[np.float32]:
+    """Return a picture file as a network takes it: [1, 3, H, W] RGB in [-1, 1].
+
+    Args:
+        path: the file.
+        side: of a square; with a step, the shorter side of a picture that keeps its shape; or height and width.
+        step: by multiples of how many pixels the longer side may be longer; None: a square.
 
     Raises InputError: as `read_picture`.
     """
-    pixels = resize(read_picture(path), side, side)
+    pixels = read_picture(path)
+    height, width = side if isinstance(side, tuple) else _sides(pixels.shape[0], pixels.shape[1], side, step)
+    pixels = resize(pixels, height, width)
     return (pixels[None].transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)
+
+
+def _sides(height: int, width: int, shorter: int, step: int | None) -> tuple[int, int]:
+    """Height and width of a picture whose shorter side becomes `shorter`; of a square without a step."""
+    if step is None:
+        return shorter, shorter
+    longer = shorter * max(height, width) / min(height, width)
+    rounded = shorter + step * round((longer - shorter) / step)
+    return (rounded, shorter) if height > width else (shorter, rounded)
 
 
 def _called(source: Path | bytes, name: str) -> str:

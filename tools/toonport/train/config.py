@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from convert.disk import atomic_path
+from convert.disk import atomic_path, read_toml
 from convert.errors import InputError
 from convert.family import Family, Training
 from convert.registry import families, family_named, part_named
@@ -203,16 +202,7 @@ def network_kwargs(config: RunConfig, part_name: str, like: Mapping[str, Any] | 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a TOML file with fields of `RunConfig`. Raises InputError: not readable, not TOML, or with unknown names."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file ({error})") from error
+    content = read_toml(path)
     if content.pop("adaptive_structure", False):  # of runs that began when it was no setting yet
         content["settings"] = {**content.get("settings", {}), "adaptive_structure": True}
     known = {known.name for known in fields(RunConfig)}

@@ -1,0 +1,318 @@
+"""Causes found by experiment: bugs planted in the reference, one by one, until one makes the port's own error.
+
+The layer that is blamed runs again in float64 PyTorch on its recorded input. A candidate is the cause when the port is
+as near to the reference with that bug as it should be to the reference itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from parity_tests.harness.candidates import candidates, detachments, moved_by_one
+from parity_tests.harness.capture import Pair, run_layer
+from parity_tests.harness.compare import rms
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
+from parity_tests.harness.rewrites import Cause, Change, rewriting
+from parity_tests.harness.sides.base import Array, LayerCall, Side, inside
+from parity_tests.harness.sides.torch import TorchSide
+from parity_tests.harness.sides.tree import changed, floating
+from parity_tests.harness.values import fed, values_for
+
+WITHIN = 1e-3  # of the port's error, what a candidate may leave of it: rounding is less, another bug more
+
+Results = Mapping[Quantity, Array]
+Planted = Callable[[], Results]  # runs the layer with a candidate bug
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the experiments on one layer showed."""
+
+    cause: Cause | None  # the bug that makes the port's error, None if no candidate does
+    excluded: tuple[Change, ...] = ()  # kinds of bugs that were planted and make another error
+
+
+def find_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Finding | None:
+    """Look for the bug behind a layer's difference; None where no experiment can be made.
+
+    Args:
+        pair: reference and port.
+        inputs: the probe on which the layer was run.
+        blamed: the tensor that is blamed first.
+    """
+    other_weight = next(_other_weights(pair, blamed.layer), None)
+    if other_weight and blamed.mode in (Mode.WEIGHTS, Mode.ISOLATED):
+        return _weight_cause(pair, other_weight)
+    if not isinstance(pair.truth, TorchSide) or blamed.layer not in pair.port.layer_types():
+        return None
+    pair.set_training(bool(blamed.probe.training))
+    if blamed.mode in (Mode.GRADIENTS, Mode.BLOCK_GRADIENTS):
+        return _gradient_cause(pair, blamed.layer, inputs)
+    if blamed.mode is not Mode.ISOLATED:
+        return None
+    call = _recorded(pair, blamed.layer, inputs)
+    if call is None or not floating(call.inputs[0]) or not pair.port.accepts(blamed.layer, call.inputs):
+        return None
+    own = max((_Layer(pair, blamed.layer, inputs) for inputs in _fed(call)), key=lambda layer: layer.share)
+    return own.finding() if own.share > 0 else None
+
+
+def _recorded(pair: Pair, layer: str, inputs: Sequence[Array]) -> LayerCall | None:
+    calls: list[LayerCall] = []
+    with pair.reference.preserved():
+        pair.reference.trace(inputs, lambda call: calls.append(call) if call.layer == layer else None)
+    return calls[0] if calls and len(calls[0].inputs) else None
+
+
+def _fed(call: LayerCall) -> Iterator[Sequence[Array]]:
+    """The recorded input, and those made from it."""
+    yield call.inputs
+    for values in values_for(call.inputs):
+        yield changed(call.inputs, fed(values, call.inputs))
+
+
+class _Layer:
+    """The layer that is blamed, on one input."""
+
+    def __init__(self, pair: Pair, layer: str, inputs: Sequence[Array]) -> None:
+        self._pair, self._layer, self._inputs = pair, layer, inputs
+        self._truth = run_layer(pair.truth, layer, inputs)
+        outputs = [quantity for quantity in self._truth if quantity.kind is Kind.OUTPUT]
+        self._port = run_layer(pair.port, layer, inputs, outputs)
+        reference = run_layer(pair.reference, layer, inputs)
+        self._rounding = _distance(reference, self._truth)
+        self._error = _distance(self._port, self._truth)
+
+    @property
+    def share(self) -> float:
+        """The port's error as a share of the output, 0 where rounding makes as much."""
+        return self._error if self._error > 10 * self._rounding else 0.0
+
+    def finding(self) -> Finding:
+        """Plant every candidate; the one that leaves least of the error is the cause if it leaves rounding only."""
+        best, cause, tried = float("inf"), None, list[Change]()
+        for candidate, planted in self._planted():
+            tried.append(candidate.change)
+            try:
+                left = _distance(self._port, planted())
+            except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError):
+                continue  # a candidate that does not run in this layer
+            if left < best:
+                best, cause = left, candidate
+        share = WITHIN * self._error if np.isfinite(self._error) else 0.0  # infinite: another shape
+        found = cause if best <= max(share, 10 * self._rounding) else None
+        return Finding(found, () if found else tuple(dict.fromkeys(tried)))
+
+    def _planted(self) -> Iterator[tuple[Cause, Planted]]:
+        names: list[str] = []
+        with rewriting(lambda name, *_: names.append(name)):
+            run_layer(self._pair.truth, self._layer, self._inputs)
+        for cause, rewrite in candidates(names):
+            yield cause, partial(self._run, rewrite)
+        yield from self._modes()
+        yield from self._given()
+        yield from self._returned()
+        yield from self._parameters()
+
+    def _run(self, rewrite: Any = None, inputs: Sequence[Array] | None = None) -> Results:
+        with rewriting(rewrite) if rewrite else nullcontext():
+            return run_layer(self._pair.truth, self._layer, self._inputs if inputs is None else inputs)
+
+    def _modes(self) -> Iterator[tuple[Cause, Planted]]:
+        """Train mode for eval mode or the other way, and state that moves twice or never."""
+        module = self._module()
+        training = module.training
+
+        def other() -> Results:
+            """Run in the other mode."""
+            module.train(not training)
+            try:
+                return self._run()
+            finally:
+                module.train(training)
+
+        def twice() -> Results:
+            """Run again on what the first run left behind."""
+            with self._pair.truth.preserved(self._layer):
+                self._pair.truth.call(self._layer, self._inputs)
+                return self._run()
+
+        yield Cause(Change.MODE, "eval mode" if training else "train mode"), other
+        yield Cause(Change.MODE, "state moved twice"), twice
+
+    def _given(self) -> Iterator[tuple[Cause, Planted]]:
+        """Inputs exchanged, left out, or with their channels reversed."""
+        given = list(self._inputs)
+        for first in range(len(given)):
+            for second in range(first):
+                order = list(given)
+                order[first], order[second] = order[second], order[first]
+                yield Cause(Change.INPUT, f"{second + 1} and {first + 1} exchanged"), self._with(order)
+        for index, value in enumerate(given):
+            left_out = [*given[:index], value * 0, *given[index + 1 :]]
+            yield Cause(Change.INPUT, f"{index + 1} left out"), self._with(left_out)
+        for what, value in (("channels reversed", given[0][:, ::-1]), ("in [0, 1]", (given[0] + 1) / 2)):
+            yield Cause(Change.INPUT, what), self._with([np.ascontiguousarray(value), *given[1:]])
+
+    def _with(self, inputs: Sequence[Array]) -> Planted:
+        return lambda: self._run(inputs=changed(self._inputs, inputs))
+
+    def _returned(self) -> Iterator[tuple[Cause, Planted]]:
+        """What a function of the layer's output would give."""
+        for what, function in _functions():
+            yield Cause(Change.OUTPUT, what), partial(self._changed, function)
+        first = Quantity(Kind.OUTPUT)
+        wanted, found = self._truth.get(first), self._port.get(first)
+        if wanted is not None and found is not None and wanted.shape == found.shape:
+            ratio = float(np.vdot(wanted, found) / (np.vdot(wanted, wanted) or 1))
+            yield Cause(Change.OUTPUT, f"× {ratio:.4g}"), partial(self._changed, partial(np.multiply, ratio))
+
+    def _changed(self, function: Callable[[Array], Array]) -> Results:
+        return {
+            key: function(value) if key.kind is Kind.OUTPUT and not key.index else value
+            for key, value in self._truth.items()
+        }
+
+    def _parameters(self) -> Iterator[tuple[Cause, Planted]]:
+        """One parameter of the layer changed, or two of one shape exchanged."""
+        own = dict(self._module().named_parameters())
+        for name, value in own.items():
+            for what, made in _VALUES:
+                yield Cause(Change.WEIGHT, what, name), self._other_values({name: made(value.detach())})
+        pairs = [(one, other) for one in own for other in own if one < other and own[one].shape == own[other].shape]
+        for one, other in pairs if len(pairs) < len(own) + 8 else []:
+            values = {one: own[other].detach().clone(), other: own[one].detach().clone()}
+            yield Cause(Change.WEIGHT, "exchanged", f"{one} and {other}"), self._other_values(values)
+
+    def _other_values(self, values: Mapping[str, Any]) -> Planted:
+        def planted() -> Results:
+            """Run with other values of some parameters, and put the right ones back."""
+            own = dict(self._module().named_parameters())
+            with ExitStack() as stack:
+                for name, value in values.items():
+                    stack.callback(own[name].data.copy_, own[name].detach().clone())
+                    own[name].data.copy_(value)
+                return self._run()
+
+        return planted
+
+    def _module(self) -> Any:
+        return self._pair.truth.layers[self._layer]
+
+
+_VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("zero", lambda value: value * 0),
+    ("its complement to 1", lambda value: 1 - value),
+    ("cut to [0, 1]", lambda value: value.clamp(0, 1)),
+    ("the first one for all", lambda value: value.flatten()[0].expand_as(value)),
+)
+
+
+def _functions() -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    import torch
+
+    def by_torch(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
+        return lambda x: np.asarray(function(torch.from_numpy(np.ascontiguousarray(x))))
+
+    for function in (torch.tanh, torch.sigmoid, torch.relu):
+        yield f"through {function.__name__}", by_torch(function)
+    yield "cut to [-1, 1]", lambda x: x.clip(-1, 1)
+    yield "in [0, 1]", lambda x: (x + 1) / 2
+    yield "channels reversed", lambda x: x[:, ::-1]
+    yield "height and width exchanged", lambda x: x.swapaxes(-1, -2)
+    for axes, where in (((2,), "down"), ((3,), "across"), ((2, 3), "both ways")):
+        for by in (1, -1):
+            for around, ends in ((True, ", around"), (False, "")):
+                moved = partial(moved_by_one, axes=axes, by=by, around=around)
+                yield f"shifted by one pixel {where}{ends}", by_torch(moved)
+
+
+def _size(values: Array) -> float:
+    return rms(values) or 1.0
+
+
+def _distance(found: Results, wanted: Results) -> float:
+    """Largest root-mean-square difference of a tensor, as a share of its size."""
+    return max(
+        rms(found[key] - value) / _size(value) if key in found and found[key].shape == value.shape else float("inf")
+        for key, value in wanted.items()
+    )
+
+
+def _other_weights(pair: Pair, layer: str) -> Iterator[str]:
+    """Weights of a layer that both sides have in one shape and with different numbers."""
+    for name, wanted in pair.reference_weights.items():
+        found = pair.port_weights.get(name) if inside(name, layer) else None
+        if found is not None and wanted.shape == found.shape and not np.array_equal(wanted, found):
+            yield name
+
+
+def _weight_cause(pair: Pair, name: str) -> Finding:
+    """What was done to a weight, by its numbers alone."""
+    wanted, found = pair.reference_weights[name], pair.port_weights[name]
+    for what, made in _copies(pair, name, wanted):
+        if made.shape == found.shape and np.array_equal(made, found):
+            return Finding(Cause(Change.WEIGHT, what, name))
+    return Finding(Cause(Change.WEIGHT, _relation(wanted, found), name))
+
+
+def _relation(wanted: Array, found: Array) -> str:
+    """What an unknown weight has to do with the right one, within rounding."""
+    ratio = float(np.vdot(wanted, found) / (np.vdot(wanted, wanted) or 1))
+    shift = float(np.mean(found - wanted))
+    for words, made in ((f"{found.flat[0]:g} everywhere", np.full_like(wanted, found.flat[0])),
+                        (f"shifted by {shift:.4g}", wanted + shift),
+                        (f"× {ratio:.4g}", wanted * ratio)):  # fmt: skip
+        if np.allclose(made, found, rtol=1e-5, atol=1e-6 * _size(wanted)):
+            return words
+    return "other values"
+
+
+def _copies(pair: Pair, name: str, wanted: Array) -> Iterator[tuple[str, Array]]:
+    yield "zero", wanted * 0
+    yield "rounded to float16", wanted.astype(np.float16).astype(wanted.dtype)
+    for axis in range(wanted.ndim):
+        yield f"reversed along axis {axis}", np.flip(wanted, axis)
+    for first in range(wanted.ndim):
+        for second in range(first):
+            yield f"axes {second} and {first} exchanged", wanted.swapaxes(first, second)
+    yield "its complement to 1", 1 - wanted
+    for other, values in pair.reference_weights.items():
+        if other != name and values.shape == wanted.shape:
+            yield f"the values of {other}", values
+
+
+def _gradient_cause(pair: Pair, layer: str, inputs: Sequence[Array]) -> Finding | None:
+    """Look for the operation whose gradient the port does not take."""
+    with pair.reference.preserved():
+        calls = pair.reference.trace_with_cotangents(inputs)
+    call, cotangents = next((each for each in calls if each[0].layer == layer), (None, ()))
+    if call is None:
+        return None
+    units = [cotangent / _size(cotangent) for cotangent in cotangents]
+
+    def gradients(side: Side) -> Results:
+        """Every gradient of the layer on one side."""
+        with side.preserved(layer):
+            found = side.gradients(layer, call.inputs, units)
+        by_input = {Quantity(Kind.INPUT_GRADIENT, index=place): value for place, value in enumerate(found.inputs)}
+        return by_input | {Quantity(Kind.GRADIENT, name): value for name, value in found.parameters.items()}
+
+    names: list[str] = []
+    with rewriting(lambda name, *_: names.append(name)):
+        truth = gradients(pair.truth)
+    port = gradients(pair.port)
+    error = _distance(port, truth)
+    for cause, rewrite in detachments(names):
+        try:
+            with rewriting(rewrite):
+                found = gradients(pair.truth)
+        except RuntimeError:
+            continue  # nothing is left to differentiate
+        if _distance(port, found) <= WITHIN * error:
+            return Finding(cause)
+    return Finding(None, (Change.DETACHED,))

@@ -1,0 +1,45 @@
+"""Activations of an ONNX file run alone, on numbers that the whole file does not reach."""
+
+from collections.abc import Mapping
+from typing import Any
+
+ACTIVATIONS = frozenset(
+    {"Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus",
+     "HardSigmoid", "HardSwish", "Softsign", "ThresholdedRelu"}
+)  # fmt: skip
+
+
+def activations(model: Any, values: Mapping[str, Any]) -> tuple[Any, dict[str, tuple[str, str]]]:
+    """Return a model of all activations side by side, and name of the value -> names of its input and output there.
+
+    Args:
+        model: onnx.ModelProto.
+        values: names of the values that layers return; those that an activation makes are taken.
+    """
+    from onnx import TensorProto, helper
+
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+    fixed = {constant.name for constant in model.graph.initializer} | {node.output[0] for node in constants}
+    nodes, names = [], dict[str, tuple[str, str]]()
+    for node in model.graph.node:
+        fed = [place for place, name in enumerate(node.input) if name and name not in fixed]
+        if node.op_type in ACTIVATIONS and len(fed) == 1 and node.output[0] in values:
+            given, made = names[node.output[0]] = f"alone_{len(names)}", f"made_{len(names)}"
+            nodes.append(_copied(node, fed[0], given, made))
+    needed = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        [*constants, *nodes],
+        "activations",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name, _ in names.values()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for _, name in names.values()],
+        [constant for constant in model.graph.initializer if constant.name in needed],
+    )
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), names
+
+
+def _copied(node: Any, place: int, given: str, made: str) -> Any:
+    """A node with another input at one place and another output."""
+    alone = type(node)()
+    alone.CopyFrom(node)
+    alone.input[place], alone.output[0] = given, made
+    return alone

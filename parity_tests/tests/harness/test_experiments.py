@@ -1,0 +1,84 @@
+"""Causes found by experiment: a bug planted in a small port is named, and an unknown one is not given a name."""
+
+import numpy as np
+import pytest
+
+from parity_tests.harness.experiments import Finding
+from parity_tests.harness.report.words import finding_words
+from parity_tests.harness.rewrites import Cause, Change
+from parity_tests.harness.run import compare
+
+PICTURE = np.random.default_rng(0).standard_normal((2, 4, 6, 8)).astype(np.float32)
+
+
+def _pair(layer, cell):
+    """One layer between two convolutions on either side, with the same weights."""
+    import mindspore
+    import torch
+
+    torch.manual_seed(0)
+    reference = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3), layer, torch.nn.Conv2d(4, 4, 1))
+    plain = {"pad_mode": "valid", "has_bias": True}
+    port = mindspore.nn.SequentialCell(
+        mindspore.nn.Conv2d(4, 4, 3, **plain), cell, mindspore.nn.Conv2d(4, 4, 1, **plain)
+    )
+    for index in (0, 2):
+        for name in ("weight", "bias"):
+            value = getattr(reference[index], name).detach().numpy()
+            getattr(port[index], name).set_data(mindspore.Tensor(value))
+    return reference, port
+
+
+def _found(layer, cell):
+    return compare(*_pair(layer, cell), PICTURE, modes=("weights", "isolated")).finding
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.01, 0.1])
+def test_a_slope_is_named(slope):
+    import mindspore
+    import torch
+
+    cell = mindspore.nn.LeakyReLU(slope) if slope else mindspore.nn.ReLU()
+    assert _found(torch.nn.LeakyReLU(0.2), cell) == Finding(Cause(Change.SLOPE, f"{slope:g}", "leaky_relu"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "cause"),
+    [
+        (lambda x, ops: ops.pad(x, (1, 1, 1, 1), mode="replicate"), Cause(Change.PADDING_MODE, "replicate")),
+        (lambda x, ops: ops.pad(x, (2, 0, 2, 0), mode="reflect"), Cause(Change.PADDING_SIDE, "before")),
+        (lambda x, ops: ops.pad(x, (1, 1, 1, 1), mode="reflect") * 1.5, Cause(Change.OUTPUT, "× 1.5")),
+        (lambda x, ops: ops.pad(x, (1, 1, 1, 1), mode="reflect") + 0.1 * ops.sin(9 * ops.pad(x, (1, 1, 1, 1))), None),
+    ],
+)
+def test_a_padding_is_named_and_an_unknown_bug_is_not(cell, cause):
+    import mindspore
+    import torch
+
+    class Padding(mindspore.nn.Cell):
+        """Pads in another way."""
+
+        def construct(self, x):
+            """[N, C, H, W] -> [N, C, H + 2, W + 2]."""
+            return cell(x, mindspore.ops)
+
+    finding = _found(torch.nn.ReflectionPad2d(1), Padding())
+    assert finding.cause == cause
+    words = finding_words(finding)
+    if cause:
+        assert cause.value in words
+    else:
+        assert words.startswith("cause not identified; excluded:")
+        assert Change.PADDING_MODE in finding.excluded
+
+
+def test_a_weight_is_named_by_its_numbers():
+    import mindspore
+    import torch
+
+    reference, port = _pair(torch.nn.ReLU(), mindspore.nn.ReLU())
+    turned = reference[2].weight.detach().numpy().swapaxes(0, 1)
+    port[2].weight.set_data(mindspore.Tensor(np.ascontiguousarray(turned)))
+    finding = compare(reference, port, PICTURE, modes=("weights", "isolated")).finding
+    assert finding == Finding(Cause(Change.WEIGHT, "axes 0 and 1 exchanged", "2.weight"))
+    assert compare(*_pair(torch.nn.ReLU(), mindspore.nn.ReLU()), PICTURE, modes=("isolated",)).finding is None

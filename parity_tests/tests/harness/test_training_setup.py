@@ -1,0 +1,70 @@
+"""What a training comparison starts from lets nothing rest: rates fall, no two numbers are alike, pools swap."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from convert.registry import families, family_named
+from parity_tests.harness.judge import judge_all
+from parity_tests.harness.measurement import Kind, Rest, Resting
+from parity_tests.harness.report.words import resting_words
+from parity_tests.harness.request import CompareOptions
+from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_setup import moving_settings, small_setup
+
+TRAINED = [family for family in families() if family.training]
+STEPS = CompareOptions("").steps
+OFF = {"landmark"}  # needs landmarks that no seeded picture has
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("family", TRAINED, ids=lambda family: family.name)
+def test_no_two_numbers_of_a_training_comparison_are_alike_and_none_is_1(family):
+    settings = family.training.settings(**moving_settings(family.training, STEPS))
+    found = {it.name: vars(settings)[it.name] for it in fields(settings) if isinstance(vars(settings)[it.name], float)}
+    assert {name for name, value in found.items() if value == 0} <= OFF
+    numbers = [value for value in found.values() if value]
+    assert 1 not in numbers
+    assert len(set(numbers)) == len(numbers), found
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("family", TRAINED, ids=lambda family: family.name)
+def test_the_rate_falls_within_the_run_and_pictures_differ(family):
+    setup = small_setup(family, STEPS)
+    settings = family.training.settings(**setup.settings)
+    for phase in family.training.phases:
+        before, *rates = (settings.rate(phase, setup.first_step + step) for step in range(STEPS + 1))
+        assert rates[0] == before or setup.first_step == 0
+        assert 0 < rates[-1] <= rates[1] < rates[0]
+    for first, second in setup.batches:
+        assert first.shape == second.shape
+        assert first.shape[2] != first.shape[3]
+        assert not np.array_equal(first[0], first[1])
+    short = small_setup(family, 1)
+    settings = family.training.settings(**short.settings)
+    assert settings.rate("G", short.first_step + 1) < settings.rate("G", short.first_step)
+    assert (short.accumulated, short.resumed) == (None, None)
+
+
+def test_every_part_of_a_step_moves_and_the_port_stays_within_its_budgets():
+    setup = small_setup(family_named("cyclegan"), STEPS)
+    reference = TrainingReference(setup)
+    verdicts = judge_all(measure_training(setup, None, reference))
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
+    blind = [(one.measurement.layer, one.measurement.quantity) for one in verdicts if one.blind]
+    assert all("bias" in quantity.name for _, quantity in blind), blind
+    losses = [one.measurement for one in verdicts if one.measurement.quantity.kind is Kind.LOSS]
+    assert {one.layer for one in losses if one.quantity.name.startswith("D.A.")} == {"D_A"}
+    assert {resting.kind for resting in reference.resting()} == {Rest.SETTING}
+
+
+def test_what_rests_is_named():
+    setup = small_setup(family_named("cyclegan"), 1)
+    reference = TrainingReference(setup)
+    reference.truth(0)
+    resting = set(reference.resting())
+    words = {resting_words(it) for it in resting}
+    assert {Resting(Rest.RATE, "G"), Resting(Rest.POOL, "A"), Resting(Rest.LATER_STEPS)} <= resting
+    assert {"learning rate of phase G: constant in this run", "setting decay: junyanz throughout"} <= words

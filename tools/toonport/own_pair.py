@@ -1,0 +1,264 @@
+"""A user's own two networks, named on the command line: `FILE.py:NAME` or `package.module:NAME`.
+
+Their code runs; their checkpoints are read as all others, without unpickling.
+"""
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+import numpy as np
+
+from convert.conversion import (
+    Conversion,
+    Progress,
+    mindspore_arrays,
+    require_another_file,
+    torch_arrays,
+    write_networks,
+)
+from convert.disk import read_toml
+from convert.errors import InputError, first_line
+from convert.identify import Network, open_source
+from convert.own import own_network
+from convert.plan import Plan, plan_of
+from parity_tests.harness.inputs import feature, image
+from parity_tests.harness.pair import array_of, require_layers, require_networks, target_of
+from parity_tests.harness.sides.mindspore import buffers_of, held
+from torch_ref.build import load_torch
+
+SHOWN = 5
+PICTURES = {3, 1}  # channels of what is taken for a picture
+
+
+@dataclass(frozen=True)
+class OwnPair:
+    """Which two networks, and how they are built."""
+
+    # torch, mindspore: "FILE.py:NAME" or "package.module:NAME", of a class or of a function that returns the network
+    torch: str
+    mindspore: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)  # what both are called with
+    layers: Mapping[str, str] = field(default_factory=dict)  # PyTorch path -> MindSpore path where they differ
+    seed: int = 0  # of weights that no file holds
+
+    @property
+    def name(self) -> str:
+        """What reports call the network."""
+        return self.torch.rpartition(":")[2]
+
+    def build(self) -> tuple[Any, Any, Plan]:
+        """Return the module, the cell, and which tensor of one is which of the other.
+
+        Raises InputError: the code or the name is not there, fails, or builds something else; a tensor has no place.
+        """
+        import torch
+
+        torch.manual_seed(self.seed)
+        module, cell = _built(self.torch, self.kwargs), _built(self.mindspore, self.kwargs)
+        require_networks(module, cell)
+        target = target_of(cell)
+        require_layers(self.layers, module, target)
+        plan = plan_of(module, target, self.layers)
+        own = [name for name, _ in held(cell)]
+        lacking = [row for row in plan.rows if not row.carried and row.mindspore not in target.shapes]
+        _require_none([f"{row.torch} -> {row.mindspore}" for row in lacking], f"have no place in {self.mindspore}")
+        _require_none([name for name in own if name not in plan.names], f"of {self.mindspore} are not in {self.torch}")
+        return module, cell, plan
+
+
+def _require_none(names: Sequence[str], what: str) -> None:
+    if names:
+        shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        raise InputError(
+            f"{len(names)} tensors {what}: {shown}; --map FILE.toml says which layers are called otherwise"
+        )
+
+
+def pair_from(torch: str, mindspore: str, kwargs: str | None, names: str | None, seed: int = 0) -> OwnPair:
+    """Return a pair as the command line names it: `kwargs` is JSON, `names` a TOML file with a table [layers].
+
+    Raises InputError: one of them is not of this form.
+    """
+    try:
+        found = json.loads(kwargs) if kwargs else {}
+    except ValueError as error:
+        raise InputError(f"--kwargs {kwargs}: not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"--kwargs {kwargs}: is an object of names and values, e.g. '{{\"width\": 8}}'")
+    return OwnPair(torch, mindspore, found, _layers(Path(names)) if names else {}, seed)
+
+
+def _layers(path: Path) -> Mapping[str, str]:
+    layers = read_toml(path).get("layers")
+    if not isinstance(layers, dict) or not all(isinstance(value, str) for value in layers.values()):
+        raise InputError(f'{path}: holds a table [layers] with "PyTorch path" = "MindSpore path" in each line')
+    return layers
+
+
+def read_weights(pair: OwnPair, plan: Plan, weights: str, key: str | None = None) -> Network:
+    """Find the network in a checkpoint, in the names of either side. Raises InputError: it is not there."""
+    return own_network(open_source(weights), plan, pair.name, key)
+
+
+def load(module: Any, cell: Any, plan: Plan, weights: Network | None, ported: Network | None = None) -> None:
+    """Give both networks the same weights.
+
+    Args:
+        module, cell: the networks.
+        plan: which tensor of one is which of the other.
+        weights: of both; None: those that the module has.
+        ported: other weights of the cell.
+    """
+    import mindspore
+
+    if weights:
+        load_torch(module, torch_arrays(weights))
+    if ported:
+        arrays = mindspore_arrays(ported)
+    else:
+        state = {name: array_of(value) for name, value in module.state_dict().items()}
+        arrays = plan.to_mindspore(state)
+    for name, value in held(cell):
+        if name in arrays:
+            value.set_data(mindspore.Tensor(np.asarray(arrays[name], order="C"), value.dtype))
+    for name, (owner, key) in buffers_of(cell):
+        if name in arrays:
+            owner[key] = mindspore.Tensor(arrays[name], owner[key].dtype)
+
+
+def convert_own(
+    pair: OwnPair,
+    source: str,
+    target: str,
+    names: str | None = None,
+    progress: Progress | None = None,
+    key: str | None = None,
+) -> Conversion:
+    """Convert a checkpoint of a user's own network; the suffixes give the direction, see `convert_file`.
+
+    Raises InputError: the networks or the source cannot be used; nothing is written then.
+    """
+    require_another_file(source, target)
+    checkpoint = open_source(source)
+    plan = pair.build()[2]
+    network = own_network(checkpoint, plan, pair.name, key)
+    used = set(network.file_names.values())
+    unused = tuple(name for name in checkpoint.tensors if name not in used)
+    return write_networks(checkpoint, [network], Path(target), names, progress, unused)
+
+
+def inputs_of(text: str, seed: int = 0) -> Any:
+    """Return what networks are called with, as the command line says it.
+
+    Args:
+        text: shapes without the batch, "3x256x256" or "3x64x64,10" (seeded numbers; three sides of which the first is 1
+            or 3 are a picture in [-1, 1]); a .npy file; a .npz file, whose arrays are keyword arguments by their names,
+            or come in order if they are called arr_0, arr_1; or `FILE.py:NAME`, a function that returns the inputs.
+        seed: of the numbers.
+
+    Raises InputError: none of these, or it cannot be read.
+    """
+    path = Path(text)
+    if path.suffix in {".npy", ".npz"}:
+        return _arrays(path)
+    if ":" in text:
+        return _called(_found(text), text, {})
+    try:
+        shapes = [tuple(int(side) for side in part.split("x")) for part in text.split(",")]
+    except ValueError:
+        shapes = [(0,)]
+    if any(side < 1 for shape in shapes for side in shape):
+        raise InputError(f"--inputs {text}: shapes such as 3x256x256, a .npy or .npz file, or FILE.py:NAME")
+    return [_seeded(shape, f"toonport/{seed}/{index}") for index, shape in enumerate(shapes)]
+
+
+def _seeded(shape: tuple[int, ...], tag: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if len(shape) == 3 and shape[0] in PICTURES:
+        return image(tag, 1, shape[1], shape[2], shape[0])
+    return feature(tag, (1, *shape))
+
+
+def _arrays(path: Path) -> Any:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if path.suffix == ".npy":
+            return found
+        arrays = {name: found[name] for name in found.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not arrays that numpy reads without unpickling ({first_line(error)})") from error
+    in_order = all(name.startswith("arr_") for name in arrays)
+    return list(arrays.values()) if in_order else arrays
+
+
+def _built(text: str, kwargs: Mapping[str, Any]) -> Any:
+    found = _found(text)
+    return _called(found, text, kwargs) if callable(found) and not _is_network(found) else found
+
+
+def _is_network(found: Any) -> bool:
+    """Whether something is a network already, which can be called as well."""
+    import mindspore
+    import torch
+
+    return isinstance(found, torch.nn.Module | mindspore.nn.Cell)
+
+
+def _found(text: str) -> Any:
+    """What `FILE.py:NAME` or `package.module:NAME` is."""
+    where, colon, name = text.rpartition(":")
+    if not colon or not where or not name:
+        raise InputError(f"{text}: say FILE.py:NAME or package.module:NAME")
+    module = _imported(where, text)
+    try:
+        found = module
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError as error:
+        close = get_close_matches(name, [own for own in vars(module) if not own.startswith("_")], 3)
+        raise InputError(f"{text}: {where} has no {name}{'; there is ' + ', '.join(close) if close else ''}") from error
+    return found
+
+
+def _imported(where: str, text: str) -> Any:
+    path = Path(where)
+    try:
+        if path.suffix != ".py":
+            if "" not in sys.path:
+                sys.path.insert(0, "")  # packages in the current folder, as with python -m
+            return importlib.import_module(where)
+        if not path.is_file():
+            raise InputError(f"{text}: there is no file {where}")
+        folder = str(path.resolve().parent)  # of what the file imports from beside it
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{text}: cannot be imported: {_where(error)}") from error
+
+
+def _called(function: Any, text: str, kwargs: Mapping[str, Any]) -> Any:
+    try:
+        return function(**kwargs)
+    except Exception as error:
+        raise InputError(f"{text}: fails: {_where(error)}") from error
+
+
+def _where(error: Exception) -> str:
+    """An error in one line, with the place where it was raised."""
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {first_line(error)} ({Path(last.filename).name}, line {last.lineno})"
