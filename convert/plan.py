@@ -4,7 +4,7 @@ The rows are derived from the layer types of the PyTorch reference network (buil
 its weights) and the naming rules of `convert/layers.py`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -242,20 +242,72 @@ def _row(name: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target |
     change = rule.changes.get(leaf) if rule else None
     there = rule.names.get(leaf, leaf) if rule and not carried else leaf
     if target and not carried:
-        found = _place(prefix, leaf, spec, owner, target, known)
+        found = place_of(rule, leaf, spec.shape, lambda other: target.shapes.get(prefix + other))
         carried = found is None and not known and not owner.trained  # a constant that the layer may hold as it likes
         there, change = found or (there, change)
     return Row(name, prefix + there, spec, owner.layer, owner.layer_type, carried, change, known)
 
 
-def _place(
-    prefix: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target, known: bool
+def place_of(
+    rule: LayerRule | None, leaf: str, shape: tuple[int, ...], there: Callable[[str], tuple[int, ...] | None]
 ) -> tuple[str, Change | None] | None:
-    """Name in its MindSpore layer, and change, of a tensor that this layer has; None where it has none."""
-    change = owner.rule.changes.get(leaf) if owner.rule else None
-    for there in candidates(owner.rule, leaf):
-        shape = target.shapes.get(prefix + there)
-        changed = change or (reshaping(spec.shape, shape) if shape else None)
-        if shape is not None and (known or changed or shape == spec.shape):
-            return there, changed
+    """Return the name of a tensor in its MindSpore layer, and how its values differ there.
+
+    Args:
+        rule: of the layer, if it has one.
+        leaf: the tensor's name in PyTorch.
+        shape: its shape there.
+        there: name of a tensor in the MindSpore layer -> its shape, None where the layer has none of the name.
+
+    Returns:
+        Name and change, None where the layer has no place for it.
+    """
+    known = rule is not None and (leaf in rule.names or rule.same)
+    change = rule.changes.get(leaf) if rule else None
+    for name in candidates(rule, leaf):
+        own = there(name)
+        changed = change or (reshaping(shape, own) if own else None)
+        if own is not None and (known or changed or own == shape):
+            return name, changed
     return None
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A layer of a PyTorch network that has tensors of its own."""
+
+    kind: str  # name of its class
+    rule: LayerRule | None
+    values: Mapping[str, Array]  # its tensors by their name in it, without those that MindSpore lacks
+
+    def places(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, Change | None]] | None:
+        """Return where a MindSpore layer with these tensors keeps each of these.
+
+        None where it lacks one, has another one, or one of another shape.
+        """
+        found = {leaf: place_of(self.rule, leaf, value.shape, shapes.get) for leaf, value in self.values.items()}
+        places = {leaf: place for leaf, place in found.items() if place}
+        taken = {
+            name: (change.to_mindspore(self.values[leaf]) if change else self.values[leaf]).shape
+            for leaf, (name, change) in places.items()
+        }
+        return places if len(places) == len(found) and taken == dict(shapes) else None
+
+
+def owned_layers(network: Any) -> dict[str, Owned]:
+    """Return path -> layer of every layer of a PyTorch network that has tensors of its own."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    values: dict[str, dict[str, Array]] = {}
+    for name, tensor in network.state_dict().items():
+        layer, leaf = _split(name)
+        values.setdefault(layer, {})[leaf] = np.array(tensor.detach().cpu().numpy())
+    rules = {path: find_rule(_type_names(modules[path])) for path in values}
+    carried = {path: rule.carried if rule else frozenset() for path, rule in rules.items()}
+    return {
+        path: Owned(
+            _layer_type(modules[path]),
+            rules[path],
+            {leaf: value for leaf, value in own.items() if leaf not in carried[path]},
+        )
+        for path, own in values.items()
+    }

@@ -18,6 +18,7 @@ COMMANDS = (
     "convert",
     "inspect",
     "compare",
+    "match",
     "train",
     "evaluate",
     "mutants",

@@ -54,16 +54,24 @@ class OwnPair:
         """What reports call the network."""
         return self.torch.rpartition(":")[2]
 
-    def build(self) -> tuple[Any, Any, Plan]:
-        """Return the module, the cell, and which tensor of one is which of the other.
+    def networks(self) -> tuple[Any, Any]:
+        """Return the module and the cell.
 
-        Raises InputError: the code or the name is not there, fails, or builds something else; a tensor has no place.
+        Raises InputError: the code or the name is not there, fails, or builds something else.
         """
         import torch
 
         torch.manual_seed(self.seed)
         module, cell = _built(self.torch, self.kwargs), _built(self.mindspore, self.kwargs)
         require_networks(module, cell)
+        return module, cell
+
+    def build(self) -> tuple[Any, Any, Plan]:
+        """Return the module, the cell, and which tensor of one is which of the other.
+
+        Raises InputError: see `networks`; a tensor has no place on the other side.
+        """
+        module, cell = self.networks()
         target = target_of(cell)
         require_layers(self.layers, module, target)
         plan = plan_of(module, target, self.layers)

@@ -1,0 +1,41 @@
+"""toonport match: which layer of a port is which of its reference, where the two call them otherwise."""
+
+import argparse
+
+from convert.errors import InputError
+from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
+
+EPILOG = """example:
+  toonport match --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 > map.toml
+  toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 --map map.toml"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Register the subcommand."""
+    text = "find which layer of your port is which of your reference, as a map for --map"
+    parser = add_command(subparsers, "match", run, text, EPILOG)
+    add_own_pair(parser)
+    parser.add_argument("--inputs", metavar="IN", help="small ones: shapes such as 3x64x64, .npy, .npz or FILE.py:NAME")
+    add_option(parser, "--seed", help="of the weights and numbers that tell layers apart")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the map as TOML."""
+    if not (args.torch and args.mindspore and args.inputs):
+        raise InputError("--torch, --mindspore and --inputs are needed together")
+    from parity_tests.harness.matching import match_layers
+    from parity_tests.harness.pair import as_inputs
+    from toonport.own_pair import inputs_of, pair_from
+
+    pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map, args.seed)
+    module, cell = pair.networks()
+    inputs = as_inputs(inputs_of(args.inputs, args.seed))
+    found = match_layers(module.eval(), cell.set_train(False), inputs, pair.layers)
+    print("[layers]")
+    for match in found.matches:
+        print(f'"{match.torch}" = "{match.mindspore}"  # {match.reason}')
+    for path in found.torch:
+        print(f"# not run in the reference: {path}")
+    for path in found.mindspore:
+        print(f"# in the port only: {path}")
+    return 0
