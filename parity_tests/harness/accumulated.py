@@ -111,7 +111,7 @@ def measure_accumulated(
                 reference.keep(key, replace(call, inputs=()))
             noise[key] = _CallNoise.of(call, truths[key], noise.get(key))
 
-        pair.noisy(seed, inputs, partial(runs.trace, pair.reference, visit=note, seed=seed))
+        pair.noisy("", seed, inputs, partial(runs.trace, pair.reference, visit=note, seed=seed))
     found: dict[Key, list[Measurement]] = {}
     first = _first_orders(truths)
 
@@ -203,12 +203,13 @@ def _called_otherwise(pair: Pair, truths: Collection[Key], ports: Collection[Key
     return otherwise | dict.fromkeys(pair.apart, OTHER_LAYOUT)
 
 
-def fed_otherwise(pair: Pair, inputs: Sequence[Array]) -> Pair:
-    """Return the pair with the layers that the port feeds as many numbers as the reference does, in another shape.
+def looked_at(pair: Pair, inputs: Sequence[Array]) -> Pair:
+    """Return the pair with its imprecise layers, and those that the port feeds as many numbers in another shape.
 
     What has other axes, e.g. NHWC, is compared within what holds it, where a wrong layout shows; what differs only by
     axes of length 1 is compared without these. None are found where the port cannot run.
     """
+    pair = replace(pair, imprecise=pair.reference.imprecise(inputs))
     shapes: list[dict[Key, tuple[int, ...]]] = [{}, {}]
     try:
         for side, found in zip((pair.reference, pair.port), shapes, strict=True):

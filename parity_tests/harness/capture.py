@@ -46,19 +46,20 @@ class Pair:
     faults: Mapping[str, str] = field(default_factory=dict)
     # twins: PyTorch name -> first name of the same tensor, of tensors that several layers of the reference share
     twins: Mapping[str, str] = field(default_factory=dict)
-    # apart, padded: layers that the port feeds the same numbers in another shape, see `accumulated.fed_otherwise`:
+    # apart, padded: layers that the port feeds the same numbers in another shape, see `accumulated.looked_at`:
     # with other axes, or only with other axes of length 1
     apart: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
+    imprecise: frozenset[str] = frozenset()  # layers that compute what MindSpore's kernels are imprecise at
 
-    def noisy(self, seed: int, inputs: Sequence[Array], run: Callable[[Sequence[Array]], T]) -> T:
-        """What `run` makes of the inputs of one noise run of the reference.
+    def noisy(self, layer: str, seed: int, inputs: Sequence[Array], run: Callable[[Sequence[Array]], T]) -> T:
+        """What `run` makes of the inputs of one noise run of a layer of the reference.
 
         They are moved by about one unit in the last place, and some functions computed as inexactly as MindSpore does;
         nothing of it for seed 0.
         """
         moved = changed(inputs, [ulp_neighbour(array, seed, self.dtype) for array in inputs])
-        with inexact_kernels(seed if self.dtype == "float32" else 0):
+        with inexact_kernels(seed if self.dtype == "float32" and layer in self.imprecise else 0):
             return run(moved)
 
     def set_training(self, training: bool) -> None:
@@ -146,7 +147,7 @@ def _measure_call(
     truth = run_layer(pair.truth, layer, inputs)
     count = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
     noisy = partial(run_layer, pair.reference, layer)
-    references = [pair.noisy(seed, inputs, noisy) for seed in range(count)]
+    references = [pair.noisy(layer, seed, inputs, noisy) for seed in range(count)]
     try:
         port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:

@@ -67,7 +67,8 @@ def _measure_layer(
         return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
 
     truth = run(pair.truth, call.inputs)
-    references = [pair.noisy(seed, call.inputs, partial(run, pair.reference)) for seed in range(NOISE_RUNS)]
+    noisy = partial(run, pair.reference)
+    references = [pair.noisy(call.layer, seed, call.inputs, noisy) for seed in range(NOISE_RUNS)]
     try:
         port = run(pair.port, call.inputs)
     except REFUSALS as error:

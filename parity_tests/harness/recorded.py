@@ -114,6 +114,10 @@ class RecordedSide(Side):
         self._training = training
         self.side.set_training(training, resting)
 
+    def imprecise(self, inputs: Sequence[Array]) -> frozenset[str]:
+        """See `Side.imprecise`."""
+        return self.side.imprecise(inputs)
+
     @property
     def dropouts(self) -> tuple[str, ...]:
         """See `Side.dropouts`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.accumulated import fed_otherwise, measure_accumulated
+from parity_tests.harness.accumulated import looked_at, measure_accumulated
 from parity_tests.harness.capture import NOT_COMPARABLE, OTHER_LAYOUT, Pair, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.experiments import Finding, find_cause
@@ -147,7 +147,7 @@ def compare_pair(
     verdicts: list[Verdict] = []
     try:
         if set(modes) != {Mode.WEIGHTS}:
-            pair = fed_otherwise(pair, probe)
+            pair = looked_at(pair, probe)
         for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
             for done, measurement in enumerate(measurements, 1):
                 verdicts.append(judge(measurement))

@@ -22,6 +22,7 @@ from parity_tests.harness.training_noise import STAGES, Control, Key, Results, T
 from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
+HOPELESS = 100  # multiple of a budget that more controls do not widen enough
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
 RANKS = (Kind.LOSS, Kind.RATE, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
 
@@ -56,9 +57,9 @@ def measure_training(
 
 
 def _within_or_last(measurements: Iterable[Measurement]) -> Measurement:
-    """The first measurement that is within its budget; if none is, the last one, with all controls."""
+    """The first measurement that is within its budget, or hopelessly beyond; else the last one, with all controls."""
     for measured in measurements:
-        if judge(measured).equal:
+        if not 1 < judge(measured).multiple < HOPELESS:
             break
     return measured
 

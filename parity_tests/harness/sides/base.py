@@ -94,6 +94,10 @@ class Side(ABC):
     def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """Switch between train and eval mode, except for the layers `resting`, which stay in eval mode."""
 
+    def imprecise(self, inputs: Sequence[Array]) -> frozenset[str]:
+        """Layers that compute functions of which MindSpore's kernels are imprecise (references only)."""
+        return frozenset()
+
     @property
     def dropouts(self) -> tuple[str, ...]:
         """Paths of the layers that leave out random elements in train mode (references only)."""

@@ -1,6 +1,6 @@
 """PyTorch with the errors that MindSpore's kernels of some functions make, for the runs that measure noise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,24 @@ def inexact_kernels(seed: int) -> Iterator[None]:
         yield
         return
     with _mode(seed):
+        yield
+
+
+@contextmanager
+def watched_kernels(found: Callable[[], None]) -> Iterator[None]:
+    """Call `found` whenever a function of KERNELS is computed."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watched(TorchDispatchMode):
+        """Looks at names alone."""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            """See `TorchDispatchMode`."""
+            if func.overloadpacket.__name__.removesuffix("_") in KERNELS:
+                found()
+            return func(*args, **(kwargs or {}))
+
+    with Watched():
         yield
 
 

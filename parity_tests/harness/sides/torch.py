@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide
+from parity_tests.harness.sides.base import Array, Gradients, LayerCall, LayerError, NetworkSide
+from parity_tests.harness.sides.inexact import watched_kernels
 from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
 
@@ -69,6 +70,27 @@ class TorchSide(NetworkSide):
         self.network.train(training)
         for path in resting:
             self.layers[path].eval()
+
+    def imprecise(self, inputs: Sequence[Array]) -> frozenset[str]:
+        """See `Side.imprecise`."""
+        running, found = list[str](), set[str]()
+        handles = [
+            handle
+            for path, layer in self.layers.items()
+            for handle in (
+                layer.register_forward_pre_hook(lambda *_, path=path: running.append(path)),
+                layer.register_forward_hook(lambda *_: running.pop() and None),
+            )
+        ]
+        try:
+            with watched_kernels(lambda: found.update(running)), self.preserved():
+                self.call("", inputs)
+        except LayerError:
+            found.update(self.layers)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return frozenset(found)
 
     @property
     def dropouts(self) -> tuple[str, ...]:
