@@ -57,9 +57,13 @@ def measure_training(
 
 
 def _within_or_last(measurements: Iterable[Measurement]) -> Measurement:
-    """The first measurement that is within its budget, or hopelessly beyond; else the last one, with all controls."""
+    """The first measurement that is within its budget, or hopelessly beyond; else the last one, with all controls.
+
+    More controls may leave any element out of a weight's change, so there is always hope for it.
+    """
     for measured in measurements:
-        if not 1 < judge(measured).multiple < HOPELESS:
+        multiple = judge(measured).multiple
+        if multiple <= 1 or (multiple >= HOPELESS and measured.quantity.kind is not Kind.CHANGE):
             break
     return measured
 
