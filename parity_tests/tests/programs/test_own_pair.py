@@ -172,6 +172,7 @@ def test_layers_that_are_called_otherwise_are_mapped(folder, capsys):
         (["--inputs", "none.npz"], "none.npz: not arrays"),
         (["--weights", "a.pt"], "the tensors do not fit Net: 13 wrong shape or type"),
         (["--mode", "train"], "unknown mode train"),
+        (["--part", "Net"], "are for families"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

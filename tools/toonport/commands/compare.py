@@ -99,6 +99,8 @@ def _own(args: argparse.Namespace) -> int:
         raise InputError("your own networks: --torch, --mindspore and --inputs are needed together")
     if args.family:
         raise InputError(f"{args.family}: a family or your own networks, not both")
+    if args.onnx or args.input or args.size or args.replay or args.compiled or args.part != "all":
+        raise InputError("--onnx, --input, --size, --replay, --compiled and --part are for families")
     from toonport.own_pair import inputs_of, load, pair_from, read_weights
 
     modes = MODES if args.mode == "all" else modes_named(args.mode)
