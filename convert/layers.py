@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from convert.errors import InputError
 from convert.tensors import Array
 
 SPECTRAL_NORM = " (spectral norm)"
@@ -126,14 +125,6 @@ def find_rule(types: tuple[str, ...]) -> LayerRule | None:
     """Return the rule of the first of some class names that has any: a layer's class and its base classes."""
     known = {rule.torch_type: rule for rule in LAYER_RULES} | _own_rules
     return next((known[name] for name in types if name in known), None)
-
-
-def rule_for(torch_type: str) -> LayerRule:
-    """Return the rule of a layer type. Raises InputError: for a layer type without a rule."""
-    rule = find_rule((torch_type,))
-    if rule is None:
-        raise InputError(f"no naming rule for layers of type {torch_type}; {HOW_TO_WRITE}")
-    return rule
 
 
 def candidates(rule: LayerRule | None, leaf: str) -> Iterator[str]:

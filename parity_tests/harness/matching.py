@@ -8,7 +8,7 @@ output is given up. Two maps that both lead there are refused: nobody could tell
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -72,10 +72,8 @@ def _containers(layers: Mapping[str, str]) -> dict[str, str]:
 
 def _common(paths: Sequence[str]) -> str:
     """The deepest container of all paths."""
-    split = [path.split(".")[:-1] for path in paths]
-    shared = [parts[0] for parts in zip(*split, strict=False) if len(set(parts)) == 1]
-    depth = next((place for place, parts in enumerate(zip(*split, strict=False)) if len(set(parts)) > 1), len(shared))
-    return ".".join(split[0][:depth])
+    levels = zip(*(path.split(".")[:-1] for path in paths), strict=False)
+    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
 
 
 def match_layers(module: Any, cell: Any, inputs: Sequence[Array], known: Mapping[str, str] | None = None) -> Matching:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convert.errors import InputError
-from convert.layers import LAYER_RULES, SPECTRAL_NORM, rule_for
+from convert.layers import LAYER_RULES, SPECTRAL_NORM
 from convert.plan import Target, plan_of
 from toonport import rules
 
@@ -168,10 +168,8 @@ def test_unknown_layer_type_is_an_error_that_says_how_to_write_a_rule():
             super().__init__()
             self.alpha = torch.nn.Parameter(torch.ones(3))
 
-    with pytest.raises(InputError, match=r"Bilinea.*toonport\.rules\.register"):
-        rule_for("Bilinea")
     network = torch.nn.Sequential(Scale())
-    with pytest.raises(InputError, match=r"0\.alpha: no naming rule for layers of type Scale; .*LayerRule"):
+    with pytest.raises(InputError, match=r"0\.alpha: no naming rule for .* Scale; .*toonport\.rules\.register"):
         plan_of(network)
     there = plan_of(network, Target({"0.alpha": (3,)}, {"0"}))
     assert [(row.mindspore, row.rule) for row in there.rows] == [
