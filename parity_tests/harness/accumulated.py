@@ -9,19 +9,9 @@ from math import prod
 
 import numpy as np
 
-from parity_tests.harness.capture import (
-    NOISE_RUNS,
-    NOT_COMPARABLE,
-    OTHER_LAYOUT,
-    REFUSALS,
-    Pair,
-    containers,
-    named,
-    outputs_of,
-    refused,
-)
+from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, named, outputs_of, refused
 from parity_tests.harness.compare import deviation, measure
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.tree import changed, floating
 

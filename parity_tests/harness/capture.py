@@ -13,7 +13,7 @@ import numpy as np
 
 from convert.errors import first_line
 from parity_tests.harness.compare import measure, rms, ulp_neighbour, wide
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.inexact import inexact_kernels
@@ -24,8 +24,6 @@ from parity_tests.harness.values import fed, values_for
 NOISE_RUNS = 3
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
-NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
-OTHER_LAYOUT = "not comparable alone: the port's layer is fed another layout"
 
 T = TypeVar("T")
 
@@ -65,7 +63,7 @@ class Pair:
     def set_training(self, training: bool) -> None:
         """Switch all three networks between train and eval mode.
 
-        Layers of dropout stay in eval mode, so that the same numbers come out of every run.
+        Layers of dropout stay in eval mode, so that the same numbers come out of every run; see `dropout`.
         """
         for side in self.sides:
             side.set_training(training, self.reference.dropouts)
@@ -99,19 +97,24 @@ def _weight(pair: Pair, name: str, order: int) -> Measurement:
     return pair.head(Mode.WEIGHTS, Probe(), layer, Quantity(Kind.WEIGHT, leaf), order)
 
 
-def measure_isolated(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
+def measure_isolated(
+    pair: Pair, inputs: Sequence[Array], probe: Probe, only: str | None = None
+) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
-    Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too.
+    Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too; but
+    not as graphs, each of which is compiled anew. `only`: the one layer that is measured.
     """
     calls: list[LayerCall] = []
     with pair.reference.preserved():
         pair.reference.trace(inputs, calls.append)
     parents = containers(pair.reference)
     for order, call in enumerate(calls):
+        if only is not None and call.layer != only:
+            continue
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
         yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
-        if call.layer in parents or (probe.training and not pair.reference.state(call.layer)):
+        if call.layer in parents or probe.compiled or (probe.training and not pair.reference.state(call.layer)):
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
@@ -168,6 +171,8 @@ def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     reason = error.reason if isinstance(error, LayerError) else first_line(error)
     if head.dtype != "float32" and lacks_kernel(error):
         return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
+    if head.probe.compiled:
+        return replace(head, not_run=f"MindSpore makes no graph of it: {reason}")
     return replace(head, problem=f"the port cannot {what} it: {reason}")
 
 

@@ -6,7 +6,7 @@ those that the planted bugs of `mutants/` leave. A cause is a hint for a person,
 
 from collections.abc import Callable, Iterable, Sequence
 
-from parity_tests.harness.judge import Verdict, blamed, holds_other
+from parity_tests.harness.judge import ALONE, Verdict, blamed, holds_other
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Values
 
 NORMS = ("InstanceNorm2d", "ZooInstanceNorm2d", "AdaLIN", "LIN", "SoftAdaLIN")
@@ -78,6 +78,8 @@ def _about(*kinds: Kind, phase: str = "") -> Callable[[Signature], bool]:
 
 
 ROWS: tuple[Row, ...] = (
+    (lambda s: s.head.probe.compiled and s.head.mode in ALONE,
+     "right operation by operation: compiled to a graph (ms.jit), MindSpore computes something else"),
     (lambda s: s.weights, "the weights differ: convert again and compare the ledger"),
     (lambda s: s.gradient and _no_output(s) and not s.state,
      "forward equal, gradient not: something is detached (stop_gradient, or no gradient through a norm)"),

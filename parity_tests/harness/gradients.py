@@ -10,24 +10,29 @@ from functools import partial
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, OTHER_LAYOUT, REFUSALS, Pair, containers, not_comparable, refused
+from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, not_comparable, refused
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.measurement import OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
 from parity_tests.harness.sides.tree import floating
 from parity_tests.tolerances import GRADIENT_SCALE_FLOOR, OWN_GRADIENTS
 
 
-def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
+def measure_gradients(
+    pair: Pair, inputs: Sequence[Array], probe: Probe, only: str | None = None
+) -> Iterator[Measurement]:
     """Compare the gradients of every layer with respect to its inputs and its parameters.
 
-    Containers that only chain their layers are left out: they have no computation of their own.
+    Containers that only chain their layers are left out: they have no computation of their own. `only`: the one layer
+    that is measured.
     """
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
     parents = containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):
+        if only is not None and call.layer != only:
+            continue
         mode = Mode.BLOCK_GRADIENTS if call.layer in parents else Mode.GRADIENTS
         head = pair.head(mode, probe, call.layer, Quantity(Kind.GRADIENT), order)
         if head.layer_type == "Sequential" or not call.inputs or not_comparable(pair, call.layer, call.inputs):

@@ -2,11 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from parity_tests.harness.measurement import Measurement, Mode
-from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, Budget
+from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, UNDECIDED_SHARE, Budget
 
 ALONE = {Mode.ISOLATED, Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}
+
+
+class Outcome(str, Enum):
+    """How a comparison ends."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    CANNOT_TELL = "cannot tell"  # nothing is out of budget, but too much could not be judged
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,20 @@ def judge(measurement: Measurement, budgets: Mapping[Mode, Budget] = BUDGETS) ->
 def judge_all(measurements: Iterable[Measurement], budgets: Mapping[Mode, Budget] = BUDGETS) -> list[Verdict]:
     """Judge many measurements."""
     return [judge(measurement, budgets) for measurement in measurements]
+
+
+def outcome(verdicts: Sequence[Verdict]) -> Outcome:
+    """Return how a comparison ends, by the share of its tensors that are judged where they were run."""
+    if not all(verdict.equal for verdict in verdicts):
+        return Outcome.DIFFERENT
+    undecided = sum(verdict.blind or verdict.measurement.missing for verdict in verdicts)
+    return Outcome.CANNOT_TELL if undecided > UNDECIDED_SHARE * len(verdicts) else Outcome.EQUAL
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return how several comparisons end together."""
+    found = set(outcomes)
+    return next((one for one in (Outcome.DIFFERENT, Outcome.CANNOT_TELL) if one in found), Outcome.EQUAL)
 
 
 def blamed(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -13,6 +13,10 @@ from typing import Any
 
 from parity_tests.tolerances import Mode
 
+# why a layer is compared within what holds it
+NOT_COMPARABLE = "not comparable alone: the port has no such layer, or one that is called otherwise"
+OTHER_LAYOUT = "not comparable alone: the port's layer is fed another layout"
+
 
 class Kind(str, Enum):
     """What a tensor is to its layer."""
@@ -22,6 +26,7 @@ class Kind(str, Enum):
     STATE = "state"  # what a run leaves behind: a spectral norm's vector, a running statistic
     INPUT_GRADIENT = "gradient of input"
     GRADIENT = "gradient"  # of a parameter
+    DROPOUT = "dropout"  # what a layer that leaves out random elements does, whatever they are
     LOSS = "loss"
     RATE = "learning rate"
     CHANGE = "change"  # of a weight or a state since training began
@@ -130,3 +135,9 @@ class Measurement:
     effects: Mapping[str, float] = field(default_factory=dict)
     # facts about the difference that point at a cause, e.g. {"ratio": 1.016}; no verdict depends on them.
     hints: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> bool:
+        """Whether it was not run, and is not compared within what holds it or under another name either."""
+        within = {NOT_COMPARABLE, OTHER_LAYOUT}
+        return bool(self.not_run) and self.not_run not in within and self.mode is not Mode.WEIGHTS

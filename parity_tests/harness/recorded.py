@@ -20,7 +20,7 @@ import numpy as np
 
 from convert.disk import atomic_path
 from parity_tests.harness.capture import Pair
-from parity_tests.harness.sides.base import Array, Gradients, LayerCall, Side
+from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, Side
 from parity_tests.harness.sides.tree import Tree, decoded, encoded
 
 FRAMEWORKS = ("torch", "mindspore", "numpy")
@@ -57,7 +57,7 @@ class RecordedSide(Side):
 
     def __init__(self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool) -> None:
         super().__init__(side.name, side.network, side.layers)
-        self.side, self.folder, self.replay = side, folder, replay
+        self.side, self.folder, self.replay, self._given = side, folder, replay, weights
         self.runs = 0
         self._training = False
         self._identity = self._loaded = _digest(side.name, code_version(side), dict(weights))
@@ -101,6 +101,10 @@ class RecordedSide(Side):
             flat = kept.saved([part for call, more in traced for part in (call, LayerCall(call.layer, (), more))])
         return [(call, tuple(more.outputs)) for call, more in zip(flat[::2], flat[1::2], strict=True)]
 
+    def as_graphs(self) -> RecordedSide:
+        """See `Side.as_graphs`."""
+        return RecordedSide(self.side.as_graphs(), self.folder, self._given, self.replay)
+
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
         return self.side.state(layer)
@@ -119,7 +123,7 @@ class RecordedSide(Side):
         return self.side.imprecise(inputs)
 
     @property
-    def dropouts(self) -> tuple[str, ...]:
+    def dropouts(self) -> Mapping[str, Dropout | None]:
         """See `Side.dropouts`."""
         return self.side.dropouts
 

@@ -1,9 +1,10 @@
 """One comparison from start to end: build the inputs, run the modes, judge, and collect a report."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from convert.errors import InputError
 from convert.family import Part
 from parity_tests.harness.accumulated import looked_at, measure_accumulated
-from parity_tests.harness.capture import NOT_COMPARABLE, OTHER_LAYOUT, Pair, measure_isolated, measure_weights
+from parity_tests.harness.capture import Pair, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
+from parity_tests.harness.dropout import measure_dropout
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
-from parity_tests.harness.judge import ALONE, Verdict, blamed, judge
-from parity_tests.harness.measurement import Measurement, Mode, Probe, Resting
+from parity_tests.harness.judge import ALONE, Outcome, Verdict, blamed, judge, outcome
+from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Probe, Resting
 from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.sequence import measure_sequence
@@ -50,6 +52,11 @@ class Comparison:
     def equal(self) -> bool:
         """Whether every tensor is within its budget."""
         return all(verdict.equal for verdict in self.verdicts)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ends: where too much could not be judged, neither equal nor different."""
+        return outcome(self.verdicts)
 
     @property
     def layer_count(self) -> int:
@@ -148,7 +155,9 @@ def compare_pair(
     try:
         if set(modes) != {Mode.WEIGHTS}:
             pair = looked_at(pair, probe)
-        for stage, measurements in _stages(pair, inputs, probe, turned(probe) if other is None else other, modes):
+        other = turned(probe) if other is None else other
+        stages = chain(_stages(pair, inputs, probe, other, modes), _graph_stages(pair, probe, other, modes, verdicts))
+        for stage, measurements in stages:
             for done, measurement in enumerate(measurements, 1):
                 verdicts.append(judge(measurement))
                 say(f"{name}: {stage}, {done} tensors")
@@ -164,11 +173,13 @@ def compare_pair(
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
+    """What experiments show on what is blamed first; None where a side cannot run it, or differs as a graph only."""
     first = next(iter(blamed(verdicts)), None)
-    if first is None:
-        return None
-    finding = find_cause(pair, probe, first.measurement)
-    pair.set_training(False)
+    finding = None
+    if first is not None and not first.measurement.probe.compiled:
+        with suppress(LayerError):
+            finding = find_cause(pair, probe, first.measurement)
+        pair.set_training(False)
     return finding
 
 
@@ -192,6 +203,8 @@ def _stages(
         pair.set_training(training)
         if Mode.ISOLATED in modes:
             yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
+        if Mode.ISOLATED in modes and training and pair.reference.dropouts:
+            yield "dropout", measure_dropout(pair, small, Probe.of(small, training))
         if Mode.GRADIENTS in modes and (training or stateful):
             yield f"gradients, {mode}", measure_gradients(pair, small, Probe.of(small, training))
         if Mode.ACCUMULATED in modes and (not training or stateful):
@@ -199,6 +212,35 @@ def _stages(
     pair.set_training(False)
     if Mode.ACCUMULATED in modes:
         yield "whole network, several runs", measure_sequence(pair, probe, other)
+
+
+def _graph_stages(
+    pair: Pair, probe: Sequence[Array], other: Sequence[Array], modes: tuple[str, ...], verdicts: Sequence[Verdict]
+) -> Iterator[tuple[str, Iterator[Measurement]]]:
+    """The network compiled to a graph, in which other kernels run and parts are folded, and its gradients.
+
+    Layer by layer only where the graph of the whole differs, but nothing does operation by operation, as the verdicts
+    say that are there by then.
+    """
+    for training, small in ((False, probe), (True, other)):
+        stage, own = f"as a graph, {'train' if training else 'eval'}", replace(Probe.of(small, training), compiled=True)
+        pair.set_training(training)
+        graphs = replace(pair, port=pair.port.as_graphs())  # anew, because a graph keeps the mode it was made in
+        if Mode.ISOLATED in modes and (not training or pair.reference.state()):
+            yield stage, measure_isolated(graphs, small, own, only="")
+        if Mode.ISOLATED in modes and _only_as_graph(verdicts, {Mode.ISOLATED}):
+            yield f"layers alone, {stage}", measure_isolated(graphs, small, own)
+        if Mode.GRADIENTS in modes and training:
+            yield f"gradients, {stage}", measure_gradients(graphs, small, own, only="")
+            if _only_as_graph(verdicts, {Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}):
+                yield f"gradients of layers, {stage}", measure_gradients(graphs, small, own)
+    pair.set_training(False)
+
+
+def _only_as_graph(verdicts: Sequence[Verdict], modes: Collection[Mode]) -> bool:
+    """Whether the network differs in one of the modes, but as a graph only."""
+    failing = [verdict.measurement for verdict in verdicts if not verdict.equal and verdict.measurement.mode in modes]
+    return bool(failing) and all(measurement.probe.compiled for measurement in failing)
 
 
 def compare(

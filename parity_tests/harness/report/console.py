@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from parity_tests.harness.judge import Verdict, blind_spots
+from parity_tests.harness.judge import Outcome, Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.report.words import (
     causes,
@@ -18,6 +18,7 @@ from parity_tests.harness.report.words import (
     words_of,
 )
 from parity_tests.harness.run import Comparison
+from parity_tests.tolerances import UNDECIDED_SHARE
 
 NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
 HEADING = f"{'layer':<52} {'tensor':<22} {'mode':<15} {'probe':<24} {NUMBERS}"
@@ -111,7 +112,7 @@ def _numbers(verdict: Verdict) -> str:
 
 def summary_lines(comparison: Comparison) -> list[str]:
     """Return the outcome in a few lines: the verdict per mode, the first layer out of budget and why."""
-    state = "equal" if comparison.equal else "DIFFERENT"
+    state = "DIFFERENT" if not comparison.equal else comparison.outcome
     lines = (*_by_mode(comparison), *_unseen(comparison), *_first_differences(comparison))
     return [f"{comparison.name}: {state}", *(f"  {text}" for text in lines)]
 
@@ -140,6 +141,8 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
         share = 1 - len(covered) / max(1, comparison.layer_count)
         words = f"the others ({len(covered)}) within what holds them: {_some(covered)}"
         yield f"{share:.0%} of the reference's layers compared alone; {words}"
+    if comparison.outcome is Outcome.CANNOT_TELL:
+        yield f"more than {UNDECIDED_SHARE:.0%} of the tensors could not be judged, so this is no proof"
     blind = [verdict for verdict in comparison.verdicts if verdict.blind]
     if blind:
         yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"

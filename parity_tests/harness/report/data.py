@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.disk import atomic_path
-from parity_tests.harness.judge import Verdict, blind_spots
+from parity_tests.harness.judge import Verdict, blind_spots, worst
 from parity_tests.harness.report.words import causes, resting_words, words_of
 from parity_tests.harness.run import Comparison
 
@@ -44,7 +44,7 @@ def report_data(comparisons: Sequence[Comparison], device: str, not_run: Sequenc
         "versions": versions(),
         "device": device,
         "not_run": list(not_run),
-        "verdict": _word(all(comparison.equal for comparison in comparisons)),
+        "verdict": str(worst(comparison.outcome for comparison in comparisons)),
         "networks": [_network(comparison) for comparison in comparisons],
     }
 
@@ -55,7 +55,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
     counts = Counter(verdict.measurement.mode for verdict in verdicts)
     return {
         "name": comparison.name,
-        "verdict": _word(comparison.equal),
+        "verdict": str(comparison.outcome),
         "facts": dict(comparison.facts),
         "modes": {str(mode): {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in counts},
         "blamed": [_row(verdict) for verdict in comparison.blamed[:20]],
@@ -67,10 +67,6 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "not_run": comparison.not_run,
         "rows": [_row(verdict) for verdict in verdicts],
     }
-
-
-def _word(equal: bool) -> str:
-    return "equal" if equal else "different"
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

@@ -33,6 +33,14 @@ class LayerCall:
 
 
 @dataclass(frozen=True)
+class Dropout:
+    """A layer that sets random elements to 0 in train mode, and enlarges the others so that the mean stays."""
+
+    rate: float  # the probability of being left out
+    channels: bool  # whether whole channels are
+
+
+@dataclass(frozen=True)
 class Gradients:
     """Vector-Jacobian products of one layer: with respect to its inputs and, by name, its own parameters."""
 
@@ -82,6 +90,13 @@ class Side(ABC):
         """
         raise NotImplementedError(f"{self.name} is not a reference")
 
+    def as_graphs(self) -> "Side":
+        """Return the same side with every layer compiled to a graph before it runs, in the mode it has then.
+
+        Only ports can do this. The graphs cannot be traced.
+        """
+        raise NotImplementedError(f"{self.name} is no port")
+
     @abstractmethod
     def state(self, layer: str = "") -> dict[str, Array]:
         """Copies of what running a layer may change (spectral-norm vectors, running statistics), by full name."""
@@ -99,9 +114,12 @@ class Side(ABC):
         return frozenset()
 
     @property
-    def dropouts(self) -> tuple[str, ...]:
-        """Paths of the layers that leave out random elements in train mode (references only)."""
-        return ()
+    def dropouts(self) -> "Mapping[str, Dropout | None]":
+        """Path -> form of the layers that leave out random elements in train mode (references only).
+
+        None where they put something else in their place.
+        """
+        return {}
 
     @abstractmethod
     def weights(self) -> dict[str, Array]:

@@ -1,17 +1,21 @@
 """MindSpore as a side."""
 
+import copy
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from convert.plan import Plan
 from parity_tests.harness.sides.base import Array, Gradients, NetworkSide, inside
-from parity_tests.harness.sides.tree import arguments, floating, leaves
+from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves
 
 
 class MindSporeSide(NetworkSide):
-    """A MindSpore cell in PyNative mode, on the device that the process has chosen.
+    """A MindSpore cell on the device that the process has chosen: operation by operation, or see `as_graphs`.
 
     Args:
         cell: the network.
@@ -37,13 +41,64 @@ class MindSporeSide(NetworkSide):
         order = {name: place for place, name in enumerate(names.values())}
         self._parameters = dict(sorted(own.items(), key=lambda item: order.get(item[0], len(order))))
         self._buffers = {names.get(name, name): place for name, place in buffers_of(cell)}
+        self._compiled = False
+        self._graphs: dict[tuple[int, str], Any] = {}  # layer and what it does -> its graph
         super().__init__(f"mindspore {dtype}", cell, layers_of(cell, plan.paths if plan else {}))
 
+    def as_graphs(self) -> "MindSporeSide":
+        """See `Side.as_graphs`."""
+        other = copy.copy(self)
+        other.name, other._compiled, other._graphs = f"{self.name}, compiled", True, {}
+        return other
+
+    def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
+        if not self._compiled:
+            return super()._run(layer, inputs)
+
+        args, keywords = arguments(inputs, self._tensors(inputs))
+
+        def run(*args: Any) -> Any:
+            """What the graph is made of."""
+            return layer(*args)
+
+        def run_with(*args: Any, **keywords: Any) -> Any:
+            """What it is made of where there are keyword arguments."""
+            return layer(*args, **keywords)
+
+        return self._as_graph(layer, "run", run_with if keywords else run)(*args, **keywords)
+
+    def _as_graph(self, layer: Any, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the graph of a function, of all that are the same but for their inputs the first one's."""
+        graph = self._graphs.setdefault((id(layer), what), self._ms.jit(function))
+
+        def run(*args: Any, **keywords: Any) -> Any:
+            """Run it."""
+            with elsewhere():
+                return graph(*args, **keywords)
+
+        return run
+
     def _gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
-        cell, own = self.layers[layer], self._trained(layer)
-        weights = self._ms.ParameterTuple(list(own.values()))
-        tensors = self._tensors(inputs)
+        own = self._trained(layer)
         places = [place for place, array in enumerate(inputs) if floating(array)]
+        seeds = self._tensors(cotangents)
+        if not (own or places) or not seeds:
+            return Gradients((), {})
+        transformed = self._transformed_as_graph if self._compiled else self._transformed
+        weights = self._ms.ParameterTuple(list(own.values()))
+        found = transformed(self.layers[layer], inputs, places, weights, seeds)
+        by_input, by_weight = (found if places else ((), found)) if own else (found, ())
+        prefix = f"{layer}." if layer else ""
+        parameters = dict(zip(own, self._arrays(by_weight), strict=True))
+        return Gradients(
+            self._arrays(by_input), {name: self._to_torch(prefix + name, value) for name, value in parameters.items()}
+        )
+
+    def _transformed(
+        self, cell: Any, inputs: Sequence[Array], places: Sequence[int], weights: Any, seeds: Sequence[Any]
+    ) -> Any:
+        """The gradients by the inputs at `places` and by the weights, whichever of both there are."""
+        tensors = self._tensors(inputs)
 
         def forward(*variables: Any) -> Any:
             """The layer's floating outputs as a function of its floating inputs."""
@@ -53,18 +108,31 @@ class MindSporeSide(NetworkSide):
             found = tuple(tensor for tensor in outputs if tensor.is_floating_point())
             return found[0] if len(found) == 1 else found
 
-        seeds = self._tensors(cotangents)
-        if not (own or places) or not seeds:
-            return Gradients((), {})
-        take = self._ms.ops.GradOperation(get_all=bool(places), get_by_list=bool(own), sens_param=True)
-        transform = take(forward, weights) if own else take(forward)
-        found = transform(*[tensors[place] for place in places], seeds[0] if len(seeds) == 1 else tuple(seeds))
-        by_input, by_weight = (found if places else ((), found)) if own else (found, ())
-        prefix = f"{layer}." if layer else ""
-        parameters = dict(zip(own, self._arrays(by_weight), strict=True))
-        return Gradients(
-            self._arrays(by_input), {name: self._to_torch(prefix + name, value) for name, value in parameters.items()}
-        )
+        take = self._ms.ops.GradOperation(get_all=bool(places), get_by_list=bool(weights), sens_param=True)
+        transform = take(forward, weights) if weights else take(forward)
+        return transform(*[tensors[place] for place in places], seeds[0] if len(seeds) == 1 else tuple(seeds))
+
+    def _transformed_as_graph(
+        self, cell: Any, inputs: Sequence[Array], places: Sequence[int], weights: Any, seeds: Sequence[Any]
+    ) -> Any:
+        """The same of a compiled layer, which takes tensors one after the other and returns floating ones."""
+        if isinstance(inputs, Tree) and not inputs.plain:
+            raise ValueError("only what takes tensors one after the other is differentiated as a graph")
+        count, sums = len(inputs), self._ms.ops.sum
+
+        def weighted(*given: Any) -> Any:
+            """The sum of the outputs times their cotangents."""
+            outputs = cell(*given[:count])
+            total = 0.0
+            if isinstance(outputs, (tuple, list)):
+                for place in range(len(outputs)):
+                    total = total + sums(outputs[place] * given[count + place])
+            else:
+                total = sums(outputs * given[count])
+            return total
+
+        gradient = self._ms.grad(weighted, tuple(places) or None, weights or None)
+        return self._as_graph(cell, "gradient", gradient)(*self._tensors(inputs), *seeds)
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
@@ -79,7 +147,10 @@ class MindSporeSide(NetworkSide):
         for name, value in state.items():
             if name in moving:
                 own = self._rows[name].to_mindspore(value) if name in self._rows else value
-                moving[name].assign_value(self._tensors([own])[0])
+                if name in self._parameters:
+                    self._ms.ops.assign(moving[name], self._tensors([own])[0])  # in place, where graphs look for it
+                else:
+                    moving[name].assign_value(self._tensors([own])[0])
 
     def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
@@ -138,6 +209,18 @@ class MindSporeSide(NetworkSide):
 
     def _array(self, tensor: Any) -> Array:
         return np.array((tensor.astype(self._ms.float32) if tensor.dtype == self._ms.bfloat16 else tensor).asnumpy())
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Work in a folder that is gone afterwards: where MindSpore cannot compile, it leaves files where it is."""
+    here = os.getcwd()
+    with TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(here)
 
 
 def walk(cell: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.sides.base import Array, Gradients, LayerCall, LayerError, NetworkSide
+from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, LayerError, NetworkSide
 from parity_tests.harness.sides.inexact import watched_kernels
 from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
@@ -93,10 +93,15 @@ class TorchSide(NetworkSide):
         return frozenset(found)
 
     @property
-    def dropouts(self) -> tuple[str, ...]:
+    def dropouts(self) -> Mapping[str, Dropout | None]:
         """See `Side.dropouts`."""
-        kind = self._torch.nn.modules.dropout._DropoutNd
-        return tuple(path for path, layer in self.layers.items() if isinstance(layer, kind))
+        nn = self._torch.nn
+        whole = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+        found = {path: it for path, it in self.layers.items() if isinstance(it, nn.modules.dropout._DropoutNd)}
+        return {
+            path: Dropout(layer.p, isinstance(layer, whole)) if isinstance(layer, (nn.Dropout, *whole)) else None
+            for path, layer in found.items()
+        }
 
     def weights(self) -> dict[str, Array]:
         """See `Side.weights`."""

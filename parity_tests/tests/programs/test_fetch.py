@@ -129,7 +129,7 @@ def test_broken_manifest_is_a_clear_error(tmp_path):
     path = tmp_path / "manifest.toml"
     for text in ("= 1", "[x]\nfile = 'a'\nunknown = 1"):
         path.write_text(text)
-        with pytest.raises(InputError, match="manifest.toml: not a (TOML file|usable manifest)"):
+        with pytest.raises(InputError, match=r"manifest.toml: not a (TOML file|usable manifest)"):
             load_manifest(path)
 
 

@@ -9,7 +9,7 @@ from convert.errors import InputError
 from convert.registry import family_named
 from ms_models.environment import choose_device
 from parity_tests.harness.families import compare_family, not_asked_for
-from parity_tests.harness.judge import Verdict
+from parity_tests.harness.judge import Outcome, Verdict, worst
 from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
 from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
@@ -29,7 +29,9 @@ EPILOG = """examples:
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
-Without --weights, seeded weights in the released configuration are used."""
+Without --weights, seeded weights in the released configuration are used.
+exit code: 0 equal, 1 different, 2 cannot be compared, 3 cannot tell (too much could not be judged)."""
+EXIT_CODES = {Outcome.EQUAL: 0, Outcome.DIFFERENT: 1, Outcome.CANNOT_TELL: 3}
 BRIEF_ROWS = 12
 
 
@@ -81,7 +83,7 @@ def _size(text: str) -> int | tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print, write the reports; 0 if equal, 1 if not."""
+    """Compare, print, write the reports; the exit code says how it ended, see `EXIT_CODES`."""
     if args.torch or args.mindspore:
         return _own(args)
     if not args.family:
@@ -190,7 +192,7 @@ def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: li
     if args.html:
         pictures = {each.name: difference_pictures(*each.pictures) for each in comparisons if each.pictures}
         write_html(Path(args.html), data, pictures)
-    return 0 if data["verdict"] == "equal" else 1
+    return EXIT_CODES[worst(comparison.outcome for comparison in comparisons)]
 
 
 def _print_rows(verdicts: Sequence[Verdict]) -> None:

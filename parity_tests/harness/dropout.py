@@ -1,0 +1,103 @@
+"""Dropout: what its layers leave out at random is judged by what does not depend on chance.
+
+In every other run these layers rest in eval mode, so that the same numbers come out each time; there they must be the
+identity. Here each runs alone in train mode, twice, on numbers without zeros.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from parity_tests.harness.capture import REFUSALS, Pair, not_comparable, refused
+from parity_tests.harness.compare import measure
+from parity_tests.harness.inputs import feature
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.sides.base import Array, LayerCall
+
+DRAWS = 2**16  # random decisions in a run
+SIDE = 4  # of pictures whose channels are left out as wholes
+DEVIATIONS = 1.5  # standard deviations of a drawn share that count as noise; its budget is four times as wide
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A share of drawn things, as it should be."""
+
+    name: str
+    wanted: float
+    draws: int
+    found: float
+
+    @property
+    def noise(self) -> float:
+        """How far chance moves it."""
+        return DEVIATIONS * float(np.sqrt(self.wanted * (1 - self.wanted) / self.draws))
+
+
+def measure_dropout(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
+    """Compare every layer of dropout: how much it leaves out, as wholes or not, anew in every run, and what is left.
+
+    Args:
+        pair: reference and port, in train mode.
+        inputs: probe.
+        probe: its description.
+    """
+    forms = pair.reference.dropouts
+    calls: list[LayerCall] = []
+    if any(forms.values()):
+        with pair.reference.preserved():
+            pair.reference.trace(inputs, calls.append)
+    first = {call.layer: (order, call) for order, call in reversed(list(enumerate(calls)))}
+    for order, call in reversed(first.values()):
+        form = forms.get(call.layer)
+        if form is None or not call.inputs or not_comparable(pair, call.layer, call.inputs):
+            continue
+        head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.DROPOUT), order)
+        given = _given(call.inputs[0].shape, form.channels)
+        try:
+            pair.port.set_training(True)
+            runs = [pair.port.call(call.layer, [given])[0] for _ in range(2)]
+        except REFUSALS as error:
+            yield refused(head, "run", error)
+            continue
+        finally:
+            pair.set_training(True)
+        yield from _measure_runs(head, form.rate, form.channels, given, runs)
+
+
+def _given(shape: tuple[int, ...], channels: bool) -> Array:
+    """Numbers around 1, enough for `DRAWS` decisions, in the layer's shape but for the batch."""
+    inner = (*shape[1:2], *(min(SIDE, side) for side in shape[2:])) if channels else shape[1:]
+    batch = -(-DRAWS // max(1, inner[0] if channels else prod(inner)))
+    return np.asarray(1 + feature("dropout", (batch, *inner), 0.25), np.float32)
+
+
+def _measure_runs(
+    head: Measurement, rate: float, channels: bool, given: Array, runs: Sequence[Array]
+) -> Iterator[Measurement]:
+    if any(run.shape != given.shape for run in runs):
+        yield measure(head, given, [given], runs[0])
+        return
+    kept = [run != 0 for run in runs]  # [N, C, ...]
+    for share in _shares(rate, channels, kept):
+        own = replace(head, quantity=replace(head.quantity, name=share.name))
+        wanted = np.array([share.wanted])
+        yield measure(own, wanted, [wanted], np.array([share.found]), noise=share.noise)
+    left = np.where(kept[0], given / np.float32(1 - rate) if rate < 1 else 0, 0)
+    own = replace(head, quantity=replace(head.quantity, name="what is left"))
+    yield measure(own, np.asarray(left, np.float64), [left], runs[0])
+
+
+def _shares(rate: float, channels: bool, kept: Sequence[Array]) -> Iterator[_Share]:
+    first, second = kept
+    inner = first[0, 0].size if first.ndim > 2 else 1
+    draws = first.size // inner if channels else first.size
+    yield _Share("share left out", rate, draws, 1 - float(first.mean()))
+    yield _Share("share left in twice", (1 - rate) ** 2, draws, float((first & second).mean()))
+    if inner > 1:
+        groups = first.reshape(-1, inner)
+        mixed = 0.0 if channels else 1 - rate**inner - (1 - rate) ** inner
+        found = float((groups.any(1) & ~groups.all(1)).mean())
+        yield _Share("share of channels left out in parts", mixed, len(groups), found)

@@ -1,0 +1,166 @@
+"""What a pair does as a compiled graph, and what dropout does: conditions under which right layers may be wrong."""
+
+import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
+
+from dataclasses import replace
+
+import mindspore
+import numpy as np
+import pytest
+import torch
+from mindspore import nn, ops
+
+from parity_tests.harness.judge import Outcome, judge, outcome
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.report.console import summary_lines
+from parity_tests.harness.run import compare
+from parity_tests.tests.pairs.manner import numbers
+from parity_tests.tests.pairs.twins import carry
+
+PICTURES = numbers(2, 3, 9, 12)
+
+
+class Pool(torch.nn.Module):
+    """The largest value of each channel."""
+
+    def forward(self, x):
+        return x.flatten(2).amax(-1)
+
+
+class Net(torch.nn.Module):
+    """Convolution, pooling and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.fc = torch.nn.Conv2d(3, 6, 3), Pool(), torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.conv(x)))
+
+
+class PortedPool(nn.Cell):
+    """The same."""
+
+    def construct(self, x):
+        return ops.amax(x.reshape(x.shape[0], x.shape[1], -1), -1)
+
+
+class EagerPool(nn.Cell):
+    """The same operation by operation; in a graph, `max` returns no pair, and the first picture is taken."""
+
+    def construct(self, x):
+        return x.reshape(x.shape[0], x.shape[1], -1).max(-1)[0]
+
+
+class PortedNet(nn.Cell):
+    """The same with a pooling layer of choice."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, pad_mode="valid", has_bias=True)
+        self.pool, self.fc = pool, nn.Dense(6, 4)
+
+    def construct(self, x):
+        return self.fc(self.pool(self.conv(x)))
+
+
+def _compared(reference, port, modes=("isolated", "gradients")):
+    if any(True for _ in reference.parameters()):
+        carry(reference, port)
+    return compare(reference, port, PICTURES, modes)
+
+
+def test_what_is_wrong_as_a_graph_only_is_found_at_its_layer():
+    right = _compared(Net(), PortedNet(PortedPool()))
+    assert right.equal, summary_lines(right)
+    compiled = [verdict.measurement for verdict in right.verdicts if verdict.measurement.probe.compiled]
+    assert {it.mode for it in compiled} == {Mode.ISOLATED, Mode.BLOCK_GRADIENTS}
+    assert not any(it.not_run for it in compiled)
+    wrong = _compared(Net(), PortedNet(EagerPool()))
+    first = wrong.blamed[0].measurement
+    assert (first.layer, first.probe.compiled) == ("pool", True)
+    assert all(verdict.equal for verdict in wrong.verdicts if not verdict.measurement.probe.compiled)
+    assert any("right operation by operation" in line for line in summary_lines(wrong))
+
+
+class Untold(nn.Cell):
+    """A port that cannot be compiled: MindSpore wants the first argument to be called self."""
+
+    def construct(me, x):  # noqa: N805
+        return ops.relu(x)
+
+
+def test_a_port_that_makes_no_graph_is_said_so_and_leaves_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = _compared(torch.nn.ReLU(), Untold(), ("isolated",))
+    assert found.equal
+    assert any("MindSpore makes no graph of it" in line for line in summary_lines(found))
+    assert not list(tmp_path.iterdir())
+
+
+class Drop(nn.Cell):
+    """Dropout, in train mode as a function says."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def construct(self, x):
+        return self.function(x) if self.training else x
+
+
+SAME = np.random.default_rng(0).random((70000,)) > 0.3
+
+
+def _same_each_time(x):
+    kept = SAME[: x.size].reshape(x.shape).astype(np.float32)
+    return x * mindspore.Tensor(kept / np.float32(0.7))
+
+
+def _by_channel(x, rate=0.3):
+    return ops.dropout2d(x, rate)
+
+
+WRONG = {
+    "rate": (torch.nn.Dropout(0.3), lambda x: ops.dropout(x, 0.7), "share left out"),
+    "no scale": (torch.nn.Dropout(0.3), lambda x: ops.dropout(x, 0.3) * 0.7, "what is left"),
+    "never": (torch.nn.Dropout(0.3), lambda x: x, "share left out"),
+    "same mask": (torch.nn.Dropout(0.3), _same_each_time, "share left in twice"),
+    "by channel": (torch.nn.Dropout(0.3), _by_channel, "share of channels left out in parts"),
+    "by element": (torch.nn.Dropout2d(0.3), lambda x: ops.dropout(x, 0.3), "share of channels left out in parts"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_dropout_is_found(name):
+    reference, wrong, words = WRONG[name]
+    found = _compared(torch.nn.Sequential(reference), nn.SequentialCell(Drop(wrong)), ("isolated",))
+    names = [verdict.measurement.quantity.name for verdict in found.verdicts if not verdict.equal]
+    assert words in names, summary_lines(found)
+    assert found.blamed[0].measurement.layer == "0"
+
+
+@pytest.mark.parametrize(
+    ("reference", "port"),
+    [
+        (torch.nn.Dropout(0.3), lambda: nn.Dropout(p=0.3)),
+        (torch.nn.Dropout(0.0), lambda: nn.Dropout(p=0.0)),
+        (torch.nn.Dropout2d(0.3), lambda: nn.Dropout2d(p=0.3)),
+        (torch.nn.Dropout(0.5), lambda: Drop(lambda x: x * (ops.rand_like(x) < 0.5) * 2.0)),
+    ],
+)
+def test_right_dropout_is_silent(reference, port):
+    for _ in range(3):
+        found = _compared(torch.nn.Sequential(reference), nn.SequentialCell(port()), ("isolated",))
+        assert found.equal, summary_lines(found)
+        assert any(verdict.measurement.quantity.kind is Kind.DROPOUT for verdict in found.verdicts)
+
+
+def test_where_too_much_cannot_be_judged_the_outcome_is_neither():
+    head = Measurement(Mode.ISOLATED, Probe((8, 8)), "a", "Conv2d", Quantity(Kind.OUTPUT), 0, 1, 1.0, 1e-7, 1e-7)
+    clear, noisy, wrong = (judge(head), judge(replace(head, noise=0.3)), judge(replace(head, error=0.5)))
+    assert (clear.blind, noisy.blind, wrong.equal) == (False, True, False)
+    missing = judge(replace(head, not_run="no kernel"))
+    assert outcome([clear] * 9 + [noisy]) is Outcome.EQUAL
+    assert outcome([clear] * 8 + [noisy] * 2) is outcome([clear] * 8 + [missing] * 2) is Outcome.CANNOT_TELL
+    assert outcome([noisy, noisy, wrong]) is Outcome.DIFFERENT
