@@ -1,0 +1,139 @@
+"""What `toonport compare FAMILY --mode all` looks at, in pieces: one mode of one network, or the training steps.
+
+The networks are those of the command made narrow and run at the smallest side that they take; nothing else differs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from convert.family import Family, Part
+from convert.plan import build_plan
+from convert.registry import family_named
+from parity_tests.harness import families, run, training
+from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.measurement import Measurement, Mode
+from parity_tests.harness.mutants.judging import NARROW
+from parity_tests.harness.mutants.systematic.memory import Answers, Remembered
+from parity_tests.harness.request import CompareOptions, Source
+
+NETWORK_MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
+# networks that a file of the family can hold beside the released one: what the command builds from such a file
+CONFIGURATIONS: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {
+    "ugatit": {"genA2B": ({"light": False, "img_size": 16, "n_blocks": 1},)},
+    "cyclegan": {
+        "G_A": (
+            {"architecture": "resnet", "ngf": 8, "n_blocks": 1, "norm": "affine instance"},
+            {"architecture": "unet", "ngf": 4, "num_downs": 5},
+            {"architecture": "zoo_resnet", "ngf": 8, "n_blocks": 3},
+        )
+    },
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """One mode of one network of a family, or its training steps."""
+
+    family: str
+    part: str  # "" for the training steps
+    kwargs: Mapping[str, Any]
+    mode: str
+    seed: int = 0  # of weights and pictures
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.part or 'training'} {self.kwargs.get('architecture', '')}".strip() + f", {self.mode}"
+
+
+@dataclass
+class Clean:
+    """What a check does on the correct port."""
+
+    lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # file -> executed line -> phases
+    types: dict[str, str] = field(default_factory=dict)  # layer -> its class
+    answers: Answers = field(default_factory=dict)  # of the reference's trainers
+    seconds: float = 0.0
+    alarms: int = 0  # tensors out of budget: none, or the check cannot judge anything
+
+
+class FirstDifference(Exception):  # noqa: N818  # not an error: it ends a comparison that has shown what it can
+    """The first tensor out of its budget."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
+def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
+    """Every check of a family: the modes of each kind of network, then the training steps."""
+    kinds: dict[tuple[Any, ...], tuple[Part, Mapping[str, Any]]] = {}
+    for part in family.parts:
+        narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
+        for extra in ({}, *CONFIGURATIONS.get(family.name, {}).get(part.name, ())):
+            kwargs = {**part.kwargs, **narrow, **extra} if "architecture" not in extra else dict(extra)
+            kinds.setdefault((part.class_name, *sorted(kwargs.items(), key=str)), (part, kwargs))
+    for part, kwargs in kinds.values():
+        for mode in NETWORK_MODES:
+            yield Check(family.name, part.name, kwargs, mode.value, seed)
+    if family.training:
+        yield Check(family.name, "", {}, "train", seed)
+
+
+def run_check(check: Check, captures: Path, answers: Answers, at_first: bool = True) -> list[Verdict]:
+    """Compare, and return the verdicts.
+
+    Args:
+        check: what to compare.
+        captures: folder that keeps what the reference computes.
+        answers: of the reference's trainers; more are added.
+        at_first: whether the first tensor out of budget ends the comparison.
+
+    Raises:
+        FirstDifference: with `at_first`, the tensor.
+    """
+    family = family_named(check.family)
+    with ExitStack() as stack:
+        if at_first:
+            for module in (run, families):
+                stack.enter_context(mock.patch.object(module, "judge", _stop_at_first))
+        if not check.part:
+            stack.enter_context(remembering(answers))
+            return list(families.compare_training(family, CompareOptions(check.family).steps, check.seed).verdicts)
+        options = CompareOptions(check.family, check.part, modes=(check.mode,), captures=captures, seed=check.seed)
+        part = next(part for part in family.parts if part.name == check.part)
+        options = replace(options, size=part.smallest(check.kwargs))
+        return list(families.compare_source(seeded_source(family, part, check.kwargs, check.seed), options).verdicts)
+
+
+def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int) -> Source:
+    """A network with seeded weights on both sides."""
+    plan = build_plan(part, kwargs)
+    state = formula_state(f"seed{seed}/{part.name}", plan.shapes)
+    return Source(family, part, kwargs, state, plan.to_mindspore(state), {})
+
+
+def _stop_at_first(measurement: Measurement, *budgets: Any) -> Verdict:
+    verdict = judge(measurement, *budgets)
+    if not verdict.equal:
+        raise FirstDifference(verdict)
+    return verdict
+
+
+@contextmanager
+def remembering(answers: Answers) -> Iterator[None]:
+    """Let the reference's trainers answer from memory where they can."""
+    real: Callable[..., Any] = training.TorchTrainer
+    count = iter(range(10**6))
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        """Every comparison makes its trainers in the same order, so the number tells them apart."""
+        return Remembered(lambda: real(*arguments, **options), answers, f"trainer {next(count)}".encode())
+
+    with mock.patch.object(training, "TorchTrainer", make):
+        yield
