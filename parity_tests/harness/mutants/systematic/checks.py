@@ -3,8 +3,8 @@
 The networks are those of the command made narrow and run at the smallest side that they take; nothing else differs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from unittest import mock
 from convert.family import Family, Part
 from convert.plan import build_plan
 from convert.registry import family_named
-from parity_tests.harness import families, run, training
+from parity_tests.harness import families, run
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Measurement, Mode
 from parity_tests.harness.mutants.judging import NARROW
-from parity_tests.harness.mutants.systematic.memory import Answers, Remembered
+from parity_tests.harness.mutants.systematic.memory import Answers, RememberedReference, remembering
 from parity_tests.harness.request import CompareOptions, Source
+from parity_tests.harness.training_setup import small_setup
 
 NETWORK_MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 # networks that a file of the family can hold beside the released one: what the command builds from such a file
@@ -104,11 +105,19 @@ def run_check(check: Check, captures: Path, answers: Answers, at_first: bool = T
                 stack.enter_context(mock.patch.object(module, "judge", _stop_at_first))
         if not check.part:
             stack.enter_context(remembering(answers))
-            return list(families.compare_training(family, CompareOptions(check.family).steps, check.seed).verdicts)
+            steps = CompareOptions(check.family).steps
+            found = families.compare_training(family, steps, check.seed)
+            return [verdict for comparison in found for verdict in comparison.verdicts]
         options = CompareOptions(check.family, check.part, modes=(check.mode,), captures=captures, seed=check.seed)
         part = next(part for part in family.parts if part.name == check.part)
         options = replace(options, size=part.smallest(check.kwargs))
         return list(families.compare_source(seeded_source(family, part, check.kwargs, check.seed), options).verdicts)
+
+
+def learn_reference(check: Check, answers: Answers) -> None:
+    """Run all that a comparison of training steps can ask PyTorch for, even where a mutant strays."""
+    steps = CompareOptions(check.family).steps
+    RememberedReference(small_setup(family_named(check.family), steps, check.seed), answers).learn(steps)
 
 
 def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int) -> Source:
@@ -123,17 +132,3 @@ def _stop_at_first(measurement: Measurement, *budgets: Any) -> Verdict:
     if not verdict.equal:
         raise FirstDifference(verdict)
     return verdict
-
-
-@contextmanager
-def remembering(answers: Answers) -> Iterator[None]:
-    """Let the reference's trainers answer from memory where they can."""
-    real: Callable[..., Any] = training.TorchTrainer
-    count = iter(range(10**6))
-
-    def make(*arguments: Any, **options: Any) -> Any:
-        """Every comparison makes its trainers in the same order, so the number tells them apart."""
-        return Remembered(lambda: real(*arguments, **options), answers, f"trainer {next(count)}".encode())
-
-    with mock.patch.object(training, "TorchTrainer", make):
-        yield

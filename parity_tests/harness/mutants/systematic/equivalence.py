@@ -18,7 +18,7 @@ from parity_tests.harness.mutants.systematic.checks import Check, seeded_source
 from parity_tests.harness.sides.base import Array, Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.trainers import MindSporeTrainer
-from parity_tests.harness.training import TrainingSetup, small_setup
+from parity_tests.harness.training_setup import TrainingSetup, small_setup
 
 SEEDS = 3
 ROUNDING = {"float32": 0.0, "float64": 1e-12}  # largest relative difference that counts as none

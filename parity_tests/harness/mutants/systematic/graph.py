@@ -88,7 +88,9 @@ def _wiring(place: int, node: Any) -> Iterator[GraphMutant]:
     for index, source in enumerate(node.input):
         if source and node.op_type not in ("Constant", "Shape"):
             name = f"node {place} bypassed {index}"
-            yield GraphMutant(name, "node bypassed", f"{head}: its input {index}", node.output[0], _bypass(place, index))
+            yield GraphMutant(
+                name, "node bypassed", f"{head}: its input {index}", node.output[0], _bypass(place, index)
+            )
 
 
 def _exchange(place: int, index: int) -> Callable[[Any], None]:

@@ -12,8 +12,15 @@ from convert.family import Family
 from convert.registry import family_named
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind
-from parity_tests.harness.mutants.systematic.checks import Check, Clean, FirstDifference, checks_of, run_check
-from parity_tests.harness.mutants.systematic.planting import planted, traced
+from parity_tests.harness.mutants.systematic.checks import (
+    Check,
+    Clean,
+    FirstDifference,
+    checks_of,
+    learn_reference,
+    run_check,
+)
+from parity_tests.harness.mutants.systematic.planting import imported_anew, planted, traced
 from parity_tests.harness.mutants.systematic.scope import Place, Program, place_of
 from parity_tests.harness.mutants.systematic.source import SourceMutant
 from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
@@ -88,7 +95,9 @@ def discard(prepared: Prepared) -> None:
 
 def _clean(check: Check, captures: Path) -> Clean:
     clean, before = Clean(), time.monotonic()
-    with traced(clean.lines):
+    if not check.part:
+        learn_reference(check, clean.answers)
+    with imported_anew(), traced(clean.lines):
         verdicts = run_check(check, captures, clean.answers, at_first=False)
     clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts}
     clean.seconds = time.monotonic() - before
@@ -129,9 +138,7 @@ def result_of(prepared: Prepared, mutant: SourceMutant, found: Difference | Fail
         return head(verdict="refused", reason=measurement.problem)
     blamed = f"{found.check.part} {place(measurement)}, {quantity_words(measurement.quantity)}".strip()
     right = is_right(prepared, mutant, found)
-    return head(
-        verdict="caught", mode=found.check.mode, blamed=blamed, right=right, multiple=found.verdict.multiple
-    )
+    return head(verdict="caught", mode=found.check.mode, blamed=blamed, right=right, multiple=found.verdict.multiple)
 
 
 def is_right(prepared: Prepared, mutant: SourceMutant, found: Difference) -> bool:

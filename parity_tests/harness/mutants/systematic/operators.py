@@ -40,6 +40,7 @@ COMPARISONS: dict[type[cst.BaseCompOp], tuple[type[cst.BaseCompOp], ...]] = {
     cst.In: (cst.NotIn,),
     cst.NotIn: (cst.In,),
 }
+DELETABLE = (cst.Assign, cst.AugAssign, cst.AnnAssign, cst.Expr)
 BOOLEANS: dict[type[cst.BaseBooleanOp], type[cst.BaseBooleanOp]] = {cst.And: cst.Or, cst.Or: cst.And}
 # names of functions and methods, each with another that takes the same arguments
 SIBLINGS = {
@@ -153,10 +154,8 @@ def strings(node: cst.CSTNode) -> Iterator[Replacement]:
 
 def statements(node: cst.CSTNode) -> Iterator[Replacement]:
     """A statement left out."""
-    deletable = cst.Assign | cst.AugAssign | cst.Expr | cst.AnnAssign
-    if isinstance(node, cst.SimpleStatementLine) and isinstance(node.body[0], deletable):
-        yield "statement deleted", cst.SimpleStatementLine([cst.Pass()])
-    elif isinstance(node, cst.If | cst.For):
+    simple = isinstance(node, cst.SimpleStatementLine) and isinstance(node.body[0], DELETABLE)
+    if simple or isinstance(node, cst.If | cst.For):
         yield "statement deleted", cst.SimpleStatementLine([cst.Pass()])
 
 

@@ -38,14 +38,23 @@ def planted(file: str, source: str) -> Iterator[None]:
         path = Path(folder) / Path(file).name
         path.write_text(source)
         finder = _Overlay(module, path)
-        before = _forget()
         sys.meta_path.insert(0, finder)
         try:
-            yield
+            with imported_anew():
+                yield
         finally:
             sys.meta_path.remove(finder)
-            _forget()
-            sys.modules.update(before)
+
+
+@contextmanager
+def imported_anew() -> Iterator[None]:
+    """Let the port's modules be imported again meanwhile."""
+    before = _forget()
+    try:
+        yield
+    finally:
+        _forget()
+        sys.modules.update(before)
 
 
 def _forget() -> dict[str, ModuleType]:
@@ -57,8 +66,11 @@ def _forget() -> dict[str, ModuleType]:
 
 @contextmanager
 def traced(lines: dict[str, dict[int, set[str]]]) -> Iterator[None]:
-    """Note which lines of the port run, and in which phases of a training step ("" outside of them)."""
-    from ms_models.step import Step
+    """Note which lines of the port run, and in which phases of a training step ("" outside of them).
+
+    What modules do when they are imported is noted of those alone that are not imported yet, see `imported_anew`.
+    """
+    from ms_models.step import Step  # once the caller has `imported_anew`
 
     prefix, phase = f"{ROOT / PACKAGE}/", [""]
     original = Step.run_phase

@@ -38,7 +38,6 @@ class SourceMutant:
         """The change in words."""
         return f"{_short(self.before)} → {_short(self.change[2])}"
 
-
     def planted(self, source: str) -> str:
         """The file's text with the mutation in it."""
         (start, end, after), content = self.change, source.encode()
@@ -100,9 +99,9 @@ class _Places(cst.CSTVisitor):
         """Leave a definition or a statement."""
         if isinstance(original_node, cst.FunctionDef | cst.ClassDef):
             self._path.pop()
-        if isinstance(original_node, cst.BaseStatement) and not isinstance(original_node, LEFT_OUT):
-            if not _is_text(original_node):
-                self._statements.pop()
+        left_out = isinstance(original_node, LEFT_OUT) or _is_text(original_node)
+        if isinstance(original_node, cst.BaseStatement) and not left_out:
+            self._statements.pop()
 
 
 def _is_text(node: cst.CSTNode) -> bool:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from convert.errors import first_line
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -26,9 +24,7 @@ class _Running:
     deadline: float
 
 
-def run_forked(
-    tasks: Iterable[tuple[Any, Callable[[], Any]]], jobs: int, timeout: float
-) -> Iterator[tuple[Any, Any]]:
+def run_forked(tasks: Iterable[tuple[Any, Callable[[], Any]]], jobs: int, timeout: float) -> Iterator[tuple[Any, Any]]:
     """Run each task in a process of its own and yield (its key, its result or a Failure) as they end.
 
     Args:
@@ -65,7 +61,7 @@ def _run(task: Callable[[], Any], pipe: Connection) -> None:
     try:
         pipe.send(task())
     except BaseException as error:  # a mutant can raise anything
-        pipe.send(Failure(f"{type(error).__name__}: {first_line(error)}"))
+        pipe.send(Failure(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"))
     finally:
         pipe.close()
         os._exit(0)
