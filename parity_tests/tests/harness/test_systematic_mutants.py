@@ -145,7 +145,7 @@ def prepared(tmp_path_factory):
     """The small U-GAT-IT discriminator, its layers alone, ready to judge mutants in this process."""
     family = family_named("cyclegan")
     part = next(part for part in family.parts if part.name == "D_A")
-    check = checks.Check("cyclegan", "D_A", {**part.kwargs, "ndf": 4, "n_layers": 2}, Mode.ISOLATED.value)
+    check = checks.Check("cyclegan", "D_A", {**part.kwargs, "ndf": 4, "n_layers": 2})
     captures = tmp_path_factory.mktemp("captures")
     clean = checks.Clean()
     with imported_anew(), traced(clean.lines):

@@ -1,4 +1,4 @@
-"""What `toonport compare FAMILY --mode all` looks at, in pieces: one mode of one network, or the training steps.
+"""What `toonport compare FAMILY --mode all` looks at, in pieces: one network, or the training steps.
 
 The networks are those of the command made narrow and run at the smallest side that they take; nothing else differs.
 """
@@ -38,18 +38,17 @@ CONFIGURATIONS: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """One mode of one network of a family, or its training steps."""
+    """One network of a family in every mode, or its training steps."""
 
     family: str
     part: str  # "" for the training steps
     kwargs: Mapping[str, Any]
-    mode: str
     seed: int = 0  # of weights and pictures
 
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return f"{self.part or 'training'} {self.kwargs.get('architecture', '')}".strip() + f", {self.mode}"
+        return f"{self.part or 'training'} {self.kwargs.get('architecture', '')}".strip()
 
 
 @dataclass
@@ -72,7 +71,7 @@ class FirstDifference(Exception):  # noqa: N818  # not an error: it ends a compa
 
 
 def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
-    """Every check of a family: the modes of each kind of network, then the training steps."""
+    """Every check of a family: each kind of network, then the training steps."""
     kinds: dict[tuple[Any, ...], tuple[Part, Mapping[str, Any]]] = {}
     for part in family.parts:
         narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
@@ -80,10 +79,9 @@ def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
             kwargs = {**part.kwargs, **narrow, **extra} if "architecture" not in extra else dict(extra)
             kinds.setdefault((part.class_name, *sorted(kwargs.items(), key=str)), (part, kwargs))
     for part, kwargs in kinds.values():
-        for mode in NETWORK_MODES:
-            yield Check(family.name, part.name, kwargs, mode.value, seed)
+        yield Check(family.name, part.name, kwargs, seed)
     if family.training:
-        yield Check(family.name, "", {}, "train", seed)
+        yield Check(family.name, "", {}, seed)
 
 
 def run_check(check: Check, captures: Path, answers: Answers, at_first: bool = True) -> list[Verdict]:
@@ -108,7 +106,7 @@ def run_check(check: Check, captures: Path, answers: Answers, at_first: bool = T
             steps = CompareOptions(check.family).steps
             found = families.compare_training(family, steps, check.seed)
             return [verdict for comparison in found for verdict in comparison.verdicts]
-        options = CompareOptions(check.family, check.part, modes=(check.mode,), captures=captures, seed=check.seed)
+        options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
         part = next(part for part in family.parts if part.name == check.part)
         options = replace(options, size=part.smallest(check.kwargs))
         return list(families.compare_source(seeded_source(family, part, check.kwargs, check.seed), options).verdicts)

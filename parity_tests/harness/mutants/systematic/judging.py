@@ -64,7 +64,7 @@ class Prepared:
             for check, clean in self.checks.items()
             if any(line in clean.lines.get(mutant.file, {}) for line in range(first, last + 1))
         ]
-        return sorted(hit, key=lambda check: (check.mode == "train", self.checks[check].seconds))
+        return sorted(hit, key=lambda check: (not check.part, self.checks[check].seconds))
 
     def phases(self, mutant: SourceMutant) -> set[str]:
         """The phases of the training step that run a line of the mutant's statement."""
@@ -138,7 +138,7 @@ def result_of(prepared: Prepared, mutant: SourceMutant, found: Difference | Fail
         return head(verdict="refused", reason=measurement.problem)
     blamed = f"{found.check.part} {place(measurement)}, {quantity_words(measurement.quantity)}".strip()
     right = is_right(prepared, mutant, found)
-    return head(verdict="caught", mode=found.check.mode, blamed=blamed, right=right, multiple=found.verdict.multiple)
+    return head(verdict="caught", mode=measurement.mode.value, blamed=blamed, right=right, multiple=found.verdict.multiple)
 
 
 def is_right(prepared: Prepared, mutant: SourceMutant, found: Difference) -> bool:
