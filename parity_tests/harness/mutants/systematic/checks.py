@@ -75,8 +75,9 @@ def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
     kinds: dict[tuple[Any, ...], tuple[Part, Mapping[str, Any]]] = {}
     for part in family.parts:
         narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
+        own: Mapping[str, Any] = {**part.kwargs, **narrow}
         for extra in ({}, *CONFIGURATIONS.get(family.name, {}).get(part.name, ())):
-            kwargs = {**part.kwargs, **narrow, **extra} if "architecture" not in extra else dict(extra)
+            kwargs = extra if "architecture" in extra else {**own, **extra}
             kinds.setdefault((part.class_name, *sorted(kwargs.items(), key=str)), (part, kwargs))
     for part, kwargs in kinds.values():
         yield Check(family.name, part.name, kwargs, seed)

@@ -138,7 +138,9 @@ def result_of(prepared: Prepared, mutant: SourceMutant, found: Difference | Fail
         return head(verdict="refused", reason=measurement.problem)
     blamed = f"{found.check.part} {place(measurement)}, {quantity_words(measurement.quantity)}".strip()
     right = is_right(prepared, mutant, found)
-    return head(verdict="caught", mode=measurement.mode.value, blamed=blamed, right=right, multiple=found.verdict.multiple)
+    return head(
+        verdict="caught", mode=measurement.mode.value, blamed=blamed, right=right, multiple=found.verdict.multiple
+    )
 
 
 def is_right(prepared: Prepared, mutant: SourceMutant, found: Difference) -> bool:

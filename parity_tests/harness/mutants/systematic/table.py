@@ -1,5 +1,6 @@
 """The results of systematic mutants in words: shares with their confidence, tables, and every miss by name."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,6 @@ from parity_tests.harness.mutants.systematic.judging import Result
 from parity_tests.harness.mutants.systematic.statistics import share
 
 START, END = "<!-- systematic -->", "<!-- end of systematic -->"
-VERDICTS = ("caught", "missed", "equivalent", "refused")
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Counts:
 
 def counted(results: Sequence[Result]) -> Counts:
     """Count results by their verdict."""
-    by_verdict = [sum(result.verdict == verdict for result in results) for verdict in VERDICTS]
-    return Counts(*by_verdict, right=sum(result.right for result in results))
+    ended = Counter(result.verdict for result in results)
+    right = sum(result.right for result in results)
+    return Counts(ended["caught"], ended["missed"], ended["equivalent"], ended["refused"], right)
 
 
 def sort_of(result: Result) -> str:
