@@ -149,7 +149,7 @@ def prepared(tmp_path_factory):
     captures = tmp_path_factory.mktemp("captures")
     clean = checks.Clean()
     with imported_anew(), traced(clean.lines):
-        verdicts = checks.run_check(check, captures, {}, at_first=False)
+        verdicts = checks.run_check(check, captures, {})
     assert all(verdict.equal for verdict in verdicts)
     clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts}
     return judging.Prepared(family, read_program(ROOT), captures, {check: clean})
@@ -194,9 +194,11 @@ def test_the_first_tensor_out_of_budget_ends_a_comparison():
     head = Measurement(Mode.ISOLATED, Probe(), "", "", Quantity(Kind.OUTPUT), 0)
     wrong = Measurement(**{**vars(head), "error": 1.0})
     assert not judge(wrong).equal
+    stop = checks.stopping(frozenset())
     with pytest.raises(checks.FirstDifference):
-        checks._stop_at_first(wrong)
-    assert checks._stop_at_first(head).equal
+        stop(wrong)
+    assert stop(head).equal
+    assert not checks.stopping(frozenset([checks.alarm_of(wrong)]))(wrong).equal
     assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2))], "float32") == ""
     assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2) + 1e-9)], "float32")
     assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2) + 1e-14)], "float64") == ""

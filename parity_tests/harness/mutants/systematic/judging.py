@@ -16,6 +16,7 @@ from parity_tests.harness.mutants.systematic.checks import (
     Check,
     Clean,
     FirstDifference,
+    alarm_of,
     checks_of,
     learn_reference,
     run_check,
@@ -98,10 +99,10 @@ def _clean(check: Check, captures: Path) -> Clean:
     if not check.part:
         learn_reference(check, clean.answers)
     with imported_anew(), traced(clean.lines):
-        verdicts = run_check(check, captures, clean.answers, at_first=False)
+        verdicts = run_check(check, captures, clean.answers)
     clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts}
     clean.seconds = time.monotonic() - before
-    clean.alarms = sum(not each.equal for each in verdicts)
+    clean.alarms = frozenset(alarm_of(each.measurement) for each in verdicts if not each.equal)
     return clean
 
 
@@ -118,7 +119,8 @@ def first_difference(prepared: Prepared, mutant: SourceMutant) -> Difference | N
     with planted(mutant.file, mutant.planted(prepared.program.sources[mutant.file])):
         for check in prepared.covering(mutant):
             try:
-                run_check(check, prepared.captures, dict(prepared.checks[check].answers))
+                clean = prepared.checks[check]
+                run_check(check, prepared.captures, dict(clean.answers), clean.alarms)
             except FirstDifference as difference:
                 return Difference(check, difference.verdict)
     return None

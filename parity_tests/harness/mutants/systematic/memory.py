@@ -19,8 +19,7 @@ class RememberedReference(TrainingReference):
 
     def __init__(self, setup: TrainingSetup, answers: Answers) -> None:
         self._answers = answers
-        if not answers:
-            super().__init__(setup)
+        super().__init__(setup)
 
     def truth(self, index: int) -> Results:
         """See `TrainingReference.truth`."""
@@ -40,6 +39,7 @@ class RememberedReference(TrainingReference):
             self.truth(index)
             for control in CONTROLS:
                 self.control(control, index)
+        self.resting()
 
     def _known(self, key: Any, run: Callable[[], Any]) -> Any:
         if key not in self._answers:

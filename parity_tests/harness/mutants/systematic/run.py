@@ -80,6 +80,9 @@ def source_results(
         for mutant in mutants:
             if mutant not in reached:
                 yield result_of(prepared, mutant, None)
+        for check, clean in prepared.checks.items():
+            if clean.alarms:
+                say(f"{family} {check.name}: {len(clean.alarms)} tensors of the correct port are out of budget")
         tasks = [(mutant, partial(first_difference, prepared, mutant)) for mutant in reached]
         silent: list[SourceMutant] = []
         for done, (mutant, found) in enumerate(run_forked(tasks, plan.jobs, LONGEST), 1):
