@@ -93,7 +93,7 @@ def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list
     if options.onnx and "onnx" in options.modes and len(sources) > 1:
         names = ", ".join(source.part.name for source in sources)
         raise InputError(f"{options.onnx}: which network is it? say --part, one of {names}")
-    return [_compare_network(source, options, say) for source in sources]
+    return [compare_source(source, options, say) for source in sources]
 
 
 def _from_file(family: Family, part: str | None, options: CompareOptions) -> Iterator[Source]:
@@ -133,7 +133,8 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
         yield Source(family, candidate, candidate.kwargs, state, port, facts)
 
 
-def _compare_network(source: Source, options: CompareOptions, say: Say) -> Comparison:
+def compare_source(source: Source, options: CompareOptions, say: Say = silent) -> Comparison:
+    """Compare one network, and judge its ONNX file, in the modes that are asked for."""
     say(f"{source.name}: building")
     part, kwargs = source.part, source.kwargs
     probe = probe_inputs(part, kwargs, options.seed)

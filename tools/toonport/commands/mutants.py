@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.disk import atomic_path
+from toonport.commands.mutants_systematic import add_options, run_systematic
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_table, spinner
 
@@ -29,10 +30,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="write the table as Markdown, as in docs/mutants.md")
+    add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 0 if every bug was caught and none was seen where there is none, else 1."""
+    if args.systematic:
+        return run_systematic(args)
     from parity_tests.harness.mutants import run as suite
     from parity_tests.harness.report.data import versions, write_json
 
@@ -51,10 +55,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(Path(args.json), _data(outcomes, alarms))
     if args.markdown:
-        with atomic_path(Path(args.markdown)) as path:
-            path.write_text("\n".join(markdown_lines(outcomes, versions(), alarms, args.seeds)) + "\n")
+        _write_page(Path(args.markdown), list(markdown_lines(outcomes, versions(), alarms, args.seeds)))
     passed = all(outcome.caught_by and outcome.right for outcome in outcomes)
     return 0 if passed and not any(count for _, count in alarms) else 1
+
+
+def _write_page(target: Path, lines: Sequence[str]) -> None:
+    """Write the page; what it holds about systematic mutants stays."""
+    from parity_tests.harness.mutants.systematic.table import kept
+
+    others = kept(target.read_text()) if target.is_file() else ""
+    with atomic_path(target) as path:
+        path.write_text("\n".join(lines) + "\n" + others)
 
 
 def _row(outcome: Outcome) -> list[str]:

@@ -1,0 +1,148 @@
+"""What `toonport compare FAMILY --mode all` looks at, in pieces: one network, or the training steps.
+
+The networks are those of the command made narrow and run at the smallest side that they take; nothing else differs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from convert.family import Family, Part
+from convert.plan import build_plan
+from convert.registry import family_named
+from parity_tests.harness import families, run
+from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.measurement import Measurement, Mode
+from parity_tests.harness.mutants.judging import NARROW
+from parity_tests.harness.mutants.systematic.memory import Answers, RememberedReference, remembering
+from parity_tests.harness.request import CompareOptions, Source
+from parity_tests.harness.training_setup import small_setup
+
+NETWORK_MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
+# networks that a file of the family can hold beside the released one: what the command builds from such a file
+CONFIGURATIONS: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {
+    "ugatit": {"genA2B": ({"light": False, "img_size": 16, "n_blocks": 1},)},
+    "cyclegan": {
+        "G_A": (
+            {"architecture": "resnet", "ngf": 8, "n_blocks": 1, "norm": "affine instance"},
+            {"architecture": "unet", "ngf": 4, "num_downs": 5},
+            {"architecture": "zoo_resnet", "ngf": 8, "n_blocks": 3},
+        )
+    },
+}
+
+
+Alarms = frozenset[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """One network of a family in every mode, or its training steps."""
+
+    family: str
+    part: str  # "" for the training steps
+    kwargs: Mapping[str, Any]
+    seed: int = 0  # of weights and pictures
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.part or 'training'} {self.kwargs.get('architecture', '')}".strip()
+
+
+@dataclass
+class Clean:
+    """What a check does on the correct port."""
+
+    lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # file -> executed line -> phases
+    types: dict[str, str] = field(default_factory=dict)  # layer -> its class
+    answers: Answers = field(default_factory=dict)  # of the reference's trainers
+    seconds: float = 0.0
+    alarms: Alarms = frozenset()  # tensors out of budget on the correct port: no mutant is seen by these
+
+
+class FirstDifference(Exception):  # noqa: N818  # not an error: it ends a comparison that has shown what it can
+    """The first tensor out of its budget."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
+def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
+    """Every check of a family: each kind of network, then the training steps."""
+    kinds: dict[tuple[Any, ...], tuple[Part, Mapping[str, Any]]] = {}
+    for part in family.parts:
+        narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
+        own: Mapping[str, Any] = {**part.kwargs, **narrow}
+        for extra in ({}, *CONFIGURATIONS.get(family.name, {}).get(part.name, ())):
+            kwargs = extra if "architecture" in extra else {**own, **extra}
+            kinds.setdefault((part.class_name, *sorted(kwargs.items(), key=str)), (part, kwargs))
+    for part, kwargs in kinds.values():
+        yield Check(family.name, part.name, kwargs, seed)
+    if family.training:
+        yield Check(family.name, "", {}, seed)
+
+
+def alarm_of(measurement: Measurement) -> tuple[Any, ...]:
+    """What tells one tensor of a comparison from every other."""
+    return measurement.mode, measurement.layer, measurement.quantity, measurement.probe
+
+
+def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | None = None) -> list[Verdict]:
+    """Compare, and return the verdicts.
+
+    Args:
+        check: what to compare.
+        captures: folder that keeps what the reference computes.
+        answers: of the reference's trainers; more are added.
+        known: alarms on the correct port; the first tensor out of budget beside these ends the comparison. None:
+            nothing does.
+
+    Raises:
+        FirstDifference: that tensor.
+    """
+    family = family_named(check.family)
+    with ExitStack() as stack:
+        if known is not None:
+            for module in (run, families):
+                stack.enter_context(mock.patch.object(module, "judge", stopping(known)))
+        if not check.part:
+            stack.enter_context(remembering(answers))
+            steps = CompareOptions(check.family).steps
+            found = families.compare_training(family, steps, check.seed)
+            return [verdict for comparison in found for verdict in comparison.verdicts]
+        options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
+        part = next(part for part in family.parts if part.name == check.part)
+        options = replace(options, size=part.smallest(check.kwargs))
+        return list(families.compare_source(seeded_source(family, part, check.kwargs, check.seed), options).verdicts)
+
+
+def learn_reference(check: Check, answers: Answers) -> None:
+    """Run all that a comparison of training steps can ask PyTorch for, even where a mutant strays."""
+    steps = CompareOptions(check.family).steps
+    RememberedReference(small_setup(family_named(check.family), steps, check.seed), answers).learn(steps)
+
+
+def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int) -> Source:
+    """A network with seeded weights on both sides."""
+    plan = build_plan(part, kwargs)
+    state = formula_state(f"seed{seed}/{part.name}", plan.shapes)
+    return Source(family, part, kwargs, state, plan.to_mindspore(state), {})
+
+
+def stopping(known: Alarms) -> Callable[..., Verdict]:
+    """Return what judges a measurement, and ends the comparison where it is out of budget and no known alarm."""
+
+    def judged(measurement: Measurement, *budgets: Any) -> Verdict:
+        """Judge a measurement."""
+        verdict = judge(measurement, *budgets)
+        if not verdict.equal and alarm_of(measurement) not in known:
+            raise FirstDifference(verdict)
+        return verdict
+
+    return judged

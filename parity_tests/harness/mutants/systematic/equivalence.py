@@ -1,0 +1,124 @@
+"""Whether a mutant that no check saw computes anything else at all: a wide random search, both ports side by side.
+
+Networks run with several weights, on pictures of several sizes and shapes, large, small, constant and flat ones, in
+both modes, twice in a row, forward and backward; training steps under several settings, batches and ways of execution.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from convert.family import Family
+from convert.recipes.descent import Execution
+from parity_tests.harness.compare import rms
+from parity_tests.harness.inputs import feature, image
+from parity_tests.harness.mutants.systematic.checks import Check, seeded_source
+from parity_tests.harness.sides.base import Array, Side
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.trainers import MindSporeTrainer
+from parity_tests.harness.training_setup import TrainingSetup, small_setup
+
+SEEDS = 3
+ROUNDING = {"float32": 0.0, "float64": 1e-12}  # largest relative difference that counts as none
+Evidence = list[tuple[str, Array]]
+
+
+def evidence(checks: Sequence[Check], family: Family, dtype: str = "float32") -> Evidence:
+    """Return what the port that can be imported now computes in the search, each with a label.
+
+    Args:
+        checks: the search runs the networks and the training steps that these run.
+        family: which they are of.
+        dtype: "float32" or, of networks only, "float64".
+    """
+    found: Evidence = []
+    kinds = {(check.part, str(check.kwargs)): check for check in checks}
+    for seed in range(1, SEEDS + 1):
+        for check in kinds.values():
+            if check.part:
+                found += _of_network(check, family, seed, dtype)
+            elif dtype == "float32":
+                found += _of_training(family, seed)
+    return found
+
+
+def _of_network(check: Check, family: Family, seed: int, dtype: str) -> Iterator[tuple[str, Array]]:
+    from ms_models.build import build_mindspore
+
+    part = next(part for part in family.parts if part.name == check.part)
+    source = seeded_source(family, part, check.kwargs, seed)
+    side = MindSporeSide(build_mindspore(part, check.kwargs, source.port), None, dtype)
+    for name, picture in _pictures(part.input_shape[1], part.smallest(check.kwargs), seed).items():
+        for training in (False, True):
+            side.set_training(training)
+            label = f"{check.part} {check.kwargs}, seed {seed}, {name}, {'train' if training else 'eval'}"
+            for number, array in enumerate(_run(side, picture, seed)):
+                yield f"{label}, {number}", array
+
+
+def _pictures(channels: int, side: int, seed: int) -> Mapping[str, Array]:
+    plain = image(f"search{seed}", 2, side, side, channels)
+    return {
+        "plain": plain,
+        "wide": image(f"search{seed}/wide", 1, side, 2 * side, channels),
+        "twice as large": image(f"search{seed}/large", 1, 2 * side, 2 * side, channels),
+        "times 20": plain * 20,
+        "flat": (0.9 + 0.01 * plain).astype(np.float32),
+        "constant": np.full_like(plain, 0.5),
+        "grains": feature(f"search{seed}/grains", plain.shape),
+    }
+
+
+def _run(side: Side, picture: Array, seed: int) -> list[Array]:
+    """Outputs, state, and gradients; that it cannot run is an answer, too."""
+    try:
+        first = side.call("", [picture])
+        second = side.call("", [picture[::-1].copy()])
+        cotangents = [feature(f"search{seed}/{place}", output.shape) for place, output in enumerate(first)]
+        gradients = side.gradients("", [picture], cotangents)
+    except (RuntimeError, TypeError, ValueError):
+        return [np.zeros(0)]
+    return [*first, *second, *side.state().values(), *gradients.inputs, *gradients.parameters.values()]
+
+
+def _of_training(family: Family, seed: int) -> Iterator[tuple[str, Array]]:
+    setup = _varied(small_setup(family, 3, seed), seed)
+    for name, execution in {"plain": Execution(), "in pieces": Execution(accumulate=2)}.items():
+        trainer = MindSporeTrainer(setup)
+        trainer.execute(execution)
+        trainer.step.step_number = setup.first_step + seed
+        for step, (first, second) in enumerate(setup.batches):
+            terms = trainer.train(np.concatenate([first, second]), np.concatenate([second, first]))
+            found = [np.array(list(terms.values())), np.array(list(trainer.rates().values()))]
+            found += [value for part in setup.parts for value in trainer.weights(part).values()]
+            found += trainer.moments().values()
+            for number, array in enumerate(found):
+                yield f"training, seed {seed}, {name}, step {step}, {number}", array
+
+
+def _varied(setup: TrainingSetup, seed: int) -> TrainingSetup:
+    """The setup with every number among its settings a little different, so that none is 0 or 1."""
+    generator = np.random.default_rng(seed)
+    changes: dict[str, Any] = {}
+    for setting in fields(setup.training.settings):
+        if setting.type in ("float", float) and isinstance(setting.default, float):
+            factor = generator.uniform(0.7, 0.99)
+            changes[setting.name] = setting.default * factor
+    return replace(setup, settings={**changes, **setup.settings})
+
+
+def difference(first: Evidence, second: Evidence, dtype: str) -> str:
+    """Return where two ports differ by more than rounding in `dtype`, or "" """
+    if [label for label, _ in first] != [label for label, _ in second]:
+        return "they do not return the same tensors"
+    for (label, one), (_, other) in zip(first, second, strict=True):
+        if one.shape != other.shape:
+            return f"shape at {label}"
+        if not np.array_equal(one, other, equal_nan=True):
+            size = max(rms(one), 1e-30)
+            relative = rms(np.asarray(one, np.float64) - other) / size
+            if not relative <= ROUNDING[dtype]:
+                return f"{relative:.1e} of the tensor's size at {label}"
+    return ""

@@ -1,0 +1,137 @@
+"""Runs systematic mutants: which there are, a sample of them by seed, and what became of each."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from convert.family import Family
+from parity_tests.harness.mutants.systematic.equivalence import difference, evidence
+from parity_tests.harness.mutants.systematic.files import GraphTask, graph_results, weight_results
+from parity_tests.harness.mutants.systematic.judging import (
+    Prepared,
+    Result,
+    discard,
+    first_difference,
+    prepare,
+    result_of,
+)
+from parity_tests.harness.mutants.systematic.planting import ROOT, planted
+from parity_tests.harness.mutants.systematic.scope import Program, read_program
+from parity_tests.harness.mutants.systematic.source import SourceMutant, source_mutants
+from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
+
+LONGEST = 600.0  # seconds that one mutant, or one search for its equivalence, may take
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run."""
+
+    families: Sequence[Family]
+    sample: int  # source mutants, over all families
+    graph: int  # mutants of ONNX files, over all families
+    weights: int  # mutants of weights, over all families
+    seed: int = 0
+    jobs: int = 1
+
+
+def family_mutants(family: Family, program: Program) -> list[SourceMutant]:
+    """Every mutation of what a family's networks and its training step are made of, in a stable order."""
+    reached = program.of_family(family)
+    found = []
+    for file in sorted({file for file, _ in reached}):
+        for mutant in source_mutants(file, program.sources[file]):
+            definition = program.at(file, mutant.line)
+            if definition and definition.place in reached:
+                found.append(mutant)
+    return found
+
+
+def sampled(plan: Plan, program: Program) -> dict[str, list[SourceMutant]]:
+    """Draw the sample from all (family, mutant) pairs, every pair as likely as another; by family."""
+    pairs = [(family.name, mutant) for family in plan.families for mutant in family_mutants(family, program)]
+    drawn = random.Random(plan.seed).sample(pairs, min(plan.sample, len(pairs)))
+    return {family.name: [mutant for name, mutant in drawn if name == family.name] for family in plan.families}
+
+
+def run_systematic(plan: Plan, say: Say = lambda text: None) -> Iterator[Result]:
+    """Yield the result of every sampled mutant: source, graph, then weights."""
+    program = read_program(ROOT)
+    say("mutants: reading the port")
+    for family, mutants in sampled(plan, program).items():
+        yield from source_results(family, program, mutants, plan, say)
+    tasks = GraphTask(tuple(family.name for family in plan.families), plan.seed, plan.jobs, LONGEST)
+    yield from graph_results(tasks, plan.graph, say)
+    yield from weight_results(tasks, plan.weights, say)
+
+
+def source_results(
+    family: str, program: Program, mutants: Sequence[SourceMutant], plan: Plan, say: Say
+) -> Iterator[Result]:
+    """Yield the results of a family's source mutants."""
+    if not mutants:
+        return
+    say(f"{family}: preparing")
+    with _prepared(family, program, plan) as prepared:
+        reached = [mutant for mutant in mutants if prepared.covering(mutant)]
+        for mutant in mutants:
+            if mutant not in reached:
+                yield result_of(prepared, mutant, None)
+        for check, clean in prepared.checks.items():
+            if clean.alarms:
+                say(f"{family} {check.name}: {len(clean.alarms)} tensors of the correct port are out of budget")
+        tasks = [(mutant, partial(first_difference, prepared, mutant)) for mutant in reached]
+        silent: list[SourceMutant] = []
+        for done, (mutant, found) in enumerate(run_forked(tasks, plan.jobs, LONGEST), 1):
+            say(f"{family}: {done} of {len(tasks)} source mutants")
+            if found is None:
+                silent.append(mutant)
+            else:
+                yield result_of(prepared, mutant, found)
+        yield from _searched(prepared, silent, plan, say)
+
+
+@contextmanager
+def _prepared(family: str, program: Program, plan: Plan) -> Iterator[Prepared]:
+    prepared = prepare(family, program, plan.jobs)
+    try:
+        yield prepared
+    finally:
+        discard(prepared)
+
+
+def _searched(prepared: Prepared, silent: Sequence[SourceMutant], plan: Plan, say: Say) -> Iterator[Result]:
+    """Search whether mutants that no check saw do anything at all."""
+    tasks = [(mutant, partial(search, prepared, mutant)) for mutant in silent]
+    for done, (mutant, found) in enumerate(run_forked(tasks, plan.jobs, 2 * LONGEST), 1):
+        say(f"{prepared.family.name}: searched {done} of {len(tasks)} that nothing saw")
+        result = result_of(prepared, mutant, None)
+        if isinstance(found, Failure):
+            yield replace(result, reason=f"{result.reason}; the search failed: {found.reason}")
+        else:
+            verdict, reason = found
+            yield replace(result, verdict=verdict, reason=reason)
+
+
+def search(prepared: Prepared, mutant: SourceMutant) -> tuple[str, str]:
+    """Return the verdict on a mutant that no check saw, and its reason."""
+    checks, source = prepared.covering(mutant), prepared.program.sources[mutant.file]
+    found = ""
+    for dtype in ("float32", "float64"):
+        try:
+            with planted(mutant.file, source):
+                right = evidence(checks, prepared.family, dtype)
+            with planted(mutant.file, mutant.planted(source)):
+                wrong = evidence(checks, prepared.family, dtype)
+        except Exception as error:  # a mutant can raise anything, and MindSpore lacks kernels for float64
+            return "missed", f"{found or 'no check saw it'}; the search ended with {type(error).__name__}"
+        own, count = difference(right, wrong, dtype), sum(array.size > 0 for _, array in right)
+        if not own and dtype == "float32" and count:
+            return "equivalent", f"bit-equal in {count} tensors of a wide random search"
+        if not own and dtype == "float64" and count == len(right) > 0 and all(check.part for check in checks):
+            return "equivalent", f"inside float64 rounding in {count} tensors of a wide random search"
+        found = found or own
+    return "missed", f"no check saw it, though it changes {found or 'what the search cannot run'}"

@@ -1,0 +1,204 @@
+"""Mutants by rule: enumerated alike every time, drawn by seed, and each verdict means what it says."""
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convert.registry import family_named
+from parity_tests.harness.judge import judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.mutants.systematic import checks, equivalence, judging
+from parity_tests.harness.mutants.systematic.graph import array_mutations
+from parity_tests.harness.mutants.systematic.planting import ROOT, imported_anew, planted, traced
+from parity_tests.harness.mutants.systematic.run import Plan, sampled, search
+from parity_tests.harness.mutants.systematic.scope import Program, read_program
+from parity_tests.harness.mutants.systematic.source import source_mutants
+from parity_tests.harness.mutants.systematic.statistics import wilson
+from parity_tests.harness.mutants.systematic.table import END, START, counted, kept, markdown, replaced
+from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
+
+SOURCE = '''"""A docstring with 1 number."""
+from os import path
+LIMIT = 3
+
+
+def f(x: int, *, flag: bool = True) -> int:
+    """Another, with 2."""
+    if x < LIMIT and flag:
+        raise ValueError(f"{x} is less than 3")
+    x += 1
+    return g(x.mean(), -x, mode="same") * (x / 2)[1, 0]
+'''
+KINDS = {
+    "number",
+    "operator",
+    "operand alone",
+    "comparison",
+    "boolean",
+    "condition",
+    "argument order",
+    "keyword left out",
+    "call removed",
+    "sibling function",
+    "element order",
+    "string",
+    "statement deleted",
+}
+LOSSES, LAYERS = "ms_models/losses.py", "ms_models/layers.py"
+
+
+@pytest.mark.quick
+def test_mutants_of_a_file_are_the_same_every_time_and_of_every_kind():
+    found = list(source_mutants("f.py", SOURCE))
+    assert found == list(source_mutants("f.py", SOURCE))
+    assert {mutant.kind for mutant in found} >= KINDS - {"element order"}
+    assert len({mutant.name for mutant in found}) == len(found)
+    for mutant in found:
+        compile(mutant.planted(SOURCE), "f.py", "exec")
+
+
+@pytest.mark.quick
+def test_documentation_types_and_error_messages_are_not_mutated():
+    lines = {mutant.line for mutant in source_mutants("f.py", SOURCE)}
+    assert lines == {3, 6, 8, 10, 11}
+
+
+@pytest.mark.quick
+def test_elements_and_statements_are_exchanged_and_deleted_in_the_text():
+    changes = {mutant.kind: mutant.planted("a, b = b, a\n") for mutant in source_mutants("f.py", "a, b = b, a\n")}
+    assert changes == {"statement deleted": "pass\n", "element order": "a, b = a, b\n"}
+
+
+@pytest.mark.quick
+def test_a_family_is_made_of_what_its_networks_and_its_step_mention():
+    program = read_program(ROOT)
+    vgg, ugatit = (program.of_family(family_named(name)) for name in ("vgg19", "ugatit"))
+    assert ("ms_models/vgg.py", "VGG19") in vgg - ugatit
+    assert {("ms_models/layers.py", "LIN"), ("ms_models/optim.py", "Adam")} <= ugatit - vgg
+    assert ("ms_models/layers.py", "normalize") in program.reached([("ms_models/layers.py", "LIN")], into_classes=False)
+
+
+@pytest.mark.quick
+def test_a_sample_depends_on_its_seed_alone():
+    program = Program(
+        {LOSSES: read_program(ROOT).sources[LOSSES], "ms_models/vgg.py": "class VGG19:\n    size = 1, 2, 3\n"}
+    )
+    plans = [Plan([family_named("vgg19")], 3, 0, 0, seed) for seed in (0, 0, 1)]
+    first, again, other = ([mutant.name for mutant in sampled(plan, program)["vgg19"]] for plan in plans)
+    assert first == again != other
+    assert len(first) == 3
+
+
+@pytest.mark.quick
+def test_a_planted_file_is_found_by_whoever_imports_it_and_no_longer_afterwards():
+    source = read_program(ROOT).sources[LOSSES]
+    with planted(LOSSES, source + "\nPLANTED = True\n"):
+        assert importlib.import_module("ms_models.losses").PLANTED
+    assert not hasattr(importlib.import_module("ms_models.losses"), "PLANTED")
+
+
+@pytest.mark.quick
+def test_a_process_that_raises_or_takes_too_long_is_a_failure():
+    def endless():
+        while True:
+            pass
+
+    tasks = [("sum", lambda: 1 + 1), ("error", lambda: 1 // 0), ("endless", endless)]
+    found = dict(run_forked(tasks, 3, 1.5))
+    assert found["sum"] == 2
+    assert found["error"] == Failure("ZeroDivisionError: integer division or modulo by zero")
+    assert found["endless"] == Failure("took too long")
+
+
+@pytest.mark.quick
+def test_every_mutation_of_weights_changes_them_and_no_shape():
+    value = np.arange(1, 10, dtype=np.float32).reshape(3, 3) / 7
+    found = dict(array_mutations(value, 0))
+    kinds = {"sign", "scaled", "one element", "permuted", "transposed", "rounded to float16"}
+    assert found.keys() == kinds
+    assert all(changed.shape == value.shape and (changed != value).any() for changed in found.values())
+
+
+@pytest.mark.quick
+def test_the_interval_is_wilson_s():
+    low, high = wilson(49, 50)
+    assert (round(low, 3), round(high, 3)) == (0.895, 0.996)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.quick
+def test_the_table_is_put_in_the_place_of_the_one_before():
+    result = judging.Result("ms_models/a.py:1:0 number 0", "dtn", "number", "1 → 2", "missed", reason="r", line="a = 1")
+    part = list(markdown([result], "toonport mutants --systematic", {"mindspore": "1", "torch": "2"}))
+    page = replaced(f"# Planted\n\n{START}\nold\n{END}\n", part)
+    assert "old" not in page
+    assert page.startswith("# Planted\n")
+    assert "| dtn | ms_models/a.py:1:0 number 0 | 1 → 2 | a = 1 | r |" in page
+    assert kept(page).strip() == "\n".join(part)
+    assert counted([result]).rate.startswith("0.0 % (0 of 1;")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The small U-GAT-IT discriminator, its layers alone, ready to judge mutants in this process."""
+    family = family_named("cyclegan")
+    part = next(part for part in family.parts if part.name == "D_A")
+    check = checks.Check("cyclegan", "D_A", {**part.kwargs, "ndf": 4, "n_layers": 2})
+    captures = tmp_path_factory.mktemp("captures")
+    clean = checks.Clean()
+    with imported_anew(), traced(clean.lines):
+        verdicts = checks.run_check(check, captures, {})
+    assert all(verdict.equal for verdict in verdicts)
+    clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts}
+    return judging.Prepared(family, read_program(ROOT), captures, {check: clean})
+
+
+def mutant_of(prepared, before, after):
+    """The mutant of layers.py that the fixture's check runs."""
+    found = source_mutants(LAYERS, prepared.program.sources[LAYERS])
+    fitting = (each for each in found if (each.before, each.change[2]) == (before, after))
+    return next(each for each in fitting if prepared.covering(each))
+
+
+def test_a_planted_bug_is_caught_and_blamed_on_its_layer(prepared):
+    mutant = mutant_of(prepared, "normalize(x, 2, self.eps)", "x")
+    result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
+    assert (result.verdict, result.mode, result.right) == ("caught", "isolated", True), result
+    assert "InstanceNorm2d" in result.blamed
+
+
+def test_a_mutant_that_does_not_run_is_refused(prepared):
+    mutant = mutant_of(prepared, "ops.ones(shape, x.dtype)", "ops.ones(x.dtype, shape)")
+    result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
+    assert result.verdict == "refused"
+
+
+def test_a_mutant_that_computes_the_same_is_called_equivalent_and_another_is_not(prepared):
+    mutant = mutant_of(prepared, "normalize(x, 2, self.eps)", "x")
+    same = replace(mutant, change=(*mutant.change[:2], "normalize(x, 2, self.eps + 0)"))
+    assert judging.first_difference(prepared, same) is None
+    assert search(prepared, same)[0] == "equivalent"
+    assert search(prepared, mutant)[0] == "missed"
+
+
+def test_lines_that_no_check_runs_are_missed(prepared):
+    program = prepared.program
+    mutant = next(each for each in source_mutants(LAYERS, program.sources[LAYERS]) if each.owner == "LIN")
+    result = judging.result_of(prepared, mutant, None)
+    assert (result.verdict, result.reason) == ("missed", "not reached by the comparison")
+
+
+def test_the_first_tensor_out_of_budget_ends_a_comparison():
+    head = Measurement(Mode.ISOLATED, Probe(), "", "", Quantity(Kind.OUTPUT), 0)
+    wrong = Measurement(**{**vars(head), "error": 1.0})
+    assert not judge(wrong).equal
+    stop = checks.stopping(frozenset())
+    with pytest.raises(checks.FirstDifference):
+        stop(wrong)
+    assert stop(head).equal
+    assert not checks.stopping(frozenset([checks.alarm_of(wrong)]))(wrong).equal
+    assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2))], "float32") == ""
+    assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2) + 1e-9)], "float32")
+    assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2) + 1e-14)], "float64") == ""

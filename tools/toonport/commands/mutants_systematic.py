@@ -1,0 +1,99 @@
+"""toonport mutants --systematic: mutants that no one chose, a sample by seed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.disk import atomic_path
+from convert.errors import InputError
+from convert.registry import families, family_named
+from toonport.commands.options import add_option, number
+from toonport.commands.ui import out, spinner
+
+if TYPE_CHECKING:
+    from parity_tests.harness.mutants.systematic.judging import Result
+    from parity_tests.harness.mutants.systematic.run import Plan
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of systematic mutants to the parser of `toonport mutants`."""
+    group = parser.add_argument_group("mutants that no one chose")
+    group.add_argument("--systematic", action="store_true", help="mutate source, ONNX files, weights by rule instead")
+    group.add_argument(
+        "--sample",
+        type=number,
+        default=50,
+        metavar="N",
+        help="N mutants of the source, 2 N / 5 of ONNX files and N / 5 of weights (default: 50)",
+    )
+    add_option(group, "--seed", help="of the sample (default: 0)")
+    add_option(group, "--family", help="only this one's networks and training steps (default: all)")
+    group.add_argument("--jobs", type=number, default=1, metavar="N", help="mutants at a time (default: 1)")
+
+
+def run_systematic(args: argparse.Namespace) -> int:
+    """Run a sample of systematic mutants, print and write the results; 0 if none was missed, else 1."""
+    _require_libcst()
+    from parity_tests.harness.mutants.systematic.run import Plan, run_systematic
+    from parity_tests.harness.mutants.systematic.table import summary
+
+    _import_frameworks()
+    chosen = (family_named(args.family),) if args.family else families()
+    plan = Plan(chosen, args.sample, 2 * args.sample // 5, args.sample // 5, args.seed, args.jobs)
+    results: list[Result] = []
+    with spinner("mutants") as say:
+        for result in run_systematic(plan, say):
+            results.append(result)
+            out.print(_line(result))
+            _write(args, plan, results)
+    out.print("\n".join(summary(results)))
+    return 1 if any(result.verdict == "missed" for result in results) else 0
+
+
+def _require_libcst() -> None:
+    try:
+        import libcst  # noqa: F401
+    except ImportError as error:
+        raise InputError("--systematic needs LibCST: pip install 'toonport[mutants]'") from error
+
+
+def _import_frameworks() -> None:
+    """Import what every mutant's process needs, and run nothing: what was run would not survive in those processes."""
+    import mindspore  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _line(result: Result) -> str:
+    found = f"{result.mode}: {result.blamed}{'' if result.right else '  (WRONG)'}" if result.mode else result.reason
+    return f"{result.verdict:<10} {result.family:<14} {result.name}  {result.what}  {found}"
+
+
+def _write(args: argparse.Namespace, plan: Plan, results: Sequence[Result]) -> None:
+    """Write what is known so far: a run takes long, and may be stopped."""
+    from parity_tests.harness.mutants.systematic.table import markdown, replaced
+    from parity_tests.harness.report.data import versions, write_json
+
+    if args.json:
+        data = {"schema": "toonport-systematic-mutants/1", "seed": plan.seed, "mutants": [*map(asdict, results)]}
+        write_json(Path(args.json), data)
+    if args.markdown:
+        target = Path(args.markdown)
+        page = target.read_text() if target.is_file() else ""
+        with atomic_path(target) as path:
+            path.write_text(replaced(page, list(markdown(results, _command(args), versions()))))
+
+
+def _command(args: argparse.Namespace) -> str:
+    return " ".join(_words(args))
+
+
+def _words(args: argparse.Namespace) -> Iterator[str]:
+    yield f"toonport mutants --systematic --sample {args.sample} --seed {args.seed}"
+    if args.family:
+        yield f"--family {args.family}"
