@@ -25,6 +25,10 @@ class RememberedReference(TrainingReference):
         """See `TrainingReference.truth`."""
         return self._known(index, lambda: super(RememberedReference, self).truth(index))
 
+    def state(self, index: int) -> Any:
+        """See `TrainingReference.state`."""
+        return self._known(("state", index), lambda: super(RememberedReference, self).state(index))
+
     def control(self, control: Control, index: int) -> Results:
         """See `TrainingReference.control`."""
         return self._known((control, index), lambda: super(RememberedReference, self).control(control, index))
@@ -37,6 +41,7 @@ class RememberedReference(TrainingReference):
         """Run everything that a comparison can ask for."""
         for index in range(steps):
             self.truth(index)
+            self.state(index)
             for control in CONTROLS:
                 self.control(control, index)
         self.resting()
