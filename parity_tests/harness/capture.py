@@ -98,12 +98,13 @@ def _weight(pair: Pair, name: str, order: int) -> Measurement:
 
 
 def measure_isolated(
-    pair: Pair, inputs: Sequence[Array], probe: Probe, only: str | None = None
+    pair: Pair, inputs: Sequence[Array], probe: Probe, only: str | None = None, plain: bool = False
 ) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
     Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too; but
-    not as graphs, each of which is compiled anew. `only`: the one layer that is measured.
+    not as graphs, each of which is compiled anew. `only`: the one layer that is measured; `plain`: on its recorded
+    input alone.
     """
     calls: list[LayerCall] = []
     with pair.reference.preserved():
@@ -114,7 +115,12 @@ def measure_isolated(
             continue
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
         yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
-        if call.layer in parents or probe.compiled or (probe.training and not pair.reference.state(call.layer)):
+        if (
+            plain
+            or call.layer in parents
+            or probe.compiled
+            or (probe.training and not pair.reference.state(call.layer))
+        ):
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))

@@ -24,7 +24,16 @@ from parity_tests.harness.pair import build_pair
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
-from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, part_inputs, probe_inputs, silent
+from parity_tests.harness.run import (
+    MODES,
+    QUICK_LEAVES_OUT,
+    Comparison,
+    Say,
+    compare_pair,
+    part_inputs,
+    probe_inputs,
+    silent,
+)
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_setup import small_setup
 from torch_ref.build import build_torch, for_inference
@@ -47,12 +56,14 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     left = [name for name in ("cpu", "gpu", "ascend") if name != options.device]
     if "onnx" not in options.modes:
         left.append("ONNX Runtime")
+    if "train" not in options.modes and family_named(options.family).training:
+        left.append("training steps")
     reasons = [f"{name}: not asked for" for name in left]
     if _trains(family_named(options.family), options) and options.dtype != "float32":
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
     elif _trains(family_named(options.family), options) and not options.compiled:
         reasons.append("training steps as graphs: not asked for (--compiled)")
-    return reasons
+    return [*reasons, *(QUICK_LEAVES_OUT if options.quick else ())]
 
 
 def _trains(family: Family, options: CompareOptions) -> bool:
@@ -164,7 +175,7 @@ def _compare_sides(
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
         pair = recorded(pair, options.captures, options.replay)
-    return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say)
+    return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say, quick=options.quick)
 
 
 def _judge_onnx(source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Iterator[Verdict]:

@@ -36,6 +36,7 @@ class CompareOptions:
     ported: str | None = None  # another checkpoint for the MindSpore side
     modes: tuple[str, ...] = MODES  # see `modes_named`
     steps: int = 3  # training steps of the mode "train"
+    quick: bool = False  # whether only the quickest runs are made, see `run.QUICK_LEAVES_OUT`
     compiled: bool = False  # whether training steps of the port run as graphs, too
     # returns the input of the whole run, float32 [1, C, H, W], for a shorter side (or height and width) and the step in
     # which the longer side may grow, None for squares only; None: a seeded one

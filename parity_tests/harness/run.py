@@ -28,6 +28,12 @@ from parity_tests.harness.sides.base import Array, LayerError
 from parity_tests.tolerances import ULPS
 
 MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
+QUICK_MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.ACCUMULATED)
+QUICK_LEAVES_OUT = (  # by a quick comparison, each a line of the report
+    "train mode, several runs in a row, pictures of the released size: quick",
+    "layers on large, even, tied or low-spread numbers: quick",
+    "gradients, compiled graphs and dropout: quick",
+)
 GROWTH = 4  # probes are longer on one side by about this part of the other
 Say = Callable[[str], None]  # told in words what is being done
 
@@ -132,6 +138,7 @@ def compare_pair(
     facts: Mapping[str, Any] | None = None,
     say: Say = silent,
     other: Sequence[Array] | None = None,
+    quick: bool = False,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -145,6 +152,7 @@ def compare_pair(
         facts: passed through to the report.
         say: told in words what has been measured so far.
         other: for the layer-isolated runs in train mode; None: `probe`, turned by a quarter.
+        quick: leave out what `QUICK_LEAVES_OUT` says.
 
     Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
@@ -156,7 +164,8 @@ def compare_pair(
         if set(modes) != {Mode.WEIGHTS}:
             pair = looked_at(pair, probe)
         other = turned(probe) if other is None else other
-        stages = chain(_stages(pair, inputs, probe, other, modes), _graph_stages(pair, probe, other, modes, verdicts))
+        every = chain(_stages(pair, inputs, probe, other, modes), _graph_stages(pair, probe, other, modes, verdicts))
+        stages = _quick_stages(pair, probe, modes) if quick else every
         for stage, measurements in stages:
             for done, measurement in enumerate(measurements, 1):
                 verdicts.append(judge(measurement))
@@ -214,6 +223,20 @@ def _stages(
         yield "whole network, several runs", measure_sequence(pair, probe, other)
 
 
+def _quick_stages(
+    pair: Pair, probe: Sequence[Array], modes: tuple[str, ...]
+) -> Iterator[tuple[str, Iterator[Measurement]]]:
+    """What a quick comparison measures, in eval mode on the small probe."""
+    own = Probe.of(probe, False)
+    pair.set_training(False)
+    if Mode.WEIGHTS in modes:
+        yield "weights", measure_weights(pair)
+    if Mode.ISOLATED in modes:
+        yield "layers alone", measure_isolated(pair, probe, own, plain=True)
+    if Mode.ACCUMULATED in modes:
+        yield "whole network", measure_accumulated(pair, probe, own)
+
+
 def _graph_stages(
     pair: Pair, probe: Sequence[Array], other: Sequence[Array], modes: tuple[str, ...], verdicts: Sequence[Verdict]
 ) -> Iterator[tuple[str, Iterator[Measurement]]]:
@@ -255,6 +278,7 @@ def compare(
     keywords: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
     say: Say = silent,
+    quick: bool = False,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
 
@@ -277,6 +301,7 @@ def compare(
         names: path of a layer in `torch_module` -> its path in `ms_cell`, e.g. {"down.0": "encoder.conv1"}; the layers
             inside it follow. "" is the network itself: {"": "net"} for a port that is wrapped.
         say: told in words what has been measured so far.
+        quick: leave out what `QUICK_LEAVES_OUT` says; of `modes`, those of `QUICK_MODES` are run.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
@@ -294,4 +319,4 @@ def compare(
         else:
             small = other = as_inputs(probe, keywords)
         pair = recorded(pair, Path(captures)) if captures else pair
-        return compare_pair(name, pair, given, small, modes, say=say, other=other)
+        return compare_pair(name, pair, given, small, modes, say=say, other=other, quick=quick)

@@ -61,8 +61,8 @@ def judge_onnx(
 ) -> Iterator[Verdict]:
     """Judge ONNX Runtime against a PyTorch network: the layers that are found in the file, and every output.
 
-    The layers are judged on the small pictures, where the budget is narrow, the outputs at both sizes. Files are made
-    for one size of picture, so each size gets its own. A given file that takes one size only is judged at that size.
+    The layers are judged on the small pictures, where the budget is narrow, and so are the outputs; those of a given
+    file also at the size of the whole run. A file that takes one size only is judged at that size.
 
     Args:
         network: the reference in its form for inference, in float32.
@@ -74,7 +74,7 @@ def judge_onnx(
     Raises InputError: the file cannot be run, or the network not be exported.
     """
     given = open_onnx(path) if path else None
-    wanted = [_fit(given, pictures) if given else pictures for pictures in (probe, inputs)]
+    wanted = [_fit(given, pictures) for pictures in (probe, inputs)] if given else [probe]
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "network.onnx"
         for number, pictures in enumerate({pictures.shape[2:]: pictures for pictures in wanted}.values()):

@@ -16,7 +16,7 @@ from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.report.junit import write_junit
 from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
-from parity_tests.harness.run import MODES, Comparison, compare
+from parity_tests.harness.run import MODES, QUICK_LEAVES_OUT, QUICK_MODES, Comparison, compare
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
 from toonport.commands.ui import out, spinner
 
@@ -51,6 +51,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
     parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
+    text = "in half a minute: layers alone and whole networks on small pictures; the report says what is left out"
+    parser.add_argument("--quick", action="store_true", help=text)
     parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train)")
     parser.add_argument("--compiled", action="store_true", help="compare training steps as graphs, too (mode train)")
     parser.add_argument(
@@ -105,7 +107,7 @@ def _own(args: argparse.Namespace) -> int:
         raise InputError("--onnx, --input, --size, --replay, --compiled and --part are for families")
     from toonport.own_pair import inputs_of, load, pair_from, read_weights
 
-    modes = MODES if args.mode == "all" else modes_named(args.mode)
+    modes = _modes(args, MODES)
     choose_device(args.device)
     pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map, args.seed)
     with spinner(f"compare {pair.name}") as say:
@@ -125,9 +127,20 @@ def _own(args: argparse.Namespace) -> int:
             captures,
             names=pair.layers,
             say=say,
+            quick=args.quick,
         )
     left = ["training steps: not asked for", "ONNX Runtime: not asked for"]
-    return _report(args, [comparison], left)
+    return _report(args, [comparison], [*left, *(QUICK_LEAVES_OUT if args.quick else ())])
+
+
+def _modes(args: argparse.Namespace, every: tuple[str, ...]) -> tuple[str, ...]:
+    """The modes that are asked for; "all" is every one, or those of a quick comparison."""
+    if args.mode == "all":
+        return QUICK_MODES if args.quick else every
+    modes = modes_named(args.mode)
+    if args.quick and (slow := set(modes) - set(QUICK_MODES)):
+        raise InputError(f"--quick: without {', '.join(sorted(slow))}; its modes: {', '.join(QUICK_MODES)}")
+    return modes
 
 
 def _fresh(args: argparse.Namespace) -> int:
@@ -150,7 +163,8 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         part=args.part,
         weights=args.weights,
         ported=args.ported,
-        modes=modes_named(args.mode),
+        modes=_modes(args, modes_named("all")),
+        quick=args.quick,
         steps=args.steps,
         compiled=args.compiled,
         picture=partial(network_picture, Path(args.input)) if args.input else None,
@@ -184,6 +198,8 @@ def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: li
                 out.print(row.text, style="bold red" if row.bad else None)
         _print_rows(comparison.verdicts if args.rows else comparison.blamed[:BRIEF_ROWS])
         out.print("\n".join(summary_lines(comparison)))
+    if args.quick:
+        out.print("\n".join(f"left out: {reason}" for reason in not_run))
     data = report_data(comparisons, args.device, not_run)
     if args.json:
         write_json(Path(args.json), data)

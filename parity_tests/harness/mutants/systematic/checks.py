@@ -39,13 +39,13 @@ CONFIGURATIONS: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {
 Alarms = frozenset[tuple[Any, ...]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Check:
     """One network of a family in every mode, or its training steps."""
 
     family: str
     part: str  # "" for the training steps
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, Any] = field(hash=False)
     seed: int = 0  # of weights and pictures
 
     @property
