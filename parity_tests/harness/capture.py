@@ -115,12 +115,8 @@ def measure_isolated(
             continue
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
         yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
-        if (
-            plain
-            or call.layer in parents
-            or probe.compiled
-            or (probe.training and not pair.reference.state(call.layer))
-        ):
+        moves = not probe.training or bool(pair.reference.state(call.layer))
+        if plain or probe.compiled or call.layer in parents or not moves:
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))

@@ -13,9 +13,10 @@ from mindspore import nn, ops
 from parity_tests.harness.judge import Outcome, judge, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.report.console import summary_lines
-from parity_tests.harness.run import compare
+from parity_tests.harness.run import QUICK_LEAVES_OUT, QUICK_MODES, compare
 from parity_tests.tests.pairs.manner import numbers
 from parity_tests.tests.pairs.twins import carry
+from toonport.cli import main
 
 PICTURES = numbers(2, 3, 9, 12)
 
@@ -96,6 +97,20 @@ def test_a_port_that_makes_no_graph_is_said_so_and_leaves_no_files(tmp_path, mon
     assert found.equal
     assert any("MindSpore makes no graph of it" in line for line in summary_lines(found))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_comparison_finds_a_wrong_layer_and_says_what_it_left_out(capsys):
+    reference, port = Net(), PortedNet(PortedPool())
+    carry(reference, port)
+    right = compare(reference, port, PICTURES, quick=True)
+    assert right.equal
+    assert {verdict.measurement.mode for verdict in right.verdicts} == set(QUICK_MODES)
+    port.fc.bias.set_data(port.fc.bias + 0.01)
+    assert compare(reference, port, PICTURES, quick=True).blamed[0].measurement.layer == "fc"
+    assert main(["compare", "dtn", "--part", "encoder", "--quick", "--brief"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"left out: {words}" in printed for words in (*QUICK_LEAVES_OUT, "training steps: not asked for"))
+    assert main(["compare", "dtn", "--quick", "--mode", "gradients"]) == 2
 
 
 class Drop(nn.Cell):
