@@ -16,7 +16,7 @@ import numpy as np
 # buffers), makes instances without a call (NEWOBJ, INST, OBJ), or only repeats (DUP).
 NUMPYS = """
     PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
-    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8
+    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS
     PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
 """
@@ -94,8 +94,16 @@ class _Name:
             return _Array()
         if self.text == "numpy.dtype":
             return _Type(arguments[0])
+        if self.text in {"numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"}:
+            data, kind, shape, order = arguments
+            return _Array((1, shape, kind, order == "F", bytes(data)))
+        if self.text in {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}:
+            kind, data = arguments
+            return _Array((1, (), kind, False, data)).value.item()
         if self.text == "_codecs.encode" and arguments[1:] == ("latin1",):
             return arguments[0].encode("latin1")
+        if self.text == "collections.OrderedDict" and not arguments:
+            return {}
         raise ValueError(f"asks to call {self.text}")
 
     def __setstate__(self, state: Any) -> None:
@@ -123,6 +131,10 @@ class _Array:
     """An array of numpy's, or the one object in an array of shape ()."""
 
     value: Any = None
+
+    def __init__(self, state: tuple[Any, ...] | None = None) -> None:
+        if state:
+            self.__setstate__(state)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take numpy's state: version, shape, type, Fortran order, values."""

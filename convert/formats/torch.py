@@ -1,6 +1,8 @@
 """PyTorch checkpoints (.pt, .pth): tensors only, read with weights_only and never unpickled freely."""
 
+import io
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ CODE = re.compile(
     r"\b"
 )
 DEEPEST = 32
+PACKED = "_packed_params._packed_params"  # where PyTorch's quantized layers keep weight and bias
 
 
 def read(path: Path) -> Checkpoint:
@@ -38,6 +41,8 @@ def read(path: Path) -> Checkpoint:
             if name in tensors:
                 raise InputError(f"{path}: two tensors are called {name}")
             tensors[name] = _entry(path, name, value)
+        elif name.endswith(PACKED):
+            raise quantized(path, f"{name} holds quantized weights")
         else:
             extras[name] = _described(value)
     return Checkpoint(path, "torch", tensors, extras, dictionaries=frozenset(dictionaries))
@@ -73,7 +78,10 @@ def _load_with(path: Path, allowed: Sequence[tuple[Any, str]]) -> Any:
     is_zip = zipfile.is_zipfile(path)  # files older than PyTorch 1.6 are not zip archives
     if is_zip and not allowed:
         _check_archive(path)
-    with torch.serialization.safe_globals([*allowed]):
+    with torch.serialization.safe_globals([*allowed]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layouts that are in beta, and of legacy forms: nothing a user can act on
+        if path.suffix == ".safetensors":  # PyTorch goes by this suffix, whatever is in the file
+            return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
 
 
@@ -136,11 +144,42 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: 
 
 
 def _entry(path: Path, name: str, tensor: Any) -> Entry:
-    if tensor.layout is not _strided() or tensor.is_quantized:
-        raise InputError(f"{path}: {name} is a sparse or quantized tensor; only dense ones can be converted")
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        raise InputError(f"{path}: {name} has a shape but no values (device 'meta'); save it again from real weights")
+    if tensor.is_quantized:
+        raise quantized(path, f"{name} is a quantized tensor ({dtype})")
+    if dtype.startswith("float") and tensor.element_size() == 1:
+        raise scaled(path, f"{name} is {dtype}", "torch.load({file}, weights_only=True)")
+    if tensor.layout is not _strided():
+        return Entry(TensorSpec(tuple(tensor.shape), dtype), lambda: _to_numpy(tensor.to_dense()))
     transposed = tensor.dim() == 2 and min(tensor.shape) > 1 and not tensor.is_contiguous()
     return Entry(TensorSpec(tuple(tensor.shape), dtype), lambda: _to_numpy(tensor), transposed)
+
+
+def quantized(path: Path, what: str) -> InputError:
+    """The error for a quantized network: its layers are others, and some keep weight and bias in one tuple."""
+    return InputError(
+        f"{path}: {what}; make plain weights of it: import torch; "
+        f"state = torch.load({str(path)!r}, weights_only=True); "
+        "plain = {k: v.dequantize() for k, v in state.items() if torch.is_tensor(v) and not "
+        "k.endswith(('scale', 'zero_point'))}; "
+        "plain.update({k.replace('_packed_params._packed_params', n): v[i].dequantize() for k, v in state.items() "
+        f"if isinstance(v, tuple) for i, n in enumerate(['weight', 'bias'])}}); torch.save(plain, {_plain_name(path)})"
+    )
+
+
+def scaled(path: Path, what: str, load: str) -> InputError:
+    """The error for numbers of 8 bits, which a scale kept elsewhere belongs to; `load` is the Python that reads them."""
+    return InputError(
+        f"{path}: {what}, which means little without its scale; make plain weights of it, times their scale where "
+        f"there is one: import torch; state = {load.format(file=repr(str(path)))}; "
+        f"torch.save({{k: v.float() for k, v in state.items()}}, {_plain_name(path)})"
+    )
+
+
+def _plain_name(path: Path) -> str:
+    return repr(str(path.with_name(f"{path.stem}_plain.pth")))
 
 
 def _strided() -> Any:
