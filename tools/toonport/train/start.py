@@ -49,14 +49,22 @@ def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
             kwargs[name] = network_kwargs(config, name, _like(found, part_named(family, name)))
             network = resolve("torch_ref", part_named(family, name).class_name)(**kwargs[name])
             weights[name] = {key: value.numpy() for key, value in network.state_dict().items()}
-    _check_size(config, kwargs)
+    _check_pictures(config, kwargs)
     return Start(family, kwargs, weights, _settings(config, pictures), _frozen(config), fresh)
 
 
-def _check_size(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a side of pictures that a network of the run cannot take."""
+def _check_pictures(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse networks of other pictures than a run has: other channels, or another side."""
     family, training = trained_family(config.family)
     smallest = max(part_named(family, name).smallest(values) for name, values in kwargs.items())
+    for name, values in kwargs.items():
+        part = part_named(family, name)
+        made = next((values[key] for key in ("output_nc", "out_channels") if key in values), 3)
+        if part.channels(values) != part.input_shape[1] or made != 3:
+            raise InputError(
+                f"{name} takes pictures of {part.channels(values)} channels and makes {made}; training is on colour "
+                "pictures, of 3"
+            )
     multiple = max(training.multiple, *(training.own_multiple(values) for values in kwargs.values()))
     if config.size < smallest or config.size % multiple:
         raise InputError(
