@@ -8,6 +8,7 @@ from torch import Tensor
 from convert.recipes.descent import require_terms
 from convert.recipes.step import StepForm
 from torch_ref.descent import Descent
+from torch_ref.optim import EarlyEpsAdam
 
 Terms = dict[str, Tensor]
 
@@ -52,7 +53,8 @@ class Step(StepForm):
         settings, networks = self.settings, [self.networks[part] for part in self.phases[phase]]
         parameters = [value for network in networks for value in network.parameters() if value.requires_grad]
         betas = (settings.beta1, settings.beta2)
-        return torch.optim.Adam(parameters, self.rate(phase, 1), betas, weight_decay=settings.coupled_decay)
+        make = EarlyEpsAdam if self.early_eps else torch.optim.Adam
+        return make(parameters, self.rate(phase, 1), betas, weight_decay=settings.coupled_decay)
 
     def _descent(self) -> Descent:
         return Descent(self.optimizers)
