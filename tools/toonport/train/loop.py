@@ -85,7 +85,11 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
     batches = Batches(config, rank)
     start = starting_point(source, [len(folder) for folder in batches.folders])
     engine = Engine(config, start)
-    best = restore_run(engine.trainer, checkpoints.path(step)) if step is not None else Best()
+    if step is not None:
+        best = restore_run(engine.trainer, checkpoints.path(step))
+    else:
+        best = Best()
+        engine.trainer.restore(start.kept.moments, start.kept.counts)
     if rank == 0:
         if saved is None or config.steps > saved.steps:
             write_config(replace(saved, steps=config.steps) if saved else config, out / CONFIG_FILE)
@@ -126,6 +130,9 @@ def starting_notes(run: Run) -> list[str]:
     if config.init and start.fresh and run.step == 0:
         given = ", ".join(part for part in training.parts if part not in start.fresh)
         notes.append(f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}")
+    if start.kept.counts and run.step == 0:
+        phases = ", ".join(f"{phase} after {count} steps" for phase, count in start.kept.counts.items())
+        notes.append(f"{config.init} gives Adam's moments, too: {phases}")
     if config.steps > run.planned:
         notes.append(
             f"{config.steps} steps in place of {run.planned}: learning rates go on as in a run of {config.steps} steps"
