@@ -37,7 +37,8 @@ ONNX = (
     "numpy.savez({npz}, **{{t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}})"
 )
 FROZEN = (
-    "take its constants out: import numpy, tensorflow as tf; graph = tf.compat.v1.GraphDef.FromString(open({file}, 'rb').read()); "
+    "take its constants out: import numpy, tensorflow as tf; "
+    "graph = tf.compat.v1.GraphDef.FromString(open({file}, 'rb').read()); "
     "numpy.savez({npz}, **{{n.name: tf.make_ndarray(n.attr['value'].tensor) for n in graph.node if n.op == 'Const'}})"
 )
 
@@ -151,10 +152,10 @@ def recognised(path: Path) -> str | None:
     Raises InputError: it is known to be something else; what, and what turns it into something that is read.
     """
     ends = _ends(path)
-    for beginning, kind in BEGINNINGS.items():
-        if ends.head.startswith(beginning):
-            return _settled(ends, kind)
-    return next((kind for look in LOOKS if (kind := look(ends))), None)
+    known = next((kind for beginning, kind in BEGINNINGS.items() if ends.head.startswith(beginning)), None)
+    if isinstance(known, Foreign):
+        raise known.refusal(path)
+    return known or next((kind for look in LOOKS if (kind := look(ends))), None)
 
 
 def _ends(path: Path) -> _Ends:
@@ -163,12 +164,6 @@ def _ends(path: Path) -> _Ends:
         head = file.read(HEAD)
         file.seek(max(0, size - TAIL))
         return _Ends(path, head, file.read(), size)
-
-
-def _settled(ends: _Ends, kind: str | Foreign) -> str:
-    if isinstance(kind, str):
-        return kind
-    raise kind.refusal(ends.path)
 
 
 def _zip(ends: _Ends) -> str | None:

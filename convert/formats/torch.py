@@ -170,7 +170,7 @@ def quantized(path: Path, what: str) -> InputError:
 
 
 def scaled(path: Path, what: str, load: str) -> InputError:
-    """The error for numbers of 8 bits, which a scale kept elsewhere belongs to; `load` is the Python that reads them."""
+    """The error for numbers of 8 bits, which a scale elsewhere belongs to; `load` is the Python that reads them."""
     return InputError(
         f"{path}: {what}, which means little without its scale; make plain weights of it, times their scale where "
         f"there is one: import torch; state = {load.format(file=repr(str(path)))}; "

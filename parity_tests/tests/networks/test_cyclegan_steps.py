@@ -253,7 +253,7 @@ def _early_eps_steps(scale, compiled):
     import torch
 
     from ms_models.optim import Adam
-    from torch_ref.optim import EarlyEpsAdam
+    from torch_ref.step import add_eps_early
 
     draws = np.random.default_rng(3)
     start = draws.standard_normal((4, 3)).astype(np.float32)
@@ -263,15 +263,13 @@ def _early_eps_steps(scale, compiled):
     own = mindspore.nn.Adam([zoos], learning_rate=1e-2, **settings)
     port = Adam([ours], 1e-2, **settings, weight_decay=0.0, early_eps=True)
     port.compiled = compiled
-    torchs = [
-        (value, kind([value], 1e-2, betas=(0.5, 0.999)))
-        for value, kind in ((reference, EarlyEpsAdam), (plain, torch.optim.Adam))
-    ]
+    early, late = (torch.optim.Adam([value], 1e-2, betas=(0.5, 0.999)) for value in (reference, plain))
+    early.register_step_pre_hook(add_eps_early)
     for _ in range(4):
         gradient = (scale * draws.standard_normal((4, 3))).astype(np.float32)
         own((mindspore.Tensor(gradient),))
         port((mindspore.Tensor(gradient),))
-        for value, optimizer in torchs:
+        for value, optimizer in ((reference, early), (plain, late)):
             value.grad = torch.from_numpy(gradient).double()
             optimizer.step()
         yield zoos.asnumpy(), ours.asnumpy(), reference.detach().numpy(), plain.detach().numpy()

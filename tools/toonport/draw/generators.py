@@ -121,7 +121,7 @@ def open_generator(
 
 
 def _in_colour(network: Run, channels: int, order: str) -> Run:
-    """Feed a grey network with the luminance of colour pictures, and give a grey picture that it makes in 3 channels."""
+    """Feed a grey network with the luminance of colour pictures, and give a grey picture of its in 3 channels."""
     in_channels(np.zeros((1, 3, 1, 1), np.float32), channels)  # refuses others than grey and colour, before any photo
 
     def run(batch: Array) -> list[Array]:
@@ -288,7 +288,7 @@ def _from_onnx(path: Path, family: str | None, part: str | None, device: str, th
 
 
 def _picture_input(path: Path, session: Any) -> Any:
-    """Return the one input of an ONNX file, [N, 3, H, W] or grey [N, 1, H, W]; a name among the lengths stands for a free one."""
+    """Return the one input of an ONNX file, [N, 3, H, W] or [N, 1, H, W]; a name among the lengths is a free one."""
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else []
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] not in (1, 3)):

@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last step, its newest checkpoint, the signal that stopped it, pictures left out, its length."""
+    """How a run ended: last step, newest checkpoint, the signal that stopped it, pictures left out, planned length."""
 
     step: int
     checkpoint: Path | None
