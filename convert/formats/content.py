@@ -96,7 +96,8 @@ MINDIR = Foreign(
     "mindspore.save_checkpoint(net, {ckpt})",
 )
 POINTER = Foreign(
-    "a Git LFS pointer of {size} bytes in place of the file", "get the file itself: git lfs pull, or download it"
+    "a pointer of Git LFS or git-annex to the file, which has {size} bytes",
+    "get the file itself: git lfs pull, git annex get, or download it",
 )
 PAGE = Foreign(
     "a web page in place of the file", "the link leads to a page about the file, or asks to log in; get the file itself"
@@ -120,6 +121,15 @@ UNKNOWN = Foreign(
     "neither its content nor its suffix is a checkpoint's", f"it begins with {{begins}}; {READ} are read, if whole"
 )
 
+OTHERS = {
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG\r\n": "a PNG picture",
+    b"GIF8": "a GIF picture",
+    b"%PDF-": "a PDF document",
+    b"\x7fELF": "a program",
+    b"SQLite format 3\0": "an SQLite database",
+    bytes(HEAD): "zeros, as an unfinished download leaves them",
+}
 BEGINNINGS: Mapping[bytes, str | Foreign] = {
     TORCH_MAGIC: "torch",
     b"\x93NUMPY": "numpy",
@@ -130,6 +140,10 @@ BEGINNINGS: Mapping[bytes, str | Foreign] = {
         "take its tensors out: import gguf, numpy; reader = gguf.GGUFReader({file}); "
         "numpy.savez({npz}, **{{t.name: t.data for t in reader.tensors}})",
     ),
+    **{
+        beginning: Foreign(what, "there are no weights in it; give the file itself")
+        for beginning, what in OTHERS.items()
+    },
     b"\x28\xb5\x2f\xfd": Foreign("packed with zstd", "unpack it: zstd -d {file}"),
     b"7z\xbc\xaf\x27\x1c": Foreign("a 7z archive", "unpack it: 7z x {file}"),
     b"Rar!\x1a\x07": Foreign("a rar archive", "unpack it: unrar x {file}"),
@@ -238,12 +252,14 @@ def _binary(ends: _Ends) -> str | None:
 
 def _text(ends: _Ends) -> str | None:
     """Text that lies in the place of weights, or a pickle in text."""
-    start = ends.head.lstrip()
+    start = ends.head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        start = start.decode("utf-16", errors="ignore").lstrip().encode()
     if TEXT_PICKLE.match(ends.head) and ends.tail.rstrip().endswith(b"."):
         return "pickle"
-    if start.startswith(b"version https://git-lfs"):
-        size = re.search(rb"size (\d+)", start)
-        raise POINTER.refusal(ends.path, size=size[1].decode() if size else "unknown")
+    if start.startswith((b"version https://git-lfs", b"/annex/objects/")):
+        size = re.search(rb"size (\d+)|-s(\d+)-", start)
+        raise POINTER.refusal(ends.path, size=(size[1] or size[2]).decode() if size else "unknown")
     if re.match(rb"(?i)<(?:!doctype|html|head|\?xml|!--)", start):
         raise PAGE.refusal(ends.path)
     if start.startswith(b"model_checkpoint_path"):

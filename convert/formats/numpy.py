@@ -38,8 +38,8 @@ def read_pickled(path: Path) -> Checkpoint:
         target = repr(str(path.with_name(f"{path.stem}.pth")))
         raise InputError(
             f"{path}: a pickle of more than numpy arrays, and reading it would run what it says ({error}); where you "
-            "trust it, save it anew: import pickle, torch; "
-            f"torch.save(pickle.load(open({str(path)!r}, 'rb')), {target})"
+            f"trust it, save it anew: import pickle, torch; held = pickle.load(open({str(path)!r}, 'rb')); "
+            f"torch.save(held.state_dict() if hasattr(held, 'state_dict') else held, {target})"
         ) from error
     extras = {name: type(value).__name__ for name, value in values.items() if not isinstance(value, np.ndarray)}
     return Checkpoint(

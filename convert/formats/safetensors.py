@@ -49,6 +49,8 @@ def read(path: Path) -> Checkpoint:
 def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
     if row["dtype"] not in DTYPES:
         what = f"{name} has the type {row['dtype']}"
+        if not row["dtype"].startswith(("F8", "F4", "F6")):
+            raise InputError(f"{path}: {what}, which cannot be converted")
         raise scaled(path, what, "__import__('safetensors.torch').torch.load_file({file})")
     dtype = DTYPES[str(row["dtype"])]
     shape = tuple(row["shape"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError, first_line
+from convert.formats.pickle import CALLS, ArrayStub, TypeStub
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 MOST_OBJECTS = 64  # kinds of Python objects that one file may hold beside its tensors
@@ -30,14 +31,14 @@ def read(path: Path) -> Checkpoint:
 
     Raises InputError: damaged file, or one that asks to run code or holds a whole network; what to do instead.
     """
-    content = _load(path)
+    content = _named(_load(path))
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save net.state_dict()")
     tensors: dict[str, Entry] = {}
     extras: dict[str, str] = {}
     dictionaries: set[str] = set()
     for name, value in _flatten(path, content, "", dictionaries):
-        if hasattr(value, "detach"):
+        if _is_array(value):
             if name in tensors:
                 raise InputError(f"{path}: two tensors are called {name}")
             tensors[name] = _entry(path, name, value)
@@ -46,6 +47,26 @@ def read(path: Path) -> Checkpoint:
         else:
             extras[name] = _described(value)
     return Checkpoint(path, "torch", tensors, extras, dictionaries=frozenset(dictionaries))
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is a tensor, or an array of numpy's."""
+    return hasattr(value, "detach") or (isinstance(value, ArrayStub) and isinstance(value.value, np.ndarray))
+
+
+def _named(value: Any) -> Any:
+    """A list of dictionaries with tensors in them as a dictionary by number; anything else as it is."""
+    if isinstance(value, list | tuple) and any(isinstance(inner, Mapping) and _holds(inner) for inner in value):
+        return {str(number): inner for number, inner in enumerate(value)}
+    return value
+
+
+def _holds(content: Mapping[Any, Any], depth: int = 0) -> bool:
+    """Whether there is a tensor somewhere in a dictionary."""
+    return any(
+        _is_array(value) or (isinstance(value, Mapping) and depth < DEEPEST and _holds(value, depth + 1))
+        for value in content.values()
+    )
 
 
 def _described(value: Any) -> str:
@@ -57,7 +78,9 @@ def _described(value: Any) -> str:
 
 def _load(path: Path) -> Any:
     """The content of a file; what is not data in it becomes `_Inert`."""
-    allowed: list[tuple[Any, str]] = []
+    allowed: list[tuple[Any, str]] = [(ArrayStub, "numpy array"), (TypeStub, "numpy dtype")]
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
     while True:
         try:
             return _load_with(path, allowed)
@@ -76,8 +99,6 @@ def _load_with(path: Path, allowed: Sequence[tuple[Any, str]]) -> Any:
     import torch
 
     is_zip = zipfile.is_zipfile(path)  # files older than PyTorch 1.6 are not zip archives
-    if is_zip and not allowed:
-        _check_archive(path)
     with torch.serialization.safe_globals([*allowed]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layouts that are in beta, and of legacy forms: nothing a user can act on
         if path.suffix == ".safetensors":  # PyTorch goes by this suffix, whatever is in the file
@@ -113,8 +134,9 @@ class _Inert(dict[str, Any]):
             self.update(state)
 
 
-def _stand_in(name: str) -> type[_Inert]:
-    return type("_Inert", (_Inert,), {"kind": name})
+def _stand_in(name: str) -> Any:
+    """What is called in place of a Python object: for numpy's arrays what holds their bytes, else what does nothing."""
+    return CALLS.get(name) or type("_Inert", (_Inert,), {"kind": name})
 
 
 def _forbidden_name(message: str) -> str:
@@ -135,7 +157,8 @@ def _check_archive(path: Path) -> None:
 def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: set[str]) -> Iterator[tuple[str, Any]]:
     if prefix.count(".") > DEEPEST:
         raise InputError(f"{path}: dictionaries lie more than {DEEPEST} deep in each other")
-    for name, value in content.items():
+    for name, held in content.items():
+        value = _named(held)
         if isinstance(value, Mapping):
             dictionaries.add(f"{prefix}{name}")
             yield from _flatten(path, value, f"{prefix}{name}.", dictionaries)
@@ -144,9 +167,14 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: 
 
 
 def _entry(path: Path, name: str, tensor: Any) -> Entry:
+    if isinstance(tensor, ArrayStub):
+        values: Array = np.ascontiguousarray(tensor.value)
+        return Entry(TensorSpec(tuple(tensor.value.shape), values.dtype.name), lambda: values)
     dtype = str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta:
         raise InputError(f"{path}: {name} has a shape but no values (device 'meta'); save it again from real weights")
+    if tensor.is_nested:
+        raise InputError(f"{path}: {name} is a nested tensor, of rows of several lengths; no network has such weights")
     if tensor.is_quantized:
         raise quantized(path, f"{name} is a quantized tensor ({dtype})")
     if dtype.startswith("float") and tensor.element_size() == 1:

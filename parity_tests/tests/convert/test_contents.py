@@ -42,6 +42,12 @@ def _save_lightning(path):
     torch.save({"state_dict": {f"net.{k}": v for k, v in _tensors().items()}, "loops": loops, "callbacks": {}}, path)
 
 
+def _save_torch_arrays(path):
+    import torch
+
+    torch.save({"params": OrderedDict(STATE), "best": np.float32(3), "names": np.array(["a"])}, path)
+
+
 def _save_pickle(protocol, path):
     content = OrderedDict(params=OrderedDict(STATE), best=np.float64(3.5), note="x")
     path.write_bytes(pickle.dumps(content, protocol))
@@ -52,10 +58,18 @@ def _save_npz(path):
         np.savez(file, **STATE)
 
 
+def _save_in_list(path):
+    import torch
+
+    torch.save([{"net": _tensors(), "epoch": 3}, "text"], path)
+
+
 WRITERS = {
     "PyTorch": lambda path, write: save_torch(path, STATE),
     "old PyTorch": lambda path, write: _save_old(path),
     "Lightning": lambda path, write: _save_lightning(path),
+    "numpy in PyTorch": lambda path, write: _save_torch_arrays(path),
+    "list": lambda path, write: _save_in_list(path),
     "MindSpore": lambda path, write: write(path.with_name("a.ckpt"), STATE).rename(path),
     "safetensors": lambda path, write: write(path.with_name("a.safetensors"), STATE).rename(path),
     "npz": lambda path, write: _save_npz(path),
@@ -217,11 +231,16 @@ def test_mindspores_encrypted_files_and_programs_are_named_with_advice(tmp_path)
 PLACEHOLDERS = {
     "page": (b"\n<!DOCTYPE html><html><title>Google Drive</title>", "a web page"),
     "denied": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a web page"),
-    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4711\n", "pointer of 4711 bytes"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4711\n", "which has 4711 bytes"),
     "answer": (b'{"error": "Repository not found"}', "a text, not weights"),
     "list": (b'model_checkpoint_path: "model-33999"\n', "names TensorFlow checkpoints"),
     "shards": (b'{"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}', "m-1.safetensors', 'm-2"),
     "keras": (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
+    "annex": (b"/annex/objects/SHA256E-s4711--0.pth\n", "which has 4711 bytes"),
+    "marked page": (b"\xef\xbb\xbf<html>", "a web page"),
+    "wide page": ("<html><title>".encode("utf-16"), "a web page"),
+    "picture": (b"\xff\xd8\xff\xe0" + bytes(99), "a JPEG picture"),
+    "zeros": (bytes(5000), "zeros"),
     "empty": (b"", "empty"),
     "cut": (b"PK\x03\x04" + bytes(99), "cut off"),
 }
