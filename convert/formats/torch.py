@@ -4,7 +4,8 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ CODE = re.compile(
     r"\b"
 )
 DEEPEST = 32
+NOT_NUMBERS = (ValueError, TypeError, IndexError, AttributeError)  # what a stub raises for other arrays
 PACKED = "_packed_params._packed_params"  # where PyTorch's quantized layers keep weight and bias
 
 
@@ -78,7 +80,7 @@ def _described(value: Any) -> str:
 
 def _load(path: Path) -> Any:
     """The content of a file; what is not data in it becomes `_Inert`."""
-    allowed: list[tuple[Any, str]] = [(ArrayStub, "numpy array"), (TypeStub, "numpy dtype")]
+    allowed: list[tuple[Any, str]] = [(kind, kind.__name__) for kind in (_Numbers, TypeStub, _Inert)]
     if zipfile.is_zipfile(path):
         _check_archive(path)
     while True:
@@ -134,9 +136,33 @@ class _Inert(dict[str, Any]):
             self.update(state)
 
 
+class _Numbers(ArrayStub):
+    """An array of numpy's; one of anything but numbers stays without a value."""
+
+    def __setstate__(self, state: Any) -> None:
+        """See `ArrayStub.__setstate__`."""
+        with suppress(*NOT_NUMBERS):
+            super().__setstate__(state)
+
+
+def _harmless(stub: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        """What the stub makes, and for types that are not of numbers something inert."""
+        try:
+            return stub(*arguments)
+        except NOT_NUMBERS:
+            return _Inert()
+
+    return call
+
+
 def _stand_in(name: str) -> Any:
     """What is called in place of a Python object: for numpy's arrays what holds their bytes, else what does nothing."""
-    return CALLS.get(name) or type("_Inert", (_Inert,), {"kind": name})
+    if name.endswith("multiarray._reconstruct"):
+        return lambda *_: _Numbers()
+    if name in CALLS:
+        return _harmless(CALLS[name])
+    return type("_Inert", (_Inert,), {"kind": name})
 
 
 def _forbidden_name(message: str) -> str:
