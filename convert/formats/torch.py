@@ -73,6 +73,8 @@ def _holds(content: Mapping[Any, Any], depth: int = 0) -> bool:
 
 def _described(value: Any) -> str:
     kind = type(value).__name__
+    if isinstance(value, ArrayStub):
+        return "array, not of numbers"
     if isinstance(value, list | tuple | set | bytes | _Inert):
         return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}"
     return f"{kind} {str(value)[:40]}"
