@@ -29,6 +29,7 @@ class Conversion:
     networks: tuple[Network, ...]  # what was found in the source
     ignored: Mapping[str, str]  # things in the source that are not tensors, as name -> text
     left_out: tuple[str, ...] = ()  # tensors of the source that are in none of the networks
+    format: str = ""  # what the source is, by its content
 
 
 def load_networks(
@@ -137,7 +138,7 @@ def write_networks(
         path = target.with_name(target.name.replace("{part}", group[0].part.name))
         ledgers.append(_write(path, group, side, facts, report, unused))
         outputs.append(path)
-    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused)
+    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused, checkpoint.format)
 
 
 def _names_differ(network: Network) -> bool:

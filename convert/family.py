@@ -10,6 +10,7 @@ from convert.tensors import Array, Entry
 
 Shapes = Mapping[str, tuple[int, ...]]
 Kwargs = dict[str, Any]
+CHANNELS = ("input_nc", "in_channels", "in_channel")  # constructor arguments that are the channels of the input
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Part:
     spellings: tuple[Spelling, ...] = ()  # other spellings that are understood
     # constructor arguments of its other architectures, by which a file that lacks a tensor is recognised
     variants: tuple[Mapping[str, Any], ...] = ()
+
+    def channels(self, kwargs: Mapping[str, Any]) -> int:
+        """Channels of the pictures that the network takes when it is built with these arguments."""
+        return int(next((kwargs[name] for name in CHANNELS if name in kwargs), self.input_shape[1]))
 
 
 @dataclass(frozen=True)

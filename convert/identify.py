@@ -309,7 +309,7 @@ def _refuse(place: Place, searches: list[_Search], part: str | None) -> None:
         key=lambda attempt: attempt.nearness,
         default=None,
     )
-    if found is not None and found.fitting:
+    if found is not None and (found.fitting or len(found.problems.misshaped) > found.problems.count / 2):
         raise InputError(refusal(checkpoint.path, found))
     wanted = searches[0].family.name if len(searches) == 1 else "any known family"
     first = ", ".join(list(checkpoint.tensors)[:SHOWN])

@@ -65,9 +65,14 @@ def transposed(entry: Entry, axes: tuple[int, ...]) -> Entry:
     return Entry(TensorSpec(shape, entry.spec.dtype), lambda: np.ascontiguousarray(entry.read().transpose(axes)))
 
 
+def numpys_own(array: Array) -> Array:
+    """Values of any shape in a type of numpy's own: bfloat16, which frameworks do not take, exactly as float32."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
 def as_float32(entry: Entry) -> Entry:
     """A half-precision tensor as float32, which is exact; other tensors as they are."""
-    if entry.spec.dtype != "float16":
+    if entry.spec.dtype not in {"float16", "bfloat16"}:
         return entry
     return Entry(TensorSpec(entry.spec.shape, "float32"), lambda: entry.read().astype(np.float32))
 

@@ -1,4 +1,4 @@
-"""Adam, equal to torch.optim.Adam step for step.
+"""Adam, equal to torch.optim.Adam step for step, or to MindSpore's in the place of eps.
 
 MindSpore's own nn.Adam adds eps before the bias correction and skips weight decay for parameters whose
 names contain "gamma" or "beta". Paper: Adam (arXiv 1412.6980), with coupled L2 weight decay.
@@ -18,6 +18,7 @@ class Adam:
         parameters: what to train. Leave out parameters that take no part in the loss: PyTorch gives them
             no gradient and does not touch them, while a zero gradient would let weight decay move them.
         lr, beta1, beta2, eps, weight_decay: as in torch.optim.Adam.
+        early_eps: add eps before the bias correction, as nn.Adam does.
 
     Attributes:
         step_number: updates made so far.
@@ -32,10 +33,11 @@ class Adam:
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 1e-4,
+        early_eps: bool = False,
     ) -> None:
         self.parameters = list(parameters)
         self.lr, self.beta1, self.beta2, self.eps, self.weight_decay = lr, beta1, beta2, eps, weight_decay
-        self.step_number = 0
+        self.early_eps, self.step_number = early_eps, 0
         self.compiled = False
         self.exp_avg = [_moment("exp_avg", value) for value in self.parameters]
         self.exp_avg_sq = [_moment("exp_avg_sq", value) for value in self.parameters]
@@ -46,11 +48,12 @@ class Adam:
         self.step_number += 1
         first = 1 - self.beta1**self.step_number
         second = (1 - self.beta2**self.step_number) ** 0.5
-        rate, root = Tensor(self.lr / first, ms.float32), Tensor(second, ms.float32)
+        eps = self.eps / second if self.early_eps else self.eps
+        numbers = [Tensor(number, ms.float32) for number in (self.lr / first, second, eps)]
         if self.compiled:
-            self._graph("update", self._updater())(rate, root, *gradients)
+            self._graph("update", self._updater())(*numbers, *gradients)
         else:
-            self._updater()(rate, root, *gradients)
+            self._updater()(*numbers, *gradients)
 
     def norm(self, gradients: Sequence[Tensor]) -> float:
         """Euclidean norm of all gradients together; not finite when any of them is not."""
@@ -64,12 +67,12 @@ class Adam:
 
     def _updater(self) -> Callable[..., Tensor]:
         # 1 - beta is taken here in double precision: a graph takes it from beta rounded to float32, 1e-5 off
-        constants = (self.weight_decay, 1 - self.beta1, self.beta2, 1 - self.beta2, self.eps)
+        constants = (self.weight_decay, 1 - self.beta1, self.beta2, 1 - self.beta2)
         state = (tuple(self.parameters), tuple(self.exp_avg), tuple(self.exp_avg_sq))
 
-        def update(rate: Tensor, root: Tensor, *gradients: Tensor) -> Tensor:
+        def update(rate: Tensor, root: Tensor, eps: Tensor, *gradients: Tensor) -> Tensor:
             """Move every parameter; returns the rate, since a graph must return something."""
-            ops.HyperMap()(ops.partial(_move, rate, root, constants), *state, gradients)
+            ops.HyperMap()(ops.partial(_move, rate, root, eps, constants), *state, gradients)
             return rate
 
         return update
@@ -78,13 +81,14 @@ class Adam:
 def _move(
     rate: Tensor,
     root: Tensor,
+    eps: Tensor,
     constants: tuple[float, ...],
     value: Parameter,
     mean: Parameter,
     square: Parameter,
     gradient: Tensor,
 ) -> Tensor:
-    decay, rest1, beta2, rest2, eps = constants
+    decay, rest1, beta2, rest2 = constants
     if decay:
         gradient = gradient + decay * value
     new_mean = mean + (gradient - mean) * rest1

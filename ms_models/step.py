@@ -65,8 +65,8 @@ class Step(StepForm):
 
     def _adam(self, phase: str) -> Adam:
         settings, parameters = self.settings, [value for part in self.phases[phase] for value in self.parameters(part)]
-        decay = settings.coupled_decay
-        return Adam(parameters, self.rate(phase, 1), settings.beta1, settings.beta2, weight_decay=decay)
+        betas, decay = (settings.beta1, settings.beta2), settings.coupled_decay
+        return Adam(parameters, self.rate(phase, 1), *betas, weight_decay=decay, early_eps=self.early_eps)
 
     def _descent(self) -> Descent:
         return Descent(self.optimizers)

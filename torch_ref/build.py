@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from convert.family import Part, resolve
-from convert.tensors import Array
+from convert.tensors import Array, numpys_own
 
 
 def build_torch(part: Part, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
@@ -22,7 +22,7 @@ def load_torch(network: Any, arrays: Mapping[str, Array]) -> None:
 
     state = network.state_dict()
     lacking = {name: value for name, value in state.items() if name.endswith("num_batches_tracked")}
-    loaded = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    loaded = {name: torch.from_numpy(np.array(numpys_own(value))) for name, value in arrays.items()}
     network.load_state_dict({**lacking, **loaded}, strict=True)
 
 

@@ -52,7 +52,10 @@ class Step(StepForm):
         settings, networks = self.settings, [self.networks[part] for part in self.phases[phase]]
         parameters = [value for network in networks for value in network.parameters() if value.requires_grad]
         betas = (settings.beta1, settings.beta2)
-        return torch.optim.Adam(parameters, self.rate(phase, 1), betas, weight_decay=settings.coupled_decay)
+        optimizer = torch.optim.Adam(parameters, self.rate(phase, 1), betas, weight_decay=settings.coupled_decay)
+        if self.early_eps:
+            optimizer.register_step_pre_hook(add_eps_early)
+        return optimizer
 
     def _descent(self) -> Descent:
         return Descent(self.optimizers)
@@ -66,3 +69,14 @@ class Step(StepForm):
 
     def _number(self, value: Tensor) -> float:
         return float(value)
+
+
+def add_eps_early(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Let Adam's next step add eps before the bias correction of the second moment, as `mindspore.nn.Adam` does.
+
+    That is PyTorch's Adam with the eps of step t divided by sqrt(1 - beta2^t): 32 times larger in the first step.
+    """
+    for group in optimizer.param_groups:
+        counts = (float(optimizer.state[value]["step"]) for value in group["params"] if optimizer.state.get(value))
+        number = 1 + max(counts, default=0.0)
+        group["eps"] = optimizer.defaults["eps"] / (1 - group["betas"][1] ** number) ** 0.5

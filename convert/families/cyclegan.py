@@ -10,6 +10,7 @@ Bugs of the sources, mended unless a setting called `reference_exact` asks for t
 * model zoo: "instance" norm shares its statistics over the batch (`reference_exact` of its networks).
 * model zoo: the learning rate falls by pictures, so with a batch above 1 the fall starts late or never
   (`reference_exact` of the training settings).
+* model zoo: Adam adds eps before the bias correction (`reference_exact` of the training settings).
 * model zoo: an identity weight of 0 ends in a crash; here the term is left out. There is no way to ask for the crash.
 """
 

@@ -2,31 +2,39 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.formats import ckpt, mxnet, numpy, safetensors, tensorflow, tflite, torch
+from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch
 from convert.tensors import Array, Checkpoint, TensorSpec
 
-__all__ = ["FORMATS", "READERS", "file_format", "open_checkpoint", "write_checkpoint"]
+__all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint"]
 
 FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
 READERS: Mapping[str, Callable[[Path], Checkpoint]] = {
-    ".pt": torch.read,
-    ".pth": torch.read,
-    ".ckpt": ckpt.read,
-    ".safetensors": safetensors.read,
-    ".index": tensorflow.read,
-    ".tflite": tflite.read,
-    ".params": mxnet.read,
-    ".zip": mxnet.read,
-    ".npy": numpy.read,
-    ".npz": numpy.read,
+    "torch": torch.read,
+    "ckpt": ckpt.read,
+    "safetensors": safetensors.read,
+    "tensorflow": tensorflow.read,
+    "tflite": tflite.read,
+    "mxnet": mxnet.read,
+    "numpy": numpy.read,
+    "pickle": numpy.read_pickled,
 }
-
-
-Known = TypeVar("Known")
+# Suffixes that files of the formats that are read usually have; only a file whose content tells nothing is read by it.
+READABLE: Mapping[str, str] = {
+    **FORMATS,
+    ".index": "tensorflow",
+    ".tflite": "tflite",
+    ".params": "mxnet",
+    ".zip": "mxnet",
+    ".npy": "numpy",
+    ".npz": "numpy",
+    ".bin": "torch",
+    ".tar": "torch",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+}
 
 
 def file_format(path: Path) -> str:
@@ -34,27 +42,25 @@ def file_format(path: Path) -> str:
 
     Raises InputError: lists the suffixes there are.
     """
-    return _known(path, FORMATS)
-
-
-def _known(path: Path, by_suffix: Mapping[str, Known]) -> Known:
     try:
-        return by_suffix[path.suffix.lower()]
+        return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {', '.join(by_suffix)}") from None
+        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {', '.join(FORMATS)}") from None
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a checkpoint without loading its tensors.
+    """Open a checkpoint without loading its tensors; its format is told by its content.
 
-    Raises InputError: the file is missing, empty, damaged, unsafe, or of another format than its suffix.
+    Raises InputError: the file is missing, empty, damaged, unsafe, or of a format that is not read; what to do.
     """
-    read = _known(path, READERS)
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise content.absent(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
-    checkpoint = read(path)
+    known = content.recognised(path) or READABLE.get(path.suffix.lower())
+    if known is None:
+        raise content.unknown(path)
+    checkpoint = READERS[known](path)
     if not checkpoint.tensors:
         raise InputError(f"{path}: the file holds no tensors")
     return checkpoint

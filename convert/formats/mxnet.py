@@ -49,7 +49,7 @@ def read(path: Path) -> Checkpoint:
 
 def _contents(path: Path) -> tuple[bytes, bytes]:
     """The bytes of the parameters and of the symbol."""
-    if path.suffix.lower() == ".zip":
+    if zipfile.is_zipfile(path):
         return _from_zip(path)
     symbol = path.with_name(f"{path.stem.rpartition('-')[0]}-symbol.json")
     if not symbol.is_file():

@@ -1,4 +1,4 @@
-"""Numpy files: .npz archives of arrays, and .npy files that hold a dictionary of arrays, read without unpickling."""
+"""Numpy files: .npz archives of arrays, .npy files and pickles of a dictionary of arrays, read without unpickling."""
 
 import zipfile
 from collections.abc import Iterator
@@ -18,10 +18,33 @@ def read(path: Path) -> Checkpoint:
     Raises InputError: damaged, or holding anything but arrays.
     """
     try:
-        arrays = dict(_flatten(_dictionary(path) if path.suffix.lower() == ".npy" else _archive(path)))
+        arrays = dict(_flatten(_archive(path) if zipfile.is_zipfile(path) else _dictionary(path)))
+        foreign = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
+        if foreign:
+            raise ValueError(f"'{foreign[0]}' is not an array")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a numpy file of named arrays, or not safe to read ({error})") from error
     return Checkpoint(path, "numpy", {name: _entry(value) for name, value in arrays.items()})
+
+
+def read_pickled(path: Path) -> Checkpoint:
+    """Open a pickle of dictionaries and lists of arrays, as `pickle.dump` writes; what else it holds is only named.
+
+    Raises InputError: damaged, or holding objects; how to save their arrays.
+    """
+    try:
+        values = dict(_flatten(read_pickle(path.read_bytes())))
+    except ValueError as error:
+        target = repr(str(path.with_name(f"{path.stem}.pth")))
+        raise InputError(
+            f"{path}: a pickle of more than numpy arrays, and reading it would run what it says ({error}); where you "
+            f"trust it, save it anew: import pickle, torch; held = pickle.load(open({str(path)!r}, 'rb')); "
+            f"torch.save(held.state_dict() if hasattr(held, 'state_dict') else held, {target})"
+        ) from error
+    extras = {name: type(value).__name__ for name, value in values.items() if not isinstance(value, np.ndarray)}
+    return Checkpoint(
+        path, "numpy", {name: _entry(value) for name, value in values.items() if name not in extras}, extras
+    )
 
 
 def _archive(path: Path) -> dict[str, Array]:
@@ -39,15 +62,14 @@ def _dictionary(path: Path) -> Any:
         return read_pickle(file.read())
 
 
-def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Array]]:
-    if isinstance(content, np.ndarray):
-        yield prefix, content
-    elif isinstance(content, dict | list):
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what lies in dictionaries and lists, under dotted names."""
+    if isinstance(content, dict | list):
         pairs = content.items() if isinstance(content, dict) else enumerate(content)
         for name, value in pairs:
             yield from _flatten(value, f"{prefix}.{name}" if prefix else str(name))
     else:
-        raise ValueError(f"'{prefix}' is not an array")
+        yield prefix, content
 
 
 def _entry(value: Array) -> Entry:

@@ -17,7 +17,7 @@ import numpy as np
 NUMPYS = """
     PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS
+    BYTEARRAY8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS
     PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
 """
 OPCODES = frozenset(NUMPYS.split())
@@ -46,7 +46,7 @@ def _require_keys(keys: list[Any]) -> None:
 
 
 def _require_stub(owner: Any) -> None:
-    if not isinstance(owner, _Name | _Type | _Array):
+    if not isinstance(owner, _Name | TypeStub | ArrayStub):
         raise pickle.UnpicklingError("changes what has no state")
 
 
@@ -90,19 +90,15 @@ class _Name:
         self.text = text
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.text in {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}:
-            return _Array()
-        if self.text == "numpy.dtype":
-            return _Type(arguments[0])
-        if self.text == "_codecs.encode" and arguments[1:] == ("latin1",):
-            return arguments[0].encode("latin1")
-        raise ValueError(f"asks to call {self.text}")
+        if self.text not in CALLS:
+            raise ValueError(f"asks to call {self.text}")
+        return CALLS[self.text](*arguments)
 
     def __setstate__(self, state: Any) -> None:
         raise ValueError(f"asks to change {self.text}")
 
 
-class _Type:
+class TypeStub:
     """The type of an array, once its byte order is known."""
 
     def __init__(self, code: str) -> None:
@@ -119,15 +115,19 @@ class _Type:
         self.order = state[1]
 
 
-class _Array:
+class ArrayStub:
     """An array of numpy's, or the one object in an array of shape ()."""
 
     value: Any = None
 
+    def __init__(self, state: tuple[Any, ...] | None = None) -> None:
+        if state:
+            self.__setstate__(state)
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take numpy's state: version, shape, type, Fortran order, values."""
         _, shape, kind, fortran, content = state
-        if not isinstance(kind, _Type):
+        if not isinstance(kind, TypeStub):
             raise ValueError("an array has no type")
         if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError("an array has no shape")  # and no product of it may be anything but a number
@@ -143,9 +143,47 @@ class _Array:
         self.value = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
+def _from_buffer(data: bytes, kind: TypeStub, shape: tuple[int, ...], order: str) -> ArrayStub:
+    return ArrayStub((1, shape, kind, order == "F", bytes(data)))
+
+
+def _scalar(kind: TypeStub, data: bytes) -> Any:
+    value = ArrayStub((1, (), kind, False, data)).value
+    return value.item() if isinstance(value, np.ndarray) else value
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise ValueError(f"asks to encode text as {encoding}")
+    return text.encode("latin1")
+
+
+def _ordered(*pairs: Any) -> dict[Any, Any]:
+    if pairs:
+        raise ValueError("asks to make a dictionary of pairs")
+    return {}
+
+
+# What stands for the few functions that numpy's pickles name.
+CALLS: Mapping[str, Callable[..., Any]] = {
+    **{
+        f"numpy.{core}.{name}": stub
+        for core in ("core", "_core")
+        for name, stub in (
+            ("multiarray._reconstruct", lambda *_: ArrayStub()),
+            ("numeric._frombuffer", _from_buffer),
+            ("multiarray.scalar", _scalar),
+        )
+    },
+    "numpy.dtype": lambda code, *_: TypeStub(code),
+    "_codecs.encode": _encoded,
+    "collections.OrderedDict": _ordered,
+}
+
+
 def _value(node: Any, seen: set[int]) -> Any:
     """Put arrays in place of what stands for them, in depth; `seen` are the containers that were met."""
-    if isinstance(node, dict | list | tuple | _Array) and node != ():
+    if isinstance(node, dict | list | tuple | ArrayStub) and node != ():
         if id(node) in seen:
             raise ValueError("holds the same thing twice")
         seen.add(id(node))
@@ -153,8 +191,8 @@ def _value(node: Any, seen: set[int]) -> Any:
         return {key: _value(value, seen) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return [_value(value, seen) for value in node]
-    if isinstance(node, _Array):
+    if isinstance(node, ArrayStub):
         return node.value if isinstance(node.value, np.ndarray) else _value(node.value, seen)
-    if isinstance(node, _Name | _Type):
+    if isinstance(node, _Name | TypeStub):
         raise ValueError("holds something that is not data")
     return node

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from convert.errors import InputError
+from convert.formats.torch import scaled
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 DTYPES: Mapping[str, np.dtype] = {
@@ -47,7 +48,10 @@ def read(path: Path) -> Checkpoint:
 
 def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
     if row["dtype"] not in DTYPES:
-        raise InputError(f"{path}: {name} has the type {row['dtype']}, which cannot be converted")
+        what = f"{name} has the type {row['dtype']}"
+        if not row["dtype"].startswith(("F8", "F4", "F6")):
+            raise InputError(f"{path}: {what}, which cannot be converted")
+        raise scaled(path, what, "__import__('safetensors.torch').torch.load_file({file})")
     dtype = DTYPES[str(row["dtype"])]
     shape = tuple(row["shape"])
     start, end = row["data_offsets"]

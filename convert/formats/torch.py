@@ -1,14 +1,18 @@
 """PyTorch checkpoints (.pt, .pth): tensors only, read with weights_only and never unpickled freely."""
 
+import io
 import re
+import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convert.errors import InputError, first_line
+from convert.formats.pickle import CALLS, ArrayStub, TypeStub
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 MOST_OBJECTS = 64  # kinds of Python objects that one file may hold beside its tensors
@@ -18,6 +22,8 @@ CODE = re.compile(
     r"\b"
 )
 DEEPEST = 32
+NOT_NUMBERS = (ValueError, TypeError, IndexError, AttributeError)  # what a stub raises for other arrays
+PACKED = "_packed_params._packed_params"  # where PyTorch's quantized layers keep weight and bias
 
 
 def read(path: Path) -> Checkpoint:
@@ -27,24 +33,48 @@ def read(path: Path) -> Checkpoint:
 
     Raises InputError: damaged file, or one that asks to run code or holds a whole network; what to do instead.
     """
-    content = _load(path)
+    content = _named(_load(path))
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save net.state_dict()")
     tensors: dict[str, Entry] = {}
     extras: dict[str, str] = {}
     dictionaries: set[str] = set()
     for name, value in _flatten(path, content, "", dictionaries):
-        if hasattr(value, "detach"):
+        if _is_array(value):
             if name in tensors:
                 raise InputError(f"{path}: two tensors are called {name}")
             tensors[name] = _entry(path, name, value)
+        elif name.endswith(PACKED):
+            raise quantized(path, f"{name} holds quantized weights")
         else:
             extras[name] = _described(value)
     return Checkpoint(path, "torch", tensors, extras, dictionaries=frozenset(dictionaries))
 
 
+def _is_array(value: Any) -> bool:
+    """Whether a value is a tensor, or an array of numpy's."""
+    return hasattr(value, "detach") or (isinstance(value, ArrayStub) and isinstance(value.value, np.ndarray))
+
+
+def _named(value: Any) -> Any:
+    """A list of dictionaries with tensors in them as a dictionary by number; anything else as it is."""
+    if isinstance(value, list | tuple) and any(isinstance(inner, Mapping) and _holds(inner) for inner in value):
+        return {str(number): inner for number, inner in enumerate(value)}
+    return value
+
+
+def _holds(content: Mapping[Any, Any], depth: int = 0) -> bool:
+    """Whether there is a tensor somewhere in a dictionary."""
+    return any(
+        _is_array(value) or (isinstance(value, Mapping) and depth < DEEPEST and _holds(value, depth + 1))
+        for value in content.values()
+    )
+
+
 def _described(value: Any) -> str:
     kind = type(value).__name__
+    if isinstance(value, ArrayStub):
+        return "array, not of numbers"
     if isinstance(value, list | tuple | set | bytes | _Inert):
         return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}"
     return f"{kind} {str(value)[:40]}"
@@ -52,7 +82,9 @@ def _described(value: Any) -> str:
 
 def _load(path: Path) -> Any:
     """The content of a file; what is not data in it becomes `_Inert`."""
-    allowed: list[tuple[Any, str]] = []
+    allowed: list[tuple[Any, str]] = [(kind, kind.__name__) for kind in (_Numbers, TypeStub, _Inert)]
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
     while True:
         try:
             return _load_with(path, allowed)
@@ -71,9 +103,10 @@ def _load_with(path: Path, allowed: Sequence[tuple[Any, str]]) -> Any:
     import torch
 
     is_zip = zipfile.is_zipfile(path)  # files older than PyTorch 1.6 are not zip archives
-    if is_zip and not allowed:
-        _check_archive(path)
-    with torch.serialization.safe_globals([*allowed]):
+    with torch.serialization.safe_globals([*allowed]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layouts that are in beta, and of legacy forms: nothing a user can act on
+        if path.suffix == ".safetensors":  # PyTorch goes by this suffix, whatever is in the file
+            return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
 
 
@@ -105,7 +138,32 @@ class _Inert(dict[str, Any]):
             self.update(state)
 
 
-def _stand_in(name: str) -> type[_Inert]:
+class _Numbers(ArrayStub):
+    """An array of numpy's; one of anything but numbers stays without a value."""
+
+    def __setstate__(self, state: Any) -> None:
+        """See `ArrayStub.__setstate__`."""
+        with suppress(*NOT_NUMBERS):
+            super().__setstate__(state)
+
+
+def _harmless(stub: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        """What the stub makes, and for types that are not of numbers something inert."""
+        try:
+            return stub(*arguments)
+        except NOT_NUMBERS:
+            return _Inert()
+
+    return call
+
+
+def _stand_in(name: str) -> Any:
+    """What is called in place of a Python object: for numpy's arrays what holds their bytes, else what does nothing."""
+    if name.endswith("multiarray._reconstruct"):
+        return lambda *_: _Numbers()
+    if name in CALLS:
+        return _harmless(CALLS[name])
     return type("_Inert", (_Inert,), {"kind": name})
 
 
@@ -127,7 +185,8 @@ def _check_archive(path: Path) -> None:
 def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: set[str]) -> Iterator[tuple[str, Any]]:
     if prefix.count(".") > DEEPEST:
         raise InputError(f"{path}: dictionaries lie more than {DEEPEST} deep in each other")
-    for name, value in content.items():
+    for name, held in content.items():
+        value = _named(held)
         if isinstance(value, Mapping):
             dictionaries.add(f"{prefix}{name}")
             yield from _flatten(path, value, f"{prefix}{name}.", dictionaries)
@@ -136,11 +195,47 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: 
 
 
 def _entry(path: Path, name: str, tensor: Any) -> Entry:
-    if tensor.layout is not _strided() or tensor.is_quantized:
-        raise InputError(f"{path}: {name} is a sparse or quantized tensor; only dense ones can be converted")
+    if isinstance(tensor, ArrayStub):
+        values: Array = np.ascontiguousarray(tensor.value)
+        return Entry(TensorSpec(tuple(tensor.value.shape), values.dtype.name), lambda: values)
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        raise InputError(f"{path}: {name} has a shape but no values (device 'meta'); save it again from real weights")
+    if tensor.is_nested:
+        raise InputError(f"{path}: {name} is a nested tensor, of rows of several lengths; no network has such weights")
+    if tensor.is_quantized:
+        raise quantized(path, f"{name} is a quantized tensor ({dtype})")
+    if dtype.startswith("float") and tensor.element_size() == 1:
+        raise scaled(path, f"{name} is {dtype}", "torch.load({file}, weights_only=True)")
+    if tensor.layout is not _strided():
+        return Entry(TensorSpec(tuple(tensor.shape), dtype), lambda: _to_numpy(tensor.to_dense()))
     transposed = tensor.dim() == 2 and min(tensor.shape) > 1 and not tensor.is_contiguous()
     return Entry(TensorSpec(tuple(tensor.shape), dtype), lambda: _to_numpy(tensor), transposed)
+
+
+def quantized(path: Path, what: str) -> InputError:
+    """The error for a quantized network: its layers are others, and some keep weight and bias in one tuple."""
+    return InputError(
+        f"{path}: {what}; make plain weights of it: import torch; "
+        f"state = torch.load({str(path)!r}, weights_only=True); "
+        "plain = {k: v.dequantize() for k, v in state.items() if torch.is_tensor(v) and not "
+        "k.endswith(('scale', 'zero_point'))}; "
+        "plain.update({k.replace('_packed_params._packed_params', n): v[i].dequantize() for k, v in state.items() "
+        f"if isinstance(v, tuple) for i, n in enumerate(['weight', 'bias'])}}); torch.save(plain, {_plain_name(path)})"
+    )
+
+
+def scaled(path: Path, what: str, load: str) -> InputError:
+    """The error for numbers of 8 bits, which a scale elsewhere belongs to; `load` is the Python that reads them."""
+    return InputError(
+        f"{path}: {what}, which means little without its scale; make plain weights of it, times their scale where "
+        f"there is one: import torch; state = {load.format(file=repr(str(path)))}; "
+        f"torch.save({{k: v.float() for k, v in state.items()}}, {_plain_name(path)})"
+    )
+
+
+def _plain_name(path: Path) -> str:
+    return repr(str(path.with_name(f"{path.stem}_plain.pth")))
 
 
 def _strided() -> Any:

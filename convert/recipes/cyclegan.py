@@ -30,7 +30,8 @@ class CycleGanSettings(Settings):
         pool_size: images in each pool of fakes.
         seed: of the pools' draws.
         reference_exact: the model zoo counts `batch_size` times as many steps in an epoch, so that with a batch above
-            1 the fall starts late or never.
+            1 the fall starts late or never; and where its networks are trained, Adam adds eps before the bias
+            correction, as MindSpore's nn.Adam does.
         batch_size: pictures of each domain in a step; read only where `reference_exact` is set.
     """
 

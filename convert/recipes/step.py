@@ -129,6 +129,11 @@ class StepForm(ABC):
         return found
 
     @property
+    def early_eps(self) -> bool:
+        """Whether Adam adds eps before the bias correction, as MindSpore's `nn.Adam` does and PyTorch's does not."""
+        return False
+
+    @property
     def colours(self) -> str:
         """Order of the colours of the pictures that the step takes, "rgb" or "bgr"."""
         return "rgb"

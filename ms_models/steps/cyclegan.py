@@ -34,11 +34,16 @@ class CycleGanStep(Step):
     def __init__(
         self, networks: Mapping[str, nn.Cell], settings: CycleGanSettings, frozen: nn.Cell | None = None
     ) -> None:
+        self.zoo = isinstance(networks["D_A"], Discriminator)
         super().__init__(networks, settings, frozen)
         self.pools = {domain: ImagePool(settings.pool_size, self.random) for domain in "AB"}
-        zoo = isinstance(networks["D_A"], Discriminator)
-        self.judges = {"A": "D_A", "B": "D_B"} if zoo else {"A": "D_B", "B": "D_A"}
-        self.judged_order = ("fake", "real") if zoo else ("real", "fake")  # matters to running statistics only
+        self.judges = {"A": "D_A", "B": "D_B"} if self.zoo else {"A": "D_B", "B": "D_A"}
+        self.judged_order = ("fake", "real") if self.zoo else ("real", "fake")  # matters to running statistics only
+
+    @property
+    def early_eps(self) -> bool:
+        """See `StepForm.early_eps`; only the model zoo's own system trains so."""
+        return self.zoo and self.settings.reference_exact
 
     def prepare(self, phase: str, first: Tensor, second: Tensor, made: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Add, for the discriminators, pooled fakes that the generators made before their update."""

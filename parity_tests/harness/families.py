@@ -15,7 +15,7 @@ from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
 from ms_models.environment import choose_device
-from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.inputs import formula_state, in_channels
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.leg import judge_onnx
@@ -151,7 +151,8 @@ def compare_source(source: Source, options: CompareOptions, say: Say = silent) -
     probe = probe_inputs(part, kwargs, options.seed)
     inputs = part_inputs(part, kwargs, options.seed, options.size)
     if options.picture:
-        inputs = options.picture(options.size or inputs.shape[-1], part.growth(kwargs))
+        picture = options.picture(options.size or inputs.shape[-1], part.growth(kwargs))
+        inputs = in_channels(picture, part.channels(kwargs))
     facts = {**source.facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
     modes = tuple(mode for mode in options.modes if mode in MODES)
     comparison = Comparison(source.name, (), modes, facts)

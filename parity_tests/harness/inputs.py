@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.errors import InputError
 from convert.family import Part
 from convert.plan import build_plan
 
 Float32 = NDArray[np.float32]
+LUMINANCE = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601, as Pillow makes pictures grey
 
 # u, v and the weight of both forms of spectral norm in PyTorch.
 SPECTRAL_NAMES = (
@@ -48,6 +50,24 @@ def image(tag: str, batch: int, height: int, width: int, channels: int = 3) -> F
     wave = np.sin(2 * np.pi * (1 + k) * y / height + 0.7 * b) * np.cos(2 * np.pi * 2 * x / width + 0.9 * k)
     grain = _centred(tag, (batch, channels, height, width))
     return np.clip(0.6 * wave + 0.35 * grain, -1, 1).astype(np.float32)
+
+
+def in_channels(pictures: Float32, channels: int, order: str = "RGB") -> Float32:
+    """Return pictures [N, 3, H, W] as a network of so many channels takes them: as they are, or grey [N, 1, H, W].
+
+    Args:
+        pictures: in [-1, 1].
+        channels: of the network's input.
+        order: of the pictures' colours, "RGB" or "BGR".
+
+    Raises InputError: neither 3 nor 1 channels.
+    """
+    if channels == 3:
+        return pictures
+    if channels != 1:
+        raise InputError(f"the network takes {channels} channels; a photo has 3, and is fed to networks of 3 or 1")
+    weights = np.array(LUMINANCE if order == "RGB" else LUMINANCE[::-1])
+    return np.einsum("nchw,c->nhw", pictures.astype(np.float64), weights)[:, None].astype(np.float32)
 
 
 def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.generic]]:

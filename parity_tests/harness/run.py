@@ -108,10 +108,9 @@ def part_inputs(
         side: of square pictures, or height and width; None: as released.
         batch: number of pictures, no two alike.
     """
-    channels, released = part.input_shape[1], part.input_shape[2]
-    side = side or kwargs.get("img_size", released)
+    side = side or kwargs.get("img_size", part.input_shape[2])
     height, width = side if isinstance(side, tuple) else (side, side)
-    return image(f"toonport/{seed}", batch, height, width, channels)
+    return image(f"toonport/{seed}", batch, height, width, part.channels(kwargs))
 
 
 def probe_inputs(part: Part, kwargs: Mapping[str, Any], seed: int) -> Array:

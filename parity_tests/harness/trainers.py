@@ -164,7 +164,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def restore(self, moments: Moments, counts: Mapping[str, int]) -> None:
-        """Put back what `moments` and `counts` returned."""
+        """Put back what `moments` and `counts` returned; what they lack stays as it is."""
 
 
 class TorchTrainer(Trainer):
@@ -324,6 +324,7 @@ class MindSporeTrainer(Trainer):
         """See `Trainer.restore`; assigned in place, because a compiled step goes on with what set_data replaces."""
         for _, part, name, _, state in self._states():
             for kind, value in state.items():
-                self._mindspore.ops.assign(value, self.tensor(moments[kind, part, name]))
+                if (kind, part, name) in moments:
+                    self._mindspore.ops.assign(value, self.tensor(moments[kind, part, name]))
         for phase, count in counts.items():
             self.step.optimizers[phase].step_number = count

@@ -85,10 +85,13 @@ def test_flipped_bytes_are_found_by_the_checksum(suffix, good, capsys, tmp_path)
     _refused(path, capsys, tmp_path, "damaged")
 
 
-def test_suffix_and_content_disagree(good, capsys, tmp_path):
+def test_the_content_decides_where_the_suffix_says_otherwise(good, capsys, tmp_path):
     for content, suffix in ((".pt", ".ckpt"), (".ckpt", ".pt"), (".safetensors", ".pt"), (".pt", ".safetensors")):
         path = tmp_path / f"other{suffix}"
         path.write_bytes(good[content].read_bytes())
+        (network,) = convert_file(path, tmp_path / "read.ckpt").networks
+        assert network.part.name == "disLA"
+        path.write_bytes(good[content].read_bytes()[:-200])
         _refused(path, capsys, tmp_path)
 
 

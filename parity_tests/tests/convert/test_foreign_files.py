@@ -162,7 +162,7 @@ def test_damaged_tflite_is_refused(shared, tmp_path):
     (tmp_path / "cut.tflite").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="cut off"):
         open_checkpoint(tmp_path / "cut.tflite")
-    (tmp_path / "other.tflite").write_bytes(b"not a model")
+    (tmp_path / "other.tflite").write_bytes(b"\0not a model")
     with pytest.raises(InputError, match="TFL3"):
         open_checkpoint(tmp_path / "other.tflite")
     with pytest.raises(InputError, match=r"unknown suffix '\.tflite'"):
@@ -337,7 +337,7 @@ def test_damaged_mxnet_parameters_are_refused(mxnet):
     with pytest.raises(InputError, match="epsilon of the batch norms"):
         open_checkpoint(folder / "model-0000.params")
     (folder / "bad.zip").write_bytes(b"PK\5\6 not an archive")
-    with pytest.raises(InputError, match="damaged or encrypted archive"):
+    with pytest.raises(InputError, match="cut off or damaged"):
         open_checkpoint(folder / "bad.zip")
 
 

@@ -1,5 +1,6 @@
 """CycleGAN training: the step against the recorded one, the pool, the losses and the learning rate."""
 
+import importlib
 import json
 import random as python_random
 import re
@@ -15,7 +16,7 @@ from ms_models.build import build_mindspore
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.inputs import image as small_image
 from parity_tests.tests.golden_others import image, parameters
-from parity_tests.tolerances import FLOAT64_RELATIVE, RECORDED_FLOAT32_STEPS
+from parity_tests.tolerances import FLOAT64_RELATIVE, RECORDED_FLOAT32_STEPS, ULP
 from torch_ref.build import build_torch
 
 RECORDED = ("ResNet_pynative", "ResNet_graph", "DepthResNet_pynative")
@@ -244,3 +245,53 @@ def test_learning_rate_equals_the_model_zoos_list(name, pictures, epochs, consta
     assert [one.rate("G", step + 1) for step in range(len(record))] == pytest.approx(
         record, rel=RECORDED_FLOAT32_STEPS[0]
     )
+
+
+def _early_eps_steps(scale, compiled):
+    """A weight after each of four steps of MindSpore's own Adam, of ours in both frameworks, and of PyTorch's."""
+    import mindspore
+    import torch
+
+    from ms_models.optim import Adam
+    from torch_ref.step import add_eps_early
+
+    draws = np.random.default_rng(3)
+    start = draws.standard_normal((4, 3)).astype(np.float32)
+    settings = {"beta1": 0.5, "beta2": 0.999}
+    zoos, ours = (mindspore.Parameter(mindspore.Tensor(start), name="w") for _ in range(2))
+    reference, plain = (torch.nn.Parameter(torch.from_numpy(start.copy()).double()) for _ in range(2))
+    own = mindspore.nn.Adam([zoos], learning_rate=1e-2, **settings)
+    port = Adam([ours], 1e-2, **settings, weight_decay=0.0, early_eps=True)
+    port.compiled = compiled
+    early, late = (torch.optim.Adam([value], 1e-2, betas=(0.5, 0.999)) for value in (reference, plain))
+    early.register_step_pre_hook(add_eps_early)
+    for _ in range(4):
+        gradient = (scale * draws.standard_normal((4, 3))).astype(np.float32)
+        own((mindspore.Tensor(gradient),))
+        port((mindspore.Tensor(gradient),))
+        for value, optimizer in ((reference, early), (plain, late)):
+            value.grad = torch.from_numpy(gradient).double()
+            optimizer.step()
+        yield zoos.asnumpy(), ours.asnumpy(), reference.detach().numpy(), plain.detach().numpy()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("scale", [1e-9, 1e-8, 1e-7, 1e-6, 1e-4, 1.0])
+def test_adam_with_early_eps_is_mindspores_own_step_for_step(scale, compiled):
+    for number, (zoos, ours, reference, plain) in enumerate(_early_eps_steps(scale, compiled)):
+        close = 4 * (number + 1) * ULP
+        np.testing.assert_allclose(ours, zoos, rtol=0, atol=close)
+        np.testing.assert_allclose(reference, zoos, rtol=0, atol=close)
+        if scale < 1e-5:
+            assert np.abs(plain - zoos).max() > 100 * close
+
+
+@pytest.mark.parametrize("package", ["torch_ref", "ms_models"])
+def test_only_the_model_zoos_own_training_adds_eps_early(package):
+    assert not _steps(package, {"reference_exact": True}, steps=0)[1].early_eps
+    run = {"args": {"model": "ResNet", "ndf": 4, "ngf": 4, "gl_num": 1}, "gain": {part: [("", 1.0)] for part in "GD"}}
+    build = build_torch if package == "torch_ref" else build_mindspore
+    module = importlib.import_module(f"{package}.steps.cyclegan")
+    for exact in (False, True):
+        step = module.CycleGanStep(_networks(run, build), CycleGanSettings(reference_exact=exact))
+        assert step.early_eps == exact

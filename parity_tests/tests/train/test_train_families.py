@@ -77,6 +77,23 @@ def test_cyclegan_resumes_exactly_with_its_pools(framework, pictures, tmp_path):
     assert _losses(again) == _losses(straight)
 
 
+def test_a_finished_run_is_made_longer_by_more_steps(pictures, tmp_path, capsys):
+    narrow = ["--width", "4", "--network", "n_blocks=1", "--network", "n_layers=1", "--set", "pool_size=2"]
+    flags = ["train", "cyclegan", "--data", str(pictures), "--framework", "torch", *narrow, *QUIET, "--size", "16"]
+    flags += ["--set", "constant_epochs=1"]
+    straight, again = tmp_path / "straight", tmp_path / "again"
+    assert main([*flags, "--steps", "6", "--out", str(straight)]) == 0
+    assert main([*flags, "--steps", "3", "--out", str(again)]) == 0
+    assert "--resume --steps MORE" in " ".join(capsys.readouterr().out.split())
+    assert main(["train", "cyclegan", "--out", str(again), "--resume", "--steps", "2"]) == 2
+    assert "only more --steps" in capsys.readouterr().err
+    assert main(["train", "cyclegan", "--out", str(again), "--resume", "--steps", "6", "--until", "4"]) == 0
+    assert "6 steps in place of 3" in " ".join(capsys.readouterr().out.split())
+    assert main(["train", "cyclegan", "--out", str(again), "--resume"]) == 0
+    assert checkpoint_bytes(again, 6) == checkpoint_bytes(straight, 6)
+    assert _losses(again)[3:] == _losses(straight)[3:]
+
+
 @pytest.mark.parametrize("framework", ["torch", "mindspore"])
 def test_other_families_work_through_a_batch_in_pieces_too(framework, pictures, tmp_path):
     narrow = ["--width", "4", "--network", "n_blocks=1", "--network", "n_layers=1", "--set", "pool_size=0"]

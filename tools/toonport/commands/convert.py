@@ -1,9 +1,11 @@
 """toonport convert: PyTorch, MindSpore and safetensors checkpoints into each other."""
 
 import argparse
+from pathlib import Path
 
 from convert.conversion import Conversion, Progress, convert_file
 from convert.errors import InputError
+from convert.formats import READABLE
 from convert.places import in_short
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
 from toonport.commands.ui import bar, out
@@ -16,12 +18,26 @@ EPILOG = """examples:
   toonport convert my.pt my.ckpt --torch mynet.py:Net --mindspore mynet_ms.py:Net
 A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
 
+WORDS = {
+    "torch": "PyTorch",
+    "ckpt": "MindSpore",
+    "safetensors": "safetensors",
+    "tensorflow": "TensorFlow",
+    "tflite": "TensorFlow Lite",
+    "mxnet": "MXNet",
+    "numpy": "numpy arrays",
+}
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
     parser = add_command(subparsers, "convert", run, "convert a checkpoint; the suffixes give the direction", EPILOG)
-    parser.add_argument("source", metavar="SRC", help=".pt, .pth, .ckpt or .safetensors; {part} for one file each")
-    parser.add_argument("target", metavar="DST", help="the same suffixes; {part} writes one file per network")
+    parser.add_argument(
+        "source", metavar="SRC", help="checkpoint of any format and suffix (docs/inputs.md); {part} for one file each"
+    )
+    parser.add_argument(
+        "target", metavar="DST", help=".pt, .pth, .ckpt or .safetensors; {part} writes one file per network"
+    )
     add_own_pair(parser)
     add_option(parser, "--family", help="family of SRC (default: by the tensors)")
     add_option(parser, "--part", default="all", help="one network, e.g. genA2B (default: all)")
@@ -49,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             done = _own(args, progress)
         else:
             done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style, args.key)
+    if READABLE.get(Path(args.source).suffix.lower()) != done.format:
+        out.print(f"{args.source}: by its content a file of {WORDS[done.format]}")
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())

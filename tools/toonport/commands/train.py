@@ -19,6 +19,7 @@ from toonport.train.parallel import WORKER_FLAG, join_workers, start_workers
 EPILOG = """examples:
   toonport train photo2cartoon --data photos --init photo2cartoon_weights.pt --frozen mobilefacenet.pth --out run
   toonport train photo2cartoon --data photos --out run --resume        go on after whatever stopped it
+  toonport train photo2cartoon --out run --resume --steps 400000       go on beyond the end of a finished run
   toonport train ugatit --data selfies --out run --cycle 20 --set rho_limit=0.9
   toonport train ugatit --settings                                    every setting with its default
   toonport train cyclegan --data photos --init G_A.pth --size 128      one network given, the others fresh
@@ -175,7 +176,8 @@ def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
         out.print(f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on")
         return STOPPED
     best = f"; best at step {outcome.best.step}" if outcome.best and outcome.best.step else ""
-    out.print(f"done: step {outcome.step}{where}{best}")
+    more = "--resume --steps MORE goes on beyond the end" if outcome.step >= outcome.steps else "--resume goes on"
+    out.print(f"done: step {outcome.step} of {outcome.steps}{where}{best}; {more}")
     return 0
 
 

@@ -20,6 +20,7 @@ from convert.registry import families, family_named, part_named
 from convert.tensors import Array
 from ms_models import build as mindspore_build
 from ms_models.environment import choose_device
+from parity_tests.harness.inputs import in_channels
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
@@ -111,8 +112,24 @@ def open_generator(
         chain[-1].part.outputs,
         how.fixed_side(network.kwargs),
         network.part.smallest(network.kwargs),
-        _one_after_the_other([openers[chosen](link, device, threads) for link in chain]),
+        _in_colour(
+            _one_after_the_other([openers[chosen](link, device, threads) for link in chain]),
+            network.part.channels(network.kwargs),
+            how.channels,
+        ),
     )
+
+
+def _in_colour(network: Run, channels: int, order: str) -> Run:
+    """Feed a grey network with the luminance of colour pictures, and give a grey picture of its in 3 channels."""
+    in_channels(np.zeros((1, 3, 1, 1), np.float32), channels)  # refuses others than grey and colour, before any photo
+
+    def run(batch: Array) -> list[Array]:
+        """[N, 3, H, W] -> the network's outputs."""
+        picture, *others = network(in_channels(batch, channels, order))
+        return [picture.repeat(3, 1) if picture.ndim == 4 and picture.shape[1] == 1 else picture, *others]
+
+    return run
 
 
 def _one_after_the_other(runs: Sequence[Run]) -> Run:
@@ -213,7 +230,7 @@ def _exported(network: Network, device: str, threads: int | None) -> Run:
     part, outputs = network.part, network.part.outputs
     module = torch_build.for_inference(build(network, "torch"))
     any_size = _how(network.family).side is None
-    sizes = find_sizes(module, part.input_shape[1], part.smallest(network.kwargs)) if any_size else None
+    sizes = find_sizes(module, part.channels(network.kwargs), part.smallest(network.kwargs)) if any_size else None
     sessions: dict[tuple[int, ...] | None, Any] = {}
 
     def run(batch: Array) -> list[Array]:
@@ -265,13 +282,15 @@ def _from_onnx(path: Path, family: str | None, part: str | None, device: str, th
         return [np.asarray(output) for output in session.run(list(names), {taken.name: batch.astype(numbers)})]
 
     fixed = height if isinstance(height, int) and height == width else None
-    return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), run)
+    channels = taken.shape[1] if isinstance(taken.shape[1], int) else 3
+    coloured = _in_colour(run, channels, how.channels)
+    return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), coloured)
 
 
 def _picture_input(path: Path, session: Any) -> Any:
-    """Return the one input of an ONNX file, [N, 3, H, W]; a name among the lengths stands for a free one."""
+    """Return the one input of an ONNX file, [N, 3, H, W] or [N, 1, H, W]; a name among the lengths is a free one."""
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else []
-    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] not in (1, 3)):
         raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
     return inputs[0]

@@ -16,7 +16,7 @@ from convert.identify import Network
 from convert.registry import family_named, part_named
 from convert.tensors import Array
 from ms_models import build as mindspore_build
-from parity_tests.harness.inputs import image
+from parity_tests.harness.inputs import image, in_channels
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.write import Export, Sizes, export_onnx, find_sizes, second_input
@@ -178,7 +178,7 @@ def _calibration(job: _Job) -> Iterator[Array]:
 
     _, channels, height, width = job.inputs.shape
     for path in job.options.calibration:
-        yield network_picture(path, height)
+        yield in_channels(network_picture(path, height), channels)
     for index in range(0 if job.options.calibration else CALIBRATION_PICTURES):
         yield image(f"toonport/calibration/{index}", 1, height, width, channels)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.errors import InputError
-from convert.formats import FORMATS, READERS
+from convert.formats import FORMATS, READABLE
 from convert.registry import families
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.draw.generators import BACKENDS
@@ -67,7 +67,7 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
 def _weights_at(place: Path) -> list[Path]:
     if place.is_dir():
         return sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
-    known = (*READERS, ".onnx")
+    known = (*READABLE, ".onnx")
     if not place.is_file() or place.suffix.lower() not in known:
         raise InputError(f"{place}: no folder, and no file of a kind that holds weights ({' '.join(known)})")
     return [place]

@@ -54,7 +54,8 @@ class RunConfig:
     device: str = option("cpu", "where; gpu is CUDA", choices=("cpu", "gpu", "ascend"), free=True)
     steps: int = option(
         0,
-        "length of the training; the learning rate falls over its second half (White-box: --set decay=true)",
+        "length of the training; the learning rate falls over its second half (White-box: --set decay=true); with "
+        "--resume a larger number makes the run longer",
         shown="as in the source",
     )
     until: int | None = option(None, "stop, saved, after this step", metavar="STEP", free=True)
@@ -222,14 +223,19 @@ def write_config(config: RunConfig, path: Path) -> None:
 def resumed_config(saved: RunConfig, given: Mapping[str, Any]) -> RunConfig:
     """Return the saved configuration of a run with what may be given anew; --until holds for one process only.
 
+    More steps than before make a run longer: its learning rate goes on as in a run of that length.
+
     Raises InputError: lists what is given otherwise than it was and would change the numbers.
     """
     may_change = {known.name for known in fields(RunConfig) if known.metadata.get("free")}
+    if given.get("steps", 0) > saved.steps:
+        may_change.add("steps")
     before = asdict(saved)
     whole = {name: {**before[name], **value} if isinstance(value, dict) else value for name, value in given.items()}
     changed = [name for name, value in whole.items() if name not in may_change and value != before[name]]
     if changed:
         texts = [f"{name} was {before[name]!r}, now {given[name]!r}" for name in changed]
-        raise InputError(f"{saved.out}: a resumed run keeps its configuration: {'; '.join(texts)}")
+        advice = "; only more --steps make it longer" if "steps" in changed else ""
+        raise InputError(f"{saved.out}: a resumed run keeps its configuration: {'; '.join(texts)}{advice}")
     free = {name: value for name, value in given.items() if name in may_change}
     return replace(saved, **{"until": None, **free})

@@ -25,13 +25,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last step, its newest checkpoint, the signal that stopped it, pictures left out."""
+    """How a run ended: last step, newest checkpoint, the signal that stopped it, pictures left out, planned length."""
 
     step: int
     checkpoint: Path | None
     stopped_by: str = ""
     unreadable: tuple[Path, ...] = ()
     best: Best | None = None
+    steps: int = 0
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Run:
     batches: Batches
     checkpoints: Checkpoints
     best: Best
-    rank: int = 0
+    rank: int
+    planned: int  # steps that the run had before it was made longer
 
     @property
     def step(self) -> int:
@@ -68,23 +70,31 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
     if resume and step is None:
         raise InputError(f"{out}: has no checkpoint to resume from")
     if step is not None and not resume:
-        raise InputError(f"{out}: holds a run that reached step {step}; --resume continues it, or choose another --out")
-    if step is None:
+        raise InputError(
+            f"{out}: holds a run that reached step {step}; --resume continues it, with more --steps also beyond its "
+            "end, or choose another --out"
+        )
+    saved = None if step is None else RunConfig(**read_config(out / CONFIG_FILE))
+    if saved is None or step is None:
         config = RunConfig(**given).checked()
         source = replace(config, init=newest_weights(config.init))
     else:
-        config = resumed_config(RunConfig(**read_config(out / CONFIG_FILE)), given).checked()
+        config = resumed_config(saved, given).checked()
         source = replace(config, init=str(checkpoints.weights(step)), width=None, network={})
     checkpoints.keep = config.keep
     batches = Batches(config, rank)
     start = starting_point(source, [len(folder) for folder in batches.folders])
     engine = Engine(config, start)
-    best = restore_run(engine.trainer, checkpoints.path(step)) if step is not None else Best()
+    if step is not None:
+        best = restore_run(engine.trainer, checkpoints.path(step))
+    else:
+        best = Best()
+        engine.trainer.restore(start.kept.moments, start.kept.counts)
     if rank == 0:
-        if step is None:
-            write_config(config, out / CONFIG_FILE)
+        if saved is None or config.steps > saved.steps:
+            write_config(replace(saved, steps=config.steps) if saved else config, out / CONFIG_FILE)
         checkpoints.forget_after(step or 0)
-    return Run(config, engine, batches, checkpoints, best, rank)
+    return Run(config, engine, batches, checkpoints, best, rank, saved.steps if saved else config.steps)
 
 
 def train(
@@ -120,6 +130,13 @@ def starting_notes(run: Run) -> list[str]:
     if config.init and start.fresh and run.step == 0:
         given = ", ".join(part for part in training.parts if part not in start.fresh)
         notes.append(f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}")
+    if start.kept.counts and run.step == 0:
+        phases = ", ".join(f"{phase} after {count} steps" for phase, count in start.kept.counts.items())
+        notes.append(f"{config.init} gives Adam's moments, too: {phases}")
+    if config.steps > run.planned:
+        notes.append(
+            f"{config.steps} steps in place of {run.planned}: learning rates go on as in a run of {config.steps} steps"
+        )
     settings = run.engine.step.settings
     lost = [phase for phase in training.phases if settings.weights(phase, True) != settings.weights(phase, False)]
     if training.frozen and not start.frozen and lost:
@@ -144,7 +161,7 @@ def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outco
         _save(run, unsaved)
     newest = run.checkpoints.latest()
     path = run.checkpoints.path(newest) if newest is not None else None
-    return Outcome(run.step, path, stopped[0] if stopped else "", tuple(run.batches.unreadable), run.best)
+    return Outcome(run.step, path, stopped[0] if stopped else "", tuple(run.batches.unreadable), run.best, config.steps)
 
 
 def _record(run: Run, log: RunLog, terms: Mapping[str, float], seconds: float) -> None:

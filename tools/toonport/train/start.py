@@ -1,25 +1,27 @@
 """What a run starts from: the weights of --init, and fresh ones for the networks that it lacks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
 from convert.conversion import load_networks, torch_arrays
 from convert.errors import InputError
 from convert.family import Part, resolve
-from convert.identify import Network
+from convert.identify import Network, open_source
 from convert.registry import family_named, part_named
 from convert.tensors import Array
 from parity_tests.harness.trainers import Frozen, TrainingStart
 from toonport.train.config import RunConfig, network_kwargs, settings_of, trained_family
+from toonport.train.moments import Kept, kept_moments
 
 
 @dataclass(frozen=True)
 class Start(TrainingStart):
-    """What a run starts from; `fresh` are the parts whose weights are new, seeded ones."""
+    """What a run starts from."""
 
-    fresh: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()  # parts whose weights are new, seeded ones
+    kept: Kept = field(default_factory=Kept)  # Adam's moments that the file keeps beside the weights
 
 
 def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
@@ -49,14 +51,23 @@ def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
             kwargs[name] = network_kwargs(config, name, _like(found, part_named(family, name)))
             network = resolve("torch_ref", part_named(family, name).class_name)(**kwargs[name])
             weights[name] = {key: value.numpy() for key, value in network.state_dict().items()}
-    _check_size(config, kwargs)
-    return Start(family, kwargs, weights, _settings(config, pictures), _frozen(config), fresh)
+    _check_pictures(config, kwargs)
+    kept = kept_moments(open_source(config.init), found, training) if config.init else Kept()
+    return Start(family, kwargs, weights, _settings(config, pictures), _frozen(config), fresh, kept)
 
 
-def _check_size(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a side of pictures that a network of the run cannot take."""
+def _check_pictures(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse networks of other pictures than a run has: other channels, or another side."""
     family, training = trained_family(config.family)
     smallest = max(part_named(family, name).smallest(values) for name, values in kwargs.items())
+    for name, values in kwargs.items():
+        part = part_named(family, name)
+        made = next((values[key] for key in ("output_nc", "out_channels") if key in values), 3)
+        if part.channels(values) != part.input_shape[1] or made != 3:
+            raise InputError(
+                f"{name} takes pictures of {part.channels(values)} channels and makes {made}; training is on colour "
+                "pictures, of 3"
+            )
     multiple = max(training.multiple, *(training.own_multiple(values) for values in kwargs.values()))
     if config.size < smallest or config.size % multiple:
         raise InputError(
