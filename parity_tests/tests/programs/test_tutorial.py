@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -20,27 +21,28 @@ PAGE = ROOT / "docs" / "port_your_own.md"
 @pytest.fixture
 def empty_folder(tmp_path, monkeypatch):
     """The current folder; what is imported from it is forgotten afterwards."""
-    path, modules = list(sys.path), set(sys.modules)
+    modules = set(sys.modules)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tools'}")
+    monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    sys.path[:] = path
     for name in set(sys.modules) - modules:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
 
 
 def _run(line):
-    """Run one command, toonport's own in this process; return its exit code and what it printed."""
+    """Run one command, Python's and toonport's in this process; return its exit code and what it printed."""
     words = shlex.split(line, comments=True)
-    if words[0] != "toonport":
-        shell = line.replace("python ", f"{shlex.quote(sys.executable)} -W ignore ", 1)
-        done = subprocess.run(shell, shell=True, capture_output=True, text=True)
+    if words[0] not in {"toonport", "python"}:
+        done = subprocess.run(line, shell=True, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
     target = words[words.index(">") + 1] if ">" in words else None
-    printed = io.StringIO()
+    printed, code = io.StringIO(), 0
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = main(words[1 : words.index(">")] if target else words[1:])
+        if words[0] == "python":
+            runpy.run_path(words[1])
+        else:
+            code = main(words[1 : words.index(">")] if target else words[1:])
     if target:
         Path(target).write_text(printed.getvalue())
     return code, printed.getvalue()
@@ -61,7 +63,7 @@ def test_the_page_does_what_it_says(empty_folder):
         else:
             assert kind == "text"
             assert [line for line in text.splitlines() if line not in printed] == [], printed
-    assert commands == 16
+    assert commands == 19
     first, back = (empty_folder / name for name in ("my.pt", "back.pt"))
     from convert.formats import open_checkpoint
 
