@@ -1,4 +1,4 @@
-"""Two checkpoint files compared tensor by tensor: the same weights in every format are the same, and nothing else is."""
+"""Two checkpoint files compared tensor by tensor: the same weights are the same in every format, nothing else is."""
 
 import json
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import MODES, Comparison, compare
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
-from toonport.commands.ui import out, spinner
+from toonport.commands.ui import out, print_table, spinner
+from toonport.environment import environment_differences, load_environment
 
 EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt
@@ -28,6 +30,7 @@ EPILOG = """examples:
   toonport compare photo2cartoon --mode train --steps 3
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
+  toonport compare --environment a.json b.json      what two machines differ in, see toonport doctor
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used."""
 BRIEF_ROWS = 12
@@ -68,6 +71,9 @@ def add_parser(subparsers: Subparsers) -> None:
     add_option(parser, "--json", help="write the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
+    parser.add_argument(
+        "--environment", action="store_true", help="the two files are of toonport doctor --json: show what differs"
+    )
     parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
     parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
 
@@ -82,6 +88,8 @@ def _size(text: str) -> int | tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; 0 if equal, 1 if not."""
+    if args.environment:
+        return _environments(args)
     if args.torch or args.mindspore:
         return _own(args)
     if not args.family:
@@ -161,6 +169,20 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         onnx=Path(args.onnx) if args.onnx else None,
         onnx_required=args.mode != "all" or args.onnx is not None,
     )
+
+
+def _environments(args: argparse.Namespace) -> int:
+    """Show what two environments differ in."""
+    if not (args.family and args.other):
+        raise InputError("--environment takes two files that toonport doctor --json has written")
+    first, second = (load_environment(Path(path)) for path in (args.family, args.other))
+    found = environment_differences(first, second)
+    if found:
+        print_table(["what", "name", "A", "B"], [[each.area, each.name, each.first, each.second] for each in found])
+    out.print(f"{len(found)} differences between {args.family} and {args.other}" if found else "no difference")
+    if args.json:
+        write_json(Path(args.json), {"equal": not found, "differences": [asdict(each) for each in found]})
+    return 1 if found else 0
 
 
 def _saved(args: argparse.Namespace) -> int:
