@@ -14,7 +14,7 @@ import ms_models as _prepared_environment  # noqa: F401  # sets variables that m
 from convert.errors import InputError
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
-from toonport.environment import environment
+from toonport.environments import environment
 from toonport.face import cartoonize, compare, convert, export, load
 
 __all__ = [

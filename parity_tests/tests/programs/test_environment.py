@@ -10,7 +10,7 @@ import torch
 from convert.errors import InputError
 from toonport import environment
 from toonport.cli import main
-from toonport.environment import environment_differences, load_environment, write_environment
+from toonport.environments import environment_differences, load_environment, write_environment
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32), "b": np.ones(2, np.float32)}
 
@@ -43,7 +43,7 @@ def test_twelve_planted_differences_are_found(place, write, monkeypatch):
 
     installed = {**first["versions"], "torch": "9.9"}
     monkeypatch.setattr("toonport.doctor.metadata.version", installed.__getitem__)
-    monkeypatch.setattr("toonport.environment.PACKAGES", tuple(installed.keys() - {"python"}))
+    monkeypatch.setattr("toonport.environments.PACKAGES", tuple(installed.keys() - {"python"}))
     monkeypatch.setattr("platform.python_version", lambda: "3.99")
     monkeypatch.setattr(os, "cpu_count", lambda: 99)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

@@ -20,7 +20,7 @@ from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import MODES, Comparison, compare
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
 from toonport.commands.ui import out, print_table, spinner
-from toonport.environment import environment_differences, load_environment
+from toonport.environments import environment_differences, load_environment
 
 EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt

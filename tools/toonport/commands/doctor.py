@@ -8,7 +8,7 @@ from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_table
 from toonport.doctor import examine
-from toonport.environment import environment, named, write_environment
+from toonport.environments import environment, named, write_environment
 
 EPILOG = """examples:
   toonport doctor
