@@ -62,7 +62,7 @@ def pair_networks(
     rows = {row.torch: row for row in plan.rows}
     values = {name: array_of(value) for name, value in port.items()}
     port_weights = {name: rows[name].to_torch(value) if name in rows else value for name, value in values.items()}
-    twins = _twins(module.state_dict(keep_vars=True))
+    twins = twins_of(module.state_dict(keep_vars=True))
     truth = copied(module).to(getattr(torch, dtype)).double()
     return Pair(
         truth=TorchSide(truth, "float64"),
@@ -72,10 +72,29 @@ def pair_networks(
         port_weights=port_weights,
         term_scales=_term_scales(module),
         dtype=dtype,
-        faults=_frozen(module, held_by_port)
-        | _sharing(twins, _twins({name: port[name] for name in state if name in port})),
+        faults=faults_of(
+            twins,
+            twins_of({name: port[name] for name in state if name in port}),
+            {name: value.requires_grad for name, value in module.named_parameters(remove_duplicate=False)},
+            {name: value.requires_grad for name, value in held_by_port.items()},
+        ),
         twins=twins,
     )
+
+
+def faults_of(
+    twins: Mapping[str, str],
+    port_twins: Mapping[str, str],
+    trained: Mapping[str, bool],
+    port_trained: Mapping[str, bool],
+) -> dict[str, str]:
+    """Return PyTorch name -> what is wrong with a weight besides its values.
+
+    Args:
+        twins, port_twins: of both sides, see `twins_of`.
+        trained, port_trained: PyTorch name of each parameter -> whether it is trained.
+    """
+    return _frozen(trained, port_trained) | _sharing(twins, port_twins)
 
 
 def require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
@@ -186,7 +205,7 @@ def is_torch(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor)
 
 
-def _twins(tensors: Mapping[str, Any]) -> dict[str, str]:
+def twins_of(tensors: Mapping[str, Any]) -> dict[str, str]:
     """Name -> first name of the same tensor, for the other names of tensors that stand in several layers."""
     first: dict[int, str] = {}
     for name, value in tensors.items():
@@ -201,10 +220,9 @@ def _sharing(reference: Mapping[str, str], port: Mapping[str, str]) -> dict[str,
     return {name: words for name, words in (missing | extra).items() if reference.get(name) != port.get(name)}
 
 
-def _frozen(module: Any, port: Mapping[str, Any]) -> dict[str, str]:
+def _frozen(reference: Mapping[str, bool], port: Mapping[str, bool]) -> dict[str, str]:
     """Name -> what is wrong, for parameters that are trained on one side only; nothing where a side is all frozen."""
-    reference = {name: value.requires_grad for name, value in module.named_parameters(remove_duplicate=False)}
-    own = {name: port[name].requires_grad for name in reference if name in port}
+    own = {name: port[name] for name in reference if name in port}
     if not any(reference.values()) or not any(own.values()):
         return {}
     frozen = "frozen in the reference (requires_grad is False), trained in the port"

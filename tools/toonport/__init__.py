@@ -12,6 +12,7 @@ A mistake of the caller's is an `InputError`, in one line. The same can be had f
 
 import ms_models as _prepared_environment  # noqa: F401  # sets variables that must precede every framework
 from convert.errors import InputError
+from parity_tests.harness.capturing import capture
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
 from toonport.environments import environment
@@ -21,6 +22,7 @@ __all__ = [
     "InputError",
     "TrainingStep",
     "__version__",
+    "capture",
     "cartoonize",
     "compare",
     "compare_steps",

@@ -101,10 +101,11 @@ def pair_from(torch: str, mindspore: str, kwargs: str | None, names: str | None,
         raise InputError(f"--kwargs {kwargs}: not JSON ({error})") from error
     if not isinstance(found, dict):
         raise InputError(f"--kwargs {kwargs}: is an object of names and values, e.g. '{{\"width\": 8}}'")
-    return OwnPair(torch, mindspore, found, _layers(Path(names)) if names else {}, seed)
+    return OwnPair(torch, mindspore, found, layers_from(Path(names)) if names else {}, seed)
 
 
-def _layers(path: Path) -> Mapping[str, str]:
+def layers_from(path: Path) -> Mapping[str, str]:
+    """Read a map: a TOML file with a table [layers]. Raises InputError: it is not of this form."""
     layers = read_toml(path).get("layers")
     if not isinstance(layers, dict) or not all(isinstance(value, str) for value in layers.values()):
         raise InputError(f'{path}: holds a table [layers] with "PyTorch path" = "MindSpore path" in each line')

@@ -11,6 +11,7 @@ from convert.registry import family_named
 from ms_models.environment import choose_device
 from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.judge import Verdict
+from parity_tests.harness.judging_captures import compare_captures
 from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
 from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
@@ -30,6 +31,7 @@ EPILOG = """examples:
   toonport compare photo2cartoon --mode train --steps 3
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
+  toonport compare run_a/ run_b/                     runs that toonport.capture wrote, on any two machines
   toonport compare --environment a.json b.json      what two machines differ in, see toonport doctor
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used."""
@@ -92,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         return _environments(args)
     if args.torch or args.mindspore:
         return _own(args)
+    if args.family and args.other and Path(args.family).is_dir() and Path(args.other).is_dir():
+        return _captured(args)
     if not args.family:
         raise InputError("which family, see toonport list; or your own networks: --torch, --mindspore and --inputs")
     if args.family.endswith(".json"):
@@ -169,6 +173,15 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         onnx=Path(args.onnx) if args.onnx else None,
         onnx_required=args.mode != "all" or args.onnx is not None,
     )
+
+
+def _captured(args: argparse.Namespace) -> int:
+    """Judge two captured runs."""
+    from toonport.own_pair import layers_from
+
+    layers = layers_from(Path(args.map)) if args.map else None
+    comparison = compare_captures(Path(args.family), Path(args.other), layers)
+    return _report(args, [comparison], ["layers alone and gradients: these are captured runs of whole networks"])
 
 
 def _environments(args: argparse.Namespace) -> int:
