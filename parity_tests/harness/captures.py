@@ -62,7 +62,7 @@ class Capture:
 
     def weights(self) -> dict[str, Array]:
         """Values of everything the network holds. Raises InputError: the file is missing, broken or of another one."""
-        values = _arrays(self.folder / WEIGHTS)[0]
+        values = read_arrays(self.folder / WEIGHTS)[0]
         hashes = {name: tensor_sha256(array) for name, array in values.items()}
         other = [name for name, held in self.tensors.items() if hashes.get(name) != held.sha256]
         if other:
@@ -98,19 +98,19 @@ def read_index(folder: Path) -> Capture:
 
 def write_weights(folder: Path, values: Mapping[str, Array]) -> None:
     """Write what a network holds."""
-    _save(folder / WEIGHTS, values, {})
+    save_arrays(folder / WEIGHTS, values, {})
 
 
 def write_call(path: Path, call: LayerCall) -> None:
     """Write one call of a layer."""
     arrays = {f"{kind}.{place}": value for kind, place, value in _placed(call)}
     paths = {"in": _paths(call.inputs), "out": _paths(call.outputs)}
-    _save(path, arrays, {"layer": call.layer, "paths": json.dumps(paths)})
+    save_arrays(path, arrays, {"layer": call.layer, "paths": json.dumps(paths)})
 
 
 def read_call(path: Path) -> LayerCall:
     """Read one call of a layer. Raises InputError: the file is missing or broken."""
-    arrays, said = _arrays(path)
+    arrays, said = read_arrays(path)
     try:
         paths = json.loads(said["paths"])
         inputs, outputs = (
@@ -131,7 +131,8 @@ def _paths(values: Sequence[Array]) -> list[str]:
     return list(values.paths) if isinstance(values, Tree) else [str(place) for place in range(len(values))]
 
 
-def _save(path: Path, arrays: Mapping[str, Array], said: Mapping[str, str]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, Array], said: Mapping[str, str]) -> None:
+    """Write arrays and texts into one file."""
     from safetensors.numpy import save_file
 
     pairs = {name for name, value in arrays.items() if value.dtype.kind == "c"}
@@ -144,7 +145,8 @@ def _real(value: Array) -> Array:
     return np.stack([value.real, value.imag], -1)
 
 
-def _arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read arrays and texts of a file. Raises InputError: it is missing or broken."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -19,6 +19,7 @@ from convert.plan import describe
 from convert.tensors import tensor_sha256
 from parity_tests.harness.accumulated import Runs
 from parity_tests.harness.capture import NOISE_RUNS, Pair
+from parity_tests.harness.captured_layers import capture_layers
 from parity_tests.harness.captures import NOISE, OWN, TRUTH, Capture, Held, Keep, keeper, write_index, write_weights
 from parity_tests.harness.pair import copied, twins_of
 from parity_tests.harness.sides.base import LayerCall, NetworkSide
@@ -30,7 +31,7 @@ FRAMEWORKS = ("torch", "mindspore")
 
 
 @contextmanager
-def capture(network: Any, folder: str | Path, truth: bool = True) -> Iterator[None]:
+def capture(network: Any, folder: str | Path, truth: bool = True, layers: bool = False) -> Iterator[None]:
     """Capture every run of a network into a folder, to be judged elsewhere.
 
         with toonport.capture(network, "run_a/"):
@@ -45,13 +46,16 @@ def capture(network: Any, folder: str | Path, truth: bool = True) -> Iterator[No
         folder: is made, and appears only when everything is there.
         truth: of a PyTorch network: after each run, run copies of it in float64 and on moved inputs. A judge needs this
             of the reference, and it takes the time of five runs and the memory of two networks.
+        layers: of a PyTorch network: also keep what it answers where layers are compared one by one, with gradients, so
+            that `toonport compare run_a/ --mindspore port.py:Net` compares a port in every mode without PyTorch. Takes
+            as long as comparing the network with itself.
 
     Raises InputError: no network of either framework, a folder that holds something, or no run inside the context.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists already; captures go into a folder of their own")
-    recorder = _Recorder(network, truth)
+    recorder = _Recorder(network, truth, layers)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -70,16 +74,20 @@ class _Recorder:
     Args:
         network: of either framework.
         truth: whether to run copies of a PyTorch network.
+        layers: whether to keep what its layers answer.
     """
 
-    def __init__(self, network: Any, truth: bool) -> None:
+    def __init__(self, network: Any, truth: bool, layers: bool) -> None:
         self._network, self._framework = network, framework_of(network)
         torch = self._framework == "torch"
         self._dtype = _precision(network.parameters() if torch else network.get_parameters())
         self._side: NetworkSide = (
             TorchSide(network, self._dtype) if torch else MindSporeSide(network, dtype=self._dtype)
         )
+        if layers and not (torch and truth):
+            raise InputError("capture: layers=True is for a PyTorch network with its truth")
         self._copies = _Copies(network, self._dtype) if torch and truth else None
+        self._layers = layers
         self._runs: list[dict[str, Any]] = []
         self._inside = False  # a call of the network itself
 
@@ -112,6 +120,8 @@ class _Recorder:
         roles = {OWN: self._count()}
         if self._copies:
             roles |= self._copies.run(given, self._place)
+            if self._layers and not self._runs:
+                capture_layers(self._copies.reference, self._dtype, given, self._folder)
         self._runs.append({"training": self._training, "roles": roles})
         self._inside = False
 
@@ -159,6 +169,11 @@ class _Copies:
         self._truth, self._reference = copied(network).double(), copied(network)
         sides = TorchSide(self._truth, "float64"), TorchSide(self._reference, dtype)
         self._pair = Pair(*sides, sides[1], {}, {}, {}, dtype)
+
+    @property
+    def reference(self) -> Any:
+        """The copy in the network's own precision, as the network was before the last run."""
+        return self._reference
 
     def follow(self) -> None:
         """Take over the network's tensors and modes as they are."""

@@ -1,6 +1,7 @@
 """Builds a reference and its port from the registry, or from a user's own two networks."""
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,15 +54,9 @@ def pair_networks(
     target = target_of(cell)
     require_layers(layers or {}, module, target)
     plan = plan or plan_of(module, target, layers)
-    names = plan.names
     carried = {row.torch for row in plan.rows if row.carried}
     state = {name: array_of(value) for name, value in module.state_dict().items()}
-    held_by_port = {names.get(name, name): value for name, value in held(cell)}
-    buffers = {names.get(name, name): own[key] for name, (own, key) in buffers_of(cell)}
-    port = held_by_port | {name: value for name, value in buffers.items() if name in state}
-    rows = {row.torch: row for row in plan.rows}
-    values = {name: array_of(value) for name, value in port.items()}
-    port_weights = {name: rows[name].to_torch(value) if name in rows else value for name, value in values.items()}
+    port, port_weights = held_by_port(cell, plan)
     twins = twins_of(module.state_dict(keep_vars=True))
     truth = copied(module).to(getattr(torch, dtype)).double()
     return Pair(
@@ -70,16 +65,31 @@ def pair_networks(
         port=MindSporeSide(cell, dtype=dtype, plan=plan),
         reference_weights={name: value for name, value in state.items() if name not in carried},
         port_weights=port_weights,
-        term_scales=_term_scales(module),
+        term_scales=term_scales_of(module),
         dtype=dtype,
         faults=faults_of(
             twins,
             twins_of({name: port[name] for name in state if name in port}),
             {name: value.requires_grad for name, value in module.named_parameters(remove_duplicate=False)},
-            {name: value.requires_grad for name, value in held_by_port.items()},
+            trained_in(cell, plan),
         ),
         twins=twins,
     )
+
+
+def held_by_port(cell: Any, plan: Plan) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return PyTorch name -> tensor of a port, and -> values as PyTorch lays them out; of buffers those of the plan."""
+    names, rows = plan.names, {row.torch: row for row in plan.rows}
+    buffers = {names.get(name, name): own[key] for name, (own, key) in buffers_of(cell)}
+    port = {names.get(name, name): value for name, value in held(cell)}
+    port |= {name: value for name, value in buffers.items() if name in rows}
+    values = {name: array_of(value) for name, value in port.items()}
+    return port, {name: rows[name].to_torch(value) if name in rows else value for name, value in values.items()}
+
+
+def trained_in(cell: Any, plan: Plan) -> dict[str, bool]:
+    """Return PyTorch name of each parameter of a port -> whether it is trained."""
+    return {plan.names.get(name, name): bool(value.requires_grad) for name, value in held(cell)}
 
 
 def faults_of(
@@ -200,9 +210,8 @@ def array_of(tensor: Any) -> Array:
 
 def is_torch(leaf: Any) -> bool:
     """Whether something is a PyTorch tensor."""
-    import torch
-
-    return isinstance(leaf, torch.Tensor)
+    torch = sys.modules.get("torch")  # without PyTorch there are none
+    return torch is not None and isinstance(leaf, torch.Tensor)
 
 
 def twins_of(tensors: Mapping[str, Any]) -> dict[str, str]:
@@ -230,8 +239,8 @@ def _frozen(reference: Mapping[str, bool], port: Mapping[str, bool]) -> dict[str
     return {name: trained if reference[name] else frozen for name, value in own.items() if value != reference[name]}
 
 
-def _term_scales(module: Any) -> dict[str, float]:
-    """Layer -> factor that turns the size of its input into the size of the numbers whose rounding adds up.
+def term_scales_of(module: Any) -> dict[str, float]:
+    """Return layer -> factor that turns the size of its input into the size of the numbers whose rounding adds up.
 
     The norm of the weights of one output gives the size of the sum; a sum of n terms that is added up one by
     one carries the rounding of about sqrt(n) such sums, of which a quarter is allowed for.

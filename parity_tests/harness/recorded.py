@@ -50,17 +50,24 @@ class RecordedSide(Side):
         folder: holds one safetensors file per call, `<first two digits of the key>/<key>.safetensors`.
         weights: everything the network holds, by name.
         replay: whether saved results are used.
+        identity: stands for network and code, where a folder holds the results of one network only; default: a hash.
 
     Attributes:
         runs: how many calls were run, not replayed.
     """
 
-    def __init__(self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool) -> None:
+    def __init__(
+        self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool, identity: str | None = None
+    ) -> None:
         super().__init__(side.name, side.network, side.layers)
         self.side, self.folder, self.replay = side, folder, replay
         self.runs = 0
         self._training = False
-        self._identity = self._loaded = _digest(side.name, code_version(side), dict(weights))
+        self._identity = self._loaded = identity or _digest(side.name, code_version(side), dict(weights))
+
+    def layer_types(self) -> Mapping[str, str]:
+        """See `Side.layer_types`."""
+        return self.side.layer_types()
 
     def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
         """See `Side.call`."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import mindspore
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 
 import toonport
 from convert.errors import InputError
+from parity_tests.harness.captured_layers import compare_with_capture, plan_with
+from parity_tests.harness.captures import read_index
 from parity_tests.harness.judging_captures import compare_captures
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.run import compare
@@ -103,6 +106,21 @@ def test_the_verdicts_are_those_of_one_process(tmp_path, kwargs, training):
     assert {verdict.measurement.layer for verdict in found.verdicts} >= {"", "conv", "norm", "act", "out"}
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"eps": 1e-3}], ids=str)
+def test_a_port_is_compared_in_every_mode_with_a_captured_reference(tmp_path, kwargs):
+    module, cell = _pair(**kwargs)
+    wanted = compare(module, cell, X, keywords={"scale": 0.5}, names=NAMES)
+    with toonport.capture(module, tmp_path / "a", layers=True):
+        module(torch.from_numpy(X), scale=0.5)
+    captured = read_index(tmp_path / "a")
+    found = compare_with_capture(captured, cell, plan_with(captured, cell, NAMES))
+    assert found.equal == wanted.equal == (not kwargs)
+    for own, other in zip(found.verdicts, wanted.verdicts, strict=True):
+        of_port = {"error": 0, "difference": 0, "relative": 0, "hints": {}}  # MindSpore's sums differ from run to run
+        assert replace(own.measurement, **of_port) == replace(other.measurement, **of_port)
+        assert (own.budget, own.equal) == (other.budget, other.equal)
+
+
 def test_other_weights_are_blamed(tmp_path):
     module, cell = _pair()
     cell.out.weight.set_data(cell.out.weight * 1.5)
@@ -133,8 +151,14 @@ import toonport
 {code}
 x = np.load("x.npy")
 network = Net()
-with toonport.capture(network.{mode}, "{folder}"):
+with toonport.capture(network.{mode}, "{folder}", layers={layers}):
     network({tensor}(x))
+"""
+PORT = """
+import sys
+sys.modules["torch"] = None
+from toonport.cli import main
+sys.exit(main(["compare", "a", "--mindspore", "port.py:Net", "--map", "map.toml", "--brief"]))
 """
 JUDGE = """
 import sys
@@ -146,20 +170,24 @@ sys.exit(main(["compare", "a", "b", "--map", "map.toml", "--brief"]))
 
 def test_no_side_needs_the_other_framework_and_the_judge_none(tmp_path):
     np.save(tmp_path / "x.npy", X)
+    (tmp_path / "port.py").write_text(MINDSPORE)
     (tmp_path / "map.toml").write_text("[layers]\n" + "".join(f'"{a}" = "{b}"\n' for a, b in NAMES.items()))
-    torch_side = {"missing": "mindspore", "code": TORCH, "mode": "eval()", "folder": "a", "tensor": "torch.from_numpy"}
-    port = {"missing": "torch", "code": MINDSPORE, "mode": "set_train(False)", "folder": "b"}
+    torch_side = {"missing": "mindspore", "code": TORCH, "mode": "eval()", "folder": "a"}
+    torch_side |= {"tensor": "torch.from_numpy", "layers": True}
+    port = {"missing": "torch", "code": MINDSPORE, "mode": "set_train(False)", "folder": "b", "layers": False}
     tensor = "__import__('mindspore').Tensor"
-    scripts = [(torch_side, SCRIPT), ({**port, "tensor": tensor}, SCRIPT), ({}, JUDGE)]
+    scripts = [(torch_side, SCRIPT), ({**port, "tensor": tensor}, SCRIPT), ({}, JUDGE), ({}, PORT)]
     done = [
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", text.format(**given)], capture_output=True, cwd=tmp_path, text=True
         )
         for given, text in scripts
     ]
-    assert [each.returncode for each in done] == [0, 0, 1], done  # each has weights of its own
+    assert [each.returncode for each in done] == [0, 0, 1, 0], done  # each has weights of its own
     assert "Net: DIFFERENT" in done[2].stdout
     assert "not run" not in done[2].stdout
+    assert "Net: equal" in done[3].stdout
+    assert "block gradients" in done[3].stdout
 
 
 def _broken(tmp_path, module, cell):

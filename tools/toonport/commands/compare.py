@@ -32,6 +32,7 @@ EPILOG = """examples:
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
   toonport compare run_a/ run_b/                     runs that toonport.capture wrote, on any two machines
+  toonport compare run_a/ --mindspore mynet_ms.py:Net  a captured reference (layers=True), where there is no PyTorch
   toonport compare --environment a.json b.json      what two machines differ in, see toonport doctor
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used."""
@@ -92,9 +93,12 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; 0 if equal, 1 if not."""
     if args.environment:
         return _environments(args)
+    folder = bool(args.family) and Path(args.family).is_dir()
+    if folder and args.mindspore and not args.torch:
+        return _with_capture(args)
     if args.torch or args.mindspore:
         return _own(args)
-    if args.family and args.other and Path(args.family).is_dir() and Path(args.other).is_dir():
+    if folder and args.other and Path(args.other).is_dir():
         return _captured(args)
     if not args.family:
         raise InputError("which family, see toonport list; or your own networks: --torch, --mindspore and --inputs")
@@ -182,6 +186,18 @@ def _captured(args: argparse.Namespace) -> int:
     layers = layers_from(Path(args.map)) if args.map else None
     comparison = compare_captures(Path(args.family), Path(args.other), layers)
     return _report(args, [comparison], ["layers alone and gradients: these are captured runs of whole networks"])
+
+
+def _with_capture(args: argparse.Namespace) -> int:
+    """Compare a port with a captured reference."""
+    from toonport.own_pair import compare_with_folder
+
+    modes = MODES if args.mode == "all" else modes_named(args.mode)
+    choose_device(args.device)
+    weights = args.ported or args.weights, args.key
+    with spinner(f"compare {args.mindspore}") as say:
+        comparison = compare_with_folder(Path(args.family), args.mindspore, args.kwargs, args.map, weights, modes, say)
+    return _report(args, [comparison], ["training steps: not asked for", "ONNX Runtime: not asked for"])
 
 
 def _environments(args: argparse.Namespace) -> int:
