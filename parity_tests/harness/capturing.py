@@ -38,7 +38,8 @@ def capture(network: Any, folder: str | Path, truth: bool = True, layers: bool =
             network(picture)
 
     Do the same with the port on the same inputs, on any machine; then `toonport compare run_a/ run_b/` judges them. A
-    run is a call of the network itself. Outside of compiled graphs only: MindSpore networks in PyNative mode.
+    run is a call of the network itself. Outside of compiled graphs only: MindSpore networks in PyNative mode. Pictures
+    that are not square tell a port's other layout, as NHWC, from a fault.
 
     Args:
         network: a `torch.nn.Module` on the CPU or a `mindspore.nn.Cell`, in the mode in which it is to be compared;
@@ -119,9 +120,10 @@ class _Recorder:
             return
         roles = {OWN: self._count()}
         if self._copies:
-            roles |= self._copies.run(given, self._place)
-            if self._layers and not self._runs:
-                capture_layers(self._copies.reference, self._dtype, given, self._folder)
+            with _undisturbed():
+                roles |= self._copies.run(given, self._place)
+                if self._layers and not self._runs:
+                    capture_layers(self._copies.reference, self._dtype, given, self._folder)
         self._runs.append({"training": self._training, "roles": roles})
         self._inside = False
 
@@ -215,6 +217,15 @@ class _Copies:
 
 def _second(keep: Keep, _: Any, call: LayerCall) -> None:
     keep(call)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Run PyTorch as it runs by itself, whatever the user's script has switched off or on around its call."""
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 def framework_of(network: Any) -> str:

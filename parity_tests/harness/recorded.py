@@ -176,7 +176,7 @@ class _Kept:
     def saved(self, calls: list[LayerCall]) -> list[LayerCall]:
         """Save calls and return them; arrays that occur more than once (an output is the next input) only once.
 
-        What takes or returns objects of other classes than Python's containers is not saved, and run every time.
+        What takes objects of other classes than Python's containers is not saved, and run every time.
         """
         from safetensors.numpy import save_file
 
@@ -194,7 +194,7 @@ class _Kept:
             return {"arrays": keys(values), **form}
 
         try:
-            rows = [(call.layer, described(call.inputs), described(call.outputs)) for call in calls]
+            rows = [(call.layer, described(call.inputs), described(_formless(call.outputs))) for call in calls]
         except TypeError:
             return calls
         state = self.owner.side.state(str(self.asked["layer"]))
@@ -203,6 +203,11 @@ class _Kept:
         with atomic_path(self.path) as temporary:
             save_file(arrays, temporary, {"capture": json.dumps(index)})
         return calls
+
+
+def _formless(outputs: Sequence[Array]) -> Sequence[Array]:
+    """Outputs without the structure, which nothing asks for again; where each lies in it is kept."""
+    return replace(outputs, form=None) if isinstance(outputs, Tree) else outputs
 
 
 def code_version(side: Side) -> str:

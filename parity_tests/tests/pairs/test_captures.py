@@ -110,7 +110,7 @@ def test_the_verdicts_are_those_of_one_process(tmp_path, kwargs, training):
 def test_a_port_is_compared_in_every_mode_with_a_captured_reference(tmp_path, kwargs):
     module, cell = _pair(**kwargs)
     wanted = compare(module, cell, X, keywords={"scale": 0.5}, names=NAMES)
-    with toonport.capture(module, tmp_path / "a", layers=True):
+    with toonport.capture(module, tmp_path / "a", layers=True), torch.inference_mode():  # as scripts do
         module(torch.from_numpy(X), scale=0.5)
     captured = read_index(tmp_path / "a")
     found = compare_with_capture(captured, cell, plan_with(captured, cell, NAMES))
