@@ -102,7 +102,7 @@ LAYER_RULES: tuple[LayerRule, ...] = (
     LayerRule("SoftAdaLIN", "SoftAdaLIN", {"w_gamma": "w_gamma", "w_beta": "w_beta"}),
 )
 # what MindSpore layers may call a tensor, in the order in which a network is looked for them
-_USUAL = {
+USUAL = {
     "weight": ("gamma", "w", "embedding_table", "bn2d.gamma"),
     "bias": ("beta", "bn2d.beta"),
     "running_mean": ("moving_mean", "bn2d.moving_mean"),
@@ -132,7 +132,7 @@ def candidates(rule: LayerRule | None, leaf: str) -> Iterator[str]:
     if rule and leaf in rule.names:
         yield rule.names[leaf]
     yield leaf
-    yield from _USUAL.get(leaf, ())
+    yield from USUAL.get(leaf, ())
 
 
 def reshaping(torch: tuple[int, ...], mindspore: tuple[int, ...]) -> Change | None:

@@ -51,7 +51,8 @@ def own_network(checkpoint: Checkpoint, plan: Plan, name: str, key: str | None =
 
 def _read_as(spelling: str, place: Place, plan: Plan, name: str) -> tuple[Network, Problems]:
     """A place as the network in one side's names, its values as PyTorch has them; and what does not fit."""
-    own = {row.torch if spelling == "PyTorch" or row.carried else row.mindspore: row for row in plan.rows}
+    own = {row.torch: row for row in plan.rows if spelling == "PyTorch" or row.carried}
+    own |= {row.mindspore: row for row in plan.rows if spelling == "MindSpore"}
     tensors, files = dict[str, Entry](), dict[str, str]()
     for below, file in place.names.items():
         row, entry = own.get(below), place.source.tensors[below]

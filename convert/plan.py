@@ -158,6 +158,30 @@ class Target:
     layers: Collection[str]  # dotted path of every layer
 
 
+@dataclass(frozen=True)
+class Description:
+    """A PyTorch network as a plan sees it."""
+
+    types: Mapping[str, tuple[str, ...]]  # dotted path of every layer -> names of its class and its base classes
+    layer_types: Mapping[str, str]  # the same paths -> what to call its type
+    tensors: Mapping[str, tuple[TensorSpec, bool]]  # name -> shape and type, and whether it is a parameter
+
+
+def describe(network: Any) -> Description:
+    """Return the description of a PyTorch network."""
+    modules = {
+        path: module
+        for path, module in network.named_modules(remove_duplicate=False)
+        if PARAMETRIZATIONS not in f".{path}."
+    }
+    tensors = {
+        name: (TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")), _is_parameter(tensor))
+        for name, tensor in network.state_dict(keep_vars=True).items()
+    }
+    types = {path: _type_names(module) for path, module in modules.items()}
+    return Description(types, {path: _layer_type(module) for path, module in modules.items()}, tensors)
+
+
 def plan_of(network: Any, target: Target | None = None, layers: Mapping[str, str] | None = None) -> Plan:
     """Return the plan of a PyTorch network that exists already.
 
@@ -168,21 +192,19 @@ def plan_of(network: Any, target: Target | None = None, layers: Mapping[str, str
 
     Raises InputError: a layer with tensors has no naming rule, and the MindSpore network nothing of its name.
     """
-    modules = {
-        path: module
-        for path, module in network.named_modules(remove_duplicate=False)
-        if PARAMETRIZATIONS not in f".{path}."
-    }
-    layer_types = {path: _layer_type(module) for path, module in modules.items()}
-    rules = {path: find_rule(_type_names(module)) for path, module in modules.items()}
+    return plan_from(describe(network), target, layers)
+
+
+def plan_from(network: Description, target: Target | None = None, layers: Mapping[str, str] | None = None) -> Plan:
+    """Return the plan of a PyTorch network that is described; see `plan_of`."""
+    rules = {path: find_rule(types) for path, types in network.types.items()}
     paths = _paths(rules, target, layers or {})
     rows = []
-    for name, tensor in network.state_dict(keep_vars=True).items():
+    for name, (spec, trained) in network.tensors.items():
         layer, leaf = _split(name)
-        spec = TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        owner = _Owner(layer, layer_types[layer], rules[layer], paths[layer], trained=_is_parameter(tensor))
+        owner = _Owner(layer, network.layer_types[layer], rules[layer], paths[layer], trained)
         rows.append(_row(name, leaf, spec, owner, target))
-    return Plan(tuple(rows), layer_types, paths)
+    return Plan(tuple(rows), network.layer_types, paths)
 
 
 def _paths(rules: Mapping[str, LayerRule | None], target: Target | None, layers: Mapping[str, str]) -> dict[str, str]:

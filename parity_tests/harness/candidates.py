@@ -174,6 +174,10 @@ def _activations(called: set[str]) -> Iterator[Candidate]:
         yield Cause(Change.ACTIVATION, "left out", name), on({name}, lambda call, args, kw: args[0] * 1)
         for other in (torch.sigmoid, torch.tanh):
             yield Cause(Change.ACTIVATION, other.__name__, name), on({name}, _instead(other))
+    if "gelu" in called:
+        for form in ("tanh", "none"):
+            approximated = on({"gelu"}, _instead(partial(F.gelu, approximate=form)))
+            yield Cause(Change.ACTIVATION, "by tanh" if form == "tanh" else "exact", "gelu"), approximated
     if "softmax" in called:
         for axis in (-1, -2, 1, 0):
             yield Cause(Change.SOFTMAX_AXIS, str(axis)), on({"softmax"}, _instead(partial(torch.softmax, dim=axis)))

@@ -1,6 +1,7 @@
 """Builds a reference and its port from the registry, or from a user's own two networks."""
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,16 +54,10 @@ def pair_networks(
     target = target_of(cell)
     require_layers(layers or {}, module, target)
     plan = plan or plan_of(module, target, layers)
-    names = plan.names
     carried = {row.torch for row in plan.rows if row.carried}
     state = {name: array_of(value) for name, value in module.state_dict().items()}
-    held_by_port = {names.get(name, name): value for name, value in held(cell)}
-    buffers = {names.get(name, name): own[key] for name, (own, key) in buffers_of(cell)}
-    port = held_by_port | {name: value for name, value in buffers.items() if name in state}
-    rows = {row.torch: row for row in plan.rows}
-    values = {name: array_of(value) for name, value in port.items()}
-    port_weights = {name: rows[name].to_torch(value) if name in rows else value for name, value in values.items()}
-    twins = _twins(module.state_dict(keep_vars=True))
+    port, port_weights = held_by_port(cell, plan)
+    twins = twins_of(module.state_dict(keep_vars=True))
     truth = copied(module).to(getattr(torch, dtype)).double()
     return Pair(
         truth=TorchSide(truth, "float64"),
@@ -70,12 +65,46 @@ def pair_networks(
         port=MindSporeSide(cell, dtype=dtype, plan=plan),
         reference_weights={name: value for name, value in state.items() if name not in carried},
         port_weights=port_weights,
-        term_scales=_term_scales(module),
+        term_scales=term_scales_of(module),
         dtype=dtype,
-        faults=_frozen(module, held_by_port)
-        | _sharing(twins, _twins({name: port[name] for name in state if name in port})),
+        faults=faults_of(
+            twins,
+            twins_of({name: port[name] for name in state if name in port}),
+            {name: value.requires_grad for name, value in module.named_parameters(remove_duplicate=False)},
+            trained_in(cell, plan),
+        ),
         twins=twins,
     )
+
+
+def held_by_port(cell: Any, plan: Plan) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return PyTorch name -> tensor of a port, and -> values as PyTorch lays them out; of buffers those of the plan."""
+    names, rows = plan.names, {row.torch: row for row in plan.rows}
+    buffers = {names.get(name, name): own[key] for name, (own, key) in buffers_of(cell)}
+    port = {names.get(name, name): value for name, value in held(cell)}
+    port |= {name: value for name, value in buffers.items() if name in rows}
+    values = {name: array_of(value) for name, value in port.items()}
+    return port, {name: rows[name].to_torch(value) if name in rows else value for name, value in values.items()}
+
+
+def trained_in(cell: Any, plan: Plan) -> dict[str, bool]:
+    """Return PyTorch name of each parameter of a port -> whether it is trained."""
+    return {plan.names.get(name, name): bool(value.requires_grad) for name, value in held(cell)}
+
+
+def faults_of(
+    twins: Mapping[str, str],
+    port_twins: Mapping[str, str],
+    trained: Mapping[str, bool],
+    port_trained: Mapping[str, bool],
+) -> dict[str, str]:
+    """Return PyTorch name -> what is wrong with a weight besides its values.
+
+    Args:
+        twins, port_twins: of both sides, see `twins_of`.
+        trained, port_trained: PyTorch name of each parameter -> whether it is trained.
+    """
+    return _frozen(trained, port_trained) | _sharing(twins, port_twins)
 
 
 def require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
@@ -181,12 +210,11 @@ def array_of(tensor: Any) -> Array:
 
 def is_torch(leaf: Any) -> bool:
     """Whether something is a PyTorch tensor."""
-    import torch
+    torch = sys.modules.get("torch")  # without PyTorch there are none
+    return torch is not None and isinstance(leaf, torch.Tensor)
 
-    return isinstance(leaf, torch.Tensor)
 
-
-def _twins(tensors: Mapping[str, Any]) -> dict[str, str]:
+def twins_of(tensors: Mapping[str, Any]) -> dict[str, str]:
     """Name -> first name of the same tensor, for the other names of tensors that stand in several layers."""
     first: dict[int, str] = {}
     for name, value in tensors.items():
@@ -201,10 +229,9 @@ def _sharing(reference: Mapping[str, str], port: Mapping[str, str]) -> dict[str,
     return {name: words for name, words in (missing | extra).items() if reference.get(name) != port.get(name)}
 
 
-def _frozen(module: Any, port: Mapping[str, Any]) -> dict[str, str]:
+def _frozen(reference: Mapping[str, bool], port: Mapping[str, bool]) -> dict[str, str]:
     """Name -> what is wrong, for parameters that are trained on one side only; nothing where a side is all frozen."""
-    reference = {name: value.requires_grad for name, value in module.named_parameters(remove_duplicate=False)}
-    own = {name: port[name].requires_grad for name in reference if name in port}
+    own = {name: port[name] for name in reference if name in port}
     if not any(reference.values()) or not any(own.values()):
         return {}
     frozen = "frozen in the reference (requires_grad is False), trained in the port"
@@ -212,8 +239,8 @@ def _frozen(module: Any, port: Mapping[str, Any]) -> dict[str, str]:
     return {name: trained if reference[name] else frozen for name, value in own.items() if value != reference[name]}
 
 
-def _term_scales(module: Any) -> dict[str, float]:
-    """Layer -> factor that turns the size of its input into the size of the numbers whose rounding adds up.
+def term_scales_of(module: Any) -> dict[str, float]:
+    """Return layer -> factor that turns the size of its input into the size of the numbers whose rounding adds up.
 
     The norm of the weights of one output gives the size of the sum; a sum of n terms that is added up one by
     one carries the rounding of about sqrt(n) such sums, of which a quarter is allowed for.

@@ -50,17 +50,24 @@ class RecordedSide(Side):
         folder: holds one safetensors file per call, `<first two digits of the key>/<key>.safetensors`.
         weights: everything the network holds, by name.
         replay: whether saved results are used.
+        identity: stands for network and code, where a folder holds the results of one network only; default: a hash.
 
     Attributes:
         runs: how many calls were run, not replayed.
     """
 
-    def __init__(self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool) -> None:
+    def __init__(
+        self, side: Side, folder: Path, weights: Mapping[str, Array], replay: bool, identity: str | None = None
+    ) -> None:
         super().__init__(side.name, side.network, side.layers)
         self.side, self.folder, self.replay, self._given = side, folder, replay, weights
         self.runs = 0
         self._training = False
-        self._identity = self._loaded = _digest(side.name, code_version(side), dict(weights))
+        self._identity = self._loaded = identity or _digest(side.name, code_version(side), dict(weights))
+
+    def layer_types(self) -> Mapping[str, str]:
+        """See `Side.layer_types`."""
+        return self.side.layer_types()
 
     def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
         """See `Side.call`."""
@@ -173,7 +180,7 @@ class _Kept:
     def saved(self, calls: list[LayerCall]) -> list[LayerCall]:
         """Save calls and return them; arrays that occur more than once (an output is the next input) only once.
 
-        What takes or returns objects of other classes than Python's containers is not saved, and run every time.
+        What takes objects of other classes than Python's containers is not saved, and run every time.
         """
         from safetensors.numpy import save_file
 
@@ -191,7 +198,7 @@ class _Kept:
             return {"arrays": keys(values), **form}
 
         try:
-            rows = [(call.layer, described(call.inputs), described(call.outputs)) for call in calls]
+            rows = [(call.layer, described(call.inputs), described(_formless(call.outputs))) for call in calls]
         except TypeError:
             return calls
         state = self.owner.side.state(str(self.asked["layer"]))
@@ -200,6 +207,11 @@ class _Kept:
         with atomic_path(self.path) as temporary:
             save_file(arrays, temporary, {"capture": json.dumps(index)})
         return calls
+
+
+def _formless(outputs: Sequence[Array]) -> Sequence[Array]:
+    """Outputs without the structure, which nothing asks for again; where each lies in it is kept."""
+    return replace(outputs, form=None) if isinstance(outputs, Tree) else outputs
 
 
 def code_version(side: Side) -> str:

@@ -6,7 +6,8 @@ copies) each side keeps itself. Networks are narrow and seeded (`training_setup`
 measured in `training_noise`, what the run moved in `training_activity`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
 HOPELESS = 100  # multiple of a budget that more controls do not widen enough
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
-RANKS = (Kind.LOSS, Kind.RATE, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
+RANKS = (Kind.LOSS, Kind.RATE, Kind.GRADIENT, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
 
 
 def measure_training(
@@ -45,12 +46,23 @@ def measure_training(
     trainer: Trainer = MindSporeTrainer(setup, make_port)
     if compiled:
         trainer.execute(Execution(compiled=True))
-    port = _Run(trainer, setup)
+    yield from measure_steps(reference, _FamilyRun(trainer, setup), len(setup.batches), list(setup.training.phases))
+
+
+def measure_steps(reference: "StepsReference", port: "Run", steps: int, phases: Sequence[str]) -> Iterator[Measurement]:
+    """Yield every tensor of every step, phase by phase, in the order of computation.
+
+    Args:
+        reference: what PyTorch makes of the steps.
+        port: makes them in MindSpore.
+        steps: how many.
+        phases: in the order in which a step runs them.
+    """
     stages = [_Measured(reference, controls) for controls in STAGES]
     order = 0
-    for index in range(len(setup.batches)):
+    for index in range(steps):
         found, last = port.step(index, reference.state(index)), None
-        for rank, key in sorted(_ranked(setup, reference.truth(index)), key=lambda ranked: ranked[0]):
+        for rank, key in sorted(_ranked(phases, reference.truth(index)), key=lambda ranked: ranked[0]):
             order, last = order + (rank != last), rank
             head = Measurement(Mode.TRAINING, Probe(step=port.number), key[0], "", key[1], order)
             yield _within_or_last(stage.measure(index, head, found.get(key)) for stage in stages)
@@ -68,30 +80,27 @@ def _within_or_last(measurements: Iterable[Measurement]) -> Measurement:
     return measured
 
 
-def _ranked(setup: TrainingSetup, results: Results) -> Iterator[tuple[tuple[int, int, int], Key]]:
+def _ranked(phases: Sequence[str], results: Results) -> Iterator[tuple[tuple[int, int, int], Key]]:
     """Every tensor of a step with its place in the order of computation; loss terms have each their own."""
-    phases = list(setup.training.phases)
     for position, (layer, quantity) in enumerate(results):
         own = position if quantity.kind is Kind.LOSS else 0
         yield (phases.index(quantity.phase), RANKS.index(quantity.kind), own), (layer, quantity)
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """Weights of each part and moments at the start of a step, in float32."""
 
     weights: _Weights
     moments: Moments
 
     @classmethod
-    def of(cls, trainer: Trainer) -> "_State":
-        """Where a trainer stands, rounded."""
-        weights = {
-            part: {name: _rounded(value) for name, value in trainer.weights(part).items()} for part in trainer.networks
-        }
-        return cls(weights, {key: _rounded(value) for key, value in trainer.moments().items()})
+    def of(cls, weights: _Weights, moments: Moments) -> "State":
+        """These weights and moments, rounded."""
+        rounded = {part: {name: _rounded(value) for name, value in own.items()} for part, own in weights.items()}
+        return cls(rounded, {key: _rounded(value) for key, value in moments.items()})
 
-    def moved(self, seed: int, units: int) -> "_State":
+    def moved(self, seed: int, units: int) -> "State":
         """The same with weights that are moved by units in the last place."""
         weights = {
             part: {name: ulp_neighbour(value, seed, units=units) for name, value in values.items()}
@@ -104,27 +113,44 @@ def _rounded(value: Array) -> Array:
     return value.astype(np.float32) if value.dtype == np.float64 else value
 
 
-class TrainingReference:
-    """What PyTorch makes of a setup in float64, and in float32 from moved weights; run as far as it is asked for.
+class Run(ABC):
+    """One side of a training comparison: what each step makes of loss terms, rates, weights and moments."""
+
+    @property
+    @abstractmethod
+    def number(self) -> int:
+        """Number of the last step, from 1."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Where it stands."""
+
+    @abstractmethod
+    def step(self, index: int, state: State) -> Results:
+        """Train one batch from a state and return everything that is compared."""
+
+
+class StepsReference:
+    """What PyTorch makes of steps in float64, and in float32 from moved weights; run as far as it is asked for.
 
     Args:
-        setup: networks, settings and batches.
+        truth: in float64, at its start.
+        control: makes a run in float32.
     """
 
-    def __init__(self, setup: TrainingSetup) -> None:
-        self._setup = setup
-        self._truth, self._truths = _Run(TorchTrainer(setup, "float64"), setup, watched=True), list[Results]()
-        self._states: list[_State] = []
-        self._controls: dict[Control, tuple[_Run, list[Results]]] = {}
+    def __init__(self, truth: Run, control: Callable[[], Run]) -> None:
+        self._truth, self._truths = truth, list[Results]()
+        self._states: list[State] = []
+        self._begin, self._controls = control, dict[Control, tuple[Run, list[Results]]]()
 
     def truth(self, index: int) -> Results:
         """Results of a step in float64."""
         while len(self._truths) <= index:
-            self._states.append(_State.of(self._truth.trainer))
+            self._states.append(self._truth.state())
             self._truths.append(self._truth.step(len(self._truths), self._states[-1]))
         return self._truths[index]
 
-    def state(self, index: int) -> _State:
+    def state(self, index: int) -> State:
         """Where every side starts a step."""
         self.truth(index)
         return self._states[index]
@@ -132,22 +158,34 @@ class TrainingReference:
     def control(self, control: Control, index: int) -> Results:
         """Results of a step in float32, from weights that are moved by (seed, units in the last place)."""
         if control not in self._controls:
-            self._controls[control] = _Run(TorchTrainer(self._setup), self._setup), []
+            self._controls[control] = self._begin(), []
         run, results = self._controls[control]
         while len(results) <= index:
             results.append(run.step(len(results), self.state(len(results)).moved(*control)))
         return results[index]
 
+
+class TrainingReference(StepsReference):
+    """What PyTorch makes of a family's steps.
+
+    Args:
+        setup: networks, settings and batches.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        truth = _FamilyRun(TorchTrainer(setup, "float64"), setup, watched=True)
+        super().__init__(truth, lambda: _FamilyRun(TorchTrainer(setup), setup))
+        self._activity = truth.activity
+
     def resting(self) -> tuple[Resting, ...]:
         """What did not move in the steps so far."""
-        activity = self._truth.activity
-        return tuple(activity.resting()) if activity else ()
+        return tuple(self._activity.resting()) if self._activity else ()
 
 
 class _Measured:
     """Tensors measured against a number of controls, which run only when one is asked for."""
 
-    def __init__(self, reference: TrainingReference, controls: Sequence[Control]) -> None:
+    def __init__(self, reference: StepsReference, controls: Sequence[Control]) -> None:
         self._reference, self._controls = reference, controls
         self._noise, self._known = TrainingNoise(controls), 0
 
@@ -160,8 +198,8 @@ class _Measured:
         return self._noise.measure(head, port)
 
 
-class _Run:
-    """One side of a training comparison: what each step makes of loss terms, rates, weights and moments.
+class _FamilyRun(Run):
+    """One side of a comparison of a family's training.
 
     The port is taken apart and put back before the resumed step. The reference goes on as it is, so that whatever a
     checkpoint lacks shows.
@@ -179,11 +217,15 @@ class _Run:
 
     @property
     def number(self) -> int:
-        """Number of the last step."""
+        """See `Run.number`."""
         return int(self.trainer.step.step_number)
 
-    def step(self, index: int, state: _State) -> Results:
-        """Train one batch from a state and return everything that is compared."""
+    def state(self) -> State:
+        """See `Run.state`."""
+        return State.of({part: self.trainer.weights(part) for part in self.trainer.networks}, self.trainer.moments())
+
+    def step(self, index: int, state: State) -> Results:
+        """See `Run.step`."""
         self.trainer.put_back(state.weights)
         if state.moments:
             self.trainer.restore({**self.trainer.moments(), **state.moments}, self.trainer.counts())

@@ -6,7 +6,7 @@ weights are moved by four units, or the run moved the opposite way, crosses the 
 cross. Adam's first step is nearly the sign of the gradient: elements whose sign rounding decides are left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,7 @@ CONTROLS = STAGES[-1]
 
 Key = tuple[str, Quantity]  # layer, tensor
 Results = Mapping[Key, Array]
-MOMENTS = {Kind.MEAN, Kind.ROOT_MEAN_SQUARE}
+MOMENTS = {Kind.GRADIENT, Kind.MEAN, Kind.ROOT_MEAN_SQUARE}  # what may be nothing but rounding
 
 
 class TrainingNoise:
@@ -46,11 +46,13 @@ class TrainingNoise:
         self._undecided: dict[Key, Array] = {}
         self._wanted: Results = {}
         self._references: Sequence[Results] = ()
+        self._updates = 1  # of an optimiser in the step, at most
         self._sizes: dict[tuple[str, Kind, str | None], float] = {}  # by phase, moment and layer (None: any)
 
     def next_step(self, wanted: Results, references: Sequence[Results]) -> None:
         """Take the results of a step: those of float64 PyTorch and those of the controls."""
         self._wanted, self._references, self._sizes, self._undecided = wanted, references, {}, {}
+        self._updates = 1 + max((quantity.call for _, quantity in wanted), default=0)
         for (layer, quantity), value in wanted.items():
             if quantity.kind in MOMENTS:
                 size = rms(value)
@@ -92,11 +94,15 @@ class TrainingNoise:
         Adam's first step is a whole step up or down by the sign of the gradient alone. Where the gradient is within
         rounding of 0 the sign is chance.
         """
-        mean = layer, replace(change, kind=Kind.MEAN)
-        if mean not in self._wanted:
-            return
-        gradient = self._wanted[mean]
-        deviation = np.max([np.abs(results[mean] - gradient) for results in self._references], axis=0)
-        tied = (np.abs(gradient) <= TIED_GRADIENT * deviation) & (deviation > 0)
-        if tied.any():
-            self._undecided[layer, change] = tied
+        for key in self._made_of(layer, change):
+            gradient = self._wanted[key]
+            deviation = np.max([np.abs(results[key] - gradient) for results in self._references], axis=0)
+            tied = (np.abs(gradient) <= TIED_GRADIENT * deviation) & (deviation > 0)
+            if tied.any():
+                self._undecided[layer, change] = tied | self._undecided.get((layer, change), False)
+
+    def _made_of(self, layer: str, change: Quantity) -> Iterator[Key]:
+        """The mean of the gradients that a change is made of, or the gradient of each update in the step."""
+        made_of = [(layer, replace(change, kind=Kind.MEAN))]
+        made_of += [(layer, replace(change, kind=Kind.GRADIENT, call=call)) for call in range(self._updates)]
+        return (key for key in made_of if key in self._wanted)

@@ -3,6 +3,7 @@
     network = toonport.load("photo2cartoon_weights.pt", framework="mindspore")  # or "torch"
     toonport.convert("photo2cartoon_weights.pt", "photo2cartoon.ckpt")
     toonport.compare("photo2cartoon", weights="photo2cartoon_weights.pt")       # or your own module, cell and inputs
+    toonport.compare_steps(torch_step, ms_step, batches)                        # a training step of your own
     toonport.export("photo2cartoon.ckpt", "photo2cartoon.onnx")
     toonport.cartoonize("me.jpg", "photo2cartoon.ckpt", "cartoon.png")
 
@@ -11,8 +12,24 @@ A mistake of the caller's is an `InputError`, in one line. The same can be had f
 
 import ms_models as _prepared_environment  # noqa: F401  # sets variables that must precede every framework
 from convert.errors import InputError
+from parity_tests.harness.capturing import capture
+from parity_tests.harness.own_step_runs import TrainingStep
+from parity_tests.harness.own_steps import compare_steps
+from toonport.environments import environment
 from toonport.face import cartoonize, compare, convert, export, load
 
-__all__ = ["InputError", "__version__", "cartoonize", "compare", "convert", "export", "load"]
+__all__ = [
+    "InputError",
+    "TrainingStep",
+    "__version__",
+    "capture",
+    "cartoonize",
+    "compare",
+    "compare_steps",
+    "convert",
+    "environment",
+    "export",
+    "load",
+]
 
 __version__ = "0.1.0"

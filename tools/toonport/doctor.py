@@ -36,15 +36,16 @@ def _packages() -> Iterator[Finding]:
     yield Finding("python", "ok", platform.python_version())
     needed = {name: ("missing", f"pip install '{name}'") for name in CORE}
     for name, (state, advice) in {**needed, **OPTIONAL}.items():
-        version = _version(name)
+        version = version_of(name)
         yield Finding(name, "ok" if version else state, version or advice)
-    if (_version("numpy") or "1").split(".")[0] != "1":
+    if (version_of("numpy") or "1").split(".")[0] != "1":
         yield Finding("numpy", "problem", "MindSpore is built for numpy 1; pip install 'numpy>=1.26,<2'")
-    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+    if version_of("onnxruntime") and version_of("onnxruntime-gpu"):
         yield Finding("onnxruntime", "problem", "both onnxruntime and -gpu are installed; uninstall one")
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Version of an installed package, None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -52,14 +53,14 @@ def _version(name: str) -> str | None:
 
 
 def _devices() -> Iterator[Finding]:
-    if _version("torch"):
+    if version_of("torch"):
         import torch
 
         cuda = torch.cuda.is_available()
         yield Finding("torch devices", "ok", "cpu" + (f", {torch.cuda.get_device_name()}" if cuda else "; no CUDA"))
-    if _version("mindspore"):
+    if version_of("mindspore"):
         yield Finding("mindspore devices", "ok", _mindspore_devices())
-    if _version("onnxruntime") or _version("onnxruntime-gpu"):
+    if version_of("onnxruntime") or version_of("onnxruntime-gpu"):
         import onnxruntime
 
         yield Finding("onnxruntime providers", "ok", ", ".join(onnxruntime.get_available_providers()))

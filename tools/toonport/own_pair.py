@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,12 +29,17 @@ from convert.errors import InputError, first_line
 from convert.identify import Network, open_source
 from convert.own import own_network
 from convert.plan import Plan, plan_of
+from parity_tests.harness.captured_layers import compare_with_capture, plan_with
+from parity_tests.harness.captures import read_index
+from parity_tests.harness.capturing import framework_of
 from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.pair import array_of, require_layers, require_networks, target_of
+from parity_tests.harness.run import MODES, Comparison, Say, silent
 from parity_tests.harness.sides.mindspore import buffers_of, held
 from torch_ref.build import load_torch
 
 SHOWN = 5
+NETWORKS = {"torch.nn.modules.module", "mindspore.nn.cell"}  # where the base classes of networks are
 PICTURES = {3, 1}  # channels of what is taken for a picture
 
 
@@ -95,16 +100,22 @@ def pair_from(torch: str, mindspore: str, kwargs: str | None, names: str | None,
 
     Raises InputError: one of them is not of this form.
     """
+    return OwnPair(torch, mindspore, _json_object(kwargs), layers_from(Path(names)) if names else {}, seed)
+
+
+def _json_object(kwargs: str | None) -> dict[str, Any]:
+    """What --kwargs says."""
     try:
         found = json.loads(kwargs) if kwargs else {}
     except ValueError as error:
         raise InputError(f"--kwargs {kwargs}: not JSON ({error})") from error
     if not isinstance(found, dict):
         raise InputError(f"--kwargs {kwargs}: is an object of names and values, e.g. '{{\"width\": 8}}'")
-    return OwnPair(torch, mindspore, found, _layers(Path(names)) if names else {}, seed)
+    return found
 
 
-def _layers(path: Path) -> Mapping[str, str]:
+def layers_from(path: Path) -> Mapping[str, str]:
+    """Read a map: a TOML file with a table [layers]. Raises InputError: it is not of this form."""
     layers = read_toml(path).get("layers")
     if not isinstance(layers, dict) or not all(isinstance(value, str) for value in layers.values()):
         raise InputError(f'{path}: holds a table [layers] with "PyTorch path" = "MindSpore path" in each line')
@@ -125,8 +136,6 @@ def load(module: Any, cell: Any, plan: Plan, weights: Network | None, ported: Ne
         weights: of both; None: those that the module has.
         ported: other weights of the cell.
     """
-    import mindspore
-
     if weights:
         load_torch(module, torch_arrays(weights))
     if ported:
@@ -134,6 +143,46 @@ def load(module: Any, cell: Any, plan: Plan, weights: Network | None, ported: Ne
     else:
         state = {name: array_of(value) for name, value in module.state_dict().items()}
         arrays = plan.to_mindspore(state)
+    _put_into(cell, arrays)
+
+
+def compare_with_folder(
+    folder: Path,
+    mindspore: str,
+    kwargs: str | None = None,
+    names: str | None = None,
+    weights: tuple[str | None, str | None] = (None, None),
+    modes: Iterable[str] = MODES,
+    say: Say = silent,
+) -> Comparison:
+    """Compare a port with a reference that was captured with `layers=True`, without PyTorch.
+
+    Args:
+        folder: of the capture.
+        mindspore, kwargs, names: as `pair_from` takes them.
+        weights: checkpoint of the port, and the dictionary or prefix in it; None: those that were captured.
+        modes, say: see `captured_layers.compare_with_capture`.
+
+    Raises InputError: the capture or the port cannot be used.
+    """
+    capture, layers = read_index(folder), layers_from(Path(names)) if names else {}
+    cell = _built(mindspore, _json_object(kwargs))
+    if framework_of(cell) != "mindspore":
+        raise InputError(f"{mindspore}: builds no mindspore.nn.Cell")
+    plan = plan_with(capture, cell, layers)
+    source, key = weights
+    if source:
+        arrays = mindspore_arrays(own_network(open_source(source), plan, capture.name, key))
+    else:
+        arrays = plan.to_mindspore(capture.weights())
+    _put_into(cell, arrays)
+    return compare_with_capture(capture, cell.set_train(False), plan, modes, say)
+
+
+def _put_into(cell: Any, arrays: Mapping[str, Any]) -> None:
+    """Give a cell's parameters and buffers values."""
+    import mindspore
+
     for name, value in held(cell):
         if name in arrays:
             value.set_data(mindspore.Tensor(np.asarray(arrays[name], order="C"), value.dtype))
@@ -213,10 +262,7 @@ def _built(text: str, kwargs: Mapping[str, Any]) -> Any:
 
 def _is_network(found: Any) -> bool:
     """Whether something is a network already, which can be called as well."""
-    import mindspore
-    import torch
-
-    return isinstance(found, torch.nn.Module | mindspore.nn.Cell)
+    return not isinstance(found, type) and bool({kind.__module__ for kind in type(found).__mro__} & NETWORKS)
 
 
 def _found(text: str) -> Any:

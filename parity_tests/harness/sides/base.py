@@ -93,9 +93,9 @@ class Side(ABC):
     def as_graphs(self) -> "Side":
         """Return the same side with every layer compiled to a graph before it runs, in the mode it has then.
 
-        Only ports can do this. The graphs cannot be traced.
+        Graphs cannot be traced. A side that knows none runs as it is.
         """
-        raise NotImplementedError(f"{self.name} is no port")
+        return self
 
     @abstractmethod
     def state(self, layer: str = "") -> dict[str, Array]:
@@ -155,7 +155,7 @@ class NetworkSide(Side):
 
         def leave(path: str, given: Tree, outputs: Any) -> None:
             """Visit a call."""
-            visit(LayerCall(path, given, Tree.of(outputs, self._output)))
+            visit(self.returned(path, given, outputs))
 
         self._traced(lambda: self._run(self.network, inputs), leave)
 
@@ -180,15 +180,32 @@ class NetworkSide(Side):
         return {name: self._array(value) for name, value in self._moving(layer).items()}
 
     def _traced(self, run: Callable[[], Any], leave: Callable[[str, Tree, Any], Any]) -> Any:
-        """Run, and call `leave` with path, inputs as they came in, and outputs of every layer that returns.
+        """Run, and call `leave` as `watched` does. An error names the innermost layer that did not return."""
+        with self.watched(leave) as running:
+            try:
+                return run()
+            except Exception as error:
+                raise LayerError(running[-1][0] if running else "", error) from error
 
-        What `leave` returns takes the place of the layer's outputs, unless it is None. An error names the innermost
-        layer that did not return.
+    @contextmanager
+    def watched(
+        self, leave: Callable[[str, Tree, Any], Any], enter: Callable[[str], None] | None = None
+    ) -> Iterator[list[tuple[str, Tree]]]:
+        """Call `leave` with path, inputs as they came in, and outputs of every layer that returns.
+
+        Args:
+            leave: what it returns takes the place of the layer's outputs, unless it is None.
+            enter: called with the path of every layer before it runs.
+
+        Yields:
+            Path and inputs of the layers that are running, the innermost last.
         """
         running: list[tuple[str, Tree]] = []
 
         def entered(path: str, args: Any, keywords: Any) -> None:
             """Copy the inputs before the layer can change them in place."""
+            if enter:
+                enter(path)
             running.append((path, as_arguments(args, keywords, self._input)))
 
         def left(path: str, outputs: Any) -> Any:
@@ -201,12 +218,18 @@ class NetworkSide(Side):
         once = {id(layer): path for path, layer in reversed(list(self.layers.items()))}  # under its first path
         handles = [handle for path in once.values() for handle in self._hook(path, self.layers[path], entered, left)]
         try:
-            return run()
-        except Exception as error:
-            raise LayerError(running[-1][0] if running else "", error) from error
+            yield running
         finally:
             for handle in handles:
                 handle.remove()
+
+    def array(self, tensor: Any) -> Array:
+        """A copy of the values of one of the network's tensors."""
+        return self._array(tensor)
+
+    def returned(self, path: str, given: Tree, outputs: Any) -> LayerCall:
+        """The call of a layer that has just returned."""
+        return LayerCall(path, given, Tree.of(outputs, self._output))
 
     def _input(self, leaf: Any) -> Array | None:
         return self._array(leaf) if self._is_tensor(leaf) else None

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from convert.registry import family_named
 from ms_models.environment import choose_device
 from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.judge import Outcome, Verdict, worst
+from parity_tests.harness.judging_captures import compare_captures
 from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
 from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
@@ -18,7 +20,8 @@ from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import MODES, QUICK_LEAVES_OUT, QUICK_MODES, Comparison, compare
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
-from toonport.commands.ui import out, spinner
+from toonport.commands.ui import out, print_table, spinner
+from toonport.environments import environment_differences, load_environment
 
 EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt
@@ -28,6 +31,9 @@ EPILOG = """examples:
   toonport compare photo2cartoon --mode train --steps 3
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
+  toonport compare run_a/ run_b/                     runs that toonport.capture wrote, on any two machines
+  toonport compare run_a/ --mindspore mynet_ms.py:Net  a captured reference (layers=True), where there is no PyTorch
+  toonport compare --environment a.json b.json      what two machines differ in, see toonport doctor
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used.
 exit code: 0 equal, 1 different, 2 cannot be compared, 3 cannot tell (too much could not be judged)."""
@@ -72,6 +78,9 @@ def add_parser(subparsers: Subparsers) -> None:
     add_option(parser, "--json", help="write the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
+    parser.add_argument(
+        "--environment", action="store_true", help="the two files are of toonport doctor --json: show what differs"
+    )
     parser.add_argument("--brief", action="store_true", help="print only the outcome and what to look at first")
     parser.add_argument("--rows", action="store_true", help="print every tensor with all its numbers")
 
@@ -86,8 +95,15 @@ def _size(text: str) -> int | tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; the exit code says how it ended, see `EXIT_CODES`."""
+    if args.environment:
+        return _environments(args)
+    folder = bool(args.family) and Path(args.family).is_dir()
+    if folder and args.mindspore and not args.torch:
+        return _with_capture(args)
     if args.torch or args.mindspore:
         return _own(args)
+    if folder and args.other and Path(args.other).is_dir():
+        return _captured(args)
     if not args.family:
         raise InputError("which family, see toonport list; or your own networks: --torch, --mindspore and --inputs")
     if args.family.endswith(".json"):
@@ -177,6 +193,41 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         onnx=Path(args.onnx) if args.onnx else None,
         onnx_required=args.mode != "all" or args.onnx is not None,
     )
+
+
+def _captured(args: argparse.Namespace) -> int:
+    """Judge two captured runs."""
+    from toonport.own_pair import layers_from
+
+    layers = layers_from(Path(args.map)) if args.map else None
+    comparison = compare_captures(Path(args.family), Path(args.other), layers)
+    return _report(args, [comparison], ["layers alone and gradients: these are captured runs of whole networks"])
+
+
+def _with_capture(args: argparse.Namespace) -> int:
+    """Compare a port with a captured reference."""
+    from toonport.own_pair import compare_with_folder
+
+    modes = MODES if args.mode == "all" else modes_named(args.mode)
+    choose_device(args.device)
+    weights = args.ported or args.weights, args.key
+    with spinner(f"compare {args.mindspore}") as say:
+        comparison = compare_with_folder(Path(args.family), args.mindspore, args.kwargs, args.map, weights, modes, say)
+    return _report(args, [comparison], ["training steps: not asked for", "ONNX Runtime: not asked for"])
+
+
+def _environments(args: argparse.Namespace) -> int:
+    """Show what two environments differ in."""
+    if not (args.family and args.other):
+        raise InputError("--environment takes two files that toonport doctor --json has written")
+    first, second = (load_environment(Path(path)) for path in (args.family, args.other))
+    found = environment_differences(first, second)
+    if found:
+        print_table(["what", "name", "A", "B"], [[each.area, each.name, each.first, each.second] for each in found])
+    out.print(f"{len(found)} differences between {args.family} and {args.other}" if found else "no difference")
+    if args.json:
+        write_json(Path(args.json), {"equal": not found, "differences": [asdict(each) for each in found]})
+    return 1 if found else 0
 
 
 def _saved(args: argparse.Namespace) -> int:
