@@ -1,7 +1,7 @@
 """One look at a photo: at one size and in one turn, within bounds of pixels, time and memory.
 
 The detector sees faces of 80 px and more that are within some 30 degrees of upright. A look at side S takes at most
-4 S^2 pixels and never more than `MOST_PIXELS`; one core searches ten million in a second. Of a picture longer than twice
+4 S^2 pixels, never more than `MOST_PIXELS`; one core searches ten million in a second. Of a picture longer than twice
 its breadth, such as a screenshot or a panorama, twice the breadth counts as the longer side; a large one is searched in
 strips.
 """
@@ -96,7 +96,7 @@ def _once(found: Found) -> Found:
 
 
 def _strips(picture: Picture, factor: float) -> Iterator[tuple[slice, slice]]:
-    """Yield rows and columns of strips across the picture's length; neighbours share as much as the picture is broad."""
+    """Yield rows and columns of strips along the picture; neighbours share as much as the picture is broad."""
     height, width = picture.shape[:2]
     length, breadth = max(height, width), min(height, width)
     whole = slice(0, breadth)
