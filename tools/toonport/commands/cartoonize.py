@@ -15,6 +15,7 @@ from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.photo_run import (
     add_portrait_options,
     err,
+    folder_notes,
     jobs_for,
     portrait_options,
     require_folder,
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     jobs = jobs_for(len(tasks), args.jobs, args.device)
     if jobs > 1:  # each process has its share of the cores
         settings = replace(settings, threads=1, portrait=replace(settings.portrait, threads=1))
-    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing")
+    notes = folder_notes(args.photos, Path(target))
+    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing", notes)
 
 
 def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:
