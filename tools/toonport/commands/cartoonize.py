@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.channels import ORDERS
 from convert.disk import sha256_of
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option
@@ -59,6 +60,8 @@ def add_parser(subparsers: Subparsers) -> None:
         choices=("portrait", "face", "whole"),
         help="portrait: face cut out on white; face: with its background; whole: the photo (default: as trained)",
     )
+    text = "order of the colours (default: as the weights were made for)"
+    parser.add_argument("--channels", choices=ORDERS, help=text)
     parser.add_argument("--sheet", action="store_true", help="also photo, crop, heat map and cartoon side by side")
     add_portrait_options(parser)
 
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         part=args.part,
         backend=args.backend,
         device=args.device,
+        channels=args.channels,
         frame=args.frame,
         size=source.size,
         sheets=args.sheet,
