@@ -26,7 +26,8 @@ def channel_order(network: Network, given: str | None = None) -> str:
         raise InputError(f"unknown order of colours '{given}'; orders: {', '.join(ORDERS)}")
     recorded = recorded_channels(network.path, network.part.name)
     if recorded is not None and recorded not in ORDERS:
-        raise InputError(f"{network.path}: its ledger gives '{recorded}' as order of colours, not {' or '.join(ORDERS)}")
+        known = " or ".join(ORDERS)
+        raise InputError(f"{network.path}: its ledger gives '{recorded}' as order of colours, not {known}")
     how = network.family.cartoonize
     return given or recorded or _known(network) or (how.channels if how else ORDERS[0])
 
