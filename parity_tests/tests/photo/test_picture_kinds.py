@@ -99,6 +99,8 @@ def test_colours_of_a_profile_become_srgb(kind, mode):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("Pillow was built without AVIF")
     plain, buffer, with_profile = Image.fromarray(_smooth()).convert(mode), io.BytesIO(), io.BytesIO()
+    if mode == "RGBA":
+        plain.putalpha(Image.fromarray(np.tri(40, 60, dtype=np.uint8) * 255))
     plain.save(buffer, kind)
     plain.save(with_profile, kind, icc_profile=_swapped_profile())
     wanted = read_picture(buffer.getvalue())
