@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.channels import channel_order
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.formats import file_format, write_checkpoint
@@ -273,6 +274,7 @@ def _write(
             "kwargs": dict(network.kwargs),
             "spelling": network.spelling,
             "notes": list(network.notes),
+            **({"channels": channel_order(network)} if network.part.outputs[0] == "image" else {}),
             **({"alternatives": list(network.alternatives)} if network.alternatives else {}),
         }
         for network in networks

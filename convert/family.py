@@ -29,6 +29,7 @@ class Spelling:
     prepare: Callable[[Mapping[str, Entry]], Mapping[str, Entry] | None] | None = None
     unused: tuple[str, ...] = ()  # patterns of names in the file that the network has no place for and does not need
     note: str = ""  # what `prepare` did, for the ledger and the user
+    channels: str = ""  # order of colours that such files are made for, "" where that is the family's
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class Part:
     spellings: tuple[Spelling, ...] = ()  # other spellings that are understood
     # constructor arguments of its other architectures, by which a file that lacks a tensor is recognised
     variants: tuple[Mapping[str, Any], ...] = ()
+    # (PyTorch name, hash of its float32 values, order of colours) of published weights that are made for another order
+    # than the family's
+    published: tuple[tuple[str, str, str], ...] = ()
 
     def channels(self, kwargs: Mapping[str, Any]) -> int:
         """Channels of the pictures that the network takes when it is built with these arguments."""
@@ -136,7 +140,8 @@ class Cartoonize:
     shorter_limit: int | None = None  # with `side` None, a photo whose shorter side is longer than this is made smaller
     # constructor arguments -> the one side that such a network takes, None where it takes others
     fixed_side: Callable[[Mapping[str, Any]], int | None] = lambda kwargs: None
-    channels: str = "RGB"  # order in which the network was trained, "RGB" or "BGR"
+    # order in which the network was trained, "RGB" or "BGR"; `convert.channels` says which files differ
+    channels: str = "RGB"
     # "file.function" in `torch_ref` that is called with input and output, both float32 tensors [N, 3, H, W], and
     # returns the finished output; None: the output is finished
     after: str | None = None

@@ -66,6 +66,20 @@ def recorded_families(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for one in networks for name in (one["family"], *one.get("alternatives", ()))))
 
 
+def recorded_channels(path: Path, part: str) -> str | None:
+    """Order of colours that the ledger beside a file gives for one of its networks; None where it gives none.
+
+    Args:
+        path: the file; "{part}" in its name stands for the network's.
+        part: the network.
+
+    Raises InputError: what lies there is no ledger.
+    """
+    ledger = ledger_path(path.with_name(path.name.replace("{part}", part)))
+    networks = _read_ledger(ledger)["networks"] if ledger.is_file() else []
+    return next((one["channels"] for one in networks if one.get("part") == part and "channels" in one), None)
+
+
 def _read_ledger(path: Path) -> Mapping[str, Any]:
     try:
         content: Mapping[str, Any] = json.loads(path.read_text())

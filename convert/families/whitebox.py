@@ -100,7 +100,12 @@ TFLITE = Spelling(
     prepare=partial(kernels_turned, own=f"{FIRST}Conv2D", axes=OHWI_TO_OIHW),
     unused=(r"^(add/y|ones|depthwise\w*)$", r"ResizeBilinear(_\d+)?/size$"),
     note="float16 widened to float32, kernels turned from OHWI to OIHW; the guided filter in the file is left out",
+    channels="RGB",
 )
+
+# The weights of the published TensorFlow Lite file, whose publisher draws RGB pictures with them; the source's own
+# scripts read with OpenCV, so BGR. Half precision tells both apart.
+PUBLISHED = (("FirstConv.0.bias", "a8d58f15f60c1b9edfd0c204ee35c44a4908686ce493fbb603cc7778f79ddcca", "RGB"),)
 
 
 def networks(form: str) -> tuple[Part, ...]:
@@ -125,6 +130,7 @@ def networks(form: str) -> tuple[Part, ...]:
             growth=lambda kwargs: 8,
             outputs=("image",),
             spellings=(TENSORFLOW, TFLITE) if form == "whitebox" else (),
+            published=PUBLISHED if form == "whitebox" else (),
         ),
         discriminator(
             name="disc_gray", kwargs={"in_channel": 1, "channel": 32, "form": form}, input_shape=(1, 1, 256, 256)
@@ -159,7 +165,8 @@ WHITEBOX = Family(
     licence="CC BY-NC-SA 4.0, no commercial use",
     parts=networks("whitebox"),
     notes=(
-        "Colours are in the order blue, green, red; a guided filter (radius 1, eps 5e-3) follows the generator.",
+        "Colours are in the order blue, green, red, but for the published TensorFlow Lite file and what is made of it.",
+        "A guided filter (radius 1, eps 5e-3) follows the generator.",
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
         "Trained in two stages: train whitebox --pretrain, then train whitebox --init RUN --frozen vgg19.pth.",
     ),

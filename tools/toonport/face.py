@@ -175,7 +175,7 @@ def cartoonize(
         weights: checkpoint of any format, .onnx, or the folder of a training run.
         target: also write the cartoon there, in the format of its suffix.
         family: family of the weights; default: by the tensors.
-        options: further fields of `CartoonSettings`: part, backend, device, frame, size, portrait, threads.
+        options: further fields of `CartoonSettings`: part, backend, device, channels, frame, size, portrait, threads.
 
     Raises InputError: no picture, no face in it where the family draws faces, or weights that cannot be used.
     """

@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.channels import ORDERS
 from convert.disk import sha256_of
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.photo_run import (
     add_portrait_options,
     err,
+    folder_notes,
     jobs_for,
     portrait_options,
     require_folder,
@@ -58,6 +60,8 @@ def add_parser(subparsers: Subparsers) -> None:
         choices=("portrait", "face", "whole"),
         help="portrait: face cut out on white; face: with its background; whole: the photo (default: as trained)",
     )
+    text = "order of the colours (default: as the weights were made for)"
+    parser.add_argument("--channels", choices=ORDERS, help=text)
     parser.add_argument("--sheet", action="store_true", help="also photo, crop, heat map and cartoon side by side")
     add_portrait_options(parser)
 
@@ -73,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         part=args.part,
         backend=args.backend,
         device=args.device,
+        channels=args.channels,
         frame=args.frame,
         size=source.size,
         sheets=args.sheet,
@@ -87,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     jobs = jobs_for(len(tasks), args.jobs, args.device)
     if jobs > 1:  # each process has its share of the cores
         settings = replace(settings, threads=1, portrait=replace(settings.portrait, threads=1))
-    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing")
+    notes = folder_notes(args.photos, Path(target))
+    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing", notes)
 
 
 def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:

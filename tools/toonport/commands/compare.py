@@ -36,8 +36,8 @@ EPILOG = """examples:
   toonport compare --environment a.json b.json      what two machines differ in, see toonport doctor
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used.
-exit code: 0 equal, 1 different, 2 cannot be compared, 3 cannot tell (too much could not be judged)."""
-EXIT_CODES = {Outcome.EQUAL: 0, Outcome.DIFFERENT: 1, Outcome.CANNOT_TELL: 3}
+exit code: 0 equal, 1 different, 2 cannot be compared, 4 cannot tell (too much could not be judged)."""
+EXIT_CODES = {Outcome.EQUAL: 0, Outcome.DIFFERENT: 1, Outcome.CANNOT_TELL: 4}
 BRIEF_ROWS = 12
 
 

@@ -12,7 +12,7 @@ from parity_tests.harness.report.words import tensor_at
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, spinner
 from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
-from toonport.photo.files import picture_files
+from toonport.photo.files import left_out, picture_files
 from toonport.train.finished import generating
 
 EPILOG = """examples:
@@ -70,11 +70,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def given_pictures(names: list[str]) -> list[Path]:
-    """Return the pictures named, and those in the folders named, in order. Raises InputError: there are none."""
+    """Return the pictures named, and those in the folders named, in order; says which files are left out.
+
+    Raises InputError: there are none.
+    """
     paths = [Path(name) for name in names]
     found = [file for path in paths for file in (picture_files(path) if path.is_dir() else [path])]
     if names and not found:
         raise InputError(f"--calibration {' '.join(names)}: no pictures there")
+    for note in filter(None, (left_out(path) for path in paths if path.is_dir())):
+        out.print(note)
     return found
 
 

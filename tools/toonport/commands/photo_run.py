@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from toonport.commands.options import number
 from toonport.commands.ui import bar, out
 from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
 from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
+from toonport.photo.files import left_out
 
 if TYPE_CHECKING:
     from toonport.photo.portrait import PortraitOptions
@@ -58,9 +59,21 @@ def jobs_for(photos: int, asked: int | None, device: str = "cpu") -> int:
 
 
 def run_photos(
-    make: Callable[[], Maker], tasks: list[Task], jobs: int, record: Record | None = None, title: str = "photos"
+    make: Callable[[], Maker],
+    tasks: list[Task],
+    jobs: int,
+    record: Record | None = None,
+    title: str = "photos",
+    notes: Sequence[str] = (),
 ) -> int:
-    """Run over photos, print what was not done and why, and a summary; 0 when every photo was done, else 2."""
+    """Run over photos, print what was not done and why, and a summary; 0 when every photo was done, else 2.
+
+    Args:
+        make, tasks, jobs: as for `run_tasks`.
+        record: what earlier runs did.
+        title: of the bar that shows how far the run is.
+        notes: lines that end the summary.
+    """
     outcomes = []
     with bar(title) as progress:
         for outcome in _with_record(make, tasks, jobs, record):
@@ -70,7 +83,7 @@ def run_photos(
                 err.print(f"{outcome.source}: {text}")
             if outcome.problem:
                 err.print(f"{outcome.source}: {outcome.problem}; nothing written", style="red")
-    out.print("\n".join(_summary(outcomes)))
+    out.print("\n".join([*_summary(outcomes), *(f"  {note}" for note in notes)]))
     return 2 if any(outcome.problem for outcome in outcomes) else 0
 
 
@@ -98,6 +111,11 @@ def _summary(outcomes: list[Outcome]) -> list[str]:
     lines = [f"{done} of {len(outcomes)} photos done, {files} files written or there already"]
     reasons = Counter(outcome.problem for outcome in outcomes if outcome.problem)
     return lines + [f"  {count} skipped: {reason}" for reason, count in reasons.most_common()]
+
+
+def folder_notes(photos: Sequence[str], results: Path) -> list[str]:
+    """Return a line for each folder of photos with files that are no photos; what lies among the results is none."""
+    return [line for photo in photos if Path(photo).is_dir() and (line := left_out(Path(photo), results))]
 
 
 def require_folder(path: Path) -> Path:

@@ -6,7 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from toonport.commands.options import Subparsers, add_command, add_option, number
-from toonport.commands.photo_run import add_portrait_options, jobs_for, portrait_options, require_folder, run_photos
+from toonport.commands.photo_run import (
+    add_portrait_options,
+    folder_notes,
+    jobs_for,
+    portrait_options,
+    require_folder,
+    run_photos,
+)
 from toonport.photo.batch import Record, plan_tasks, sample
 
 EPILOG = """examples:
@@ -43,4 +50,5 @@ def run(args: argparse.Namespace) -> int:
     jobs = jobs_for(len(tasks), args.jobs)
     if jobs > 1:  # each process has its share of the cores
         options = replace(options, threads=1)
-    return run_photos(partial(Preprocessor, options, args.size), tasks, jobs, record, "preprocessing")
+    notes = folder_notes(args.photos, folder)
+    return run_photos(partial(Preprocessor, options, args.size), tasks, jobs, record, "preprocessing", notes)

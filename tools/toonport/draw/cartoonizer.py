@@ -24,11 +24,12 @@ class CartoonSettings:
     """What draws the cartoons, and of what."""
 
     weights: str  # file of the generator
-    # family, part, backend, device: as for `toonport.draw.generators.open_generator`
+    # family, part, backend, device, channels: as for `toonport.draw.generators.open_generator`
     family: str | None = None
     part: str | None = None
     backend: str | None = None
     device: str = "cpu"
+    channels: str | None = None
     frame: str | None = None  # "portrait", "face" or "whole"; None: as the family was trained
     size: int | None = None  # side of the square that is drawn, or None for the family's own
     sheets: bool = False  # write a sheet beside each cartoon: photo, crop, heat map, cartoon
@@ -67,8 +68,8 @@ class Cartoonizer:
 
     def __init__(self, settings: CartoonSettings) -> None:
         self.settings = settings
-        chosen = (settings.family, settings.part, settings.backend, settings.device, settings.threads)
-        self.generator = open_generator(settings.weights, *chosen)
+        chosen = (settings.family, settings.part, settings.backend, settings.device)
+        self.generator = open_generator(settings.weights, *chosen, settings.threads, settings.channels)
         frame = settings.frame or self.generator.how.frame
         portrait = replace(settings.portrait, matte="") if frame == "face" else settings.portrait
         self._portraits = None if frame == "whole" else Portraits(portrait)

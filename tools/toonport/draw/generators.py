@@ -5,12 +5,13 @@ Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made o
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convert.channels import ORDERS, channel_order
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
 from convert.errors import InputError, first_line
 from convert.family import Cartoonize, Family, resolve
@@ -80,6 +81,7 @@ def open_generator(
     backend: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    channels: str | None = None,
 ) -> Generator:
     """Load a generator.
 
@@ -90,6 +92,7 @@ def open_generator(
         backend: one of BACKENDS; default: the format's own (.ckpt MindSpore, .onnx ONNX Runtime, else PyTorch).
         device: "cpu", "gpu" or "ascend".
         threads: threads of ONNX Runtime and PyTorch; default: all.
+        channels: order of the colours, "RGB" or "BGR"; default: what is known of the weights, else the family's.
 
     Raises InputError: a file, backend or device that cannot be used; says what to do.
     """
@@ -97,13 +100,13 @@ def open_generator(
     if path.suffix.lower() == ".onnx":
         if backend not in (None, "onnxruntime"):
             raise InputError(f"{path}: an ONNX file is run by onnxruntime, not {backend}; give a checkpoint instead")
-        return _from_onnx(path, family, part, device, threads)
+        return _from_onnx(path, family, part, device, threads, channels)
     chain = _chain(path, family, part)
     network = chain[0]
     chosen = backend or ("mindspore" if path.suffix == ".ckpt" else "torch")
     if chosen not in BACKENDS:
         raise InputError(f"unknown backend '{chosen}'; backends: {', '.join(BACKENDS)}")
-    how = _how(network.family)
+    how = replace(_how(network.family), channels=channel_order(network, channels))
     openers = {"mindspore": _mindspore, "onnxruntime": _exported, "torch": _torch}
     return Generator(
         network.family,
@@ -262,13 +265,18 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
     return session
 
 
-def _from_onnx(path: Path, family: str | None, part: str | None, device: str, threads: int | None) -> Generator:
+def _from_onnx(
+    path: Path, family: str | None, part: str | None, device: str, threads: int | None, channels: str | None
+) -> Generator:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     session = _session(path, device, threads)
-    named = session.get_modelmeta().custom_metadata_map.get("toonport.family", ONNX_DEFAULT)  # as export writes it
-    owner = family_named(family or named)
+    facts = session.get_modelmeta().custom_metadata_map  # as export writes them
+    owner = family_named(family or facts.get("toonport.family", ONNX_DEFAULT))
     how = _how(owner)
+    how = replace(how, channels=channels or facts.get("toonport.channels", how.channels))
+    if how.channels not in ORDERS:
+        raise InputError(f"{path}: unknown order of colours '{how.channels}'; orders: {', '.join(ORDERS)}")
     known = part_named(owner, part or how.part)
     names = tuple(sorted((output.name for output in session.get_outputs()), key=lambda name: name != PICTURE))
     if not names:

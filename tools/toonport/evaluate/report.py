@@ -44,9 +44,10 @@ def candidate_rows(found: Sequence[Candidate], chosen: Candidate, by: str) -> tu
 
 
 def note_lines(evaluation: Evaluation, sets: Sequence[PictureFolder]) -> list[str]:
-    """Return what was not run and why, the warnings, and the pictures that could not be read."""
+    """Return what was not run and why, the warnings, and the files that were left out."""
     lines = [f"{missing.name}: not run ({missing.reason})" for missing in evaluation.not_run]
     lines += [f"warning: {text}" for text in evaluation.warnings]
+    lines += [pictures.left_out for pictures in sets if pictures.left_out]
     return lines + [f"left out, cannot be read: {path}" for pictures in sets for path in sorted(pictures.unreadable)]
 
 

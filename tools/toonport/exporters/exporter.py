@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from convert.channels import channel_order
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
 from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError, first_line
@@ -190,6 +191,7 @@ def _metadata(job: _Job) -> dict[str, str]:
         "toonport.part": "+".join(network.part.name for network in job.networks),
         "toonport.precision": job.options.precision,
         "toonport.licence": family.licence,
+        **({"toonport.channels": channel_order(job.networks[0])} if family.cartoonize else {}),
         **({"toonport.weights_sha256": sha256_of(source)} if source.is_file() else {}),
     }
 

@@ -7,20 +7,52 @@ from pathlib import Path
 
 from convert.errors import InputError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# What is read: common photos first, then HEIC (through pillow-heif), then all else that Pillow decodes by itself.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".avif", ".avifs", ".bmp", ".dib",
+    ".tif", ".tiff", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".heic", ".heics", ".heif", ".heifs", ".hif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".qoi", ".hdr", ".pcx", ".dcx", ".psd",
+    ".ico", ".cur", ".icns", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".sr", ".dds", ".ftc", ".ftu", ".fits", ".fit",
+    ".xbm", ".xpm", ".im", ".msp", ".blp", ".pcd", ".pxr", ".gbr", ".fli", ".flc",
+)  # fmt: skip
+LITTER = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")  # what systems leave beside pictures, like hidden files
+SHOWN_SUFFIXES = 4  # of files that are left out, the most frequent
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 DERIVED = re.compile(r"(.+)_(?:\d+|\d+_sheet|sheet)")  # names of further faces and of sheets
 
 
 def picture_files(folder: Path) -> list[Path]:
     """Return the pictures below a folder, by suffix and sorted by path; hidden files and folders are left out."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
+    return [path for path in _files(folder) if not _hidden(path, folder) and path.suffix.lower() in SUFFIXES]
+
+
+def left_out(folder: Path, results: Path | None = None) -> str:
+    """Return how many files below a folder are no photos, and why, in one line; "" where there are none.
+
+    Args:
+        folder: a folder of photos.
+        results: the folder of the results; what lies in it does not count.
+    """
+    own = _results_within(folder, results)
+    files = [path for path in _files(folder) if own is None or own not in path.resolve().parents]
+    hidden = sum(_hidden(path, folder) for path in files)
+    kinds = Counter(path.suffix.lower() for path in files if not _hidden(path, folder))
+    others = Counter({suffix: count for suffix, count in kinds.items() if suffix not in SUFFIXES})
+    shown = [f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(SHOWN_SUFFIXES)]
+    if len(others) > SHOWN_SUFFIXES:
+        shown.append(f"{others.total() - sum(count for _, count in others.most_common(SHOWN_SUFFIXES))} more")
+    why = [f"{others.total()} of no kind of picture that is read ({', '.join(shown)})"] if others else []
+    why += [f"{hidden} hidden"] if hidden else []
+    total = others.total() + hidden
+    return f"{folder}: {total} {'file' if total == 1 else 'files'} left out: {', '.join(why)}" if why else ""
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") or part in LITTER for part in path.relative_to(folder).parts)
 
 
 def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str, Path]:
@@ -47,7 +79,8 @@ def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str,
         else:
             found[path] = Path(path.name)
     if not found:
-        raise InputError(f"{', '.join(photos)}: no pictures there ({' '.join(SUFFIXES)})")
+        others = "; ".join(filter(None, (left_out(Path(photo)) for photo in photos)))
+        raise InputError(f"{', '.join(photos)}: no pictures there{f' ({others})' if others else ''}")
     return dict(zip(_distinct(list(found.values())), found, strict=True))
 
 

@@ -1,10 +1,10 @@
 """The pictures below a folder, read one at a time; what cannot be read is left out and counted."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from convert.errors import InputError
-from toonport.photo.files import name_photos
+from toonport.photo.files import left_out, name_photos
 from toonport.photo.picture import Picture, read_picture
 
 
@@ -14,18 +14,21 @@ class PictureFolder:
     Args:
         path: the folder.
         advice: what an error adds where there is no such folder.
+        read: reads a file.
 
     Attributes:
         files: name without suffix, as `toonport cartoonize` names the cartoon of that picture -> file.
         unreadable: files that could not be read so far.
+        left_out: how many files are no pictures, and why, in one line; "" where there are none.
 
     Raises InputError: no such folder, or no pictures in it.
     """
 
-    def __init__(self, path: Path, advice: str = "") -> None:
+    def __init__(self, path: Path, advice: str = "", read: Callable[[Path], Picture] = read_picture) -> None:
         if not path.is_dir():
             raise InputError(f"{path}: no such folder{advice}")
-        self.path, self.files = path, name_photos([str(path)])
+        self.path, self.files, self.left_out = path, name_photos([str(path)]), left_out(path)
+        self._read = read
         self._order = list(self.files)
         self.unreadable: set[Path] = set()
 
@@ -35,7 +38,7 @@ class PictureFolder:
     def read(self, name: str) -> Picture | None:
         """Return a picture, RGB uint8 [H, W, 3]; None, and counted, when it cannot be read."""
         try:
-            return read_picture(self.files[name])
+            return self._read(self.files[name])
         except InputError:
             self.unreadable.add(self.files[name])
             return None

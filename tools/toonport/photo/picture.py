@@ -1,8 +1,6 @@
 """Reads pictures as the eye sees them, and writes them; every picture inside is RGB uint8 [H, W, 3]."""
 
 import io
-import threading
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,18 @@ from numpy.typing import NDArray
 from convert.disk import atomic_path
 from convert.errors import InputError
 from toonport.photo.files import WRITABLE
+from toonport.photo.opening import in_srgb, open_picture, reduced, refused_if_damaged
 
 Picture = NDArray[np.uint8]
 
 JPEG_QUALITY = 95
-_opening = threading.Lock()  # the filters of Python's warnings belong to all threads
 
 
 def read_picture(source: Path | bytes, name: str = "") -> Picture:
     """Return a picture as RGB uint8 [H, W, 3], turned as its EXIF data say, with transparency laid on white.
 
-    Grey, palette, CMYK and 16-bit pictures are brought to 8-bit RGB. Of an animation, the first frame counts.
+    Grey, palette, CMYK and 16-bit pictures are brought to 8-bit RGB, and the colours of an ICC profile to sRGB. Of an
+    animation, the first frame counts. One of more than `opening.WHOLE_PIXELS` is read at half its sides.
 
     Args:
         source: a file, or the content of one.
@@ -31,17 +30,30 @@ def read_picture(source: Path | bytes, name: str = "") -> Picture:
 
     Raises InputError: no such file, not a picture, a damaged one, or one too large to be meant as a photo.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     name = _called(source, name)
-    try:
-        with _opened(source) as opened:
-            ImageOps.exif_transpose(opened, in_place=True)
-            return _eight_bit(opened)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: too many pixels for a photo; make it smaller") from error
-    except (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, KeyError, IndexError) as error:
-        raise InputError(f"{name}: not a picture that can be read") from error
+    with refused_if_damaged(name), open_picture(source, name) as opened:
+        picture = reduced(opened)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _eight_bit(in_srgb(picture))
+
+
+def read_picture_as_torchvision(source: Path | bytes, name: str = "") -> Picture:
+    """Return a picture as torchvision's folder of pictures reads it: Pillow's conversion to RGB, and nothing else.
+
+    EXIF data and profiles count for nothing, transparent pixels show the colour hidden under them, and grey levels of
+    more than 8 bits are cut off at white.
+
+    Args:
+        source: a file, or the content of one.
+        name: what to call it in an error; default: the path.
+
+    Raises InputError: as `read_picture`.
+    """
+    name = _called(source, name)
+    with refused_if_damaged(name), open_picture(source, name) as opened:
+        return np.array(opened.convert("RGB"), np.uint8)
 
 
 def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
@@ -55,9 +67,12 @@ def read_picture_as_reference(source: Path | bytes, name: str = "") -> Picture:
     """
     name = _called(source, name)
     content = np.frombuffer(source.read_bytes() if isinstance(source, Path) else source, np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    except cv2.error:  # too many pixels
+        pixels = None
     if pixels is None:
-        raise InputError(f"{name}: not a picture that can be read")
+        raise InputError(f"{name}: not a picture that OpenCV reads, which the reference reads with")
     return np.ascontiguousarray(pixels[..., ::-1], np.uint8)
 
 
@@ -92,20 +107,8 @@ def _called(source: Path | bytes, name: str) -> str:
     return name or (str(source) if isinstance(source, Path) else "the picture")
 
 
-def _opened(source: Path | bytes) -> Any:
-    """Open a picture; of what Pillow warns of, only too many pixels are an error."""
-    from PIL import Image
-
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        if opened.format != "PNG":  # which is decoded for it; nothing else warns of its EXIF data later
-            opened.getexif()
-    return opened
-
-
 def _eight_bit(opened: Any) -> Picture:
+    """Bring a picture of Pillow's to RGB uint8 [H, W, 3]."""
     from PIL import Image
 
     if opened.mode.startswith(("I", "F")):

@@ -1,6 +1,5 @@
 """What the web page does with an uploaded photo, without the page: limits, choices, and the pictures of one run."""
 
-import io
 import time
 import traceback
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from convert.formats import FORMATS, READABLE
 from convert.registry import families
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
 from toonport.draw.generators import BACKENDS
+from toonport.photo.opening import picture_size
 from toonport.photo.picture import Picture, read_picture
 
 ANY = "as the file says"
@@ -135,17 +135,9 @@ class Studio:
 
     def _read(self, content: bytes) -> Picture:
         """Read an upload, refusing what is too large before it is unpacked."""
-        from PIL import Image
-
         if len(content) > self.limits.file_bytes:
             raise InputError(f"the file is larger than {self.limits.file_bytes / 2**20:.0f} MiB")
-        try:
-            with Image.open(io.BytesIO(content)) as opened:
-                width, height = opened.size
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            width = height = self.limits.pixels
-        except Exception as error:  # what Pillow raises for damaged headers depends on the format
-            raise InputError("this file: not a picture that can be read") from error
+        width, height = picture_size(content, "this file")
         if width * height > self.limits.pixels:
             raise InputError(f"the picture has more than {self.limits.pixels / 1e6:g} million pixels; make it smaller")
         return read_picture(content, "this file")

@@ -62,6 +62,11 @@ class RunConfig:
     size: int = option(0, "side of the training pictures", shown="as released")
     margin: int = option(30, "enlarge to size + this before the random crop")
     flip: bool = option(True, "never mirror; otherwise half of the pictures are", flag="--no-flip")
+    as_reference: bool = option(
+        False,
+        "read pictures as torchvision does: no EXIF data, no profiles, transparent pixels show their hidden colour",
+        flag="--reference-exact",
+    )
     batch: int = option(1, "pictures of each domain in a step, of one process", at_least=1)
     width: int | None = option(None, "channels of the first layers", shown="as released")
     network: Mapping[str, Any] = option(dict, "another constructor argument, e.g. light=false")

@@ -17,6 +17,7 @@ from PIL import Image
 from convert.errors import InputError
 from toonport.photo.files import picture_files
 from toonport.photo.folder import PictureFolder
+from toonport.photo.picture import read_picture, read_picture_as_torchvision
 from toonport.train.config import RunConfig
 
 READ_AHEAD = 4
@@ -38,7 +39,8 @@ class Batches:
         self.config, self.rank = config, rank
         root = Path(config.data)
         advice = "; the data folder needs trainA and trainB"
-        self.folders = tuple(PictureFolder(root / f"train{domain}", advice) for domain in "AB")
+        self._read = read_picture_as_torchvision if config.as_reference else read_picture
+        self.folders = tuple(PictureFolder(root / f"train{domain}", advice, self._read) for domain in "AB")
         self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="pictures")
         self._ahead: dict[int, Future[tuple[Picture, Picture]]] = {}
 
@@ -88,7 +90,7 @@ class Batches:
         """Return pictures [3, size, size] for a sample sheet: `count` of training and, if there are any, of test."""
         name = "AB"[domain]
         test = Path(self.config.data) / f"test{name}"
-        folders = [self.folders[domain], *([PictureFolder(test)] if picture_files(test) else [])]
+        folders = [self.folders[domain], *([PictureFolder(test, read=self._read)] if picture_files(test) else [])]
         readable = (pixels for folder in folders for pixels in islice(folder.pictures(), count))
         return [normalized(_resized(pixels, self.config.size)) for pixels in readable]
 

@@ -124,9 +124,9 @@ def train(
 
 
 def starting_notes(run: Run) -> list[str]:
-    """What a user should know about a run that begins: which weights are fresh, which loss terms are missing."""
+    """What a user should know about a run that begins: files left out, fresh weights, missing loss terms."""
     config, start, training = run.config, run.engine.start, run.engine.training
-    notes = []
+    notes = [folder.left_out for folder in run.batches.folders if folder.left_out]
     if config.init and start.fresh and run.step == 0:
         given = ", ".join(part for part in training.parts if part not in start.fresh)
         notes.append(f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}")
