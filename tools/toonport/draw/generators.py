@@ -290,8 +290,8 @@ def _from_onnx(
         return [np.asarray(output) for output in session.run(list(names), {taken.name: batch.astype(numbers)})]
 
     fixed = height if isinstance(height, int) and height == width else None
-    channels = taken.shape[1] if isinstance(taken.shape[1], int) else 3
-    coloured = _in_colour(run, channels, how.channels)
+    count = taken.shape[1] if isinstance(taken.shape[1], int) else 3
+    coloured = _in_colour(run, count, how.channels)
     return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), coloured)
 
 
