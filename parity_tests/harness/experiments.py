@@ -17,7 +17,7 @@ from parity_tests.harness.capture import Pair, run_layer
 from parity_tests.harness.compare import rms
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, rewriting
-from parity_tests.harness.sides.base import Array, LayerCall, Side, inside
+from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side, inside
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.sides.tree import changed, floating
 from parity_tests.harness.values import fed, values_for
@@ -37,13 +37,20 @@ class Finding:
 
 
 def find_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Finding | None:
-    """Look for the bug behind a layer's difference; None where no experiment can be made.
+    """Look for the bug behind a layer's difference; None where no experiment can be made, or the port cannot run it.
 
     Args:
         pair: reference and port.
         inputs: the probe on which the layer was run.
         blamed: the tensor that is blamed first.
     """
+    try:
+        return _found_cause(pair, inputs, blamed)
+    except LayerError:
+        return None
+
+
+def _found_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Finding | None:
     other_weight = next(_other_weights(pair, blamed.layer), None)
     if other_weight and blamed.mode in (Mode.WEIGHTS, Mode.ISOLATED):
         return _weight_cause(pair, other_weight)

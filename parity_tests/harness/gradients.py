@@ -10,7 +10,16 @@ from functools import partial
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, OTHER_LAYOUT, REFUSALS, Pair, containers, not_comparable, refused
+from parity_tests.harness.capture import (
+    NOISE_RUNS,
+    OTHER_LAYOUT,
+    REFUSALS,
+    Pair,
+    containers,
+    not_comparable,
+    refused,
+    run_beforehand,
+)
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
@@ -26,6 +35,7 @@ def measure_gradients(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iter
     """
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
+    run_beforehand(pair, inputs)
     parents = containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):
         mode = Mode.BLOCK_GRADIENTS if call.layer in parents else Mode.GRADIENTS

@@ -164,31 +164,38 @@ class NetworkSide(Side):
     def _traced(self, run: Callable[[], Any], leave: Callable[[str, Tree, Any], Any]) -> Any:
         """Run, and call `leave` with path, inputs as they came in, and outputs of every layer that returns.
 
-        What `leave` returns takes the place of the layer's outputs, unless it is None. An error names the innermost
-        layer that did not return.
+        What `leave` returns takes the place of the layer's outputs, unless it is None. An error of the network names
+        the innermost layer that did not return; one of `leave` comes out as it is, even where the network forgives it.
         """
         running: list[tuple[str, Tree]] = []
+        own: list[Exception] = []  # errors of the visit, not of the network
 
         def entered(path: str, args: Any, keywords: Any) -> None:
             """Copy the inputs before the layer can change them in place."""
-            running.append((path, as_arguments(args, keywords, self._input)))
+            with _noted(own):
+                running.append((path, as_arguments(args, keywords, self._input)))
 
         def left(path: str, outputs: Any) -> Any:
             """Take the inputs of the call that ends; calls inside it that failed and were forgiven are dropped."""
-            while True:
-                entered_path, given = running.pop()
-                if entered_path == path:
-                    return leave(path, given, outputs)
+            with _noted(own):
+                while True:
+                    entered_path, given = running.pop()
+                    if entered_path == path:
+                        return leave(path, given, outputs)
 
         once = {id(layer): path for path, layer in reversed(list(self.layers.items()))}  # under its first path
         handles = [handle for path in once.values() for handle in self._hook(path, self.layers[path], entered, left)]
         try:
-            return run()
+            found = run()
         except Exception as error:
-            raise LayerError(running[-1][0] if running else "", error) from error
+            if not own:
+                raise LayerError(running[-1][0] if running else "", error) from error
         finally:
             for handle in handles:
                 handle.remove()
+        if own:
+            raise own[0]
+        return found
 
     def _input(self, leaf: Any) -> Array | None:
         return self._array(leaf) if self._is_tensor(leaf) else None
@@ -231,6 +238,16 @@ class NetworkSide(Side):
     @abstractmethod
     def _array(self, tensor: Any) -> Array:
         """A copy of a tensor's values; bfloat16, which numpy lacks, as float32."""
+
+
+@contextmanager
+def _noted(errors: list[Exception]) -> Iterator[None]:
+    """Note an error on its way."""
+    try:
+        yield
+    except Exception as error:
+        errors.append(error)
+        raise
 
 
 def inside(name: str, layer: str) -> bool:

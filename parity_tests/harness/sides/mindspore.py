@@ -58,7 +58,11 @@ class MindSporeSide(NetworkSide):
             return Gradients((), {})
         take = self._ms.ops.GradOperation(get_all=bool(places), get_by_list=bool(own), sens_param=True)
         transform = take(forward, weights) if own else take(forward)
-        found = transform(*[tensors[place] for place in places], seeds[0] if len(seeds) == 1 else tuple(seeds))
+        try:
+            found = transform(*[tensors[place] for place in places], seeds[0] if len(seeds) == 1 else tuple(seeds))
+        except Exception:
+            _forget_gradients()
+            raise
         by_input, by_weight = (found if places else ((), found)) if own else (found, ())
         prefix = f"{layer}." if layer else ""
         parameters = dict(zip(own, self._arrays(by_weight), strict=True))
@@ -170,6 +174,13 @@ def buffers_of(cell: Any) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
         for name, value in layer._buffers.items():
             if value is not None:
                 yield f"{path}.{name}" if path else name, (layer._buffers, name)
+
+
+def _forget_gradients() -> None:
+    """Clear what a gradient that failed has left behind; later ones, of any network, fail in MindSpore otherwise."""
+    from mindspore.common.api import _pynative_executor
+
+    _pynative_executor.clear_res()
 
 
 def lacks_kernel(error: Exception) -> bool:
