@@ -79,10 +79,13 @@ def pair_networks(
 
 
 def require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
-    """Raise InputError unless each network has the layers that a mapping names, each once."""
+    """Raise InputError unless each network has the layers, or tensors, that a mapping names, each once."""
     known = {path for path, _ in module.named_modules(remove_duplicate=False)}
-    missing = [f"the reference has no layer {path}" for path in layers if path not in known]
-    missing += [f"the port has no layer {path}" for path in layers.values() if path not in target.layers]
+    tensors = module.state_dict().keys()
+    missing = [f"the reference has no layer {path}" for path in layers if path not in known | tensors]
+    for path, other in layers.items():
+        there = target.shapes if path in tensors else target.layers
+        missing += [] if other in there else [f"the port has no {'tensor' if path in tensors else 'layer'} {other}"]
     twice = [path for path, count in Counter(layers.values()).items() if count > 1]
     missing += [f"two layers of the reference are said to be the port's {path}" for path in twice]
     if missing:

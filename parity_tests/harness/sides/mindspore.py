@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from convert.plan import Plan
-from parity_tests.harness.sides.base import Array, Gradients, NetworkSide, inside
-from parity_tests.harness.sides.tree import arguments, floating, leaves
+from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, inside
+from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
 
 class MindSporeSide(NetworkSide):
@@ -69,6 +69,25 @@ class MindSporeSide(NetworkSide):
         return Gradients(
             self._arrays(by_input), {name: self._to_torch(prefix + name, value) for name, value in parameters.items()}
         )
+
+    def trace_changed(self, inputs: Sequence[Array], visit: Callable[[LayerCall], Sequence[Array] | None]) -> None:
+        """Run the whole network like `trace`; outputs that `visit` returns, in the same shapes, go on instead."""
+
+        def leave(path: str, given: Tree, outputs: Any) -> Any:
+            """Visit a call, and put other numbers into what it returned."""
+            other = visit(LayerCall(path, given, Tree.of(outputs, self._output)))
+            if other is None:
+                return None
+            arrays = iter(other)
+
+            def put(_: Any, leaf: Any) -> Any:
+                """A tensor of the other numbers; what is no tensor stays."""
+                array = next(arrays) if self._output(leaf) is not None else None
+                return self._ms.Tensor(array).astype(leaf.dtype) if self._is_tensor(leaf) else leaf
+
+            return mapped(outputs, put)
+
+        self._traced(lambda: self._run(self.network, inputs), leave)
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""

@@ -179,11 +179,11 @@ def twin(layers: Layers, forward: Callable[[Any], Forward], port: Callable[[Any]
     return Twin(module, cell)
 
 
-def carry(module: Any, cell: Any) -> None:
-    """Give a cell the weights of a module whose layers have the same names."""
+def carry(module: Any, cell: Any, layers: Mapping[str, str] | None = None) -> None:
+    """Give a cell the weights of a module; `layers` says which are called otherwise there."""
     import mindspore
 
-    plan = plan_of(module, target_of(cell))
+    plan = plan_of(module, target_of(cell), layers)
     arrays = plan.to_mindspore({name: array_of(value) for name, value in module.state_dict().items()})
     for name, value in cell.parameters_and_names():
         value.set_data(mindspore.Tensor(arrays[name]))
