@@ -172,7 +172,9 @@ class Search:
             free = {path: [it for it in self.candidates[path] if not it.names & used] for path in self.owned}
             single = {path: it[0] for path, it in free.items() if path not in found and len(it) == 1}
             wanted = Counter(name for it in single.values() for name in it.names)
-            new = {path: (it, ONLY_SHAPES) for path, it in single.items() if all(wanted[name] == 1 for name in it.names)}
+            new = {
+                path: (it, ONLY_SHAPES) for path, it in single.items() if all(wanted[name] == 1 for name in it.names)
+            }
             if not new:
                 return found
             found |= new
@@ -267,7 +269,9 @@ class Search:
 def _as_entered(returned: Iterable[str]) -> list[str]:
     """Layers in the order in which they return, but each before those inside it: it may use its own tensors first."""
     order = {path: place for place, path in enumerate(returned)}
-    first = {path: min(place for other, place in order.items() if other == path or inside(other, path)) for path in order}
+    first = {
+        path: min(place for other, place in order.items() if other == path or inside(other, path)) for path in order
+    }
     return sorted(order, key=lambda path: (first[path], path.count(".") if path else -1))
 
 
@@ -389,4 +393,6 @@ def same(port: Sequence[Array], truth: Sequence[Array]) -> bool:
 
 def _ordered(array: Array) -> Array:
     """All numbers in ascending order; those that are not finite as 0."""
-    return np.sort(np.nan_to_num(np.asarray(array, np.complex128 if array.dtype.kind == "c" else np.float64)), axis=None)
+    return np.sort(
+        np.nan_to_num(np.asarray(array, np.complex128 if array.dtype.kind == "c" else np.float64)), axis=None
+    )

@@ -120,9 +120,7 @@ def _containers(search: Search, best: Solution, differing: Sequence[str]) -> dic
     return found
 
 
-def _around(
-    search: Search, best: Solution, path: str, differing: Sequence[str], taken: set[str]
-) -> Iterator[str]:
+def _around(search: Search, best: Solution, path: str, differing: Sequence[str], taken: set[str]) -> Iterator[str]:
     """Containers of the port that may be one of the reference, the likeliest first."""
     own = {there for here, there in best.layers.items() if inside(here, path)}
     if path not in search.truth:

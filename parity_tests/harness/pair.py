@@ -47,8 +47,6 @@ def pair_networks(
 
     Raises InputError: `layers` names a layer that its network does not have.
     """
-    import torch
-
     launch_directly()
     target = target_of(cell)
     require_layers(layers or {}, module, target)
@@ -63,7 +61,7 @@ def pair_networks(
     values = {name: array_of(value) for name, value in port.items()}
     port_weights = {name: rows[name].to_torch(value) if name in rows else value for name, value in values.items()}
     twins = _twins(module.state_dict(keep_vars=True))
-    truth = copied(module).to(getattr(torch, dtype)).double()
+    truth = TorchSide(copied(module), dtype).network
     return Pair(
         truth=TorchSide(truth, "float64"),
         reference=TorchSide(module, dtype),

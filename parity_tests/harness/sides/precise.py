@@ -23,16 +23,19 @@ def _widened() -> Any:
     import torch
     from torch.overrides import TorchFunctionMode
 
+    types = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+    functions = {torch.Tensor.float: torch.Tensor.double, torch.Tensor.cfloat: torch.Tensor.cdouble}
+
     def wide(value: Any) -> Any:
         """The type to use where an operation is given one."""
-        return torch.float64 if value is torch.float32 else value
+        return types.get(value, value) if isinstance(value, torch.dtype) else value
 
     class Widened(TorchFunctionMode):
         """Casts to float64 what is to be cast to float32."""
 
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
             """See `TorchFunctionMode`."""
-            func = torch.Tensor.double if func is torch.Tensor.float else func
+            func = functions.get(func, func)
             named = {name: wide(value) for name, value in (kwargs or {}).items()}
             return func(*(wide(value) for value in args), **named)
 

@@ -9,7 +9,7 @@ import numpy as np
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, LayerError, NetworkSide
 from parity_tests.harness.sides.inexact import watched_kernels
 from parity_tests.harness.sides.precise import in_float64
-from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
+from parity_tests.harness.sides.tree import Tree, arguments, leaves, mapped
 
 
 class TorchSide(NetworkSide):
@@ -19,7 +19,7 @@ class TorchSide(NetworkSide):
         import torch
 
         self._torch, self._dtype = torch, getattr(torch, dtype)
-        module = module.to(self._dtype)
+        module = module._apply(self._cast)
         layers = {path: layer for path, layer in module.named_modules() if ".parametrizations." not in f".{path}."}
         super().__init__(f"torch {dtype}", module, layers)
 
@@ -144,10 +144,13 @@ class TorchSide(NetworkSide):
         return [leaf for leaf in leaves(outputs) if self._is_tensor(leaf) and leaf.is_floating_point()]
 
     def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
-        tensors = [self._torch.from_numpy(np.array(array)) for array in arrays]
-        return [
-            tensor.to(self._dtype) if floating(array) else tensor for array, tensor in zip(arrays, tensors, strict=True)
-        ]
+        return [self._cast(self._torch.from_numpy(np.array(array))) for array in arrays]
+
+    def _cast(self, tensor: Any) -> Any:
+        """A tensor in the side's precision; of complex numbers there is one for float64 and one for all others."""
+        if tensor.is_complex():
+            return tensor.to(self._torch.complex128) if self._dtype == self._torch.float64 else tensor
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def _derivatives(self, outputs: list[Any], seeds: list[Any] | None, sources: list[Any]) -> tuple[Array, ...]:
         """Gradients of outputs as arrays; zeros where nothing flows into the source."""

@@ -61,6 +61,10 @@ def torch_library() -> SimpleNamespace:
         double=lambda x: torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest"),
         array=lambda values: torch.from_numpy(np.asarray(values)),
         complex_of=torch.complex,
+        real=torch.real,
+        imag=torch.imag,
+        float32=lambda x: x.float(),
+        detached=lambda x: x.detach(),
         half=lambda x: x.half().float(),
     )
 
@@ -115,6 +119,10 @@ def mindspore_library() -> SimpleNamespace:
         double=lambda x: ops.interpolate(x, size=(2 * x.shape[2], 2 * x.shape[3]), mode="nearest"),
         array=lambda values: mindspore.Tensor(np.asarray(values)),
         complex_of=ops.Complex(),
+        real=ops.real,
+        imag=ops.imag,
+        float32=lambda x: x.astype(mindspore.float32),
+        detached=ops.stop_gradient,
         half=lambda x: x.astype(mindspore.float16).astype(mindspore.float32),
     )
 

@@ -19,7 +19,9 @@ def add_parser(subparsers: Subparsers) -> None:
     add_own_pair(parser)
     parser.add_argument("--inputs", metavar="IN", help="small ones: shapes such as 3x64x64, .npy, .npz or FILE.py:NAME")
     add_option(parser, "--weights", help="checkpoint of the reference, in its own names")
-    parser.add_argument("--ported", metavar="FILE", help="checkpoint of the port, in its own names: equal weights match")
+    parser.add_argument(
+        "--ported", metavar="FILE", help="checkpoint of the port, in its own names: equal weights match"
+    )
     parser.add_argument("--key", help="dictionary or prefix of --weights to take")
     add_option(parser, "--seed", help="of the weights and numbers that tell layers apart")
 

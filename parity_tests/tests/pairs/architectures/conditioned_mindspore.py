@@ -86,6 +86,8 @@ class MunitDecoder(nn.Cell):
         self.mlp = nn.SequentialCell(
             nn.Dense(style, 8), nn.ReLU(), nn.Dense(8, 8), nn.ReLU(), nn.Dense(8, 4 * dim * blocks)
         )
+        found = tuple(cell for _, cell in self.dec.cells_and_names() if isinstance(cell, AdaptiveInstanceNorm2d))
+        self.adaptive = lambda: found  # in the order of the layers; they are layers of `dec` alone
 
     def construct(self, content: Tensor, style: Tensor) -> Tensor:
         self._assign(self.mlp(style))
@@ -93,11 +95,10 @@ class MunitDecoder(nn.Cell):
 
     def _assign(self, found: Tensor) -> None:
         """Write shift and scale into every adaptive norm, in the order of the layers."""
-        for _, layer in self.dec.cells_and_names():
-            if isinstance(layer, AdaptiveInstanceNorm2d):
-                width = layer.num_features
-                layer.bias, layer.weight = found[:, :width], found[:, width : 2 * width]
-                found = found[:, 2 * width :]
+        for layer in self.adaptive():
+            width = layer.num_features
+            layer.bias, layer.weight = found[:, :width], found[:, width : 2 * width]
+            found = found[:, 2 * width :]
 
 
 class TrackedInstanceNorm2d(nn.Cell):
