@@ -24,7 +24,7 @@ def _widened() -> Any:
     from torch.overrides import TorchFunctionMode
 
     types = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-    functions = {torch.Tensor.float: torch.Tensor.double, torch.Tensor.cfloat: torch.Tensor.cdouble}
+    functions = {torch.Tensor.float: torch.Tensor.double}
 
     def wide(value: Any) -> Any:
         """The type to use where an operation is given one."""
