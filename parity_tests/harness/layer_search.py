@@ -128,19 +128,22 @@ class Search:
 
         Raises InputError: a layer has no counterpart in any map, or the layers cannot be told apart in TRIES runs.
         """
-        number, found = count(), list[Solution]()
+        number, found, limit = count(), list[Solution](), TRIES
         ahead = [(0, 0, next(number), _Node(self._necessary(taken)))]
         while ahead and len(found) < MANY:
             cost, _, _, node = heappop(ahead)
             if found and cost > found[0].cost + found[0].unlikely:
                 break
             if node.run is None:
-                if self._runs > TRIES:
+                if self._runs > limit:
                     break
                 node = self._looked_at(node)
                 heappush(ahead, (max(cost, node.cost), -len(node.taken), next(number), node))
             elif node.path is None:
                 found.append(Solution(node.taken, node.cost - node.unlikely, node.unlikely, node.run))
+                limit = (
+                    min(limit, 2 * self._runs) if found[0].cost else limit
+                )  # enough to see others as good
             else:
                 for candidate, more, reason in self._options(node.path, node.taken, node.run):
                     own = _Node({**node.taken, node.path: (candidate, reason)}, node.unlikely + (more > 1))
