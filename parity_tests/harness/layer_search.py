@@ -141,9 +141,7 @@ class Search:
                 heappush(ahead, (max(cost, node.cost), -len(node.taken), next(number), node))
             elif node.path is None:
                 found.append(Solution(node.taken, node.cost - node.unlikely, node.unlikely, node.run))
-                limit = (
-                    min(limit, 2 * self._runs) if found[0].cost else limit
-                )  # enough to see others as good
+                limit = min(limit, 2 * self._runs) if found[0].cost else limit
             else:
                 for candidate, more, reason in self._options(node.path, node.taken, node.run):
                     own = _Node({**node.taken, node.path: (candidate, reason)}, node.unlikely + (more > 1))
@@ -314,8 +312,7 @@ class _Tensors:
     def __init__(self, cell: Any) -> None:
         self.shapes = target_of(cell).shapes
         self._parameters, self._buffers = dict(held(cell)), dict(buffers_of(cell))
-        found = {name: value for name, value in self._parameters.items()}
-        found |= {name: owner[key] for name, (owner, key) in self._buffers.items()}
+        found = self._parameters | {name: owner[key] for name, (owner, key) in self._buffers.items()}
         self._initial = {name: array_of(value) for name, value in found.items()}
         self._loaded: dict[str, Array] = {}
         self._groups = self._grouped(target_of(cell).layers)

@@ -27,6 +27,9 @@ def _rewritten(architecture, rule, spoilt):
     """Both networks, and layer of the reference -> its place in the port."""
     import torch
 
+    if spoilt and architecture.name == "DiffusionUnet":
+        pytest.skip("many layers of one shape are fed the same: with a bug the search takes minutes")
+
     torch.manual_seed(0)
     module, cell = architecture.build("torch"), architecture.build("mindspore")
     layers = {row.mindspore.rpartition(".")[0]: row.layer for row in plan_of(module, target_of(cell)).rows}
