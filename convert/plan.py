@@ -93,7 +93,8 @@ class Plan:
 
     rows: tuple[Row, ...]  # one per tensor
     layer_types: Mapping[str, str]  # dotted path -> type of every layer of the reference, with or without tensors
-    paths: Mapping[str, str]  # dotted path of every layer of the reference -> path of the same layer in MindSpore
+    # dotted path of a layer of the reference -> path of the same layer in MindSpore, if there is no other one there
+    paths: Mapping[str, str]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -175,11 +176,11 @@ def describe(network: Any) -> Description:
         if PARAMETRIZATIONS not in f".{path}."
     }
     tensors = {
-        name: (TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")), _is_parameter(tensor))
+        name: (TensorSpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")), is_parameter(tensor))
         for name, tensor in network.state_dict(keep_vars=True).items()
     }
     types = {path: _type_names(module) for path, module in modules.items()}
-    return Description(types, {path: _layer_type(module) for path, module in modules.items()}, tensors)
+    return Description(types, {path: layer_type(module) for path, module in modules.items()}, tensors)
 
 
 def plan_of(network: Any, target: Target | None = None, layers: Mapping[str, str] | None = None) -> Plan:
@@ -188,7 +189,7 @@ def plan_of(network: Any, target: Target | None = None, layers: Mapping[str, str
     Args:
         network: the reference.
         target: the MindSpore network; tensors without a rule go under their own name where it has them so.
-        layers: PyTorch path -> MindSpore path of layers that are called otherwise there.
+        layers: PyTorch path -> MindSpore path of layers, and of single tensors, that are called otherwise there.
 
     Raises InputError: a layer with tensors has no naming rule, and the MindSpore network nothing of its name.
     """
@@ -201,10 +202,18 @@ def plan_from(network: Description, target: Target | None = None, layers: Mappin
     paths = _paths(rules, target, layers or {})
     rows = []
     for name, (spec, trained) in network.tensors.items():
-        layer, leaf = _split(name)
+        layer, leaf = split(name)
         owner = _Owner(layer, network.layer_types[layer], rules[layer], paths[layer], trained)
-        rows.append(_row(name, leaf, spec, owner, target))
-    return Plan(tuple(rows), network.layer_types, paths)
+        said = (layers or {}).get(name)
+        rows.append(_said(name, leaf, spec, owner, said, target) if said else _row(name, leaf, spec, owner, target))
+    return Plan(tuple(rows), network.layer_types, _counterparts(paths, layers or {}))
+
+
+def plan_by_name(arrays: Mapping[str, Array]) -> Plan:
+    """Return the plan of tensors that have the same names and values on both sides: of one network's own checkpoint."""
+    specs = {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in arrays.items()}
+    rows = (Row(name, name, spec, name.rpartition(".")[0], "", carried=False) for name, spec in specs.items())
+    return Plan(tuple(rows), {}, {})
 
 
 def _paths(rules: Mapping[str, LayerRule | None], target: Target | None, layers: Mapping[str, str]) -> dict[str, str]:
@@ -219,7 +228,18 @@ def _paths(rules: Mapping[str, LayerRule | None], target: Target | None, layers:
     return found
 
 
-def _split(name: str) -> tuple[str, str]:
+def _counterparts(paths: Mapping[str, str], layers: Mapping[str, str]) -> dict[str, str]:
+    """Without the layers that stand where another one was said to be, and those inside them that were not named."""
+    said = set(layers.values())
+    found: dict[str, str] = {}
+    for path, other in paths.items():
+        inside = not path or path.rpartition(".")[0] in found
+        if path in layers or (inside and other not in said):
+            found[path] = other
+    return found
+
+
+def split(name: str) -> tuple[str, str]:
     """The layer that owns a tensor, and the tensor's name in it; what parametrizes a weight belongs to its layer."""
     owner, found, rest = f".{name}".partition(PARAMETRIZATIONS)
     if found:
@@ -228,8 +248,14 @@ def _split(name: str) -> tuple[str, str]:
     return layer, leaf
 
 
-def _layer_type(module: Any) -> str:
+def layer_type(module: Any) -> str:
+    """Return the name of a layer's class, with a mark where its weight is normed."""
     return type(module).__name__ + (SPECTRAL_NORM if hasattr(module, "weight_orig") else "")
+
+
+def rule_of(module: Any) -> LayerRule | None:
+    """Return the naming rule of a layer, None where it has none."""
+    return find_rule(_type_names(module))
 
 
 def _type_names(module: Any) -> tuple[str, ...]:
@@ -238,7 +264,8 @@ def _type_names(module: Any) -> tuple[str, ...]:
     return tuple(name + SPECTRAL_NORM for name in names) + names if hasattr(module, "weight_orig") else names
 
 
-def _is_parameter(tensor: Any) -> bool:
+def is_parameter(tensor: Any) -> bool:
+    """Whether a tensor of a network is a parameter, not a buffer."""
     import torch
 
     return isinstance(tensor, torch.nn.Parameter)
@@ -270,6 +297,13 @@ def _row(name: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target |
     return Row(name, prefix + there, spec, owner.layer, owner.layer_type, carried, change, known)
 
 
+def _said(name: str, leaf: str, spec: TensorSpec, owner: _Owner, said: str, target: Target | None) -> Row:
+    """A tensor that was named by itself."""
+    change, there = owner.rule.changes.get(leaf) if owner.rule else None, target.shapes.get(said) if target else None
+    changed = change or (reshaping(spec.shape, there) if there else None)
+    return Row(name, said, spec, owner.layer, owner.layer_type, False, changed, owner.rule is not None)
+
+
 def place_of(
     rule: LayerRule | None, leaf: str, shape: tuple[int, ...], there: Callable[[str], tuple[int, ...] | None]
 ) -> tuple[str, Change | None] | None:
@@ -292,44 +326,3 @@ def place_of(
         if own is not None and (known or changed or own == shape):
             return name, changed
     return None
-
-
-@dataclass(frozen=True)
-class Owned:
-    """A layer of a PyTorch network that has tensors of its own."""
-
-    kind: str  # name of its class
-    rule: LayerRule | None
-    values: Mapping[str, Array]  # its tensors by their name in it, without those that MindSpore lacks
-
-    def places(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, Change | None]] | None:
-        """Return where a MindSpore layer with these tensors keeps each of these.
-
-        None where it lacks one, has another one, or one of another shape.
-        """
-        found = {leaf: place_of(self.rule, leaf, value.shape, shapes.get) for leaf, value in self.values.items()}
-        places = {leaf: place for leaf, place in found.items() if place}
-        taken = {
-            name: (change.to_mindspore(self.values[leaf]) if change else self.values[leaf]).shape
-            for leaf, (name, change) in places.items()
-        }
-        return places if len(places) == len(found) and taken == dict(shapes) else None
-
-
-def owned_layers(network: Any) -> dict[str, Owned]:
-    """Return path -> layer of every layer of a PyTorch network that has tensors of its own."""
-    modules = dict(network.named_modules(remove_duplicate=False))
-    values: dict[str, dict[str, Array]] = {}
-    for name, tensor in network.state_dict().items():
-        layer, leaf = _split(name)
-        values.setdefault(layer, {})[leaf] = np.array(tensor.detach().cpu().numpy())
-    rules = {path: find_rule(_type_names(modules[path])) for path in values}
-    carried = {path: rule.carried if rule else frozenset() for path, rule in rules.items()}
-    return {
-        path: Owned(
-            _layer_type(modules[path]),
-            rules[path],
-            {leaf: value for leaf, value in own.items() if leaf not in carried[path]},
-        )
-        for path, own in values.items()
-    }

@@ -5,6 +5,7 @@ arithmetic itself makes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -109,6 +110,7 @@ def measure_isolated(
     calls: list[LayerCall] = []
     with pair.reference.preserved():
         pair.reference.trace(inputs, calls.append)
+    run_beforehand(pair, inputs)
     parents = containers(pair.reference)
     for order, call in enumerate(calls):
         if only is not None and call.layer != only:
@@ -122,6 +124,13 @@ def measure_isolated(
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
             own = replace(head, probe=replace(probe, values=values))
             yield from _measure_call(pair, own, other.inputs, _terms(pair, other, ()))
+
+
+def run_beforehand(pair: Pair, inputs: Sequence[Array]) -> None:
+    """Run the truth and the port as a whole, so that a layer finds what other layers write into it, e.g. of AdaIN."""
+    for side in (pair.truth, pair.port):
+        with suppress(*REFUSALS), side.preserved():
+            side.call("", inputs)
 
 
 def containers(side: Side) -> set[str]:

@@ -14,10 +14,10 @@ import numpy as np
 
 from parity_tests.harness.candidates import candidates, detachments, moved_by_one
 from parity_tests.harness.capture import Pair, run_layer
-from parity_tests.harness.compare import rms
+from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, rewriting
-from parity_tests.harness.sides.base import Array, LayerCall, Side, inside
+from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side, inside
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.sides.tree import changed, floating
 from parity_tests.harness.values import fed, values_for
@@ -37,13 +37,20 @@ class Finding:
 
 
 def find_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Finding | None:
-    """Look for the bug behind a layer's difference; None where no experiment can be made.
+    """Look for the bug behind a layer's difference; None where no experiment can be made, or the port cannot run it.
 
     Args:
         pair: reference and port.
         inputs: the probe on which the layer was run.
         blamed: the tensor that is blamed first.
     """
+    try:
+        return _found_cause(pair, inputs, blamed)
+    except LayerError:
+        return None
+
+
+def _found_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Finding | None:
     other_weight = next(_other_weights(pair, blamed.layer), None)
     if other_weight and blamed.mode in (Mode.WEIGHTS, Mode.ISOLATED):
         return _weight_cause(pair, other_weight)
@@ -168,7 +175,8 @@ class _Layer:
         first = Quantity(Kind.OUTPUT)
         wanted, found = self._truth.get(first), self._port.get(first)
         if wanted is not None and found is not None and wanted.shape == found.shape:
-            ratio = float(np.vdot(wanted, found) / (np.vdot(wanted, wanted) or 1))
+            right, own = wide(wanted), wide(found)
+            ratio = float(np.vdot(right, own) / (np.vdot(right, right) or 1))
             yield Cause(Change.OUTPUT, f"× {ratio:.4g}"), partial(self._changed, partial(np.multiply, ratio))
 
     def _changed(self, function: Callable[[Array], Array]) -> Results:
@@ -238,7 +246,9 @@ def _size(values: Array) -> float:
 def _distance(found: Results, wanted: Results) -> float:
     """Largest root-mean-square difference of a tensor, as a share of its size; how often a norm ran is no result."""
     return max(
-        rms(found[key] - value) / _size(value) if key in found and found[key].shape == value.shape else float("inf")
+        rms(wide(found[key]) - wide(value)) / _size(value)
+        if key in found and found[key].shape == value.shape
+        else float("inf")
         for key, value in wanted.items()
         if key.kind is not Kind.STATE or floating(value)
     )

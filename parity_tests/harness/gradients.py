@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, not_comparable, refused
+from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, not_comparable, refused, run_beforehand
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
@@ -29,6 +29,7 @@ def measure_gradients(
     """
     with pair.reference.preserved():
         calls = pair.reference.trace_with_cotangents(inputs)
+    run_beforehand(pair, inputs)
     parents = containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):
         if only is not None and call.layer != only:

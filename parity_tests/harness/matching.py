@@ -1,40 +1,33 @@
 """Which layer of a MindSpore network is which of a PyTorch network, where the two call them otherwise.
 
-Layers with tensors are matched by the shapes that the naming rules allow, then by what flows into them: the layers
-found so far get the reference's weights, both networks run, and a layer of the port can only be the next one of the
-reference if it is fed the same numbers. Where several are, each is tried, and what does not lead to the reference's
-output is given up. Two maps that both lead there are refused: nobody could tell them apart.
+Layers with tensors are matched by the shapes that the naming rules allow, by equal weights where both sides hold them,
+and by what flows into them: the layers found so far get the reference's weights and return the reference's numbers, so
+that a bug in one does not hide the others, and a layer of the port can be the next one of the reference if it is fed
+the same. Of all maps those count by which the port differs from the reference in fewest places. Two of them are
+refused, unless names tell which is meant, or in a port that differs the order of calls.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Any
 
-import numpy as np
-
 from convert.errors import InputError
-from convert.plan import owned_layers
-from parity_tests.harness.accumulated import Calls, layer_calls
-from parity_tests.harness.compare import rms
-from parity_tests.harness.sides.base import Array, LayerCall
-from parity_tests.harness.sides.mindspore import MindSporeSide, held
-from parity_tests.harness.sides.torch import TorchSide
+from parity_tests.harness.layer_search import Search, Solution, same
+from parity_tests.harness.sides.base import Array, LayerCall, inside
 
-CLOSE = 1e-3  # relative difference of numbers that are the same but for rounding
-TRIES = 400  # runs of the port after which a search is given up
-SAID, CONTAINER, ONLY_SHAPES, ONLY_INPUT, OUTPUT = (
-    "said by --map",
-    "holds the same layers, and computes the same",
-    "no other layer has these shapes",
-    "no other layer of these shapes is fed this",
-    "others of these shapes are fed this, but do not lead to the output",
+CONTAINER, FUNCTION, KIND, TENSOR, UNUSED = (
+    "holds the same layers",
+    "fed the same, and returns the same",
+    "fed the same, and of the same kind",
+    "a tensor, called otherwise",
+    "not run; no other layer has these shapes",
 )
 
 
 @dataclass(frozen=True)
 class Match:
-    """One layer of the reference, or container of layers, and its counterpart."""
+    """One layer of the reference, container of layers or tensor, and its counterpart."""
 
     torch: str
     mindspore: str
@@ -49,6 +42,7 @@ class Matching:
     # torch, mindspore: layers with tensors that have no counterpart
     torch: tuple[str, ...]
     mindspore: tuple[str, ...]
+    differing: tuple[str, ...] = ()  # layers of the reference that the port feeds other numbers; "": the output differs
 
     @property
     def layers(self) -> dict[str, str]:
@@ -56,18 +50,103 @@ class Matching:
         return {match.torch: match.mindspore for match in self.matches}
 
 
-def _containers(layers: Mapping[str, str]) -> dict[str, str]:
-    """The innermost containers on both sides that hold the same layers."""
+def match_layers(module: Any, cell: Any, inputs: Sequence[Array], known: Mapping[str, str] | None = None) -> Matching:
+    """Match the layers of two networks; the cell's weights are changed, both must be in eval mode.
+
+    Args:
+        module: torch.nn.Module; it stays as it is.
+        cell: mindspore.nn.Cell; weights that it has in common with the module help to tell layers apart.
+        inputs: what both are called with.
+        known: PyTorch path -> MindSpore path of layers that the user has matched.
+
+    Raises InputError: the reference cannot run on the inputs, a layer has no counterpart, or two maps are as good.
+    """
+    search = Search(module, cell, inputs)
+    best = _chosen(search.solutions(search.said(known or {})))
+    differing = search.differing(best.taken, best.run)
+    unused, left = search.left_over(best.taken)
+    matches = [
+        *(Match(path, other, CONTAINER) for path, other in _containers(search, best, differing).items()),
+        *(Match(path, candidate.layer, reason) for path, (candidate, reason) in best.taken.items()),
+        *_functions(search, best),
+        *(Match(path, other, UNUSED) for path, other in unused.items()),
+        *_tensors(best),
+    ]
+    uncalled = tuple(path for path in search.uncalled if path not in unused)
+    return Matching(tuple(matches), uncalled, tuple(left), tuple(differing))
+
+
+def _chosen(solutions: Sequence[Solution]) -> Solution:
+    """The one map, of several the one that keeps more names, or where the port differs anyway the order of calls."""
+
+    def evidence(solution: Solution) -> tuple[int, int, int]:
+        """Equal paths, equal names, and pairs of layers that are not called in the reference's order."""
+        pairs = solution.layers.items()
+        whole = sum(path == other for path, other in pairs)
+        leaves = sum(path.rpartition(".")[2] == other.rpartition(".")[2] for path, other in pairs)
+        return whole, leaves, -_disorder(solution) if solution.cost else 0
+
+    ranked = sorted(solutions, key=evidence, reverse=True)
+    if len(ranked) > 1 and evidence(ranked[0]) == evidence(ranked[1]):
+        first, second = ranked[0].layers, ranked[1].layers
+        differing = [f"{path} = {other} or {second[path]}" for path, other in first.items() if other != second[path]]
+        raise InputError(f"two maps lead to the reference's output, say which by hand: {'; '.join(differing)}")
+    return ranked[0]
+
+
+def _disorder(solution: Solution) -> int:
+    order = {layer: place for place, layer in enumerate(solution.run.calls)}
+    places = [order[other] for other in solution.layers.values() if other in order]
+    return sum(second < first for index, first in enumerate(places) for second in places[index + 1 :])
+
+
+def _tensors(best: Solution) -> Iterator[Match]:
+    """The tensors that have other names than the rules say."""
+    for path, (candidate, _) in best.taken.items():
+        for name in candidate.placed.renamed:
+            yield Match(f"{path}.{name}".lstrip("."), candidate.full(name), TENSOR)
+
+
+def _containers(search: Search, best: Solution, differing: Sequence[str]) -> dict[str, str]:
+    """Containers on both sides that hold the same layers, and are fed and return the same."""
     found: dict[str, str] = {}
-    for path in layers:
+    for path in best.layers:
         parent = path.rpartition(".")[0]
-        while parent and parent not in found:
-            own = [there for here, there in layers.items() if here.startswith(f"{parent}.")]
-            other = _common(own)
-            if other and own == [there for there in layers.values() if there.startswith(f"{other}.")]:
+        while parent and parent not in found and parent not in best.taken:
+            other = next(_around(search, best, parent, differing, {*found.values(), *best.layers.values()}), None)
+            if other:
                 found[parent] = other
             parent = parent.rpartition(".")[0]
     return found
+
+
+def _around(search: Search, best: Solution, path: str, differing: Sequence[str], taken: set[str]) -> Iterator[str]:
+    """Containers of the port that may be one of the reference, the likeliest first."""
+    own = {there for here, there in best.layers.items() if inside(here, path)}
+    if path not in search.truth:
+        return
+    possible: list[str] = []
+    other = _common(list(own))
+    while other and own == {there for there in best.layers.values() if inside(there, other)}:
+        if other in best.run.calls and other not in taken:
+            possible.append(other)
+        other = other.rpartition(".")[0]
+    truth = search.truth[path]
+    fed = [it for it in possible if same(best.run.calls[it].inputs[:1], truth.inputs[:1])]
+    yield from (it for it in fed if same(best.run.calls[it].outputs, truth.outputs))
+    if _goes_wrong(search, path, differing):
+        yield from (it for it in fed if _sizes(best.run.calls[it]) == _sizes(truth))
+
+
+def _goes_wrong(search: Search, path: str, differing: Sequence[str]) -> bool:
+    """Whether the port differs inside a container, or in what follows it."""
+    order = list(search.truth)
+    after = [it for it in order[order.index(path) + 1 :] if it in search.owned and it and not inside(path, it)]
+    return any(inside(it, path) for it in differing if it) or (after[0] if after else "") in differing
+
+
+def _sizes(call: LayerCall) -> list[int]:
+    return [array.size for array in call.outputs]
 
 
 def _common(paths: Sequence[str]) -> str:
@@ -76,129 +155,24 @@ def _common(paths: Sequence[str]) -> str:
     return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
 
 
-def match_layers(module: Any, cell: Any, inputs: Sequence[Array], known: Mapping[str, str] | None = None) -> Matching:
-    """Match the layers of two networks; the cell's weights are changed, both must be in eval mode.
-
-    Args:
-        module: torch.nn.Module, with weights that tell layers apart.
-        cell: mindspore.nn.Cell.
-        inputs: what both are called with.
-        known: PyTorch path -> MindSpore path of layers that the user has matched.
-
-    Raises InputError: a network cannot run on the inputs, no map leads to the reference's output, or two do.
-    """
-    search = _Search(module, cell, inputs)
-    found = list(islice(search.maps(search.known(known or {})), 2))
-    if not found:
-        raise InputError(f"no map of layers leads from the reference's inputs to its output; {search.closest()}")
-    if len(found) > 1:
-        first, second = found
-        differing = [f"{path} = {other} or {second[path]}" for path, other in first.items() if other != second[path]]
-        raise InputError(f"two maps lead to the reference's output, say which by hand: {'; '.join(differing)}")
-    return search.matching(found[0])
+def _functions(search: Search, best: Solution) -> Iterator[Match]:
+    """Layers without tensors and layers inside, of which only one of the port is fed and returns the same."""
+    run, counts = best.run, search.counts()
+    types, others = search.reference.layer_types(), search.port.layer_types()
+    taken = set(best.layers.values())
+    free = [it for it in run.calls if _alone(it, others) and not any(it == own or inside(it, own) for own in taken)]
+    for path, truth in search.truth.items():
+        if path in best.taken or not _alone(path, types):
+            continue
+        fed = [it for it in free if run.counts[it] == counts[path] and same(run.calls[it].inputs, truth.inputs)]
+        returned = [it for it in fed if same(run.calls[it].outputs, truth.outputs)]
+        alike = [it for it in returned or fed if others[it] == types[path]]
+        found = returned if len(returned) == 1 else alike
+        if len(found) == 1:
+            free.remove(found[0])
+            yield Match(path, found[0], FUNCTION if returned else KIND)
 
 
-class _Search:
-    """The layers of both networks, and the runs that tell them apart."""
-
-    def __init__(self, module: Any, cell: Any, inputs: Sequence[Array]) -> None:
-        self._port, self._inputs = MindSporeSide(cell), inputs
-        self._parameters = dict(held(cell))
-        self._initial = {name: value.asnumpy().copy() for name, value in self._parameters.items()}
-        self._truth = _first_calls(layer_calls(TorchSide(module), inputs))
-        owned = owned_layers(module)
-        self._owned = {path: owned[path] for path in self._truth if path in owned}
-        self._uncalled = [path for path in owned if path not in self._truth]
-        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-        for name, value in self._parameters.items():
-            layer, _, leaf = name.rpartition(".")
-            self._shapes.setdefault(layer, {})[leaf] = tuple(value.shape)
-        self._runs, self._deepest = 0, 0
-        self._reasons: dict[str, str] = {}
-
-    def known(self, layers: Mapping[str, str]) -> dict[str, str]:
-        """What a user has said about layers with tensors."""
-        said = {path: other for path, other in layers.items() if path in self._owned and other in self._shapes}
-        self._reasons |= dict.fromkeys(said, SAID)
-        return said
-
-    def maps(self, taken: dict[str, str]) -> Iterator[dict[str, str]]:
-        """Yield every map of layers that goes on from some and leads to the reference's output."""
-        rest = [path for path in self._owned if path not in taken]
-        self._deepest = max(self._deepest, len(taken))
-        if not rest:
-            if self._same(self._run(taken)[""].outputs, self._truth[""].outputs):
-                yield dict(taken)
-            return
-        path = rest[0]
-        for other in self._candidates(path, taken):
-            yield from self.maps({**taken, path: other})
-
-    def _candidates(self, path: str, taken: Mapping[str, str]) -> list[str]:
-        """Layers of the port that may be one of the reference, the likeliest first."""
-        free = [layer for layer in self._shapes if layer not in taken.values()]
-        fitting = [layer for layer in free if self._owned[path].places(self._shapes[layer])]
-        if len(fitting) < 2:
-            self._reasons[path] = ONLY_SHAPES
-            return fitting
-        calls = self._run(taken)
-        wanted = self._truth[path].inputs[:1]
-        fed = [layer for layer in fitting if layer in calls and self._same(calls[layer].inputs[:1], wanted)]
-        self._reasons[path] = ONLY_INPUT if len(fed) == 1 else OUTPUT
-        leaf = path.rpartition(".")[2]
-        return sorted(fed, key=lambda layer: (layer != path, layer.rpartition(".")[2] != leaf))
-
-    def _run(self, taken: Mapping[str, str]) -> dict[str, LayerCall]:
-        """What the port does with the weights of the layers that were found."""
-        import mindspore
-
-        self._runs += 1
-        if self._runs > TRIES:
-            raise InputError(f"the layers cannot be told apart in {TRIES} runs; {self.closest()}")
-        for name, values in self._initial.items():
-            layer = name.rpartition(".")[0]
-            if layer not in taken.values():
-                self._parameters[name].set_data(mindspore.Tensor(values))
-        for path, layer in taken.items():
-            for leaf, (name, change) in (self._owned[path].places(self._shapes[layer]) or {}).items():
-                values = self._owned[path].values[leaf]
-                own = np.array(change.to_mindspore(values) if change else values)
-                self._parameters[f"{layer}.{name}".lstrip(".")].set_data(mindspore.Tensor(own))
-        return _first_calls(layer_calls(self._port, self._inputs))
-
-    def _alike(self, port: LayerCall, truth: LayerCall) -> bool:
-        return self._same(port.inputs, truth.inputs) and self._same(port.outputs, truth.outputs)
-
-    @staticmethod
-    def _same(port: Sequence[Array], truth: Sequence[Array]) -> bool:
-        """Whether arrays hold the same numbers, whatever the order of their axes."""
-        if len(port) != len(truth) or any(own.size != other.size for own, other in zip(port, truth, strict=True)):
-            return False
-        pairs = [(np.sort(own, axis=None), np.sort(other, axis=None)) for own, other in zip(port, truth, strict=True)]
-        return all(rms(own - other) <= CLOSE * max(rms(other), 1e-30) for own, other in pairs)
-
-    def closest(self) -> str:
-        """How far the search came, in words."""
-        paths = list(self._owned)
-        words = f"{self._deepest} of {len(paths)} layers were found"
-        if self._deepest == len(paths):
-            return f"{words}, the output is another one"
-        first = paths[self._deepest]
-        return f"{words}, none for {first} ({self._owned[first].kind})"
-
-    def matching(self, found: Mapping[str, str]) -> Matching:
-        """The result, with a reason for each layer."""
-        calls = self._run(found)
-        containers = {
-            path: other
-            for path, other in _containers(found).items()
-            if path in self._truth and other in calls and self._alike(calls[other], self._truth[path])
-        }
-        reasons = self._reasons | dict.fromkeys(containers, CONTAINER)
-        matches = tuple(Match(path, other, reasons[path]) for path, other in {**containers, **found}.items())
-        left = tuple(layer for layer in self._shapes if layer not in found.values())
-        return Matching(matches, tuple(self._uncalled), left)
-
-
-def _first_calls(calls: Calls) -> dict[str, LayerCall]:
-    return {layer: call for (layer, number), call in calls.items() if number == 0}
+def _alone(path: str, types: Mapping[str, str]) -> bool:
+    """Whether a layer holds no others."""
+    return bool(path) and not any(inside(other, path) for other in types)

@@ -48,8 +48,6 @@ def pair_networks(
 
     Raises InputError: `layers` names a layer that its network does not have.
     """
-    import torch
-
     launch_directly()
     target = target_of(cell)
     require_layers(layers or {}, module, target)
@@ -58,7 +56,7 @@ def pair_networks(
     state = {name: array_of(value) for name, value in module.state_dict().items()}
     port, port_weights = held_by_port(cell, plan)
     twins = twins_of(module.state_dict(keep_vars=True))
-    truth = copied(module).to(getattr(torch, dtype)).double()
+    truth = TorchSide(copied(module), dtype).network
     return Pair(
         truth=TorchSide(truth, "float64"),
         reference=TorchSide(module, dtype),
@@ -108,10 +106,13 @@ def faults_of(
 
 
 def require_layers(layers: Mapping[str, str], module: Any, target: Target) -> None:
-    """Raise InputError unless each network has the layers that a mapping names, each once."""
+    """Raise InputError unless each network has the layers, or tensors, that a mapping names, each once."""
     known = {path for path, _ in module.named_modules(remove_duplicate=False)}
-    missing = [f"the reference has no layer {path}" for path in layers if path not in known]
-    missing += [f"the port has no layer {path}" for path in layers.values() if path not in target.layers]
+    tensors = module.state_dict().keys()
+    missing = [f"the reference has no layer {path}" for path in layers if path not in known | tensors]
+    for path, other in layers.items():
+        there = target.shapes if path in tensors else target.layers
+        missing += [] if other in there else [f"the port has no {'tensor' if path in tensors else 'layer'} {other}"]
     twice = [path for path, count in Counter(layers.values()).items() if count > 1]
     missing += [f"two layers of the reference are said to be the port's {path}" for path in twice]
     if missing:

@@ -28,7 +28,7 @@ from convert.disk import read_toml
 from convert.errors import InputError, first_line
 from convert.identify import Network, open_source
 from convert.own import own_network
-from convert.plan import Plan, plan_of
+from convert.plan import Plan, plan_by_name, plan_of
 from parity_tests.harness.captured_layers import compare_with_capture, plan_with
 from parity_tests.harness.captures import read_index
 from parity_tests.harness.capturing import framework_of
@@ -189,6 +189,23 @@ def _put_into(cell: Any, arrays: Mapping[str, Any]) -> None:
     for name, (owner, key) in buffers_of(cell):
         if name in arrays:
             owner[key] = mindspore.Tensor(arrays[name], owner[key].dtype)
+
+
+def load_each(module: Any, cell: Any, weights: str | None, ported: str | None, key: str | None = None) -> None:
+    """Give each network the weights of a checkpoint in its own names; None: it keeps those that it has.
+
+    Raises InputError: the tensors of a checkpoint do not fit its network.
+    """
+    import mindspore
+
+    if weights:
+        named = plan_by_name({name: array_of(value) for name, value in module.state_dict().items()})
+        load_torch(module, torch_arrays(own_network(open_source(weights), named, type(module).__name__, key)))
+    if ported:
+        named = plan_by_name({name: array_of(value) for name, value in held(cell)})
+        arrays = torch_arrays(own_network(open_source(ported), named, type(cell).__name__))
+        for name, value in held(cell):
+            value.set_data(mindspore.Tensor(np.asarray(arrays[name], order="C"), value.dtype))
 
 
 def convert_own(

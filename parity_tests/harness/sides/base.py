@@ -193,6 +193,8 @@ class NetworkSide(Side):
     ) -> Iterator[list[tuple[str, Tree]]]:
         """Call `leave` with path, inputs as they came in, and outputs of every layer that returns.
 
+        An error of `leave` or `enter` comes out at the end as it is, even where the network forgives it.
+
         Args:
             leave: what it returns takes the place of the layer's outputs, unless it is None.
             enter: called with the path of every layer before it runs.
@@ -201,27 +203,35 @@ class NetworkSide(Side):
             Path and inputs of the layers that are running, the innermost last.
         """
         running: list[tuple[str, Tree]] = []
+        own: list[Exception] = []  # errors of the visit, not of the network
 
         def entered(path: str, args: Any, keywords: Any) -> None:
             """Copy the inputs before the layer can change them in place."""
-            if enter:
-                enter(path)
-            running.append((path, as_arguments(args, keywords, self._input)))
+            with _noted(own):
+                if enter:
+                    enter(path)
+                running.append((path, as_arguments(args, keywords, self._input)))
 
         def left(path: str, outputs: Any) -> Any:
             """Take the inputs of the call that ends; calls inside it that failed and were forgiven are dropped."""
-            while True:
-                entered_path, given = running.pop()
-                if entered_path == path:
-                    return leave(path, given, outputs)
+            with _noted(own):
+                while True:
+                    entered_path, given = running.pop()
+                    if entered_path == path:
+                        return leave(path, given, outputs)
 
         once = {id(layer): path for path, layer in reversed(list(self.layers.items()))}  # under its first path
         handles = [handle for path in once.values() for handle in self._hook(path, self.layers[path], entered, left)]
         try:
             yield running
+        except Exception:
+            if not own:
+                raise
         finally:
             for handle in handles:
                 handle.remove()
+        if own:
+            raise own[0]
 
     def array(self, tensor: Any) -> Array:
         """A copy of the values of one of the network's tensors."""
@@ -272,6 +282,16 @@ class NetworkSide(Side):
     @abstractmethod
     def _array(self, tensor: Any) -> Array:
         """A copy of a tensor's values; bfloat16, which numpy lacks, as float32."""
+
+
+@contextmanager
+def _noted(errors: list[Exception]) -> Iterator[None]:
+    """Note an error on its way."""
+    try:
+        yield
+    except Exception as error:
+        errors.append(error)
+        raise
 
 
 def inside(name: str, layer: str) -> bool:

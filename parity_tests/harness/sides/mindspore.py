@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from convert.plan import Plan
-from parity_tests.harness.sides.base import Array, Gradients, NetworkSide, inside
-from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves
+from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, inside
+from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
 
 class MindSporeSide(NetworkSide):
@@ -86,7 +86,11 @@ class MindSporeSide(NetworkSide):
             return Gradients((), {})
         transformed = self._transformed_as_graph if self._compiled else self._transformed
         weights = self._ms.ParameterTuple(list(own.values()))
-        found = transformed(self.layers[layer], inputs, places, weights, seeds)
+        try:
+            found = transformed(self.layers[layer], inputs, places, weights, seeds)
+        except Exception:
+            _forget_gradients()
+            raise
         by_input, by_weight = (found if places else ((), found)) if own else (found, ())
         prefix = f"{layer}." if layer else ""
         parameters = dict(zip(own, self._arrays(by_weight), strict=True))
@@ -133,6 +137,25 @@ class MindSporeSide(NetworkSide):
 
         gradient = self._ms.grad(weighted, tuple(places) or None, weights or None)
         return self._as_graph(cell, "gradient", gradient)(*self._tensors(inputs), *seeds)
+
+    def trace_changed(self, inputs: Sequence[Array], visit: Callable[[LayerCall], Sequence[Array] | None]) -> None:
+        """Run the whole network like `trace`; outputs that `visit` returns, in the same shapes, go on instead."""
+
+        def leave(path: str, given: Tree, outputs: Any) -> Any:
+            """Visit a call, and put other numbers into what it returned."""
+            other = visit(LayerCall(path, given, Tree.of(outputs, self._output)))
+            if other is None:
+                return None
+            arrays = iter(other)
+
+            def put(_: Any, leaf: Any) -> Any:
+                """A tensor of the other numbers; what is no tensor stays."""
+                array = next(arrays) if self._output(leaf) is not None else None
+                return self._ms.Tensor(array).astype(leaf.dtype) if self._is_tensor(leaf) else leaf
+
+            return mapped(outputs, put)
+
+        self._traced(lambda: self._run(self.network, inputs), leave)
 
     def state(self, layer: str = "") -> dict[str, Array]:
         """See `Side.state`."""
@@ -253,6 +276,13 @@ def buffers_of(cell: Any) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
         for name, value in layer._buffers.items():
             if value is not None:
                 yield f"{path}.{name}" if path else name, (layer._buffers, name)
+
+
+def _forget_gradients() -> None:
+    """Clear what a gradient that failed has left behind; later ones, of any network, fail in MindSpore otherwise."""
+    from mindspore.common.api import _pynative_executor
+
+    _pynative_executor.clear_res()
 
 
 def lacks_kernel(error: Exception) -> bool:

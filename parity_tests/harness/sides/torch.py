@@ -1,13 +1,15 @@
 """PyTorch on the CPU as a side."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, LayerError, NetworkSide
 from parity_tests.harness.sides.inexact import watched_kernels
-from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
+from parity_tests.harness.sides.precise import in_float64
+from parity_tests.harness.sides.tree import Tree, arguments, leaves, mapped
 
 
 class TorchSide(NetworkSide):
@@ -17,7 +19,7 @@ class TorchSide(NetworkSide):
         import torch
 
         self._torch, self._dtype = torch, getattr(torch, dtype)
-        module = module.to(self._dtype)
+        module = module._apply(self._cast)
         layers = {path: layer for path, layer in module.named_modules() if ".parametrizations." not in f".{path}."}
         super().__init__(f"torch {dtype}", module, layers)
 
@@ -27,7 +29,8 @@ class TorchSide(NetworkSide):
         named = self.layers[layer].named_parameters()
         parameters = {name: value for name, value in named if value.requires_grad}
         args, keywords = arguments(inputs, [tensor.clone() for tensor in tensors])  # a layer may change them in place
-        outputs = self._floating(self.layers[layer](*args, **keywords))
+        with self._precision():
+            outputs = self._floating(self.layers[layer](*args, **keywords))
         reached = [pair for pair in zip(outputs, self._tensors(cotangents), strict=True) if pair[0].requires_grad]
         arrays = self._derivatives(
             [output for output, _ in reached], [seed for _, seed in reached], [*sources, *parameters.values()]
@@ -48,7 +51,8 @@ class TorchSide(NetworkSide):
             tensors = self._tensors(inputs)
             given = [tensor.requires_grad_().clone() if tensor.is_floating_point() else tensor for tensor in tensors]
             args, keywords = arguments(inputs, given)
-            return self._floating(self.network(*args, **keywords))
+            with self._precision():
+                return self._floating(self.network(*args, **keywords))
 
         outputs = self._traced(run, leave)
         tensors = [tensor for _, own in calls for tensor in own]
@@ -115,8 +119,12 @@ class TorchSide(NetworkSide):
                 value.data.copy_(self._torch.from_numpy(np.asarray(weights[name])))
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
-        with self._torch.no_grad():
+        with self._torch.no_grad(), self._precision():
             return super()._run(layer, inputs)
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """What keeps the side's precision where a network asks for another one."""
+        return in_float64() if self._dtype == self._torch.float64 else nullcontext()
 
     def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
         return (
@@ -141,10 +149,13 @@ class TorchSide(NetworkSide):
         return [leaf for leaf in leaves(outputs) if self._is_tensor(leaf) and leaf.is_floating_point()]
 
     def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
-        tensors = [self._torch.from_numpy(np.array(array)) for array in arrays]
-        return [
-            tensor.to(self._dtype) if floating(array) else tensor for array, tensor in zip(arrays, tensors, strict=True)
-        ]
+        return [self._cast(self._torch.from_numpy(np.array(array))) for array in arrays]
+
+    def _cast(self, tensor: Any) -> Any:
+        """A tensor in the side's precision; of complex numbers there is one for float64 and one for all others."""
+        if tensor.is_complex():
+            return tensor.to(self._torch.complex128) if self._dtype == self._torch.float64 else tensor
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def _derivatives(self, outputs: list[Any], seeds: list[Any] | None, sources: list[Any]) -> tuple[Array, ...]:
         """Gradients of outputs as arrays; zeros where nothing flows into the source."""

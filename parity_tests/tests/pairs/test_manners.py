@@ -7,8 +7,12 @@ from convert.errors import InputError
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.run import compare
-from parity_tests.tests.pairs.manner import PICTURE, VECTORS, Manner
+from parity_tests.harness.sides.base import LayerError
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
+from parity_tests.tests.pairs.manner import PICTURE, SERIES, VECTORS, Manner
 from parity_tests.tests.pairs.manners_layers import LAYERS
+from parity_tests.tests.pairs.manners_more import MORE
 from parity_tests.tests.pairs.manners_structure import STRUCTURE
 from parity_tests.tests.pairs.twins import Twin, carry, mindspore_library, torch_library, twin
 
@@ -17,8 +21,8 @@ def _compare(manner: Manner, pair: Twin):
     return compare(pair.module, pair.cell, manner.inputs, keywords=manner.keywords, dtype=manner.dtype)
 
 
-@pytest.mark.sampled(5)
-@pytest.mark.parametrize("manner", [*STRUCTURE, *LAYERS], ids=lambda manner: manner.name)
+@pytest.mark.sampled(6)
+@pytest.mark.parametrize("manner", [*STRUCTURE, *LAYERS, *MORE], ids=lambda manner: manner.name)
 def test_a_right_pair_is_silent_and_a_bug_is_blamed_where_it_is(manner):
     right = _compare(manner, twin(manner.layers, manner.forward, manner.port))
     assert right.equal, summary_lines(right)
@@ -124,6 +128,32 @@ def test_a_port_that_does_not_run_shows_the_layer_and_the_frameworks_first_line(
     assert verdict.measurement.layer == "s.1"
     assert verdict.measurement.problem.startswith("the port cannot run it: ")
     assert "\n" not in verdict.measurement.problem
+
+
+def test_a_fault_of_the_visit_is_not_blamed_on_the_network():
+    pair = _dense_pair()
+    for side in (TorchSide(pair.module), MindSporeSide(pair.cell)):
+
+        def fails(call):
+            raise KeyError("of the visit")
+
+        with pytest.raises(KeyError, match="of the visit"):
+            side.trace([VECTORS], fails)
+        with pytest.raises(LayerError, match=r"^a: "):
+            side.trace([VECTORS[:, :3]], fails)
+
+
+def test_a_gradient_that_fails_leaves_later_ones_as_they_are():
+    failing = twin(lambda lib: {"a": lib.linear(6, 6)}, lambda lib: lambda net, x: _refuse(net.a(x)))
+    recurrent = twin(lambda lib: {"r": lib.lstm(6, 4)}, lambda lib: lambda net, x: net.r(x)[0])
+    with pytest.raises(LayerError, match="refused"):
+        MindSporeSide(failing.cell).gradients("", [VECTORS], [VECTORS])
+    cotangent = np.ones((5, 2, 4), np.float32)
+    assert MindSporeSide(recurrent.cell).gradients("", [SERIES], [cotangent]).inputs[0].shape == SERIES.shape
+
+
+def _refuse(x):
+    raise ValueError("refused")
 
 
 def test_wrong_arguments_are_one_line_errors():

@@ -5,8 +5,8 @@ import pytest
 
 from convert.errors import InputError
 from parity_tests.harness.matching import match_layers
-from parity_tests.tests.pairs.manner import PICTURE, SERIES, VECTORS
-from parity_tests.tests.pairs.twins import mindspore_library, torch_library
+from parity_tests.tests.pairs.manner import PICTURE, SERIES, VECTORS, numbers
+from parity_tests.tests.pairs.twins import carry, mindspore_library, torch_library
 
 
 def _torch(layers, forward):
@@ -101,6 +101,28 @@ CASES = {
         _convs("k", "l", "m"), lambda lib: lambda net, x: x + net.k(x + net.m(lib.relu_of(net.l(x)))), PICTURE,
         {"a": "l", "b": "m", "c": "k"},
     ),
+    "tensors that lie deeper in MindSpore": (
+        lambda lib: {"a": lib.conv3(3, 4), "n": lib.batch_norm3(4), "m": lib.batch_norm3(4)}, _in_order("a", "n", "m"),
+        lambda lib: {"w": lib.batch_norm3(4), "v": lib.batch_norm3(4), "u": lib.conv3(3, 4)}, _in_order("u", "v", "w"),
+        numbers(1, 3, 3, 4, 4), {"a": "u", "n": "v", "m": "w"},
+    ),
+    "a layer whose parts do not run": (
+        lambda lib: {"t": lib.attention(6, 2), "a": lib.linear(6, 6)},
+        lambda lib: lambda net, x: net.a(net.t(x, x, x)[0]),
+        lambda lib: {"b": lib.linear(6, 6), "s": lib.attention(6, 2)},
+        lambda lib: lambda net, x: net.b(net.s(x, x, x)[0]), SERIES, {"t": "s", "a": "b"},
+    ),
+    "own parameters called otherwise": (
+        lambda lib: {"a": lib.linear(6, 5), "scale": lib.parameter(5)}, lambda lib: lambda net, x: net.a(x) * net.scale,
+        lambda lib: {"b": lib.linear(6, 5), "gain": lib.parameter(5)}, lambda lib: lambda net, x: net.b(x) * net.gain,
+        VECTORS, {"": "", "a": "b", "scale": "gain"},
+    ),
+    "activations": (
+        lambda lib: {"a": lib.conv(3, 3), "f": lib.relu(), "b": lib.conv(3, 3), "g": lib.relu()},
+        _in_order("a", "f", "b", "g"),
+        lambda lib: {"q": lib.relu(), "c": lib.conv(3, 3), "p": lib.relu(), "d": lib.conv(3, 3)},
+        _in_order("c", "p", "d", "q"), PICTURE, {"a": "c", "b": "d", "f": "p", "g": "q"},
+    ),
     "two branches that differ later": (
         _linears("a", "b"), lambda lib: lambda net, x: net.a(x) - lib.relu_of(net.b(x)),
         _linears("g", "h"), lambda lib: lambda net, x: net.h(x) - lib.relu_of(net.g(x)), VECTORS, {"a": "h", "b": "g"},
@@ -125,17 +147,26 @@ def test_branches_that_nobody_can_tell_apart_are_refused_until_one_is_said():
 
 
 @pytest.mark.parametrize(
-    ("layers", "forward", "words"),
+    ("forward", "differing"),
     [
-        (_linears("g", "h"), lambda lib: lambda net, x: net.h(lib.relu_of(net.g(x))), "the output is another one"),
-        (_linears("g", "h", width=6), lambda lib: lambda net, x: net.h(2 * net.g(x)), "none for b|another one"),
-        (lambda lib: {"g": lib.linear(6, 7), "h": lib.linear(7, 6)}, _in_order("g", "h"), "none for a .Linear."),
+        (lambda lib: lambda net, x: net.h(lib.relu_of(net.g(x))), ("b",)),
+        (lambda lib: lambda net, x: net.h(2 * net.g(x)), ("b",)),
+        (lambda lib: lambda net, x: net.h(net.g(x)) + 1, ("",)),
+        (lambda lib: lambda net, x: net.h(net.g(x)), ()),
     ],
 )
-def test_a_port_that_computes_something_else_is_refused(layers, forward, words):
+def test_layers_of_a_port_that_computes_something_else_are_found_and_it_is_said_where(forward, differing):
     reference = _torch(_linears("a", "b"), _in_order("a", "b"))
-    with pytest.raises(InputError, match=words):
-        match_layers(reference, _mindspore(layers, forward), [VECTORS])
+    found = match_layers(reference, _mindspore(_linears("h", "g"), forward), [VECTORS])
+    assert found.layers == {"a": "g", "b": "h"}
+    assert found.differing == differing
+
+
+def test_a_layer_without_counterpart_is_named():
+    reference = _torch(_linears("a", "b"), _in_order("a", "b"))
+    port = _mindspore(lambda lib: {"g": lib.linear(6, 7), "h": lib.linear(7, 6)}, _in_order("g", "h"))
+    with pytest.raises(InputError, match=r"none for a \(Linear\)"):
+        match_layers(reference, port, [VECTORS])
 
 
 def test_layers_of_one_side_only_are_listed():
@@ -143,3 +174,12 @@ def test_layers_of_one_side_only_are_listed():
     port = _mindspore(lambda lib: {"g": lib.linear(6, 6), "more": lib.linear(2, 2)}, _in_order("g"))
     found = match_layers(reference, port, [VECTORS])
     assert (found.layers, found.torch, found.mindspore) == ({"a": "g"}, ("unused",), ("more",))
+
+
+def test_equal_weights_tell_layers_apart_that_nothing_else_does():
+    reference = _torch(_linears("a", "b"), lambda lib: lambda net, x: net.a(x) + net.b(x))
+    port = _mindspore(_linears("g", "h"), lambda lib: lambda net, x: net.g(x) + net.h(x))
+    carry(reference, port, {"a": "h", "b": "g"})
+    found = match_layers(reference, port, [VECTORS])
+    assert found.layers == {"a": "h", "b": "g"}
+    assert {match.reason for match in found.matches} == {"no other layer holds these weights"}

@@ -61,6 +61,10 @@ def torch_library() -> SimpleNamespace:
         double=lambda x: torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest"),
         array=lambda values: torch.from_numpy(np.asarray(values)),
         complex_of=torch.complex,
+        real=torch.real,
+        imag=torch.imag,
+        float32=lambda x: x.float(),
+        detached=lambda x: x.detach(),
         half=lambda x: x.half().float(),
     )
 
@@ -115,6 +119,10 @@ def mindspore_library() -> SimpleNamespace:
         double=lambda x: ops.interpolate(x, size=(2 * x.shape[2], 2 * x.shape[3]), mode="nearest"),
         array=lambda values: mindspore.Tensor(np.asarray(values)),
         complex_of=ops.Complex(),
+        real=ops.real,
+        imag=ops.imag,
+        float32=lambda x: x.astype(mindspore.float32),
+        detached=ops.stop_gradient,
         half=lambda x: x.astype(mindspore.float16).astype(mindspore.float32),
     )
 
@@ -179,11 +187,11 @@ def twin(layers: Layers, forward: Callable[[Any], Forward], port: Callable[[Any]
     return Twin(module, cell)
 
 
-def carry(module: Any, cell: Any) -> None:
-    """Give a cell the weights of a module whose layers have the same names."""
+def carry(module: Any, cell: Any, layers: Mapping[str, str] | None = None) -> None:
+    """Give a cell the weights of a module; `layers` says which are called otherwise there."""
     import mindspore
 
-    plan = plan_of(module, target_of(cell))
+    plan = plan_of(module, target_of(cell), layers)
     arrays = plan.to_mindspore({name: array_of(value) for name, value in module.state_dict().items()})
     for name, value in cell.parameters_and_names():
         value.set_data(mindspore.Tensor(arrays[name]))

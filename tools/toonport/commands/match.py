@@ -1,12 +1,14 @@
 """toonport match: which layer of a port is which of its reference, where the two call them otherwise."""
 
 import argparse
+import json
 
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
 
 EPILOG = """example:
   toonport match --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 > map.toml
+  toonport match --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 --weights my.pt --ported my.ckpt
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 --map map.toml"""
 
 
@@ -16,6 +18,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "match", run, text, EPILOG)
     add_own_pair(parser)
     parser.add_argument("--inputs", metavar="IN", help="small ones: shapes such as 3x64x64, .npy, .npz or FILE.py:NAME")
+    add_option(parser, "--weights", help="checkpoint of the reference, in its own names")
+    parser.add_argument(
+        "--ported", metavar="FILE", help="checkpoint of the port, in its own names: equal weights match"
+    )
+    parser.add_argument("--key", help="dictionary or prefix of --weights to take")
     add_option(parser, "--seed", help="of the weights and numbers that tell layers apart")
 
 
@@ -25,15 +32,19 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--torch, --mindspore and --inputs are needed together")
     from parity_tests.harness.matching import match_layers
     from parity_tests.harness.pair import as_inputs
-    from toonport.own_pair import inputs_of, pair_from
+    from toonport.own_pair import inputs_of, load_each, pair_from
 
     pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map, args.seed)
     module, cell = pair.networks()
+    load_each(module, cell, args.weights, args.ported, args.key)
     inputs = as_inputs(inputs_of(args.inputs, args.seed))
     found = match_layers(module.eval(), cell.set_train(False), inputs, pair.layers)
     print("[layers]")
     for match in found.matches:
-        print(f'"{match.torch}" = "{match.mindspore}"  # {match.reason}')
+        print(f"{json.dumps(match.torch)} = {json.dumps(match.mindspore)}  # {match.reason}")
+    for path in found.differing:
+        where = f"{path} is fed" if path else "the network returns"
+        print(f"# the port computes something else: {where} other numbers than in the reference")
     for path in found.torch:
         print(f"# not run in the reference: {path}")
     for path in found.mindspore:

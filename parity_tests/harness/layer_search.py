@@ -1,0 +1,398 @@
+"""The search for the map of layers by which a port differs from its reference in fewest places."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count, takewhile
+from typing import Any
+
+import numpy as np
+
+from convert.errors import InputError
+from convert.owned import Owned, Placed, owned_layers
+from parity_tests.harness.accumulated import layer_calls
+from parity_tests.harness.compare import rms
+from parity_tests.harness.pair import array_of, copied, target_of
+from parity_tests.harness.sides.base import Array, LayerCall, LayerError, inside
+from parity_tests.harness.sides.mindspore import MindSporeSide, buffers_of, held
+from parity_tests.harness.sides.torch import TorchSide
+
+CLOSE = 1e-3  # relative difference of numbers that are the same but for rounding
+TRIES = 400  # runs of the port after which a search is given up
+MANY = 8  # maps that are looked at, of those that differ in as many places
+SAID, ONLY_SHAPES, WEIGHTS, ONLY_INPUT, OUTPUT, ORDER = (
+    "said by --map",
+    "no other layer has these shapes",
+    "no other layer holds these weights",
+    "no other layer of these shapes is fed this",
+    "others of these shapes are fed this, but do not lead to the output",
+    "fed other numbers than in the reference; by the order of calls",
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer of the port that may be one of the reference."""
+
+    layer: str
+    placed: Placed
+    names: frozenset[str]  # of its tensors
+
+    def full(self, name: str) -> str:
+        """The full name of the tensor that is `name` in the reference's layer."""
+        return f"{self.layer}.{self.placed.places[name][0]}".lstrip(".")
+
+    def values(self, owned: Owned) -> Iterator[tuple[str, Array]]:
+        """Full name and values of its tensors if it is this layer of the reference."""
+        for name, (_, change) in self.placed.places.items():
+            values = owned.values[name]
+            yield self.full(name), np.array(change.to_mindspore(values) if change else values)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What layers of the port were called with and returned first, in order, and how often."""
+
+    calls: Mapping[str, LayerCall]
+    counts: Mapping[str, int]
+
+
+Taken = Mapping[str, tuple[Candidate, str]]  # layer of the reference -> its counterpart, and why
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A map of every layer that has tensors."""
+
+    taken: Taken
+    cost: int  # in how many places the port differs by it
+    unlikely: int  # how many layers are not the first in the order of calls that they could be
+    run: Run
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """PyTorch path -> MindSpore path."""
+        return {path: candidate.layer for path, (candidate, _) in self.taken.items()}
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A map on the way."""
+
+    taken: Taken
+    unlikely: int = 0  # see `Solution`
+    run: Run | None = None  # with the layers taken, None as long as there was none
+    path: str | None = None  # the next layer to find, None where all are
+    cost: int = 0  # layers that are fed other numbers, and those that are unlikely
+
+
+class Search:
+    """The layers of both networks, and the runs that tell them apart."""
+
+    def __init__(self, module: Any, cell: Any, inputs: Sequence[Array]) -> None:
+        self.port, self._inputs = MindSporeSide(cell), inputs
+        self._tensors = _Tensors(cell)
+        varied = _varied(module)
+        self.reference = TorchSide(varied)
+        try:
+            self._truth = layer_calls(self.reference, inputs)
+        except LayerError as error:
+            where = f"layer {error.layer}" if error.layer else "network"
+            raise InputError(f"the reference's {where} cannot run on these inputs: {error.reason}") from error
+        self.truth = {layer: call for (layer, number), call in self._truth.items() if number == 0}
+        owned, own = owned_layers(varied, self.truth), owned_layers(module, self.truth)
+        self.candidates = {path: self._tensors.candidates(layer) for path, layer in owned.items()}
+        self.equal = {
+            path: [it for it in self.candidates[path] if self._tensors.hold(it.values(own[path]))] for path in owned
+        }
+        needed = {path: it for path, it in owned.items() if self.candidates[path] or not it.optional}
+        self.owned = {path: needed[path] for path in _as_entered(self.truth) if path in needed}
+        self.uncalled = {path: it for path, it in needed.items() if path not in self.truth}
+        self._runs, self._deepest = 0, 0
+        self.doubtful = set[str]()  # layers of which several of the port may be the counterpart
+
+    def counts(self) -> Mapping[str, int]:
+        """How often the reference calls each layer."""
+        return Counter(layer for layer, _ in self._truth)
+
+    def said(self, layers: Mapping[str, str]) -> Taken:
+        """What a user has said about layers with tensors."""
+        found = ((path, it) for path in self.owned for it in self.candidates[path] if layers.get(path) == it.layer)
+        return {path: (candidate, SAID) for path, candidate in found}
+
+    def solutions(self, taken: Taken) -> list[Solution]:
+        """Return the maps by which the port differs in fewest places, of those that go on from some layers.
+
+        Best first: a map costs one for each layer that is fed other numbers, and one for each that is unlikely.
+
+        Raises InputError: a layer has no counterpart in any map, or the layers cannot be told apart in TRIES runs.
+        """
+        number, found, limit = count(), list[Solution](), TRIES
+        ahead = [(0, 0, next(number), _Node(self._necessary(taken)))]
+        while ahead and len(found) < MANY:
+            cost, _, _, node = heappop(ahead)
+            if found and cost > found[0].cost + found[0].unlikely:
+                break
+            if node.run is None:
+                if self._runs > limit:
+                    break
+                node = self._looked_at(node)
+                heappush(ahead, (max(cost, node.cost), -len(node.taken), next(number), node))
+            elif node.path is None:
+                found.append(Solution(node.taken, node.cost - node.unlikely, node.unlikely, node.run))
+                limit = min(limit, 2 * self._runs) if found[0].cost else limit
+            else:
+                for candidate, more, reason in self._options(node.path, node.taken, node.run):
+                    own = _Node({**node.taken, node.path: (candidate, reason)}, node.unlikely + (more > 1))
+                    heappush(ahead, (cost + more, -len(own.taken), next(number), own))
+        if self._runs > TRIES and not (found and found[0].cost):
+            raise InputError(f"the layers cannot be told apart in {TRIES} runs; {self._closest()}")
+        if not found:
+            raise InputError(f"no map of layers leads from the reference's inputs to its output; {self._closest()}")
+        return found
+
+    def _looked_at(self, node: "_Node") -> "_Node":
+        """A node with a run, what that shows beyond doubt, and the next layer to find."""
+        taken, run = self._extended(node.taken)
+        self._deepest = max(self._deepest, len(taken))
+        path = next((path for path in self.owned if path not in taken), None)
+        if path is None:
+            run = self.run(taken)
+            cost = len(self.differing(taken, run))
+        else:
+            before = {it: taken[it] for it in takewhile(lambda it: it != path, self.owned)}
+            cost = len([it for it in self.differing(before, run) if it])
+        return _Node(taken, node.unlikely, run, path, cost + node.unlikely)
+
+    def _necessary(self, taken: Taken) -> Taken:
+        """A map with the layers that have one counterpart only, whatever the others are."""
+        found = dict(taken)
+        while True:
+            used = frozenset[str]().union(*(candidate.names for candidate, _ in found.values()))
+            free = {path: [it for it in self.candidates[path] if not it.names & used] for path in self.owned}
+            single = {path: it[0] for path, it in free.items() if path not in found and len(it) == 1}
+            wanted = Counter(name for it in single.values() for name in it.names)
+            new = {
+                path: (it, ONLY_SHAPES) for path, it in single.items() if all(wanted[name] == 1 for name in it.names)
+            }
+            if not new:
+                return found
+            found |= new
+
+    def _extended(self, taken: Taken) -> tuple[Taken, Run]:
+        """A map with what one run shows beyond doubt, and that run."""
+        while True:
+            growing = _Growing(self, taken)
+            run = self.run(taken, growing)
+            if not growing.doubtful:
+                return {**taken, **growing.found}, run
+            self.doubtful |= growing.doubtful
+
+    def _options(self, path: str, taken: Taken, run: Run) -> Iterator[tuple[Candidate, int, str]]:
+        """Layers of the port that may be one of the reference, what each costs, and why it may be."""
+        used = frozenset[str]().union(*(candidate.names for candidate, _ in taken.values()))
+        free = [it for it in self.candidates[path] if not it.names & used]
+        equal = [it for it in self.equal[path] if it in free]
+        if len(free) < 2 or len(equal) == 1:
+            for it in equal or free:
+                misfed = it.layer in run.calls and not self.fed_alike(path, run.calls[it.layer])
+                yield it, int(misfed), ONLY_SHAPES if len(free) < 2 else WEIGHTS
+            return
+        order = {layer: place for place, layer in enumerate(run.calls)}
+        leaf = path.rpartition(".")[2]
+        likely = sorted(
+            equal or free,
+            key=lambda it: (it.layer != path, it.layer.rpartition(".")[2] != leaf, order.get(it.layer, len(order))),
+        )
+        fed = [it for it in likely if it.layer in run.calls and self.fed_alike(path, run.calls[it.layer])]
+        yield from ((it, 0, ONLY_INPUT if len(fed) == 1 else OUTPUT) for it in fed)
+        others = [it for it in likely if it not in fed]
+        for place, it in enumerate(others):
+            yield it, 1 if not fed and place == 0 else 2, ORDER
+
+    def differing(self, taken: Taken, run: Run) -> list[str]:
+        """Layers of the reference that the port feeds other numbers, and "" where it returns others."""
+        found = [path for path, (it, _) in taken.items() if path and not self.fed_alike(path, run.calls.get(it.layer))]
+        whole = run.calls.get("")
+        return found + ([] if whole and same(whole.outputs, self.truth[""].outputs) else [""])
+
+    def fed_alike(self, path: str, call: LayerCall | None) -> bool:
+        """Whether a layer of the port is fed what a layer of the reference is."""
+        return call is not None and same(call.inputs[:1], self.truth[path].inputs[:1])
+
+    def run(self, taken: Taken, growing: "_Growing | None" = None) -> Run:
+        """Run the port; layers that were found have the reference's weights, and return what it returns."""
+        self._runs += 1
+        self._tensors.load(dict(pair for path, (it, _) in taken.items() for pair in it.values(self.owned[path])))
+        paths = {it.layer: path for path, (it, _) in taken.items() if path}
+        calls: dict[str, LayerCall] = {}
+        counts: Counter[str] = Counter()
+
+        def visit(call: LayerCall) -> Sequence[Array] | None:
+            """Keep a layer's first call, and put the reference's numbers in the place of its own."""
+            number = counts[call.layer]
+            counts[call.layer] += 1
+            calls.setdefault(call.layer, call)
+            if growing and number == 0 and call.layer not in paths and (path := growing.path_of(call)):
+                paths[call.layer] = path
+            truth = self._truth.get((paths[call.layer], number)) if call.layer in paths else None
+            shapes = [array.shape for array in call.outputs]
+            return truth.outputs if truth and [array.shape for array in truth.outputs] == shapes else None
+
+        try:
+            with self.port.preserved():
+                self.port.trace_changed(self._inputs, visit)
+        except LayerError:
+            pass  # a port that cannot run to its end is matched as far as it runs
+        return Run(calls, counts)
+
+    def left_over(self, taken: Taken) -> tuple[dict[str, str], list[str]]:
+        """Layers that no run reached but only one layer of the port can be, and layers that only the port has."""
+        used = {name for candidate, _ in taken.values() for name in candidate.names}
+        free = {path: [it for it in self.candidates[path] if not it.names & used] for path in self.uncalled}
+        wanted = Counter(it.layer for found in free.values() for it in found)
+        single = {path: it[0] for path, it in free.items() if len(it) == 1 and wanted[it[0].layer] == 1}
+        used |= {name for candidate in single.values() for name in candidate.names}
+        left = [name.rpartition(".")[0] for name in self._tensors.shapes if name not in used]
+        return {path: it.layer for path, it in single.items()}, list(dict.fromkeys(left))
+
+    def _closest(self) -> str:
+        """How far the search came, in words."""
+        paths = list(self.owned)
+        words = f"{self._deepest} of {len(paths)} layers were found"
+        if self._deepest == len(paths):
+            return words
+        first = paths[self._deepest]
+        return f"{words}, none for {first} ({self.owned[first].kind})"
+
+
+def _as_entered(returned: Iterable[str]) -> list[str]:
+    """Layers in the order in which they return, but each before those inside it: it may use its own tensors first."""
+    order = {path: place for place, path in enumerate(returned)}
+    first = {
+        path: min(place for other, place in order.items() if other == path or inside(other, path)) for path in order
+    }
+    return sorted(order, key=lambda path: (first[path], path.count(".") if path else -1))
+
+
+class _Growing:
+    """What a run shows beyond doubt: layers of which only one of the port is fed the same."""
+
+    def __init__(self, search: Search, taken: Taken) -> None:
+        self._search, self._taken = search, taken
+        self._used = {name for candidate, _ in taken.values() for name in candidate.names}
+        self.found: dict[str, tuple[Candidate, str]] = {}
+        self.doubtful: set[str] = set()  # of those found, these have another counterpart, too
+
+    def path_of(self, call: LayerCall) -> str:
+        """Return which layer of the reference a layer of the port must be, "" where that is not sure."""
+        search = self._search
+        fitting = [
+            (path, candidate)
+            for path in search.owned
+            for candidate in search.equal[path] or search.candidates[path]
+            if path and path not in self._taken and candidate.layer == call.layer and search.fed_alike(path, call)
+        ]
+        self.doubtful |= {path for path, _ in fitting if path in self.found}
+        if len(fitting) != 1 or self.doubtful:
+            return ""
+        path, candidate = fitting[0]
+        if path in search.doubtful or candidate.names & self._used:
+            return ""
+        self._used |= candidate.names
+        several = WEIGHTS if search.equal[path] else ONLY_INPUT
+        self.found[path] = candidate, several if len(search.candidates[path]) > 1 else ONLY_SHAPES
+        return path
+
+
+class _Tensors:
+    """The tensors of the port."""
+
+    def __init__(self, cell: Any) -> None:
+        self.shapes = target_of(cell).shapes
+        self._parameters, self._buffers = dict(held(cell)), dict(buffers_of(cell))
+        found = self._parameters | {name: owner[key] for name, (owner, key) in self._buffers.items()}
+        self._initial = {name: array_of(value) for name, value in found.items()}
+        self._loaded: dict[str, Array] = {}
+        self._groups = self._grouped(target_of(cell).layers)
+
+    def _grouped(self, layers: Any) -> list[tuple[str, dict[str, tuple[int, ...]]]]:
+        """Each layer with its own tensors, and with all that are inside it."""
+        found = []
+        for layer in layers:
+            below = {
+                name.removeprefix(f"{layer}.") if layer else name: shape
+                for name, shape in self.shapes.items()
+                if inside(name, layer)
+            }
+            own = {name: shape for name, shape in below.items() if "." not in name}
+            found += [(layer, group) for group in ([own, below] if own != below else [below]) if group]
+        return found
+
+    def candidates(self, owned: Owned) -> list[Candidate]:
+        """Layers that may be one of the reference; of those around each other the one that the rules mean."""
+        found: dict[frozenset[str], Candidate] = {}
+        for layer, group in self._groups:
+            placed = owned.placed(group) if len(group) <= len(owned.held) else None
+            if placed is None:
+                continue
+            own = Candidate(layer, placed, frozenset(f"{layer}.{name}".lstrip(".") for name in group))
+            known = found.get(own.names)
+            if known is None or _rank(own) > _rank(known):
+                found[own.names] = own
+        order = {layer: place for place, (layer, _) in enumerate(self._groups)}
+        return sorted(found.values(), key=lambda it: order[it.layer])
+
+    def hold(self, values: Iterator[tuple[str, Array]]) -> bool:
+        """Whether tensors were loaded with these values, of which some differ among each other."""
+        pairs = [(self._initial[name], array) for name, array in values]
+        telling = any(array.size > 1 and np.ptp(array) > 0 for _, array in pairs if array.dtype.kind == "f")
+        return telling and all(np.array_equal(own, array) for own, array in pairs)
+
+    def load(self, values: Mapping[str, Array]) -> None:
+        """Give tensors these values, and all others those that they came with."""
+        import mindspore
+
+        for name, initial in self._initial.items():
+            array = values.get(name, initial)
+            if self._loaded.get(name, initial) is array:
+                continue
+            self._loaded[name] = array
+            if name in self._parameters:
+                self._parameters[name].set_data(mindspore.Tensor(array))
+            else:
+                owner, key = self._buffers[name]
+                owner[key] = mindspore.Tensor(array)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, int, int]:
+    """Names as the rules say them first go before others, then the innermost layer."""
+    return candidate.placed.plain, -len(candidate.placed.renamed), candidate.layer.count(".")
+
+
+def _varied(module: Any) -> Any:
+    """A copy of a network in which no tensor is one number throughout: such tell layers apart as little as zeros."""
+    import torch
+
+    network = copied(module).cpu()
+    generator = torch.Generator().manual_seed(0)
+    for value in [*network.parameters(), *network.buffers()]:
+        if value.is_floating_point() and value.numel() and bool((value == value.flatten()[0]).all()):
+            value.data += 0.5 * torch.rand(value.shape, generator=generator).to(value.dtype)
+    return network.float().eval()
+
+
+def same(port: Sequence[Array], truth: Sequence[Array]) -> bool:
+    """Whether arrays hold the same numbers but for rounding, whatever the order of their axes."""
+    if len(port) != len(truth) or any(own.size != other.size for own, other in zip(port, truth, strict=True)):
+        return False
+    pairs = [(_ordered(own), _ordered(other)) for own, other in zip(port, truth, strict=True)]
+    return all(rms(own - other) <= CLOSE * max(rms(other), 1e-30) for own, other in pairs)
+
+
+def _ordered(array: Array) -> Array:
+    """All numbers in ascending order; those that are not finite as 0."""
+    return np.sort(
+        np.nan_to_num(np.asarray(array, np.complex128 if array.dtype.kind == "c" else np.float64)), axis=None
+    )
