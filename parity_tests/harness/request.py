@@ -36,7 +36,6 @@ class CompareOptions:
     ported: str | None = None  # another checkpoint for the MindSpore side
     modes: tuple[str, ...] = MODES  # see `modes_named`
     steps: int = 3  # training steps of the mode "train"
-    quick: bool = False  # whether only the quickest runs are made, see `run.QUICK_LEAVES_OUT`
     compiled: bool = False  # whether training steps of the port run as graphs, too
     # returns the input of the whole run, float32 [1, C, H, W], for a shorter side (or height and width) and the step in
     # which the longer side may grow, None for squares only; None: a seeded one
@@ -50,6 +49,7 @@ class CompareOptions:
     onnx: Path | None = None  # file that the mode of that name judges; None: one exported for the comparison
     # whether it is an error if ONNX Runtime cannot take part; else the report says why it did not
     onnx_required: bool = True
+    quick: bool = False  # whether only the quickest runs are made, see `run.QUICK_LEAVES_OUT`
 
     @property
     def onnx_obstacle(self) -> str:
