@@ -1,6 +1,6 @@
 """Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
 from ms_models.environment import choose_device
+from parity_tests.harness.experiments import Finding
 from parity_tests.harness.inputs import formula_state, in_channels
-from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.leg import judge_onnx
 from parity_tests.harness.outputs import file_head
@@ -35,7 +36,9 @@ from parity_tests.harness.run import (
     silent,
 )
 from parity_tests.harness.training import TrainingReference, measure_training
-from parity_tests.harness.training_setup import small_setup
+from parity_tests.harness.training_causes import find_training_cause
+from parity_tests.harness.training_noise import Results
+from parity_tests.harness.training_setup import TrainingSetup, small_setup
 from torch_ref.build import build_torch, for_inference
 
 
@@ -82,8 +85,8 @@ def compare_training(
     for graphs in (False, True) if compiled else (False,):
         name = f"{family.name} training{', compiled' if graphs else ''}"
         say(f"{name}: {steps} steps")
-        verdicts = []
-        for done, measurement in enumerate(measure_training(setup, None, reference, graphs), 1):
+        verdicts, port = list[Verdict](), list[Results]()
+        for done, measurement in enumerate(measure_training(setup, None, reference, graphs, port.append), 1):
             verdicts.append(judge(measurement))
             say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
         batch = list(setup.batches[0][0].shape)
@@ -94,7 +97,20 @@ def compare_training(
             "batch": batch,
             "settings": dict(setup.settings),
         }
-        yield Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, resting=reference.resting())
+        finding = _training_finding(setup, reference, port, verdicts, say)
+        yield Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=reference.resting())
+
+
+def _training_finding(
+    setup: TrainingSetup, reference: TrainingReference, port: Sequence[Results], verdicts: Sequence[Verdict], say: Say
+) -> Finding | None:
+    """What experiments show on the tensor that is blamed first."""
+    first = next(iter(blamed(verdicts)), None)
+    if first is None or first.measurement.probe.step is None:
+        return None
+    say(f"{setup.family.name} training: looking for the cause")
+    index = first.measurement.probe.step - setup.first_step - 1
+    return find_training_cause(setup, reference, port[index], verdicts, first.measurement)
 
 
 def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:

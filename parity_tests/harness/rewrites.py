@@ -37,6 +37,12 @@ class Change(str, Enum):
     MODE = "mode"
     WEIGHT = "weight"
     SIGMA = "division left out"
+    SETTING = "setting"
+    RATE = "learning rate"
+    SCALE = "all of them scaled"
+    BETA = "Adam's beta"
+    DECAY = "weight decay"
+    UPDATE = "Adam's update"
 
 
 @dataclass(frozen=True)

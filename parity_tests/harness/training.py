@@ -33,6 +33,7 @@ def measure_training(
     make_port: MakeStep | None = None,
     reference: "TrainingReference | None" = None,
     compiled: bool = False,
+    note: Callable[[Results], None] = lambda results: None,
 ) -> Iterator[Measurement]:
     """Yield loss terms, learning rates, changes of weights and state, and Adam moments after every step.
 
@@ -41,15 +42,28 @@ def measure_training(
         make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
         reference: what PyTorch makes of the setup, where that is known already.
         compiled: run the port's phases as graphs.
+        note: told what the port made of each step.
     """
     reference = reference or TrainingReference(setup)
     trainer: Trainer = MindSporeTrainer(setup, make_port)
     if compiled:
         trainer.execute(Execution(compiled=True))
-    yield from measure_steps(reference, _FamilyRun(trainer, setup), len(setup.batches), list(setup.training.phases))
+    port = _FamilyRun(trainer, setup)
+    yield from measure_steps(reference, port, len(setup.batches), list(setup.training.phases), note)
 
 
-def measure_steps(reference: "StepsReference", port: "Run", steps: int, phases: Sequence[str]) -> Iterator[Measurement]:
+def family_run(trainer: Trainer, setup: TrainingSetup) -> "Run":
+    """Return the run of a family's trainer."""
+    return _FamilyRun(trainer, setup)
+
+
+def measure_steps(
+    reference: "StepsReference",
+    port: "Run",
+    steps: int,
+    phases: Sequence[str],
+    note: Callable[[Results], None] = lambda results: None,
+) -> Iterator[Measurement]:
     """Yield every tensor of every step, phase by phase, in the order of computation.
 
     Args:
@@ -57,11 +71,13 @@ def measure_steps(reference: "StepsReference", port: "Run", steps: int, phases: 
         port: makes them in MindSpore.
         steps: how many.
         phases: in the order in which a step runs them.
+        note: told what the port made of each step.
     """
     stages = [_Measured(reference, controls) for controls in STAGES]
     order = 0
     for index in range(steps):
         found, last = port.step(index, reference.state(index)), None
+        note(found)
         for rank, key in sorted(_ranked(phases, reference.truth(index)), key=lambda ranked: ranked[0]):
             order, last = order + (rank != last), rank
             head = Measurement(Mode.TRAINING, Probe(step=port.number), key[0], "", key[1], order)

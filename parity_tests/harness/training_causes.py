@@ -1,0 +1,319 @@
+"""Causes of a difference in training, found by experiment: a setting, a loss term, the optimiser, or the update.
+
+The reference makes the steps again in float64 with one candidate bug, up to the step in which the port differs first.
+A candidate is the cause when the port is within its budgets of that. What an update does with the moments is computed
+from the port's own, to within rounding.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from parity_tests.harness.compare import rms
+from parity_tests.harness.experiments import WITHIN, Finding
+from parity_tests.harness.judge import Verdict
+from parity_tests.harness.measurement import Kind, Measurement
+from parity_tests.harness.rewrites import Cause, Change
+from parity_tests.harness.sides.base import Array
+from parity_tests.harness.trainers import TorchTrainer
+from parity_tests.harness.training import TrainingReference, family_run
+from parity_tests.harness.training_noise import Key, Results
+from parity_tests.harness.training_setup import TrainingSetup
+
+ROUNDING = 4.0  # times what float32 makes of the same tensors, which a candidate may leave
+FACTORS = (0.0, 0.1, 0.5, 2.0, 10.0)  # of a setting
+BETAS = {0: (0.0, 0.5, 0.9, 0.99), 1: (0.0, 0.9, 0.99, 0.999)}
+DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
+NEIGHBOURS = (-2, -1, 1, 2)  # steps whose rate may have been taken
+MADE_OF = {  # what shows the cause of a difference in a kind of tensor
+    Kind.LOSS: {Kind.LOSS},
+    Kind.MEAN: {Kind.MEAN, Kind.ROOT_MEAN_SQUARE},
+    Kind.ROOT_MEAN_SQUARE: {Kind.MEAN, Kind.ROOT_MEAN_SQUARE},
+}
+Plant = Callable[[TorchTrainer], None]
+
+
+def find_training_cause(
+    setup: TrainingSetup, reference: TrainingReference, port: Results, verdicts: Sequence[Verdict], first: Measurement
+) -> Finding | None:
+    """Look for the bug behind the first difference in training; None where no experiment can be made.
+
+    Args:
+        setup: what both sides start from.
+        reference: what PyTorch makes of it.
+        port: what the port made of the step in which it differs first.
+        verdicts: on every tensor of the steps.
+        first: the tensor that is blamed.
+    """
+    if first.probe.step is None or first.problem:
+        return None
+    own = [verdict for verdict in verdicts if verdict.measurement.probe.step == first.probe.step]
+    budgets = {(verdict.measurement.layer, verdict.measurement.quantity): verdict.budget for verdict in own}
+    case = _Case(setup, reference, port, budgets, first.probe.step - setup.first_step - 1, first.quantity.phase)
+    if first.quantity.kind is Kind.RATE:
+        return case.rate()
+    if first.quantity.kind is Kind.CHANGE:
+        return case.update(first.layer.partition(".")[0])
+    return case.planted(MADE_OF[first.quantity.kind]) if first.quantity.kind in MADE_OF else None
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The step in which a port differs first."""
+
+    setup: TrainingSetup
+    reference: TrainingReference
+    port: Results
+    budgets: Mapping[Key, float]
+    index: int  # of the step, from 0
+    phase: str
+
+    def rate(self) -> Finding:
+        """Whose step's rate the port took."""
+        settings = self.setup.training.settings(**self.setup.settings)
+        number = self.setup.first_step + self.index + 1
+        key = next(key for key in self._truth({Kind.RATE}))
+        wanted, found = (float(values[key]) for values in (self.reference.truth(self.index), self.port))
+        for other in NEIGHBOURS:
+            if number + other > 0 and np.isclose(found, settings.rate(self.phase, number + other), rtol=1e-6):
+                late = f"{abs(other)} step{'s' if abs(other) > 1 else ''} {'late' if other < 0 else 'early'}"
+                return Finding(Cause(Change.RATE, late, self.phase))
+        return Finding(Cause(Change.RATE, f"× {found / wanted:.4g}" if wanted else f"{found:.4g}", self.phase))
+
+    def planted(self, kinds: set[Kind]) -> Finding:
+        """Plant every candidate in the reference; the one that leaves least of the error, if only rounding."""
+        truth = self._truth(kinds)
+        best, cause, tried = float("inf"), None, list[Change]()
+        for candidate, plant in self._candidates(kinds):
+            tried.append(candidate.change)
+            results = self._run(plant)
+            left = self._beyond({key: results[key] for key in truth})
+            if left < best:
+                best, cause = left, candidate
+        factor = _factor(self.port, truth)
+        left = self._beyond({key: factor * value for key, value in truth.items()})
+        if left < best:
+            best, cause = left, Cause(Change.SCALE, f"× {factor:.3g}", self.phase)
+        found = cause if best <= 1 else None
+        return Finding(found, () if found else (*dict.fromkeys(tried), Change.SCALE))
+
+    def update(self, part: str) -> Finding:
+        """What was done with the moments, which are right, to make the change of the weights."""
+        trainer = self._trained(lambda _: None)[0]
+        state = self.reference.state(self.index)
+        optimizer = trainer.step.optimizers[self.phase].param_groups[0]
+        first, second = optimizer["betas"]
+        made = _Update(optimizer["lr"], first, second, optimizer["eps"], trainer.counts()[self.phase])
+        truth = {key: value for key, value in self._truth({Kind.CHANGE}).items() if self._moments(key) is not None}
+        control = self.reference.control((0, 1), self.index)
+        rounding = _distance(control, {key: made.change(*_known(_moments(control, key))) for key in truth})
+        wanted = {key: made.change(*_known(self._moments(key))) for key in truth}
+        error = _distance(self.port, wanted)
+        best, cause = float("inf"), None
+        weights = {key: state.weights[part].get(_name(key, part)) for key in truth}
+        for candidate, change in _updates(made):
+            found = {key: change(*_known(self._moments(key))) for key in truth}
+            left = _distance(self.port, found)
+            if left < best:
+                best, cause = left, candidate
+        decayed = _decayed(self.port, wanted, weights, made.rate)
+        if decayed is not None and decayed[1] < best:
+            best, cause = decayed[1], Cause(Change.DECAY, f"{decayed[0]:.3g} of the weight itself", self.phase)
+        fits = best <= max(WITHIN * error, ROUNDING * rounding) and error > 10 * rounding
+        return Finding(cause) if fits else Finding(None, (Change.UPDATE, Change.DECAY))
+
+    def _truth(self, kinds: set[Kind]) -> dict[Key, Array]:
+        """The reference's tensors of these kinds and the phase."""
+        every = self.reference.truth(self.index)
+        return {key: value for key, value in every.items() if key[1].kind in kinds and key[1].phase == self.phase}
+
+    def _moments(self, change: Key) -> tuple[Array, Array] | None:
+        return _moments(self.port, change)
+
+    def _beyond(self, wanted: Mapping[Key, Array]) -> float:
+        """The port's largest distance from these tensors, in multiples of their budgets."""
+        found = [
+            rms(self.port[key] - value) / self.budgets[key] if self.budgets[key] else float("inf")
+            for key, value in wanted.items()
+            if key in self.port and key in self.budgets
+        ]
+        return max(found, default=float("inf"))
+
+    def _trained(self, plant: Plant) -> tuple[TorchTrainer, Results]:
+        trainer = TorchTrainer(self.setup, "float64")
+        run = family_run(trainer, self.setup)
+        plant(trainer)
+        for index in range(self.index + 1):
+            results = run.step(index, self.reference.state(index))
+        return trainer, results
+
+    def _run(self, plant: Plant) -> Results:
+        return self._trained(plant)[1]
+
+    def _candidates(self, kinds: set[Kind]) -> Iterator[tuple[Cause, Plant]]:
+        settings = self.setup.training.settings(**self.setup.settings)
+        for setting in fields(settings):
+            value = vars(settings)[setting.name]
+            for other in _others(value):
+                cause = Cause(Change.SETTING, f"{other:g} in place of {value:g}", setting.name)
+                yield cause, _using(setting.name, other)
+        if kinds == {Kind.LOSS}:
+            return
+        for term in settings.weights(self.phase, self.setup.frozen is not None):
+            yield Cause(Change.DETACHED, "loss term", term), _without(self.phase, term)
+        for place, values in BETAS.items():
+            for beta in values:
+                yield Cause(Change.BETA, f"{place + 1}: {beta:g}", self.phase), _with_beta(self.phase, place, beta)
+        for decay in DECAYS:
+            yield Cause(Change.DECAY, f"{decay:g}", self.phase), _grouped(self.phase, "weight_decay", decay)
+
+
+def _others(value: Any) -> Iterator[float]:
+    """Other values of a setting."""
+    if isinstance(value, bool):
+        yield float(not value)
+    elif isinstance(value, float) and value:
+        yield from (value * factor for factor in FACTORS)
+
+
+def _using(name: str, value: float) -> Plant:
+    def plant(trainer: TorchTrainer) -> None:
+        """Go on under another setting."""
+        own = bool(value) if isinstance(vars(trainer.step.settings)[name], bool) else value
+        trainer.step.use(replace(trainer.step.settings, **{name: own}))
+
+    return plant
+
+
+def _without(phase: str, term: str) -> Plant:
+    def plant(trainer: TorchTrainer) -> None:
+        """Keep a term out of the gradient."""
+        weights = trainer.step.weights
+        trainer.step.weights = lambda own: weights(own) | ({term: 0.0} if own == phase else {})
+
+    return plant
+
+
+def _grouped(phase: str, name: str, value: Any) -> Plant:
+    def plant(trainer: TorchTrainer) -> None:
+        """Give an optimiser another number."""
+        for group in trainer.step.optimizers[phase].param_groups:
+            group[name] = value
+
+    return plant
+
+
+def _with_beta(phase: str, place: int, beta: float) -> Plant:
+    def plant(trainer: TorchTrainer) -> None:
+        """Give an optimiser another beta."""
+        for group in trainer.step.optimizers[phase].param_groups:
+            group["betas"] = tuple(beta if index == place else own for index, own in enumerate(group["betas"]))
+
+    return plant
+
+
+@dataclass(frozen=True)
+class _Update:
+    """Adam's update of a weight from the moments after it."""
+
+    rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    number: float  # of updates so far, infinite where nothing is corrected
+    first: bool = True  # whether the mean is corrected
+    second: bool = True  # whether the mean square is
+
+    def change(self, mean: Array, root: Array) -> Array:
+        """Change of a weight, for the mean and the root of the mean square."""
+        first = 1 - self.beta1**self.number if self.first else 1.0
+        second = np.sqrt(1 - self.beta2**self.number) if self.second else 1.0
+        return np.asarray(-self.rate / first * mean / (root / second + self.eps))
+
+    def early(self, mean: Array, root: Array) -> Array:
+        """The same with eps added before the correction."""
+        first, second = 1 - self.beta1**self.number, np.sqrt(1 - self.beta2**self.number)
+        return np.asarray(-self.rate * second / first * mean / (root + self.eps))
+
+    def inside(self, mean: Array, root: Array) -> Array:
+        """The same with eps under the root."""
+        first, second = 1 - self.beta1**self.number, np.sqrt(1 - self.beta2**self.number)
+        return np.asarray(-self.rate / first * mean / np.sqrt(np.square(root / second) + self.eps))
+
+    def signed(self, mean: Array, root: Array) -> Array:
+        """Gradient descent in place of Adam."""
+        return np.asarray(-self.rate * mean / (1 - self.beta1**self.number))
+
+
+def _updates(right: _Update) -> Iterator[tuple[Cause, Callable[[Array, Array], Array]]]:
+    def of(words: str) -> Cause:
+        return Cause(Change.UPDATE, words)
+
+    yield of("without bias correction"), replace(right, first=False, second=False).change
+    yield of("mean without bias correction"), replace(right, first=False).change
+    yield of("mean square without bias correction"), replace(right, second=False).change
+    yield of("eps before the bias correction"), right.early
+    yield of("eps under the root"), right.inside
+    yield of("without the mean square"), right.signed
+    yield of("left out"), lambda mean, root: np.zeros_like(mean)
+    for other in (-1, 1):
+        if right.number + other > 0:
+            yield of(f"number of updates {other:+d}"), replace(right, number=right.number + other).change
+    for power in (-8, -6, -4, -3, -2, -1, 1, 2, 3, 4, 5):
+        yield of(f"eps × {10.0**power:g}"), replace(right, eps=right.eps * 10.0**power).change
+    for factor in (0.1, 0.5, 2.0, 10.0):
+        yield of(f"rate × {factor:g}"), replace(right, rate=right.rate * factor).change
+    yield of("in the wrong direction"), replace(right, rate=-right.rate).change
+
+
+def _moments(results: Results, change: Key) -> tuple[Array, Array] | None:
+    layer, quantity = change
+    mean, root = (results.get((layer, replace(quantity, kind=kind))) for kind in (Kind.MEAN, Kind.ROOT_MEAN_SQUARE))
+    return None if mean is None or root is None else (np.asarray(mean, float), np.asarray(root, float))
+
+
+def _known(moments: tuple[Array, Array] | None) -> tuple[Array, Array]:
+    assert moments is not None
+    return moments
+
+
+def _name(key: Key, part: str) -> str:
+    """Name of a weight in its network."""
+    layer, quantity = key
+    return f"{layer}.{quantity.name}".removeprefix(f"{part}.")
+
+
+def _factor(port: Results, truth: Mapping[Key, Array]) -> float:
+    """The factor between all tensors of the port and the right ones."""
+    known = [(np.asarray(port[key], float).ravel(), value.ravel()) for key, value in truth.items() if key in port]
+    power = sum(float(np.vdot(value, value)) for _, value in known)
+    return sum(float(np.vdot(found, value)) for found, value in known) / power if power else 0.0
+
+
+def _decayed(
+    port: Results, wanted: Mapping[Key, Array], weights: Mapping[Key, Array | None], rate: float
+) -> tuple[float, float] | None:
+    """The share of each weight that the update takes away, too, per unit of the rate, and the distance it leaves."""
+    pairs = [(np.float64(port[key]) - wanted[key], np.float64(w)) for key, w in weights.items() if w is not None]
+    power = sum(float(np.vdot(weight, weight)) for _, weight in pairs)
+    if not power or not rate:
+        return None
+    share = -sum(float(np.vdot(extra, weight)) for extra, weight in pairs) / power / rate
+    made = {key: wanted[key] - (0.0 if w is None else share * rate * w) for key, w in weights.items()}
+    return share, _distance(port, made)
+
+
+def _distance(found: Results, wanted: Mapping[Key, Array]) -> float:
+    """Root of all squared differences, each kind as a share of its size; infinite where a tensor is absent."""
+    errors: dict[Kind, list[float]] = {}
+    for key, value in wanted.items():
+        own = found.get(key)
+        if own is None or own.shape != value.shape:
+            return float("inf")
+        error, size = (float(np.sum(np.square(x))) for x in (np.float64(own) - value, np.float64(value)))
+        kept = errors.setdefault(key[1].kind, [0.0, 0.0])
+        kept[0] += error
+        kept[1] += size
+    return max((np.sqrt(error / size) if size else float(error > 0) for error, size in errors.values()), default=0.0)

@@ -1,0 +1,55 @@
+"""Bugs in the port's training: the report names what was changed, not what it might be."""
+
+import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
+
+from unittest import mock
+
+import pytest
+
+from convert.registry import family_named
+from ms_models.optim import Adam
+from ms_models.steps.dtn import DtnStep
+from parity_tests.harness.families import compare_training
+from parity_tests.harness.report.words import causes
+
+GRADIENTS, BUILD = Adam.__call__, Adam.__init__
+
+
+def _built(**changes):
+    """Build the optimiser otherwise."""
+
+    def build(self, parameters, lr, beta1, beta2, **numbers):
+        BUILD(self, parameters, **({"lr": lr, "beta1": beta1, "beta2": beta2} | numbers | changes))
+
+    return mock.patch.object(Adam, "__init__", build)
+
+
+def _weighted(phase, term, factor):
+    weights = DtnStep.weights
+
+    def other(self, own):
+        found = weights(self, own)
+        return found | {term: factor * found[term]} if own == phase else found
+
+    return mock.patch.object(DtnStep, "weights", other)
+
+
+BUGS = {
+    "gradients scaled": (
+        lambda: mock.patch.object(Adam, "__call__", lambda self, found: GRADIENTS(self, tuple(g * 0.7 for g in found))),
+        "all of them scaled: × 0.7",
+    ),
+    "decay": (lambda: _built(weight_decay=1e-2), "weight decay: 0.01"),
+    "beta": (lambda: _built(beta2=0.99), "Adam's beta: 2: 0.99"),
+    "eps": (lambda: _built(eps=1e-4), "Adam's update: eps × 10000"),
+    "setting": (lambda: _weighted("G", "G.reconstruction", 0.1), "setting:"),
+}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_the_cause_is_what_was_planted(name):
+    planted, words = BUGS[name]
+    with planted():
+        (found,) = compare_training(family_named("dtn"), 1, 0)
+    assert not found.equal
+    assert words in causes(found.verdicts, found.finding)[0], causes(found.verdicts, found.finding)
