@@ -38,6 +38,7 @@ class Change(str, Enum):
     WEIGHT = "weight"
     SIGMA = "division left out"
     SETTING = "setting"
+    LOSS_WEIGHT = "weight of the loss"
     RATE = "learning rate"
     SCALE = "all of them scaled"
     BETA = "Adam's beta"

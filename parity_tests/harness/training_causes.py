@@ -7,6 +7,7 @@ from the port's own, to within rounding.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ def find_training_cause(
     case = _Case(setup, reference, port, budgets, first.probe.step - setup.first_step - 1, first.quantity.phase)
     if first.quantity.kind is Kind.RATE:
         return case.rate()
+    if first.quantity.kind is Kind.LOSS and first.quantity.name == f"{first.quantity.phase}.total":
+        return case.total((first.layer, first.quantity))
     if first.quantity.kind is Kind.CHANGE:
         return case.update(first.layer.partition(".")[0])
     return case.planted(MADE_OF[first.quantity.kind]) if first.quantity.kind in MADE_OF else None
@@ -82,6 +85,15 @@ class _Case:
                 return Finding(Cause(Change.RATE, late, self.phase))
         return Finding(Cause(Change.RATE, f"× {found / wanted:.4g}" if wanted else f"{found:.4g}", self.phase))
 
+    def total(self, key: Key) -> Finding:
+        """How the port adds up the loss terms, which are right."""
+        terms = {key[1].name: float(value) for key, value in self._truth({Kind.LOSS}).items()}
+        found, wanted = float(self.port[key]), terms.pop(key[1].name)
+        weights = self.setup.training.settings(**self.setup.settings).weights(self.phase, self.setup.frozen is not None)
+        weights = {name: weight for name, weight in weights.items() if name in terms}
+        fitting = [cause for cause, value in _totals(terms, weights, wanted) if abs(found - value) <= self.budgets[key]]
+        return Finding(fitting[0] if len(fitting) == 1 else None, () if len(fitting) == 1 else (Change.LOSS_WEIGHT,))
+
     def planted(self, kinds: set[Kind]) -> Finding:
         """Plant every candidate in the reference; the one that leaves least of the error, if only rounding."""
         truth = self._truth(kinds)
@@ -89,7 +101,9 @@ class _Case:
         for candidate, plant in self._candidates(kinds):
             tried.append(candidate.change)
             results = self._run(plant)
-            left = self._beyond({key: results[key] for key in truth})
+            left = (
+                self._beyond({key: results[key] for key in truth}) if truth.keys() <= results.keys() else float("inf")
+            )
             if left < best:
                 best, cause = left, candidate
         factor = _factor(self.port, truth)
@@ -168,6 +182,21 @@ class _Case:
                 yield Cause(Change.BETA, f"{place + 1}: {beta:g}", self.phase), _with_beta(self.phase, place, beta)
         for decay in DECAYS:
             yield Cause(Change.DECAY, f"{decay:g}", self.phase), _grouped(self.phase, "weight_decay", decay)
+
+
+def _totals(terms: Mapping[str, float], weights: Mapping[str, float], total: float) -> Iterator[tuple[Cause, float]]:
+    """Sums of loss terms with wrong weights."""
+    for factor in FACTORS:
+        yield Cause(Change.LOSS_WEIGHT, f"of all terms × {factor:g}"), factor * total
+        for name, weight in weights.items():
+            yield Cause(Change.LOSS_WEIGHT, f"× {factor:g}", name), total + (factor - 1) * weight * terms[name]
+    for first, second in combinations(weights, 2):
+        moved = (weights[second] - weights[first]) * (terms[first] - terms[second])
+        if moved:
+            yield Cause(Change.LOSS_WEIGHT, "exchanged", f"{first}, {second}"), total + moved
+    for name, weight in weights.items():
+        if weight != 1:
+            yield Cause(Change.LOSS_WEIGHT, "1", name), total + (1 - weight) * terms[name]
 
 
 def _others(value: Any) -> Iterator[float]:
