@@ -274,7 +274,7 @@ def _write(
             "kwargs": dict(network.kwargs),
             "spelling": network.spelling,
             "notes": list(network.notes),
-            **({"channels": channel_order(network)} if network.part.outputs[0] == "image" else {}),
+            **({"channels": channel_order(network)} if "image" in network.part.outputs[:1] else {}),
             **({"alternatives": list(network.alternatives)} if network.alternatives else {}),
         }
         for network in networks
