@@ -63,7 +63,7 @@ def test_the_page_does_what_it_says(empty_folder):
         else:
             assert kind == "text"
             assert [line for line in text.splitlines() if line not in printed] == [], printed
-    assert commands == 27
+    assert commands == 25
     first, back = (empty_folder / name for name in ("my.pt", "back.pt"))
     from convert.formats import open_checkpoint
 
