@@ -61,6 +61,7 @@ def test_heic_is_read_where_pillow_heif_is_installed_and_said_else(monkeypatch, 
     with monkeypatch.context() as without:
         without.setattr(opening, "_heif_registered", lambda: False)
         without.setattr(Image, "OPEN", {kind: how for kind, how in Image.OPEN.items() if kind != "HEIF"})
+        without.setattr(Image, "ID", [kind for kind in Image.ID if kind != "HEIF"])
         with pytest.raises(InputError, match=r"a: HEIC pictures need pillow-heif; pip install 'toonport\[heif\]'"):
             read_picture(cut, "a")
     pillow_heif = pytest.importorskip("pillow_heif")

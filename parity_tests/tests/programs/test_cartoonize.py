@@ -137,7 +137,7 @@ def test_the_picture_of_an_onnx_file_is_known_by_name_and_by_shape(tmp_path):
     with pytest.raises(InputError, match="'score' is no picture"):
         open_generator(_onnx(tmp_path / "disc.onnx", {"score": mean}))(batch)
     with pytest.raises(InputError, match="not one picture"):
-        open_generator(_onnx(tmp_path / "grey.onnx", {"output": ("Neg", {})}, (1, 1, 64, 64)))
+        open_generator(_onnx(tmp_path / "grey.onnx", {"output": ("Neg", {})}, (1, 2, 64, 64)))
 
 
 @pytest.mark.shared
@@ -190,7 +190,7 @@ def test_float16_onnx_files_are_fed_float16(tmp_path):
 
 def test_onnx_files_that_cannot_be_used_say_why(tmp_path, weights):
     with pytest.raises(InputError, match="not one picture"):
-        open_generator(third_party_onnx(tmp_path / "grey.onnx", channels=1))
+        open_generator(third_party_onnx(tmp_path / "two.onnx", channels=2))
     (tmp_path / "torn.onnx").write_bytes(b"torn")
     with pytest.raises(InputError, match="not an ONNX file"):
         open_generator(tmp_path / "torn.onnx")

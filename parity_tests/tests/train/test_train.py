@@ -195,6 +195,7 @@ def test_a_configuration_is_read_back_as_it_was_written(tmp_path):
         "until": 7,
         "width": 8,
         "flip": False,
+        "as_reference": True,
         "network": {"light": False, "n_blocks": 2, "nested": {"a key": [1, 2.5, "x"], "ключ": {"deep": 1e-300}}},
         "settings": {"lr": 1e-05, "beta1": 0.1 + 0.2, "cycle": 1e22, "colours": 'b"g"r', "total_steps": 10**15},
     }

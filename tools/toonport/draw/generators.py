@@ -123,14 +123,17 @@ def open_generator(
     )
 
 
-def _in_colour(network: Run, channels: int, order: str) -> Run:
-    """Feed a grey network with the luminance of colour pictures, and give a grey picture of its in 3 channels."""
+def _in_colour(network: Run, channels: int, order: str, draws: bool = True) -> Run:
+    """Feed a grey network with the luminance of colour pictures, and give a grey picture of its in 3 channels.
+
+    `draws`: whether the first output is known to be a picture.
+    """
     in_channels(np.zeros((1, 3, 1, 1), np.float32), channels)  # refuses others than grey and colour, before any photo
 
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the network's outputs."""
         picture, *others = network(in_channels(batch, channels, order))
-        return [picture.repeat(3, 1) if picture.ndim == 4 and picture.shape[1] == 1 else picture, *others]
+        return [picture.repeat(3, 1) if draws and picture.ndim == 4 and picture.shape[1] == 1 else picture, *others]
 
     return run
 
@@ -291,7 +294,7 @@ def _from_onnx(
 
     fixed = height if isinstance(height, int) and height == width else None
     count = taken.shape[1] if isinstance(taken.shape[1], int) else 3
-    coloured = _in_colour(run, count, how.channels)
+    coloured = _in_colour(run, count, how.channels, draws=names[0] == PICTURE)
     return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), coloured)
 
 
