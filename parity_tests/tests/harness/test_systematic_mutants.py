@@ -94,9 +94,11 @@ def test_a_sample_depends_on_its_seed_alone():
 @pytest.mark.quick
 def test_a_planted_file_is_found_by_whoever_imports_it_and_no_longer_afterwards():
     source = read_program(ROOT).sources[LOSSES]
+    package, losses = (importlib.import_module(name) for name in ("ms_models", "ms_models.losses"))
     with planted(LOSSES, source + "\nPLANTED = True\n"):
         assert importlib.import_module("ms_models.losses").PLANTED
     assert not hasattr(importlib.import_module("ms_models.losses"), "PLANTED")
+    assert package.losses is losses  # what `from ms_models import losses` finds
 
 
 @pytest.mark.quick

@@ -53,8 +53,14 @@ def imported_anew() -> Iterator[None]:
     try:
         yield
     finally:
-        _forget()
+        for name in _forget():
+            parent, _, leaf = name.rpartition(".")
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(leaf, None)
         sys.modules.update(before)
+        for name, module in before.items():  # packages hold their modules, too
+            parent, _, leaf = name.rpartition(".")
+            setattr(sys.modules[parent], leaf, module)
 
 
 def _forget() -> dict[str, ModuleType]:
