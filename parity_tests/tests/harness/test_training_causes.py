@@ -42,7 +42,7 @@ BUGS = {
     "decay": (lambda: _built(weight_decay=1e-2), "weight decay: 0.01"),
     "beta": (lambda: _built(beta2=0.99), "Adam's beta: 2: 0.99"),
     "eps": (lambda: _built(eps=1e-4), "Adam's update: eps × 10000"),
-    "setting": (lambda: _weighted("G", "G.reconstruction", 0.1), "setting:"),
+    "weight": (lambda: _weighted("G", "G.reconstruction", 0.1), "weight of the loss: × 0.1 (G.reconstruction)"),
 }
 
 
