@@ -100,10 +100,12 @@ class _Case:
         best, cause, tried = float("inf"), None, list[Change]()
         for candidate, plant in self._candidates(kinds):
             tried.append(candidate.change)
-            results = self._run(plant)
-            left = (
-                self._beyond({key: results[key] for key in truth}) if truth.keys() <= results.keys() else float("inf")
-            )
+            try:
+                results = self._run(plant)
+            except (ArithmeticError, RuntimeError, TypeError, ValueError):
+                continue  # a step that does not run with this candidate
+            known = truth.keys() <= results.keys()
+            left = self._beyond({key: results[key] for key in truth}) if known else float("inf")
             if left < best:
                 best, cause = left, candidate
         factor = _factor(self.port, truth)
@@ -148,11 +150,12 @@ class _Case:
 
     def _beyond(self, wanted: Mapping[Key, Array]) -> float:
         """The port's largest distance from these tensors, in multiples of their budgets."""
-        found = [
-            rms(self.port[key] - value) / self.budgets[key] if self.budgets[key] else float("inf")
-            for key, value in wanted.items()
-            if key in self.port and key in self.budgets
-        ]
+        found = []
+        for key, value in wanted.items():
+            own, budget = self.port.get(key), self.budgets.get(key)
+            if own is None or own.shape != value.shape or not budget:
+                return float("inf")
+            found.append(rms(own - value) / budget)
         return max(found, default=float("inf"))
 
     def _trained(self, plant: Plant) -> tuple[TorchTrainer, Results]:
@@ -316,7 +319,8 @@ def _name(key: Key, part: str) -> str:
 
 def _factor(port: Results, truth: Mapping[Key, Array]) -> float:
     """The factor between all tensors of the port and the right ones."""
-    known = [(np.asarray(port[key], float).ravel(), value.ravel()) for key, value in truth.items() if key in port]
+    same = {key: value for key, value in truth.items() if key in port and port[key].shape == value.shape}
+    known = [(np.asarray(port[key], float).ravel(), value.ravel()) for key, value in same.items()]
     power = sum(float(np.vdot(value, value)) for _, value in known)
     return sum(float(np.vdot(found, value)) for found, value in known) / power if power else 0.0
 

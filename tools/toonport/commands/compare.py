@@ -100,6 +100,10 @@ def run(args: argparse.Namespace) -> int:
     folder = bool(args.family) and Path(args.family).is_dir()
     if folder and args.mindspore and not args.torch:
         return _with_capture(args)
+    if args.quick and (args.onnx or args.input or args.size or args.compiled or folder):
+        raise InputError(
+            "--quick makes its own small pictures: no --onnx, --input, --size, --compiled, and no captures"
+        )
     if args.torch or args.mindspore:
         return _own(args)
     if folder and args.other and Path(args.other).is_dir():
