@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,14 @@ from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.leg import judge_onnx
 from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
+from parity_tests.harness.places import Key, Places, find_places, find_step_places
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
 from parity_tests.harness.run import (
     MODES,
     QUICK_LEAVES_OUT,
+    SHOWN,
     Comparison,
     Say,
     compare_pair,
@@ -35,6 +38,8 @@ from parity_tests.harness.run import (
     probe_inputs,
     silent,
 )
+from parity_tests.harness.sides.torch import TorchSide
+from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_causes import find_training_cause
 from parity_tests.harness.training_noise import Results
@@ -98,7 +103,14 @@ def compare_training(
             "settings": dict(setup.settings),
         }
         finding = _training_finding(setup, reference, port, verdicts, say)
-        yield Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=reference.resting())
+        found = Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=reference.resting())
+        yield replace(found, places=_training_places(setup, found))
+
+
+def _training_places(setup: TrainingSetup, comparison: Comparison) -> dict[Key, Places]:
+    """Where the code of what is blamed is."""
+    blamed = [verdict.measurement for verdict in comparison.blamed[:SHOWN]]
+    return find_step_places(TorchTrainer(setup), MindSporeTrainer(setup), blamed) if blamed else {}
 
 
 def _training_finding(
@@ -177,8 +189,11 @@ def compare_source(source: Source, options: CompareOptions, say: Say = silent) -
     if "onnx" not in options.modes:
         return comparison
     say(f"{source.name}: ONNX Runtime")
-    verdicts = comparison.verdicts + tuple(_judge_onnx(source, options, inputs, probe))
-    return replace(comparison, verdicts=verdicts, modes=(*modes, "onnx"))
+    network = for_inference(build_torch(source.part, source.kwargs, source.reference))
+    verdicts = tuple(_judge_onnx(network, source, options, inputs, probe))
+    blamed_in_file = [verdict.measurement.layer for verdict in blamed(verdicts)[:SHOWN]]
+    places = find_places(TorchSide(network), None, [probe], blamed_in_file) | dict(comparison.places)
+    return replace(comparison, verdicts=comparison.verdicts + verdicts, modes=(*modes, "onnx"), places=places)
 
 
 def _compare_sides(
@@ -195,8 +210,9 @@ def _compare_sides(
     return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say, quick=options.quick)
 
 
-def _judge_onnx(source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Iterator[Verdict]:
-    network = for_inference(build_torch(source.part, source.kwargs, source.reference))
+def _judge_onnx(
+    network: Any, source: Source, options: CompareOptions, inputs: Array, probe: Array
+) -> Iterator[Verdict]:
     try:
         if options.onnx_obstacle:
             raise InputError(options.onnx_obstacle)

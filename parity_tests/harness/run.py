@@ -22,6 +22,8 @@ from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import ALONE, Outcome, Verdict, blamed, judge, outcome
 from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Probe, Resting
 from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
+from parity_tests.harness.places import Key as PlaceKey
+from parity_tests.harness.places import Places, find_places
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.sequence import measure_sequence
 from parity_tests.harness.sides.base import Array, LayerError
@@ -34,6 +36,7 @@ QUICK_LEAVES_OUT = (  # by a quick comparison, each a line of the report
     "layers on large, even, tied or low-spread numbers: quick",
     "gradients, compiled graphs and dropout: quick",
 )
+SHOWN = 20  # blamed tensors that reports show
 GROWTH = 4  # probes are longer on one side by about this part of the other
 Say = Callable[[str], None]  # told in words what is being done
 
@@ -53,6 +56,7 @@ class Comparison:
     pictures: tuple[Array, ...] = ()  # input, reference output and port output of an image network, or empty
     finding: Finding | None = None  # what experiments on the first difference showed, None where none were made
     resting: tuple[Resting, ...] = ()  # what did not move in a training run, so that its bugs could not be seen
+    places: Mapping[PlaceKey, Places] = field(default_factory=dict)  # where the code of what is blamed is
 
     @property
     def equal(self) -> bool:
@@ -177,7 +181,9 @@ def compare_pair(
         reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
     pictures = _pictures(pair, inputs) if Mode.ACCUMULATED in ran else ()
-    return Comparison(name, tuple(verdicts), modes, facts or {}, pictures, _finding(pair, probe, verdicts))
+    found = Comparison(name, tuple(verdicts), modes, facts or {}, pictures, _finding(pair, probe, verdicts))
+    layers = [verdict.measurement.layer for verdict in found.blamed[:SHOWN]]
+    return replace(found, places=find_places(pair.reference, pair.port, probe, layers))
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:

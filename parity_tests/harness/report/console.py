@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from parity_tests.harness.judge import Outcome, Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
+from parity_tests.harness.places import key_of
 from parity_tests.harness.report.words import (
     causes,
     layer_words,
     place,
+    places_words,
     quantity_words,
     resting_words,
     short,
@@ -160,6 +162,7 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
         return
     first, along = comparison.blamed[0], comparison.first_of(Mode.ACCUMULATED)
     yield f"first out of budget: {_describe(first)}"
+    yield from filter(None, [places_words(comparison.places.get(key_of(first.measurement)))])
     yield from (f"likely cause: {cause}" for cause in causes(comparison.verdicts, comparison.finding))
     in_file = comparison.first_of(Mode.ONNX)
     if in_file and in_file is not first:

@@ -12,8 +12,9 @@ from typing import Any
 
 from convert.disk import atomic_path
 from parity_tests.harness.judge import Verdict, blind_spots, worst
-from parity_tests.harness.report.words import causes, resting_words, words_of
-from parity_tests.harness.run import Comparison
+from parity_tests.harness.places import key_of
+from parity_tests.harness.report.words import causes, places_words, resting_words, words_of
+from parity_tests.harness.run import SHOWN, Comparison
 
 SCHEMA = "toonport-report/2"
 PACKAGES = ("mindspore", "torch", "numpy", "onnx", "onnxruntime")
@@ -58,19 +59,21 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "verdict": str(comparison.outcome),
         "facts": dict(comparison.facts),
         "modes": {str(mode): {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in counts},
-        "blamed": [_row(verdict) for verdict in comparison.blamed[:20]],
+        "blamed": [_row(verdict, comparison) for verdict in comparison.blamed[:SHOWN]],
         "causes": causes(verdicts, comparison.finding),
         "finding": asdict(comparison.finding) if comparison.finding else None,
         "cannot_tell": sum(verdict.blind for verdict in verdicts),
         "cannot_detect": blind_spots(verdicts),
         "resting": [asdict(resting) | {"words": resting_words(resting)} for resting in comparison.resting],
         "not_run": comparison.not_run,
-        "rows": [_row(verdict) for verdict in verdicts],
+        "rows": [_row(verdict, comparison) for verdict in verdicts],
     }
 
 
-def _row(verdict: Verdict) -> dict[str, Any]:
-    row = asdict(verdict.measurement) | {"words": words_of(verdict.measurement)}
+def _row(verdict: Verdict, comparison: Comparison) -> dict[str, Any]:
+    places = comparison.places.get(key_of(verdict.measurement))
+    words = words_of(verdict.measurement) | {"places": places_words(places)}
+    row = asdict(verdict.measurement) | {"words": words, "places": asdict(places) if places else None}
     judged = {"budget": verdict.budget, "multiple": verdict.multiple, "equal": verdict.equal, "blind": verdict.blind}
     return {key: _finite(value) for key, value in (row | judged).items()}
 

@@ -43,4 +43,5 @@ def _unsure(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def _message(row: Mapping[str, Any]) -> str:
     how = row["problem"] or f"error {row['error']:.2e}, budget {row['budget']:.2e}"
-    return f"{row['words']['tensor']} ({row['words']['probe']}): {how}"
+    where = row["words"].get("places")
+    return f"{row['words']['tensor']} ({row['words']['probe']}): {how}{f' ({where})' if where else ''}"

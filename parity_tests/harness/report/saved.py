@@ -1,7 +1,7 @@
 """Saved reports: judged again under the present tolerances, or two of them side by side."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from convert.errors import InputError
 from parity_tests.harness.experiments import Finding
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Rest, Resting, Values
+from parity_tests.harness.places import Key, Place, Places, key_of
 from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
 from parity_tests.harness.rewrites import Cause, Change
@@ -45,6 +46,7 @@ def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
             network["facts"],
             finding=_finding(network.get("finding")),
             resting=tuple(map(_resting, network.get("resting", ()))),
+            places=dict(_places(network["blamed"])),
         )
         for network in data["networks"]
     ]
@@ -55,6 +57,12 @@ def _finding(row: Row | None) -> Finding | None:
         return None
     cause = row["cause"] and Cause(**row["cause"] | {"change": Change(row["cause"]["change"])})
     return Finding(cause, tuple(map(Change, row["excluded"])))
+
+
+def _places(rows: Iterable[Row]) -> Iterator[tuple[Key, Places]]:
+    for row in rows:
+        if found := row.get("places"):
+            yield key_of(_measurement(row)), Places(Place(**found["reference"]), Place(**found["port"]))
 
 
 def _resting(row: Row) -> Resting:

@@ -8,6 +8,7 @@ from parity_tests.harness.experiments import Finding
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Values
+from parity_tests.harness.places import Places
 from parity_tests.harness.rewrites import Cause
 
 NAMED = {
@@ -126,6 +127,13 @@ def finding_words(finding: Finding) -> str:
 def causes(verdicts: Sequence[Verdict], finding: Finding | None) -> list[str]:
     """Say what the first difference may come from: what experiments showed, or where none were made, the likeliest."""
     return [finding_words(finding)] if finding else likely_causes(verdicts)
+
+
+def places_words(places: Places | None) -> str:
+    """Say where a layer's code is: "reference: net.py:12, called at net.py:30; port: ..."; "" where it is not known."""
+    sides = {"reference": places.reference, "port": places.port} if places else {}
+    found = {side: [place.definition, f"called at {place.call}" if place.call else ""] for side, place in sides.items()}
+    return "; ".join(f"{side}: {', '.join(filter(None, words))}" for side, words in found.items() if any(words))
 
 
 def short(multiple: float) -> str:
