@@ -116,14 +116,14 @@ def measure_isolated(
         if only is not None and call.layer != only:
             continue
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
-        yield from _measure_call(pair, head, call.inputs, _terms(pair, call, calls[:order]))
+        yield from measure_call(pair, head, call.inputs, terms_of(pair, call, calls[:order]))
         moves = not probe.training or bool(pair.reference.state(call.layer))
         if plain or probe.compiled or call.layer in parents or not moves:
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
             own = replace(head, probe=replace(probe, values=values))
-            yield from _measure_call(pair, own, other.inputs, _terms(pair, other, ()))
+            yield from measure_call(pair, own, other.inputs, terms_of(pair, other, ()))
 
 
 def run_beforehand(pair: Pair, inputs: Sequence[Array]) -> None:
@@ -138,7 +138,7 @@ def containers(side: Side) -> set[str]:
     return {path.rpartition(".")[0] for path in side.layer_types() if path} | {""}
 
 
-def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tuple[int, ...], float]:
+def terms_of(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tuple[int, ...], float]:
     """Output shape -> size of the numbers that are added up to make it, in the layer or in a layer inside it."""
     prefix = f"{call.layer}." if call.layer else ""
     found: dict[tuple[int, ...], float] = {}
@@ -150,9 +150,17 @@ def _terms(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[tu
     return found
 
 
-def _measure_call(
+def measure_call(
     pair: Pair, head: Measurement, inputs: Sequence[Array], terms: Mapping[tuple[int, ...], float]
 ) -> Iterator[Measurement]:
+    """Measure every tensor that one layer makes of its inputs.
+
+    Args:
+        pair: reference and port.
+        head: of the layer's output, without numbers.
+        inputs: of the layer.
+        terms: output shape -> size of the numbers that are added up to make it.
+    """
     layer = head.layer
     if reason := not_comparable(pair, layer, inputs):
         yield replace(head, not_run=reason)

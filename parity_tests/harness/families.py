@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.places import Key, Places, find_places, find_step_places
 from parity_tests.harness.recorded import recorded
+from parity_tests.harness.replay.write import Build, Replay, write_case
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
 from parity_tests.harness.run import (
@@ -206,8 +208,22 @@ def _compare_sides(
     if batch_norm and smallest >= min(inputs.shape[-2:]):  # its last layers see one value a picture
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
-        pair = recorded(pair, options.captures, options.replay)
-    return compare_pair(source.name, pair, [inputs], [probe], planned.modes, planned.facts, say, quick=options.quick)
+        pair = recorded(pair, options.captures, options.reuse_port)
+    writer = partial(write_case, _replay(source, options.replay)) if options.replay else None
+    return compare_pair(
+        source.name, pair, [inputs], [probe], planned.modes, planned.facts, say, quick=options.quick, write_case=writer
+    )
+
+
+def _replay(source: Source, folder: Path) -> Replay:
+    """How the scripts of a case build the networks."""
+    resolving, what = "from convert.family import resolve", f"{source.part.class_name!r})(**{dict(source.kwargs)!r})"
+    launch = "from ms_models.environment import launch_directly"
+    return Replay(
+        folder,
+        Build(f'resolve("torch_ref", {what}', own=(resolving,)),
+        Build(f'resolve("ms_models", {what}', own=(resolving, launch), setup=("launch_directly()",)),
+    )
 
 
 def _judge_onnx(

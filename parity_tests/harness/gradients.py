@@ -39,7 +39,7 @@ def measure_gradients(
         if head.layer_type == "Sequential" or not call.inputs or not_comparable(pair, call.layer, call.inputs):
             continue
         for of, own in _one_by_one([_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]):
-            yield from _measure_layer(pair, head, call, own, of)
+            yield from measure_layer(pair, head, call, own, of)
 
 
 def _one_by_one(cotangents: Sequence[Array]) -> Iterator[tuple[int | None, list[Array]]]:
@@ -57,20 +57,22 @@ def _unit(cotangent: Array, index: int) -> Array:
     return (cotangent / size).astype(np.float32)
 
 
-def _measure_layer(
+def measure_layer(
     pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None
 ) -> Iterator[Measurement]:
-    places = [place for place, array in enumerate(call.inputs) if floating(array)]
+    """Measure every gradient of one layer.
+
+    Args:
+        pair: reference and port.
+        head: without numbers.
+        call: of the layer in the reference.
+        cotangents: what flows into its floating outputs.
+        of: the only output of several into which something flows.
+    """
 
     def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
-        """Every gradient on one side, whose state is put back."""
-        with side.preserved(call.layer):
-            found = side.gradients(call.layer, inputs, cotangents)
-        by_input = {
-            Quantity(Kind.INPUT_GRADIENT, "", place, of=of): value
-            for place, value in zip(places, found.inputs, strict=True)
-        }
-        return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
+        """Every gradient on one side."""
+        return layer_gradients(side, call.layer, inputs, cotangents, of)
 
     truth = run(pair.truth, call.inputs)
     noisy = partial(run, pair.reference)
@@ -87,6 +89,20 @@ def _measure_layer(
         scale = _block_scale(rms(wanted), largest) if block else _term_scale(quantity, wanted, call, cotangents)
         own = [found[quantity] for found in references]
         yield measure(replace(head, quantity=quantity), wanted, own, port.get(quantity), scale)
+
+
+def layer_gradients(
+    side: Side, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array], of: int | None = None
+) -> dict[Quantity, Array]:
+    """Every gradient of a layer on one side, whose state is put back; see `measure_layer`."""
+    places = [place for place, array in enumerate(inputs) if floating(array)]
+    with side.preserved(layer):
+        found = side.gradients(layer, inputs, cotangents)
+    by_input = {
+        Quantity(Kind.INPUT_GRADIENT, "", place, of=of): value
+        for place, value in zip(places, found.inputs, strict=True)
+    }
+    return by_input | {Quantity(Kind.GRADIENT, name, of=of): value for name, value in found.parameters.items()}
 
 
 def _block_scale(own: float, largest: float) -> float:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from parity_tests.harness.measurement import Measurement
-from parity_tests.harness.recorded import RecordedSide
+from parity_tests.harness.recorded import run_by
 from parity_tests.harness.sides.base import Array, LayerError, NetworkSide, Side
 from parity_tests.harness.sides.tree import Tree
 from parity_tests.harness.trainers import Trainer
@@ -90,8 +90,7 @@ def _found_in(side: Side | None, inputs: Sequence[Array], layers: Sequence[str])
 def _calls(side: Side, inputs: Sequence[Array]) -> dict[str, str]:
     """Layer -> the line that calls it first; without those that are not reached where the side cannot run."""
     found: dict[str, str] = {}
-    if isinstance(side, RecordedSide):
-        side = side.side
+    side = run_by(side)
     if not isinstance(side, NetworkSide):
         return found
 

@@ -42,6 +42,11 @@ def recorded(pair: Pair, folder: Path, replay_port: bool = False) -> Pair:
     )
 
 
+def run_by(side: Side) -> Side:
+    """Return the side that runs the network, without captures."""
+    return side.side if isinstance(side, RecordedSide) else side
+
+
 class RecordedSide(Side):
     """A side whose results are saved, and replayed when they are already there.
 
@@ -146,7 +151,7 @@ class RecordedSide(Side):
     def _kept(self, what: str, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array] = ()) -> _Kept:
         asked = {"what": what, "layer": layer, "training": self._training}
         form = repr(inputs.form) if isinstance(inputs, Tree) else ""
-        key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state(), form)
+        key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state(layer), form)
         return _Kept(self, self.folder / key[:2] / f"{key}.safetensors", asked | {"side": self.name})
 
 
@@ -168,7 +173,8 @@ class _Kept:
         with safe_open(self.path, "numpy") as file:
             index = json.loads(file.metadata()["capture"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        self.owner.side.set_state({name: arrays[key] for name, key in index["state"].items()})
+        if index["state"]:
+            self.owner.side.set_state({name: arrays[key] for name, key in index["state"].items()})
 
         def values(found: Mapping[str, Any]) -> Sequence[Array]:
             """Put arrays into their structure."""

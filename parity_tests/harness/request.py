@@ -45,7 +45,8 @@ class CompareOptions:
     dtype: str = "float32"  # precision of both sides, a value of DTYPES
     device: str = "cpu"  # of the port: "cpu", "gpu" or "ascend"
     captures: Path | None = None  # folder that keeps every tensor of both sides; the reference's are used again
-    replay: bool = False  # use the port's captures again too
+    reuse_port: bool = False  # use the port's captures again too
+    replay: Path | None = None  # folder for the smallest case of each network that still differs
     onnx: Path | None = None  # file that the mode of that name judges; None: one exported for the comparison
     # whether it is an error if ONNX Runtime cannot take part; else the report says why it did not
     onnx_required: bool = True

@@ -39,6 +39,8 @@ QUICK_LEAVES_OUT = (  # by a quick comparison, each a line of the report
 SHOWN = 20  # blamed tensors that reports show
 GROWTH = 4  # probes are longer on one side by about this part of the other
 Say = Callable[[str], None]  # told in words what is being done
+# name, pair, small inputs and what is blamed first -> in words, where the smallest case is written that still differs
+WriteCase = Callable[[str, Pair, Sequence[Array], Measurement], str]
 
 
 def silent(text: str) -> None:
@@ -57,6 +59,7 @@ class Comparison:
     finding: Finding | None = None  # what experiments on the first difference showed, None where none were made
     resting: tuple[Resting, ...] = ()  # what did not move in a training run, so that its bugs could not be seen
     places: Mapping[PlaceKey, Places] = field(default_factory=dict)  # where the code of what is blamed is
+    case: str = ""  # in words, where the smallest case is written that still differs, or why there is none
 
     @property
     def equal(self) -> bool:
@@ -142,6 +145,7 @@ def compare_pair(
     say: Say = silent,
     other: Sequence[Array] | None = None,
     quick: bool = False,
+    write_case: WriteCase | None = None,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -156,6 +160,7 @@ def compare_pair(
         say: told in words what has been measured so far.
         other: for the layer-isolated runs in train mode; None: `probe`, turned by a quarter.
         quick: leave out what `QUICK_LEAVES_OUT` says.
+        write_case: called where something differs.
 
     Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
@@ -182,8 +187,10 @@ def compare_pair(
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
     pictures = _pictures(pair, inputs) if Mode.ACCUMULATED in ran else ()
     found = Comparison(name, tuple(verdicts), modes, facts or {}, pictures, _finding(pair, probe, verdicts))
-    layers = [verdict.measurement.layer for verdict in found.blamed[:SHOWN]]
-    return replace(found, places=find_places(pair.reference, pair.port, probe, layers))
+    blamed = [verdict.measurement for verdict in found.blamed[:SHOWN]]
+    places = find_places(pair.reference, pair.port, probe, [each.layer for each in blamed])
+    case = write_case(name, pair, probe, blamed[0]) if write_case and blamed else ""
+    return replace(found, places=places, case=case)
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
@@ -284,6 +291,7 @@ def compare(
     names: Mapping[str, str] | None = None,
     say: Say = silent,
     quick: bool = False,
+    write_case: WriteCase | None = None,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
 
@@ -307,6 +315,7 @@ def compare(
             inside it follow. "" is the network itself: {"": "net"} for a port that is wrapped.
         say: told in words what has been measured so far.
         quick: leave out what `QUICK_LEAVES_OUT` says; of `modes`, those of `QUICK_MODES` are run.
+        write_case: called where something differs.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
@@ -324,4 +333,4 @@ def compare(
         else:
             small = other = as_inputs(probe, keywords)
         pair = recorded(pair, Path(captures)) if captures else pair
-        return compare_pair(name, pair, given, small, modes, say=say, other=other, quick=quick)
+        return compare_pair(name, pair, given, small, modes, say=say, other=other, quick=quick, write_case=write_case)

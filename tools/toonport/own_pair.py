@@ -34,6 +34,7 @@ from parity_tests.harness.captures import read_index
 from parity_tests.harness.capturing import framework_of
 from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.pair import array_of, require_layers, require_networks, target_of
+from parity_tests.harness.replay.write import Build
 from parity_tests.harness.run import MODES, Comparison, Say, silent
 from parity_tests.harness.sides.mindspore import buffers_of, held
 from torch_ref.build import load_torch
@@ -70,6 +71,10 @@ class OwnPair:
         module, cell = _built(self.torch, self.kwargs), _built(self.mindspore, self.kwargs)
         require_networks(module, cell)
         return module, cell
+
+    def builds(self) -> tuple[Build, Build]:
+        """Return how a script of its own builds the module and the cell."""
+        return _in_script(self.torch, self.kwargs), _in_script(self.mindspore, self.kwargs)
 
     def build(self) -> tuple[Any, Any, Plan]:
         """Return the module, the cell, and which tensor of one is which of the other.
@@ -275,6 +280,20 @@ def _arrays(path: Path) -> Any:
 def _built(text: str, kwargs: Mapping[str, Any]) -> Any:
     found = _found(text)
     return _called(found, text, kwargs) if callable(found) and not _is_network(found) else found
+
+
+def _in_script(text: str, kwargs: Mapping[str, Any]) -> Build:
+    """How a script builds what `_built` does."""
+    found, (where, _, name) = _found(text), text.rpartition(":")
+    call = f"({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
+    call = call if callable(found) and not _is_network(found) else ""
+    path = Path(where).resolve()
+    if path.suffix != ".py":
+        folder, reader, source = Path.cwd(), "pkgutil", f"pkgutil.resolve_name({text!r})"
+    else:
+        first, dot, inner = name.partition(".")
+        folder, reader, source = path.parent, "runpy", f"runpy.run_path({str(path)!r})[{first!r}]{dot}{inner}"
+    return Build(source + call, (reader, "sys"), setup=(f"sys.path.insert(0, {str(folder)!r})",))
 
 
 def _is_network(found: Any) -> bool:

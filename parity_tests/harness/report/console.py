@@ -163,6 +163,8 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
     first, along = comparison.blamed[0], comparison.first_of(Mode.ACCUMULATED)
     yield f"first out of budget: {_describe(first)}"
     yield from filter(None, [places_words(comparison.places.get(key_of(first.measurement)))])
+    if comparison.case:
+        yield f"replay: {comparison.case}"
     yield from (f"likely cause: {cause}" for cause in causes(comparison.verdicts, comparison.finding))
     in_file = comparison.first_of(Mode.ONNX)
     if in_file and in_file is not first:

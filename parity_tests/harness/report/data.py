@@ -60,6 +60,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "facts": dict(comparison.facts),
         "modes": {str(mode): {"tensors": counts[mode], "out_of_budget": failing[mode]} for mode in counts},
         "blamed": [_row(verdict, comparison) for verdict in comparison.blamed[:SHOWN]],
+        "case": comparison.case,
         "causes": causes(verdicts, comparison.finding),
         "finding": asdict(comparison.finding) if comparison.finding else None,
         "cannot_tell": sum(verdict.blind for verdict in verdicts),

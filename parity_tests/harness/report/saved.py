@@ -47,6 +47,7 @@ def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
             finding=_finding(network.get("finding")),
             resting=tuple(map(_resting, network.get("resting", ()))),
             places=dict(_places(network["blamed"])),
+            case=network.get("case", ""),
         )
         for network in data["networks"]
     ]

@@ -129,6 +129,10 @@ class Side(ABC):
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """Give parameters other values, by the PyTorch name; names that the network lacks are ignored."""
 
+    def own_name(self, layer: str, name: str) -> str:
+        """What a layer's tensor, named inside the layer as in PyTorch, is called in this framework."""
+        return name
+
     @contextmanager
     def preserved(self, layer: str = "") -> Iterator[None]:
         """Undo, at the end, whatever running the layer changed."""

@@ -192,6 +192,12 @@ class MindSporeSide(NetworkSide):
             own = self._rows[name].to_mindspore(weights[name]) if name in self._rows else weights[name]
             self._parameters[name].set_data(self._tensors([own])[0])
 
+    def own_name(self, layer: str, name: str) -> str:
+        """See `Side.own_name`."""
+        wanted = self._parameters.get(f"{layer}.{name}" if layer else name)
+        own = self.layers[layer].parameters_and_names()
+        return next((known for known, value in own if value is wanted), name)
+
     def _trained(self, layer: str) -> dict[str, Any]:
         """Name inside the layer -> parameter; one that several layers share only under its first name."""
         prefix = f"{layer}." if layer else ""

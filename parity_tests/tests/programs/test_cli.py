@@ -141,7 +141,7 @@ def test_compare_takes_every_flag_and_reads_a_picture_as_every_program_does(tmp_
     asked = []
     monkeypatch.setattr("toonport.commands.compare.compare_family", lambda options, say: asked.append(options) or [])
     flags = "--part genA2B --weights w --ported p --onnx o --mode train,onnx --steps 2 --size 64 --seed 3 --dtype fp64"
-    more = f"--device gpu --captures c --replay --input {tmp_path / 'turned.png'}"
+    more = f"--device gpu --captures c --reuse-port --input {tmp_path / 'turned.png'}"
     assert main(["compare", "photo2cartoon", *flags.split(), *more.split()]) == 0
     (options,) = asked
     np.testing.assert_array_equal(options.picture(32)[0].transpose(1, 2, 0), (upright / 127.5 - 1).astype(np.float32))

@@ -12,6 +12,7 @@ from ms_models.environment import choose_device
 from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.judge import Outcome, Verdict, worst
 from parity_tests.harness.judging_captures import compare_captures
+from parity_tests.harness.replay.write import Replay, write_case
 from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
 from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
@@ -74,7 +75,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--captures", metavar="DIR", help="save every tensor of both sides; the reference's are used again"
     )
-    parser.add_argument("--replay", action="store_true", help="use the port's captures again too")
+    parser.add_argument("--reuse-port", action="store_true", help="use the port's captures again too")
+    text = "write the smallest case that still differs, with a script for either framework"
+    parser.add_argument("--replay", metavar="DIR", help=text)
     add_option(parser, "--json", help="write the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
@@ -123,8 +126,8 @@ def _own(args: argparse.Namespace) -> int:
         raise InputError("your own networks: --torch, --mindspore and --inputs are needed together")
     if args.family:
         raise InputError(f"{args.family}: a family or your own networks, not both")
-    if args.onnx or args.input or args.size or args.replay or args.compiled or args.part != "all":
-        raise InputError("--onnx, --input, --size, --replay, --compiled and --part are for families")
+    if args.onnx or args.input or args.size or args.reuse_port or args.compiled or args.part != "all":
+        raise InputError("--onnx, --input, --size, --reuse-port, --compiled and --part are for families")
     from toonport.own_pair import inputs_of, load, pair_from, read_weights
 
     modes = _modes(args, MODES)
@@ -148,6 +151,7 @@ def _own(args: argparse.Namespace) -> int:
             names=pair.layers,
             say=say,
             quick=args.quick,
+            write_case=partial(write_case, Replay(Path(args.replay), *pair.builds())) if args.replay else None,
         )
     left = ["training steps: not asked for", "ONNX Runtime: not asked for"]
     return _report(args, [comparison], [*left, *(QUICK_LEAVES_OUT if args.quick else ())])
@@ -164,8 +168,8 @@ def _modes(args: argparse.Namespace, every: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _fresh(args: argparse.Namespace) -> int:
-    if args.replay and not args.captures:
-        raise InputError("--replay needs --captures: the folder with what was captured before")
+    if args.reuse_port and not args.captures:
+        raise InputError("--reuse-port needs --captures: the folder with what was captured before")
     if args.onnx and not args.weights:
         raise InputError("--onnx needs --weights: the checkpoint that the file was made from")
     options = _options(args)
@@ -193,7 +197,8 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         dtype=DTYPES[args.dtype],
         device=args.device,
         captures=Path(args.captures) if args.captures else None,
-        replay=args.replay,
+        reuse_port=args.reuse_port,
+        replay=Path(args.replay) if args.replay else None,
         onnx=Path(args.onnx) if args.onnx else None,
         onnx_required=args.mode != "all" or args.onnx is not None,
     )

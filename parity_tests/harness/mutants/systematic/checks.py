@@ -14,11 +14,13 @@ from convert.family import Family, Part
 from convert.plan import build_plan
 from convert.registry import family_named
 from parity_tests.harness import families, run
+from parity_tests.harness.capture import Pair
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Measurement, Mode
 from parity_tests.harness.mutants.judging import NARROW
 from parity_tests.harness.mutants.systematic.memory import Answers, RememberedReference, remembering
+from parity_tests.harness.recorded import recorded
 from parity_tests.harness.request import CompareOptions, Source
 from parity_tests.harness.training_setup import small_setup
 
@@ -116,10 +118,16 @@ def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | No
             steps = CompareOptions(check.family).steps
             found = families.compare_training(family, steps, check.seed)
             return [verdict for comparison in found for verdict in comparison.verdicts]
+        stack.enter_context(mock.patch.object(families, "recorded", _reference_recorded))
         options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
         part = next(part for part in family.parts if part.name == check.part)
         options = replace(options, size=part.smallest(check.kwargs))
         return list(families.compare_source(seeded_source(family, part, check.kwargs, check.seed), options).verdicts)
+
+
+def _reference_recorded(pair: Pair, folder: Path, *_: bool) -> Pair:
+    """Keep what the reference computes; what a mutant computes is of no use to another."""
+    return replace(recorded(pair, folder), port=pair.port)
 
 
 def learn_reference(check: Check, answers: Answers) -> None:

@@ -1,0 +1,73 @@
+"""The smallest case that still differs: written, run alone in either framework; and where the code of the layer is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity_tests.harness.replay.write import LARGEST
+from toonport.cli import main
+
+FOLDER = Path(__file__).with_name("replayed")
+# planted bug -> layer and tensor that are blamed, and the mode that shows it
+BUGS = {
+    "gain": ("head", "mask.0", "isolated"),  # an output in a dictionary, a keyword argument, a block without a layer
+    "detached": ("head", "gradient of b.bias, of output 1", "gradients"),
+    "dilation": ("big", "output", "isolated"),  # of a layer whose weights alone are beyond a megabyte
+    "momentum": ("norm", "running_mean afterwards", "isolated"),  # in train mode
+    "shape": ("up", "output", "isolated"),
+}
+
+
+def _compared(folder, bug, mode, *more):
+    kwargs = f"{FOLDER / 'net.py'}:Net", f"{FOLDER / 'net_ms.py'}:"
+    port = folder / f"port_{bug}.py"
+    port.write_text(f"from net_ms import Net\n\n\ndef build():\n    return Net({bug!r})\n")
+    (folder / "net_ms.py").write_text((FOLDER / "net_ms.py").read_text())
+    own = ["--torch", kwargs[0], "--mindspore", f"{port}:build", "--inputs", "3x16x16", "--mode", mode]
+    code = main(["compare", *own, "--brief", "--json", str(folder / "report.json"), *more])
+    return code, json.loads((folder / "report.json").read_text())["networks"][0]
+
+
+def _ran(folder, framework):
+    command = [sys.executable, str(folder / f"run_{framework}.py")]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_case_runs_alone_in_either_framework_and_shows_the_same(bug, tmp_path, monkeypatch):
+    layer, tensor, mode = BUGS[bug]
+    code, network = _compared(tmp_path, bug, mode, "--replay", str(tmp_path / "cases"))
+    assert code == 1
+    first, case = network["blamed"][0], tmp_path / "cases" / "Net"
+    assert (first["words"]["layer"], first["words"]["tensor"]) == (layer, tensor)
+    assert str(case) in network["case"]
+    assert sum(file.stat().st_size for file in case.iterdir()) <= LARGEST
+    right, wrong = _ran(case, "torch"), _ran(case, "mindspore")
+    assert right <= 1 < wrong
+    said = float(network["case"].partition(" × ")[0].rpartition(", ")[2])
+    assert wrong == said or abs(wrong - said) <= 0.01 * said  # infinite, where shapes differ
+    assert all(len((case / f"run_{name}.py").read_text().splitlines()) <= 45 for name in ("torch", "mindspore"))
+
+
+def test_what_is_blamed_says_where_its_code_is_on_both_sides(tmp_path):
+    _, network = _compared(tmp_path, "gain", "isolated")
+    source = {name: (FOLDER / f"{name}.py").read_text().splitlines() for name in ("net", "net_ms")}
+    for side, name in (("reference", "net"), ("port", "net_ms")):
+        place = network["blamed"][0]["places"][side]
+        for key, line in (("definition", "class Head"), ("call", "return self.head(")):
+            path, _, number = place[key].rpartition(":")
+            assert path.endswith(f"{name}.py")
+            assert line in source[name][int(number) - 1]
+    words = network["blamed"][0]["words"]["places"]
+    assert words.startswith("reference: ")
+    assert "; port: " in words
+
+
+def test_a_right_port_leaves_no_case_and_no_places(tmp_path):
+    code, network = _compared(tmp_path, "", "isolated", "--replay", str(tmp_path / "cases"))
+    assert (code, network["case"]) == (0, "")
+    assert not (tmp_path / "cases").exists()
+    assert all(row["places"] is None for row in network["rows"])
