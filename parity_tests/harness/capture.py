@@ -87,7 +87,10 @@ def measure_weights(pair: Pair) -> Iterator[Measurement]:
         if port is None and name in pair.twins:
             yield replace(head, not_run=f"shared with {pair.twins[name]}, compared there")
             continue
-        measured = measure(head, wide(wanted), [wanted], port)
+        if port is not None and port.dtype == wanted.dtype and np.array_equal(port, wanted):
+            measured = replace(head, count=wanted.size, scale=rms(wanted))
+        else:
+            measured = measure(head, wide(wanted), [wanted], port)
         yield replace(measured, problem=measured.problem or pair.faults.get(name, ""))
     for name in pair.port_weights.keys() - pair.reference_weights.keys():
         yield replace(_weight(pair, name, -1), problem="the reference has no such tensor")
@@ -104,8 +107,8 @@ def measure_isolated(
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
     Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too; but
-    not as graphs, each of which is compiled anew. `only`: the one layer that is measured; `plain`: on its recorded
-    input alone.
+    not as graphs, each of which is compiled anew. `only`: the one layer that is measured; `plain`: single layers only,
+    on their recorded input alone.
     """
     calls: list[LayerCall] = []
     with pair.reference.preserved():
@@ -113,12 +116,13 @@ def measure_isolated(
     run_beforehand(pair, inputs)
     parents = containers(pair.reference)
     for order, call in enumerate(calls):
-        if only is not None and call.layer != only:
+        if (only is not None and call.layer != only) or (plain and call.layer in parents):
             continue
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
-        yield from measure_call(pair, head, call.inputs, terms_of(pair, call, calls[:order]))
-        moves = not probe.training or bool(pair.reference.state(call.layer))
-        if plain or probe.compiled or call.layer in parents or not moves:
+        stateful = bool(pair.reference.state(call.layer))
+        known = None if stateful else call.outputs
+        yield from measure_call(pair, head, call.inputs, terms_of(pair, call, calls[:order]), known)
+        if plain or probe.compiled or call.layer in parents or (probe.training and not stateful):
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
@@ -151,7 +155,11 @@ def terms_of(pair: Pair, call: LayerCall, earlier: Sequence[LayerCall]) -> dict[
 
 
 def measure_call(
-    pair: Pair, head: Measurement, inputs: Sequence[Array], terms: Mapping[tuple[int, ...], float]
+    pair: Pair,
+    head: Measurement,
+    inputs: Sequence[Array],
+    terms: Mapping[tuple[int, ...], float],
+    known: Sequence[Array] | None = None,
 ) -> Iterator[Measurement]:
     """Measure every tensor that one layer makes of its inputs.
 
@@ -160,6 +168,7 @@ def measure_call(
         head: of the layer's output, without numbers.
         inputs: of the layer.
         terms: output shape -> size of the numbers that are added up to make it.
+        known: what the reference makes of the inputs, of a layer without state; None: it is run.
     """
     layer = head.layer
     if reason := not_comparable(pair, layer, inputs):
@@ -169,7 +178,8 @@ def measure_call(
     truth = run_layer(pair.truth, layer, inputs)
     count = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
     noisy = partial(run_layer, pair.reference, layer)
-    references = [pair.noisy(layer, seed, inputs, noisy) for seed in range(count)]
+    first = noisy(inputs) if known is None else named(known, ())
+    references = [first, *(pair.noisy(layer, seed, inputs, noisy) for seed in range(1, count))]
     try:
         port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:

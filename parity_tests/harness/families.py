@@ -211,7 +211,16 @@ def _compare_sides(
         pair = recorded(pair, options.captures, options.reuse_port)
     writer = partial(write_case, _replay(source, options.replay)) if options.replay else None
     return compare_pair(
-        source.name, pair, [inputs], [probe], planned.modes, planned.facts, say, quick=options.quick, write_case=writer
+        source.name,
+        pair,
+        [inputs],
+        [probe],
+        planned.modes,
+        planned.facts,
+        say,
+        quick=options.quick,
+        write_case=writer,
+        pictures=options.pictures,
     )
 
 

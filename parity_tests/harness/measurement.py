@@ -59,6 +59,23 @@ class Resting:
     value: str = ""  # of the setting
 
 
+class Beyond(str, Enum):
+    """A side of a kink."""
+
+    BELOW = "below"
+    ABOVE = "above"
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A side of a kink or clamp on which no number of a run lay, so that a bug there cannot show."""
+
+    operation: str  # PyTorch's name, e.g. "relu6"
+    layer: str  # in which it is
+    kink: float  # where it bends
+    side: Beyond
+
+
 @dataclass(frozen=True)
 class Quantity:
     """Which tensor of a layer."""

@@ -14,13 +14,14 @@ from convert.errors import InputError
 from convert.family import Part
 from parity_tests.harness.accumulated import looked_at, measure_accumulated
 from parity_tests.harness.capture import Pair, measure_isolated, measure_weights
+from parity_tests.harness.coverage import unreached
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.dropout import measure_dropout
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import ALONE, Outcome, Verdict, blamed, judge, outcome
-from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Probe, Resting
+from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Probe, Resting, Unreached
 from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.places import Key as PlaceKey
 from parity_tests.harness.places import Places, find_places
@@ -33,7 +34,7 @@ MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 QUICK_MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.ACCUMULATED)
 QUICK_LEAVES_OUT = (  # by a quick comparison, each a line of the report
     "train mode, several runs in a row, pictures of the released size: quick",
-    "layers on large, even, tied or low-spread numbers: quick",
+    "blocks alone, and layers on large, even, tied or low-spread numbers: quick",
     "gradients, compiled graphs and dropout: quick",
 )
 SHOWN = 20  # blamed tensors that reports show
@@ -59,6 +60,7 @@ class Comparison:
     finding: Finding | None = None  # what experiments on the first difference showed, None where none were made
     resting: tuple[Resting, ...] = ()  # what did not move in a training run, so that its bugs could not be seen
     places: Mapping[PlaceKey, Places] = field(default_factory=dict)  # where the code of what is blamed is
+    unreached: tuple[Unreached, ...] = ()  # sides of kinks that the probes did not reach
     case: str = ""  # in words, where the smallest case is written that still differs, or why there is none
 
     @property
@@ -146,6 +148,7 @@ def compare_pair(
     other: Sequence[Array] | None = None,
     quick: bool = False,
     write_case: WriteCase | None = None,
+    pictures: bool = False,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -161,6 +164,7 @@ def compare_pair(
         other: for the layer-isolated runs in train mode; None: `probe`, turned by a quarter.
         quick: leave out what `QUICK_LEAVES_OUT` says.
         write_case: called where something differs.
+        pictures: run both networks once more for the report's pictures.
 
     Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
@@ -185,12 +189,13 @@ def compare_pair(
     if ran <= {Mode.WEIGHTS} and set(modes) != {Mode.WEIGHTS}:
         reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
         raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
-    pictures = _pictures(pair, inputs) if Mode.ACCUMULATED in ran else ()
-    found = Comparison(name, tuple(verdicts), modes, facts or {}, pictures, _finding(pair, probe, verdicts))
+    drawn = _pictures(pair, probe if quick else inputs) if pictures and Mode.ACCUMULATED in ran else ()
+    found = Comparison(name, tuple(verdicts), modes, facts or {}, drawn, _finding(pair, probe, verdicts))
     blamed = [verdict.measurement for verdict in found.blamed[:SHOWN]]
     places = find_places(pair.reference, pair.port, probe, [each.layer for each in blamed])
     case = write_case(name, pair, probe, blamed[0]) if write_case and blamed else ""
-    return replace(found, places=places, case=case)
+    beyond = unreached(pair.reference, (probe, other), not quick) if Mode.ISOLATED in modes else ()
+    return replace(found, places=places, case=case, unreached=beyond)
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
@@ -292,6 +297,7 @@ def compare(
     say: Say = silent,
     quick: bool = False,
     write_case: WriteCase | None = None,
+    pictures: bool = False,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
 
@@ -316,6 +322,7 @@ def compare(
         say: told in words what has been measured so far.
         quick: leave out what `QUICK_LEAVES_OUT` says; of `modes`, those of `QUICK_MODES` are run.
         write_case: called where something differs.
+        pictures: run networks of pictures once more for the report's pictures, `.pictures`.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
@@ -333,4 +340,6 @@ def compare(
         else:
             small = other = as_inputs(probe, keywords)
         pair = recorded(pair, Path(captures)) if captures else pair
-        return compare_pair(name, pair, given, small, modes, say=say, other=other, quick=quick, write_case=write_case)
+        return compare_pair(
+            name, pair, given, small, modes, say=say, other=other, quick=quick, write_case=write_case, pictures=pictures
+        )

@@ -105,7 +105,7 @@ def _prove(step: Step, out: Path, say: Callable[[str], None]) -> None:
     comparisons = []
     for part in ("genA2B", "disGA", "disLA"):
         say(f"prove parity: {part}")
-        comparisons += compare_family(CompareOptions(FAMILY, part, *files, MODES))
+        comparisons += compare_family(CompareOptions(FAMILY, part, *files, MODES, pictures=True))
     data = report_data(comparisons, "cpu", ["gpu: not asked for", "ascend: not asked for"])
     write_json(out / "parity.json", data)
     pictures = {found.name: difference_pictures(*found.pictures) for found in comparisons if found.pictures}

@@ -16,6 +16,7 @@ from parity_tests.harness.report.words import (
     quantity_words,
     resting_words,
     short,
+    unreached_words,
     verdict_word,
     words_of,
 )
@@ -150,6 +151,8 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
         yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
     for bug, layers in blind_spots(comparison.verdicts).items():
         yield f"cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}"
+    for words, layers in unreached_words(comparison.unreached):
+        yield f"not reached: {words} in {_some(layers)}"
     yield from (f"cannot detect bugs in {resting_words(resting)}" for resting in comparison.resting)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from convert.disk import atomic_path
 from parity_tests.harness.judge import Verdict, blind_spots, worst
 from parity_tests.harness.places import key_of
-from parity_tests.harness.report.words import causes, places_words, resting_words, words_of
+from parity_tests.harness.report.words import causes, places_words, resting_words, unreached_words, words_of
 from parity_tests.harness.run import SHOWN, Comparison
 
 SCHEMA = "toonport-report/2"
@@ -66,6 +66,8 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "cannot_tell": sum(verdict.blind for verdict in verdicts),
         "cannot_detect": blind_spots(verdicts),
         "resting": [asdict(resting) | {"words": resting_words(resting)} for resting in comparison.resting],
+        "unreached": [asdict(each) for each in comparison.unreached],
+        "not_reached": {words: layers for words, layers in unreached_words(comparison.unreached)},
         "not_run": comparison.not_run,
         "rows": [_row(verdict, comparison) for verdict in verdicts],
     }

@@ -9,7 +9,18 @@ from typing import Any
 from convert.errors import InputError
 from parity_tests.harness.experiments import Finding
 from parity_tests.harness.judge import judge_all
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Rest, Resting, Values
+from parity_tests.harness.measurement import (
+    Beyond,
+    Kind,
+    Measurement,
+    Mode,
+    Probe,
+    Quantity,
+    Rest,
+    Resting,
+    Unreached,
+    Values,
+)
 from parity_tests.harness.places import Key, Place, Places, key_of
 from parity_tests.harness.report import version1
 from parity_tests.harness.report.data import SCHEMA
@@ -48,6 +59,9 @@ def judge_again(data: Mapping[str, Any]) -> list[Comparison]:
             resting=tuple(map(_resting, network.get("resting", ()))),
             places=dict(_places(network["blamed"])),
             case=network.get("case", ""),
+            unreached=tuple(
+                Unreached(**each | {"side": Beyond(each["side"])}) for each in network.get("unreached", ())
+            ),
         )
         for network in data["networks"]
     ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from parity_tests.harness.experiments import Finding
 from parity_tests.harness.explain import likely_causes
 from parity_tests.harness.judge import Verdict
-from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Values
+from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Unreached, Values
 from parity_tests.harness.places import Places
 from parity_tests.harness.rewrites import Cause
 
@@ -109,6 +109,14 @@ RESTING = {
 def resting_words(resting: Resting) -> str:
     """Say what did not move in a training run: "learning rate of phase G: constant in this run"."""
     return RESTING[resting.kind].format(resting.name, resting.value)
+
+
+def unreached_words(found: Sequence[Unreached]) -> list[tuple[str, list[str]]]:
+    """Say which sides of kinks were not reached, each with its layers: ("relu6 above 6", ["act", "body.act"])."""
+    layers: dict[str, list[str]] = {}
+    for each in found:
+        layers.setdefault(f"{each.operation} {each.side.value} {each.kink:g}", []).append(layer_words(each.layer))
+    return list(layers.items())
 
 
 def cause_words(cause: Cause) -> str:

@@ -218,9 +218,9 @@ class MindSporeSide(NetworkSide):
         return function
 
     def _moving(self, layer: str) -> dict[str, Any]:
-        fixed = {name: value for name, value in self._parameters.items() if not value.requires_grad}
-        buffers = {name: own[key] for name, (own, key) in self._buffers.items()}
-        return {name: value for name, value in (fixed | buffers).items() if inside(name, layer)}
+        own = ((name, value) for name, value in self._parameters.items() if inside(name, layer))
+        fixed = {name: value for name, value in own if not value.requires_grad}
+        return fixed | {name: place[key] for name, (place, key) in self._buffers.items() if inside(name, layer)}
 
     def _is_tensor(self, leaf: Any) -> bool:
         return isinstance(leaf, self._ms.Tensor)

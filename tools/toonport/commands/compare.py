@@ -152,6 +152,7 @@ def _own(args: argparse.Namespace) -> int:
             say=say,
             quick=args.quick,
             write_case=partial(write_case, Replay(Path(args.replay), *pair.builds())) if args.replay else None,
+            pictures=bool(args.html),
         )
     left = ["training steps: not asked for", "ONNX Runtime: not asked for"]
     return _report(args, [comparison], [*left, *(QUICK_LEAVES_OUT if args.quick else ())])
@@ -199,6 +200,7 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         captures=Path(args.captures) if args.captures else None,
         reuse_port=args.reuse_port,
         replay=Path(args.replay) if args.replay else None,
+        pictures=bool(args.html),
         onnx=Path(args.onnx) if args.onnx else None,
         onnx_required=args.mode != "all" or args.onnx is not None,
     )
