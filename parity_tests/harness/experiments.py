@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.candidates import candidates, detachments, moved_by_one
-from parity_tests.harness.capture import Pair, run_layer
+from parity_tests.harness.capture import Pair, named, run_layer
 from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, rewriting
@@ -64,8 +64,34 @@ def _found_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Fi
     call = _recorded(pair, blamed.layer, inputs)
     if call is None or not floating(call.inputs[0]) or not pair.port.accepts(blamed.layer, call.inputs):
         return None
-    own = max((_Layer(pair, blamed.layer, inputs) for inputs in _fed(call)), key=lambda layer: layer.share)
+    own = max((_of_pair(pair, blamed.layer, inputs) for inputs in _fed(call)), key=lambda layer: layer.share)
     return own.finding() if own.share > 0 else None
+
+
+def find_cause_in_file(truth: Side, call: LayerCall, output: int, value: Array, blamed: Measurement) -> Finding | None:
+    """Look for the bug behind what a file makes of a layer that is blamed; None where it cannot be compared.
+
+    Args:
+        truth: PyTorch in float64.
+        call: of the layer there, on what it was fed in the run of the file.
+        output: which of its outputs is compared.
+        value: what the file makes of it.
+        blamed: the measurement of it.
+    """
+    key = list(named(call.outputs, ()))[output]
+    rounding = blamed.noise / _size(call.outputs[output])
+    try:
+        return _Layer(truth, call.layer, call.inputs, {key: value}, rounding).finding()
+    except LayerError:
+        return None
+
+
+def _of_pair(pair: Pair, layer: str, inputs: Sequence[Array]) -> "_Layer":
+    """What a port makes of a layer on one input."""
+    truth = run_layer(pair.truth, layer, inputs)
+    rounding = _distance(run_layer(pair.reference, layer, inputs), truth)
+    port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
+    return _Layer(pair.truth, layer, inputs, port, rounding, truth)
 
 
 def _recorded(pair: Pair, layer: str, inputs: Sequence[Array]) -> LayerCall | None:
@@ -83,15 +109,29 @@ def _fed(call: LayerCall) -> Iterator[Sequence[Array]]:
 
 
 class _Layer:
-    """The layer that is blamed, on one input."""
+    """The layer that is blamed, on one input.
 
-    def __init__(self, pair: Pair, layer: str, inputs: Sequence[Array]) -> None:
-        self._pair, self._layer, self._inputs = pair, layer, inputs
-        self._truth = run_layer(pair.truth, layer, inputs)
-        outputs = [quantity for quantity in self._truth if quantity.kind is Kind.OUTPUT]
-        self._port = run_layer(pair.port, layer, inputs, outputs)
-        reference = run_layer(pair.reference, layer, inputs)
-        self._rounding = _distance(reference, self._truth)
+    Args:
+        truth: runs it in float64.
+        layer: its path.
+        inputs: what it is fed.
+        port: what the port makes of them.
+        rounding: what rounding makes of that, as a share of its size.
+        wanted: what the truth makes of the inputs; None: it is run, for those tensors that `port` has.
+    """
+
+    def __init__(
+        self,
+        truth: Side,
+        layer: str,
+        inputs: Sequence[Array],
+        port: Results,
+        rounding: float,
+        wanted: Results | None = None,
+    ) -> None:
+        self._side, self._layer, self._inputs, self._port, self._rounding = truth, layer, inputs, port, rounding
+        self._keys = set(wanted or port)
+        self._truth = wanted or self._run()
         self._error = _distance(self._port, self._truth)
 
     @property
@@ -117,7 +157,7 @@ class _Layer:
     def _planted(self) -> Iterator[tuple[Cause, Planted]]:
         names: list[str] = []
         with rewriting(lambda name, *_: names.append(name)):
-            run_layer(self._pair.truth, self._layer, self._inputs)
+            self._run()
         for cause, rewrite in candidates(names):
             yield cause, partial(self._run, rewrite)
         yield from self._modes()
@@ -127,7 +167,8 @@ class _Layer:
 
     def _run(self, rewrite: Any = None, inputs: Sequence[Array] | None = None) -> Results:
         with rewriting(rewrite) if rewrite else nullcontext():
-            return run_layer(self._pair.truth, self._layer, self._inputs if inputs is None else inputs)
+            found = run_layer(self._side, self._layer, self._inputs if inputs is None else inputs)
+        return {key: value for key, value in found.items() if key in self._keys}
 
     def _modes(self) -> Iterator[tuple[Cause, Planted]]:
         """Train mode for eval mode or the other way, and state that moves twice or never."""
@@ -144,8 +185,8 @@ class _Layer:
 
         def twice() -> Results:
             """Run again on what the first run left behind."""
-            with self._pair.truth.preserved(self._layer):
-                self._pair.truth.call(self._layer, self._inputs)
+            with self._side.preserved(self._layer):
+                self._side.call(self._layer, self._inputs)
                 return self._run()
 
         yield Cause(Change.MODE, "eval mode" if training else "train mode"), other
@@ -172,8 +213,8 @@ class _Layer:
         """What a function of the layer's output would give."""
         for what, function in _functions():
             yield Cause(Change.OUTPUT, what), partial(self._changed, function)
-        first = Quantity(Kind.OUTPUT)
-        wanted, found = self._truth.get(first), self._port.get(first)
+        first = next((key for key in self._truth if key.kind is Kind.OUTPUT), None)
+        wanted, found = (self._truth.get(first), self._port.get(first)) if first else (None, None)
         if wanted is not None and found is not None and wanted.shape == found.shape:
             right, own = wide(wanted), wide(found)
             ratio = float(np.vdot(right, own) / (np.vdot(right, right) or 1))
@@ -190,18 +231,31 @@ class _Layer:
         own = dict(self._module().named_parameters())
         for name, value in own.items():
             for what, made in _VALUES:
-                yield Cause(Change.WEIGHT, what, name), self._other_values({name: made(value.detach())})
+                yield Cause(Change.WEIGHT, what, name), self._other_values({name: partial(made, value.detach())})
+        for name, other, value in self._alike(own):
+            yield Cause(Change.WEIGHT, f"the values of {other}", name), self._other_values({name: value.detach().clone})
         pairs = [(one, other) for one in own for other in own if one < other and own[one].shape == own[other].shape]
         for one, other in pairs if len(pairs) < len(own) + 8 else []:
-            values = {one: own[other].detach().clone(), other: own[one].detach().clone()}
+            values = {one: own[other].detach().clone, other: own[one].detach().clone}
             yield Cause(Change.WEIGHT, "exchanged", f"{one} and {other}"), self._other_values(values)
 
-    def _other_values(self, values: Mapping[str, Any]) -> Planted:
+    def _alike(self, own: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        """Parameters of a single layer, each with those of other layers that have its shape."""
+        if any(True for _ in self._module().children()):
+            return
+        prefix = f"{self._layer}." if self._layer else ""
+        for other, value in self._side.network.named_parameters():
+            for name in own if not inside(other, self._layer) else ():
+                if value.ndim > 1 and own[name].shape == value.shape and prefix + name != other:
+                    yield name, other, value
+
+    def _other_values(self, values: Mapping[str, Callable[[], Any]]) -> Planted:
         def planted() -> Results:
             """Run with other values of some parameters, and put the right ones back."""
             own = dict(self._module().named_parameters())
+            made = {name: value().clone() for name, value in values.items()}
             with ExitStack() as stack:
-                for name, value in values.items():
+                for name, value in made.items():
                     stack.callback(own[name].data.copy_, own[name].detach().clone())
                     own[name].data.copy_(value)
                 return self._run()
@@ -209,13 +263,18 @@ class _Layer:
         return planted
 
     def _module(self) -> Any:
-        return self._pair.truth.layers[self._layer]
+        return self._side.layers[self._layer]
 
 
 _VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("zero", lambda value: value * 0),
     ("its complement to 1", lambda value: 1 - value),
     ("cut to [0, 1]", lambda value: value.clamp(0, 1)),
+    ("negated", lambda value: -value),
+    ("rounded to float16", lambda value: value.half().to(value.dtype)),
+    ("rounded to bfloat16", lambda value: value.bfloat16().to(value.dtype)),
+    ("reversed along axis 0", lambda value: value.flip(0)),
+    ("axes 0 and 1 exchanged", lambda value: value.transpose(0, 1)),
     ("the first one for all", lambda value: value.flatten()[0].expand_as(value)),
 )
 

@@ -1,6 +1,6 @@
 """Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,10 @@ from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
 from ms_models.environment import choose_device
-from parity_tests.harness.experiments import Finding
 from parity_tests.harness.inputs import formula_state, in_channels
 from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Mode
-from parity_tests.harness.onnx.leg import judge_onnx
+from parity_tests.harness.onnx.leg import Judged, judge_onnx
 from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.places import Key, Places, find_places, find_step_places
@@ -43,7 +42,7 @@ from parity_tests.harness.run import (
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer
 from parity_tests.harness.training import TrainingReference, measure_training
-from parity_tests.harness.training_causes import find_training_cause
+from parity_tests.harness.training_causes import training_finding
 from parity_tests.harness.training_noise import Results
 from parity_tests.harness.training_setup import TrainingSetup, small_setup
 from torch_ref.build import build_torch, for_inference
@@ -104,7 +103,8 @@ def compare_training(
             "batch": batch,
             "settings": dict(setup.settings),
         }
-        finding = _training_finding(setup, reference, port, verdicts, say)
+        say(f"{name}: looking for the cause of what differs, if anything does")
+        finding = training_finding(setup, reference, port, verdicts)
         found = Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=reference.resting())
         yield replace(found, places=_training_places(setup, found))
 
@@ -113,18 +113,6 @@ def _training_places(setup: TrainingSetup, comparison: Comparison) -> dict[Key, 
     """Where the code of what is blamed is."""
     blamed = [verdict.measurement for verdict in comparison.blamed[:SHOWN]]
     return find_step_places(TorchTrainer(setup), MindSporeTrainer(setup), blamed) if blamed else {}
-
-
-def _training_finding(
-    setup: TrainingSetup, reference: TrainingReference, port: Sequence[Results], verdicts: Sequence[Verdict], say: Say
-) -> Finding | None:
-    """What experiments show on the tensor that is blamed first."""
-    first = next(iter(blamed(verdicts)), None)
-    if first is None or first.measurement.probe.step is None:
-        return None
-    say(f"{setup.family.name} training: looking for the cause")
-    index = first.measurement.probe.step - setup.first_step - 1
-    return find_training_cause(setup, reference, port[index], verdicts, first.measurement)
 
 
 def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:
@@ -192,10 +180,16 @@ def compare_source(source: Source, options: CompareOptions, say: Say = silent) -
         return comparison
     say(f"{source.name}: ONNX Runtime")
     network = for_inference(build_torch(source.part, source.kwargs, source.reference))
-    verdicts = tuple(_judge_onnx(network, source, options, inputs, probe))
-    blamed_in_file = [verdict.measurement.layer for verdict in blamed(verdicts)[:SHOWN]]
+    judged = _judge_onnx(network, source, options, inputs, probe)
+    blamed_in_file = [verdict.measurement.layer for verdict in blamed(judged.verdicts)[:SHOWN]]
     places = find_places(TorchSide(network), None, [probe], blamed_in_file) | dict(comparison.places)
-    return replace(comparison, verdicts=comparison.verdicts + verdicts, modes=(*modes, "onnx"), places=places)
+    return replace(
+        comparison,
+        verdicts=comparison.verdicts + judged.verdicts,
+        modes=(*modes, "onnx"),
+        places=places,
+        finding=comparison.finding or (judged.finding if comparison.equal else None),
+    )
 
 
 def _compare_sides(
@@ -235,15 +229,13 @@ def _replay(source: Source, folder: Path) -> Replay:
     )
 
 
-def _judge_onnx(
-    network: Any, source: Source, options: CompareOptions, inputs: Array, probe: Array
-) -> Iterator[Verdict]:
+def _judge_onnx(network: Any, source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Judged:
     try:
         if options.onnx_obstacle:
             raise InputError(options.onnx_obstacle)
-        yield from judge_onnx(network, source.part.outputs, inputs, probe, options.onnx)
+        return judge_onnx(network, source.part.outputs, inputs, probe, options.onnx)
     except InputError as error:
         if options.onnx_required:
             raise
         head = file_head(Mode.ONNX, type(network).__name__, inputs)
-        yield judge(replace(head, not_run=f"ONNX Runtime: {error}"))
+        return Judged((judge(replace(head, not_run=f"ONNX Runtime: {error}")),))

@@ -14,7 +14,7 @@ import numpy as np
 
 from parity_tests.harness.compare import rms
 from parity_tests.harness.experiments import WITHIN, Finding
-from parity_tests.harness.judge import Verdict
+from parity_tests.harness.judge import Verdict, blamed
 from parity_tests.harness.measurement import Kind, Measurement
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array
@@ -34,6 +34,16 @@ MADE_OF = {  # what shows the cause of a difference in a kind of tensor
     Kind.ROOT_MEAN_SQUARE: {Kind.MEAN, Kind.ROOT_MEAN_SQUARE},
 }
 Plant = Callable[[TorchTrainer], None]
+
+
+def training_finding(
+    setup: TrainingSetup, reference: TrainingReference, port: Sequence[Results], verdicts: Sequence[Verdict]
+) -> Finding | None:
+    """What experiments show on the tensor of training steps that is blamed first; `port`: what each step made."""
+    first = next((verdict.measurement for verdict in blamed(verdicts)), None)
+    if first is None or first.probe.step is None:
+        return None
+    return find_training_cause(setup, reference, port[first.probe.step - setup.first_step - 1], verdicts, first)
 
 
 def find_training_cause(

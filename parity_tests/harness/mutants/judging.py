@@ -19,7 +19,7 @@ from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.mutants.bugs import Bug, NetworkBug, OnnxBug, Subject, TrainingBug, patched
 from parity_tests.harness.mutants.published_rules import published_verdicts
-from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
+from parity_tests.harness.onnx.leg import Judged, judge_file, open_onnx
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, run_references
@@ -29,6 +29,8 @@ from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import Comparison, compare_pair, probe_inputs
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_causes import training_finding
+from parity_tests.harness.training_noise import Results
 from parity_tests.harness.training_setup import TrainingSetup, small_setup
 from torch_ref.build import build_torch, for_inference
 
@@ -44,7 +46,9 @@ NARROW = {
 }
 LARGE: tuple[Subject, ...] = (("photo2cartoon", "genA2B"), ("mobilefacenet", "mobilefacenet"))
 MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
-Judged = tuple[list[Verdict], dict[str, bool]]  # verdicts; what the published rules say about a first output, if any
+WithPublished = tuple[
+    list[Verdict], dict[str, bool]
+]  # verdicts; what the published rules say about a first output, if any
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,20 @@ class Outcome:
     published: Mapping[str, bool] = field(default_factory=dict)
 
 
-def judge_bug(bug: Bug, seed: int = 0) -> Outcome:
-    """Plant a bug and return what the checker makes of it."""
+def judge_bug(bug: Bug, seed: int = 0, training_causes: bool = True) -> Outcome:
+    """Plant a bug and return what the checker makes of it; `training_causes`: look for the causes of those in training.
+
+    These experiments make the steps again for every candidate.
+    """
     if isinstance(bug, NetworkBug):
         comparison, published = _compared(bug.subject, seed, bug)
         return outcome_of(bug, comparison.verdicts, published, comparison.finding)
     if isinstance(bug, OnnxBug):
-        return outcome_of(bug, *judge_export(bug.subject, seed, bug))
+        judged, published = _judged_export(bug.subject, seed, bug)
+        return outcome_of(bug, judged.verdicts, published, judged.finding)
     assert isinstance(bug, TrainingBug)
-    return outcome_of(bug, *compare_step(bug.subject[0], seed, bug))
+    found = _compared_step(bug.subject[0], seed, bug, training_causes)
+    return outcome_of(bug, found[0], {}, found[1])
 
 
 def outcome_of(
@@ -109,7 +118,7 @@ def compare_subject(
     bug: NetworkBug | None = None,
     modes: Sequence[Mode] | None = None,
     dtype: str = "float32",
-) -> Judged:
+) -> WithPublished:
     """Compare one seeded narrow network, with a bug planted or without.
 
     Args:
@@ -141,11 +150,19 @@ def _compared(
     return comparison, published_verdicts(*outputs)
 
 
-def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> Judged:
+def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> WithPublished:
     """Compare a family's training as `toonport compare` does, with a bug planted or without."""
+    return _compared_step(family, seed, bug, causes=False)[0], {}
+
+
+def _compared_step(
+    family: str, seed: int, bug: TrainingBug | None, causes: bool
+) -> tuple[list[Verdict], Finding | None]:
     setup, reference = _training(family, seed)
+    port: list[Results] = []
     with patched(bug.patch if bug else None):
-        return judge_all(measure_training(setup, bug.make_step if bug else None, reference)), {}
+        verdicts = judge_all(measure_training(setup, bug.make_step if bug else None, reference, note=port.append))
+    return verdicts, training_finding(setup, reference, port, verdicts) if causes else None
 
 
 @lru_cache(maxsize=1)
@@ -166,8 +183,13 @@ def _exported(subject: Subject, seed: int) -> tuple[bytes, Array, References]:
         return path.read_bytes(), inputs, run_references(network, inputs, layers=True)
 
 
-def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> Judged:
+def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> WithPublished:
     """Judge the ONNX export of one seeded narrow network, with a bug planted or without."""
+    judged, published = _judged_export(subject, seed, bug)
+    return list(judged.verdicts), published
+
+
+def _judged_export(subject: Subject, seed: int, bug: OnnxBug | None) -> tuple[Judged, dict[str, bool]]:
     content, inputs, references = _exported(subject, seed)
     model, part = onnx.load_from_string(content), part_named(family_named(subject[0]), subject[1])
     if bug:
@@ -175,7 +197,7 @@ def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) ->
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        verdicts = judge_all(measure_onnx(open_onnx(path), inputs, references, part.outputs))
+        judged = judge_file(open_onnx(path), inputs, references, part.outputs)
         found = next(iter(run_onnx(path, inputs).values()))
     truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
-    return verdicts, published_verdicts(truth, reference, found)
+    return judged, published_verdicts(truth, reference, found)

@@ -20,8 +20,8 @@ from parity_tests.harness.mutants import (
 from parity_tests.harness.mutants.bugs import Bug, Subject
 from parity_tests.harness.mutants.judging import (
     LARGE,
-    Judged,
     Outcome,
+    WithPublished,
     compare_step,
     compare_subject,
     judge_bug,
@@ -44,7 +44,7 @@ BUGS: tuple[Bug, ...] = (
 )
 
 Say = Callable[[str], None]
-Check = tuple[str, Callable[[], Judged]]  # what is compared, and how
+Check = tuple[str, Callable[[], WithPublished]]  # what is compared, and how
 
 
 def bugs_named(names: Iterable[str]) -> tuple[Bug, ...]:

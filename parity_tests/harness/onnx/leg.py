@@ -15,8 +15,9 @@ import numpy as np
 from convert.errors import InputError, first_line
 from parity_tests.harness.accumulated import Key
 from parity_tests.harness.capture import outputs_of
+from parity_tests.harness.experiments import Finding, find_cause_in_file
 from parity_tests.harness.inputs import image
-from parity_tests.harness.judge import Verdict, judge_all
+from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity, Values
 from parity_tests.harness.onnx.alone import activations
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
@@ -56,9 +57,19 @@ def open_onnx(path: Path) -> OnnxFile:
     return OnnxFile(path, model, shape)
 
 
-def judge_onnx(
-    network: Any, names: Sequence[str], inputs: Array, probe: Array, path: Path | None = None
-) -> Iterator[Verdict]:
+# order of a measurement and what was fed -> the call in float64, which of its outputs, and what the file makes of it
+Made = dict[tuple[int, Values], tuple[LayerCall, int, Array]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a file."""
+
+    verdicts: tuple[Verdict, ...]
+    finding: Finding | None = None  # what experiments showed on what is blamed first
+
+
+def judge_onnx(network: Any, names: Sequence[str], inputs: Array, probe: Array, path: Path | None = None) -> Judged:
     """Judge ONNX Runtime against a PyTorch network: the layers that are found in the file, and every output.
 
     The layers are judged on the small pictures, where the budget is narrow, and so are the outputs; those of a given
@@ -75,13 +86,27 @@ def judge_onnx(
     """
     given = open_onnx(path) if path else None
     wanted = [_fit(given, pictures) for pictures in (probe, inputs)] if given else [probe]
+    every: list[Judged] = []
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "network.onnx"
         for number, pictures in enumerate({pictures.shape[2:]: pictures for pictures in wanted}.values()):
             if not given:
                 write_onnx(network, pictures, names, exported)
             references = run_references(network, pictures, layers=number == 0)
-            yield from judge_all(measure_onnx(given or open_onnx(exported), pictures, references, names))
+            every.append(judge_file(given or open_onnx(exported), pictures, references, names))
+    finding = next((each.finding for each in every if each.finding), None)
+    return Judged(tuple(verdict for each in every for verdict in each.verdicts), finding)
+
+
+def judge_file(file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = ()) -> Judged:
+    """Judge one run of a file, see `measure_onnx`, and look for the bug behind what is blamed first."""
+    made: Made = {}
+    verdicts = [judge(measurement) for measurement in measure_onnx(file, inputs, references, names, made)]
+    first = next((verdict.measurement for verdict in blamed(verdicts)), None)
+    if first is None or first.problem or (first.order, first.probe.values) not in made:
+        return Judged(tuple(verdicts))
+    finding = find_cause_in_file(references.truth_side, *made[first.order, first.probe.values], first)
+    return Judged(tuple(verdicts), finding)
 
 
 def _fit(file: OnnxFile, pictures: Array) -> Array:
@@ -97,7 +122,7 @@ def _fit(file: OnnxFile, pictures: Array) -> Array:
 
 
 def measure_onnx(
-    file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = ()
+    file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = (), made: Made | None = None
 ) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
@@ -108,7 +133,9 @@ def measure_onnx(
         inputs: float32 [N, C, H, W].
         references: what the network does with them; without its layers, only the outputs are measured.
         names: of the network's outputs; empty: those of the file, in its order.
+        made: gets what the file makes of each call.
     """
+    made = {} if made is None else made
     head = file_head(Mode.ONNX, references.types[""], inputs)
     order = {key: place for place, key in enumerate(references.truth)}
     last = replace(head, order=len(order))
@@ -122,11 +149,21 @@ def measure_onnx(
     for key, (_, value) in chosen.items():
         layer, quantity = key[0], outputs_of(references.truth[key].outputs, key[1])[0]
         own = replace(head, layer=layer, layer_type=references.types[layer], quantity=quantity, order=order[key])
+        made[order[key], Values.RECORDED] = references.truth[key], 0, value
         yield references.measure(own, key, value)
         if key in large:
             alone = replace(own, probe=replace(own.probe, values=Values.LARGE))
+            made[order[key], Values.LARGE] = (
+                LayerCall(layer, large[key][0], references.truth[key].outputs),
+                0,
+                large[key][1],
+            )
             yield references.measure_alone(alone, *large[key])
-    yield from _measure_outputs(last, references, outputs, file_outputs(file.model, names or list(outputs)))
+    found_outputs = file_outputs(file.model, names or list(outputs))
+    for place, output in enumerate(found_outputs):
+        if output.found:
+            made[last.order + place, Values.RECORDED] = references.truth[WHOLE], output.index or 0, outputs[output.name]
+    yield from _measure_outputs(last, references, outputs, found_outputs)
 
 
 def _measure_outputs(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from parity_tests.harness.experiments import Finding
-from parity_tests.harness.explain import likely_causes
+from parity_tests.harness.explain import known_causes
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Unreached, Values
 from parity_tests.harness.places import Places
@@ -133,8 +133,8 @@ def finding_words(finding: Finding) -> str:
 
 
 def causes(verdicts: Sequence[Verdict], finding: Finding | None) -> list[str]:
-    """Say what the first difference may come from: what experiments showed, or where none were made, the likeliest."""
-    return [finding_words(finding)] if finding else likely_causes(verdicts)
+    """Say what the first difference may come from: what experiments showed, or what is known without them."""
+    return [finding_words(finding)] if finding else known_causes(verdicts)
 
 
 def places_words(places: Places | None) -> str:

@@ -38,7 +38,7 @@ CAUSES = {
 @pytest.mark.sampled(24)
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if not isinstance(bug, OnnxBug)], ids=lambda bug: bug.name)
 def test_planted_bug_is_caught_and_blamed(bug):
-    outcome = judge_bug(bug)
+    outcome = judge_bug(bug, training_causes=bug.name in CAUSES)
     assert outcome.caught_by, bug.what
     assert outcome.right, f"blamed {outcome.blamed}"
     assert CAUSES.get(bug.name, "") in outcome.cause

@@ -22,14 +22,18 @@ CAUSES = {
     "onnx-pad-zero": "padding mode",
     "onnx-instance-norm-eps": "epsilon",
     "onnx-adalin-eps": "epsilon",
-    "onnx-biased-variance": "biased variance",
-    "onnx-leaky-slope": "slope",
-    "onnx-resize-linear": "interpolation",
-    "onnx-bias-dropped": "bias",
-    "onnx-transposed-square": "transposed",
-    "onnx-tanh-dropped": "left out",
-    "onnx-bgr": "order of colours",
-    "onnx-input-range": "range",
+    "onnx-biased-variance": "variance: n instead of n - 1",
+    "onnx-leaky-slope": "slope: 0.01",
+    "onnx-resize-linear": "upsampling: bilinear",
+    "onnx-bias-dropped": "bias: left out",
+    "onnx-transposed-square": "weight: transposed",
+    "onnx-tanh-dropped": "activation: left out (tanh)",
+    "onnx-bgr": "input: channels reversed",
+    "onnx-input-range": "input: in [0, 1]",
+    "onnx-half-precision": "rounded to float16",
+    "onnx-relu6": "activation: ReLU6",
+    "onnx-swapped-weights": "the values of",
+    "onnx-mean-for-max": "cause not identified",
 }
 
 
@@ -179,7 +183,7 @@ def test_a_damaged_file_is_different_and_the_layer_named(exported, capsys):
     assert compare(exported, exported / "damaged.onnx") == 1
     said = capsys.readouterr().out
     assert "first out of budget: model.4 (LeakyReLU), output, onnx" in said
-    assert "likely cause: activation: slope" in said
+    assert "likely cause: slope: 0.01" in said
 
 
 def test_other_files_are_refused_in_one_line(exported, tmp_path, capsys):
