@@ -36,6 +36,7 @@ def _ran(folder, framework):
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_case_runs_alone_in_either_framework_and_shows_the_same(bug, tmp_path, monkeypatch):
     layer, tensor, mode = BUGS[bug]

@@ -46,6 +46,7 @@ BUGS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", BUGS)
 def test_the_cause_is_what_was_planted(name):
     planted, words = BUGS[name]
