@@ -4,7 +4,7 @@ Nothing is judged here. The truth is the reference in float64; its float32 run s
 arithmetic itself makes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -102,12 +102,12 @@ def _weight(pair: Pair, name: str, order: int) -> Measurement:
 
 
 def measure_isolated(
-    pair: Pair, inputs: Sequence[Array], probe: Probe, only: str | None = None, plain: bool = False
+    pair: Pair, inputs: Sequence[Array], probe: Probe, only: Collection[str] | None = None, plain: bool = False
 ) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
     Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too; but
-    not as graphs, each of which is compiled anew. `only`: the one layer that is measured; `plain`: single layers only,
+    not as graphs, each of which is compiled anew. `only`: the layers that are measured; `plain`: single layers only,
     on their recorded input alone.
     """
     calls: list[LayerCall] = []
@@ -116,7 +116,7 @@ def measure_isolated(
     run_beforehand(pair, inputs)
     parents = containers(pair.reference)
     for order, call in enumerate(calls):
-        if (only is not None and call.layer != only) or (plain and call.layer in parents):
+        if (only is not None and call.layer not in only) or (plain and call.layer in parents):
             continue
         head = pair.head(Mode.ISOLATED, probe, call.layer, Quantity(Kind.OUTPUT), order)
         stateful = bool(pair.reference.state(call.layer))

@@ -176,7 +176,8 @@ def compare_pair(
         if set(modes) != {Mode.WEIGHTS}:
             pair = looked_at(pair, probe)
         other = turned(probe) if other is None else other
-        every = chain(_stages(pair, inputs, probe, other, modes), _graph_stages(pair, probe, other, modes, verdicts))
+        eager = _stages(pair, inputs, probe, other, modes, verdicts)
+        every = chain(eager, _graph_stages(pair, probe, other, modes, verdicts))
         stages = _quick_stages(pair, probe, modes) if quick else every
         for stage, measurements in stages:
             for done, measurement in enumerate(measurements, 1):
@@ -218,9 +219,18 @@ def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def _stages(
-    pair: Pair, inputs: Sequence[Array], probe: Sequence[Array], other: Sequence[Array], modes: tuple[str, ...]
+    pair: Pair,
+    inputs: Sequence[Array],
+    probe: Sequence[Array],
+    other: Sequence[Array],
+    modes: tuple[str, ...],
+    verdicts: Sequence[Verdict],
 ) -> Iterator[tuple[str, Iterator[Measurement]]]:
-    """What is measured, in order. Both modes are run; what a state cannot change only once, gradients in train mode."""
+    """What is measured, in order. Both modes are run; what a state cannot change only once, gradients in train mode.
+
+    In train mode, what has no state is run within the whole network, and layer by layer only where that differs, but
+    nothing does in eval mode, as the verdicts say that are there by then.
+    """
     if Mode.WEIGHTS in modes:
         yield "weights", measure_weights(pair)
     stateful = bool(pair.reference.state())
@@ -228,7 +238,11 @@ def _stages(
         mode = "train" if training else "eval"
         pair.set_training(training)
         if Mode.ISOLATED in modes:
-            yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
+            changing = {"", *(layer for layer in pair.reference.layer_types() if pair.reference.state(layer))}
+            some = changing if training else None
+            yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training), some)
+            if training and _only_in_train_mode(verdicts):
+                yield f"every layer alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
         if Mode.ISOLATED in modes and training and pair.reference.dropouts:
             yield "dropout", measure_dropout(pair, small, Probe.of(small, training))
         if Mode.GRADIENTS in modes and (training or stateful):
@@ -238,6 +252,11 @@ def _stages(
     pair.set_training(False)
     if Mode.ACCUMULATED in modes:
         yield "whole network, several runs", measure_sequence(pair, probe, other)
+
+
+def _only_in_train_mode(verdicts: Sequence[Verdict]) -> bool:
+    failing = [verdict.measurement for verdict in verdicts if not verdict.equal]
+    return bool(failing) and all(each.mode is Mode.ISOLATED and each.probe.training for each in failing)
 
 
 def _quick_stages(
@@ -267,7 +286,7 @@ def _graph_stages(
         pair.set_training(training)
         graphs = replace(pair, port=pair.port.as_graphs())  # anew, because a graph keeps the mode it was made in
         if Mode.ISOLATED in modes and (not training or pair.reference.state()):
-            yield stage, measure_isolated(graphs, small, own, only="")
+            yield stage, measure_isolated(graphs, small, own, only={""})
         if Mode.ISOLATED in modes and _only_as_graph(verdicts, {Mode.ISOLATED}):
             yield f"layers alone, {stage}", measure_isolated(graphs, small, own)
         if Mode.GRADIENTS in modes and training:

@@ -128,7 +128,7 @@ def cause_words(cause: Cause) -> str:
 def finding_words(finding: Finding) -> str:
     """Say what experiments showed: the cause, or that it was not found and what was excluded."""
     if finding.cause:
-        return f"{cause_words(finding.cause)}; planted in the reference, it makes the same error"
+        return f"{cause_words(finding.cause)}; it makes the same error"
     return f"cause not identified; excluded: {', '.join(change.value for change in finding.excluded) or 'nothing'}"
 
 
