@@ -117,7 +117,7 @@ class _Layer:
         inputs: what it is fed.
         port: what the port makes of them.
         rounding: what rounding makes of that, as a share of its size.
-        wanted: what the truth makes of the inputs; None: it is run, for those tensors that `port` has.
+        wanted: what the truth makes of the inputs; None: `port` is of a file, whose tensors alone are compared.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class _Layer:
         wanted: Results | None = None,
     ) -> None:
         self._side, self._layer, self._inputs, self._port, self._rounding = truth, layer, inputs, port, rounding
-        self._keys = set(wanted or port)
+        self._keys, self._in_file = set(wanted or port), wanted is None
         self._truth = wanted or self._run()
         self._error = _distance(self._port, self._truth)
 
@@ -240,8 +240,8 @@ class _Layer:
             yield Cause(Change.WEIGHT, "exchanged", f"{one} and {other}"), self._other_values(values)
 
     def _alike(self, own: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-        """Parameters of a single layer, each with those of other layers that have its shape."""
-        if any(True for _ in self._module().children()):
+        """Parameters of a single layer of a file, whose weights are not compared, with others' of the same shape."""
+        if not self._in_file or any(True for _ in self._module().children()):
             return
         prefix = f"{self._layer}." if self._layer else ""
         for other, value in self._side.network.named_parameters():
