@@ -185,11 +185,13 @@ def _exported(subject: Subject, seed: int) -> tuple[bytes, Array, References]:
 
 def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> WithPublished:
     """Judge the ONNX export of one seeded narrow network, with a bug planted or without."""
-    judged, published = _judged_export(subject, seed, bug)
+    judged, published = _judged_export(subject, seed, bug, causes=False)
     return list(judged.verdicts), published
 
 
-def _judged_export(subject: Subject, seed: int, bug: OnnxBug | None) -> tuple[Judged, dict[str, bool]]:
+def _judged_export(
+    subject: Subject, seed: int, bug: OnnxBug | None, causes: bool = True
+) -> tuple[Judged, dict[str, bool]]:
     content, inputs, references = _exported(subject, seed)
     model, part = onnx.load_from_string(content), part_named(family_named(subject[0]), subject[1])
     if bug:
@@ -197,7 +199,7 @@ def _judged_export(subject: Subject, seed: int, bug: OnnxBug | None) -> tuple[Ju
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        judged = judge_file(open_onnx(path), inputs, references, part.outputs)
+        judged = judge_file(open_onnx(path), inputs, references, part.outputs, causes)
         found = next(iter(run_onnx(path, inputs).values()))
     truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
     return judged, published_verdicts(truth, reference, found)

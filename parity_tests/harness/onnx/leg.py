@@ -98,12 +98,14 @@ def judge_onnx(network: Any, names: Sequence[str], inputs: Array, probe: Array, 
     return Judged(tuple(verdict for each in every for verdict in each.verdicts), finding)
 
 
-def judge_file(file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = ()) -> Judged:
-    """Judge one run of a file, see `measure_onnx`, and look for the bug behind what is blamed first."""
+def judge_file(
+    file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = (), causes: bool = True
+) -> Judged:
+    """Judge one run of a file, see `measure_onnx`; `causes`: look for the bug behind what is blamed first."""
     made: Made = {}
     verdicts = [judge(measurement) for measurement in measure_onnx(file, inputs, references, names, made)]
     first = next((verdict.measurement for verdict in blamed(verdicts)), None)
-    if first is None or first.problem or (first.order, first.probe.values) not in made:
+    if not causes or first is None or first.problem or (first.order, first.probe.values) not in made:
         return Judged(tuple(verdicts))
     finding = find_cause_in_file(references.truth_side, *made[first.order, first.probe.values], first)
     return Judged(tuple(verdicts), finding)
