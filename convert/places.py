@@ -28,7 +28,9 @@ TRAINING = re.compile(
     r"|^(?:learning_rate\w*|global_step|beta[12]_power|scale_sense|(?:\w+_)?rng_state)$"
 )
 OWN_TENSORS = frozenset({"weight", "bias", "gamma", "beta"})  # what a single number at the top may not be called
-OWN_FORMATS = frozenset({"torch", "ckpt", "safetensors"})  # formats in which others keep training state and wrappers
+OWN_FORMATS = frozenset(
+    {"torch", "torchscript", "ckpt", "safetensors"}
+)  # formats in which others keep training state and wrappers
 OUTERMOST = "."  # what a user calls the place without a prefix
 SHOWN = 20
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch
+from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch, torchscript
 from convert.tensors import Array, Checkpoint, TensorSpec
 
 __all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint"]
@@ -13,6 +13,7 @@ __all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_check
 FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
 READERS: Mapping[str, Callable[[Path], Checkpoint]] = {
     "torch": torch.read,
+    "torchscript": torchscript.read,
     "ckpt": ckpt.read,
     "safetensors": safetensors.read,
     "tensorflow": tensorflow.read,
