@@ -111,7 +111,7 @@ def test_whitebox_checkpoint_converts_to_both_sides_and_back(tmp_path):
     done = convert_file(_write_tensorflow(tmp_path, {**arrays, **extra}), tmp_path / "a.ckpt")
     assert done.networks[0].spelling == "TensorFlow"
     unused = "left out, as the network does not use it: "
-    assert {*done.networks[0].notes[0].removeprefix(unused).split(", ")} == {*extra}
+    assert {*done.networks[0].notes[-1].removeprefix(unused).split(", ")} == {*extra}
     convert_file(tmp_path / "a.ckpt", tmp_path / "b.pth")
     (network,) = load_networks(tmp_path / "b.pth")
     assert list(torch_arrays(network)) == list(state)
