@@ -266,7 +266,9 @@ def _write(
     }
     remove_ledger(path)
     nested = several and not networks[0].family.flat_file
-    write_checkpoint(path, tensors(), specs, tuple(network.part.name for network in networks) if nested else ())
+    parts = tuple(network.part.name for network in networks) if nested else ()
+    families = dict.fromkeys(name for network in networks for name in (network.family.name, *network.alternatives))
+    write_checkpoint(path, tensors(), specs, parts, tuple(families))
     described: list[Mapping[str, Any]] = [
         {
             "family": network.family.name,

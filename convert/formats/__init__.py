@@ -68,7 +68,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_checkpoint(
-    path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], parts: tuple[str, ...] = ()
+    path: Path,
+    tensors: Iterable[tuple[str, Array]],
+    specs: Mapping[str, TensorSpec],
+    parts: tuple[str, ...] = (),
+    families: tuple[str, ...] = (),
 ) -> None:
     """Write tensors to `path` in the format of its suffix; on any failure nothing is left behind.
 
@@ -78,6 +82,7 @@ def write_checkpoint(
         specs: the same names in the same order, with shape and dtype.
         parts: networks whose names prefix the tensors ("genA2B."); a PyTorch file nests them in
             dictionaries, the other formats keep the flat names.
+        families: whose networks the tensors may be; a safetensors file says so in its metadata.
     """
     kind = file_format(path)
     with atomic_path(path) as temporary:
@@ -86,4 +91,4 @@ def write_checkpoint(
         elif kind == "ckpt":
             ckpt.write(temporary, tensors)
         else:
-            safetensors.write(temporary, tensors, specs)
+            safetensors.write(temporary, tensors, specs, families)

@@ -89,7 +89,7 @@ def _described(value: Any) -> str:
     if isinstance(value, ArrayStub):
         return "array, not of numbers"
     if isinstance(value, list | tuple | set | bytes | _Inert):
-        return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}"
+        return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}".strip()
     return f"{kind} {str(value)[:40]}"
 
 
@@ -216,7 +216,7 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: 
         raise InputError(f"{path}: holds more than {MOST_NAMES} dictionaries, so no network; save net.state_dict()")
     for name, held in content.items():
         value = _named(held)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or not isinstance(value, _Inert)):
             dictionaries.add(f"{prefix}{name}")
             yield from _flatten(path, value, f"{prefix}{name}.", dictionaries)
         else:
