@@ -1,4 +1,4 @@
-"""Whose networks a file holds: what it says of itself decides; where nothing does, two families are not guessed from."""
+"""Whose networks a file holds: what it says of itself decides; where nothing does, nothing is guessed."""
 
 import shutil
 
