@@ -178,7 +178,13 @@ BEGINNINGS: Mapping[bytes, str | Foreign] = {
         beginning: Foreign(what, "there are no weights in it; give the file itself")
         for beginning, what in OTHERS.items()
     },
+    b"MATLAB 5.0 MAT-file": Foreign(
+        "a MATLAB file",
+        "take its arrays out: import numpy, scipy.io; found = scipy.io.loadmat({file}); "
+        "numpy.savez({npz}, **{{k: v for k, v in found.items() if not k.startswith('__')}})",
+    ),
     b"\x28\xb5\x2f\xfd": Foreign("packed with zstd", "unpack it: zstd -d {file}"),
+    b"\x04\x22\x4d\x18": Foreign("packed with lz4", "unpack it: lz4 -d {file}"),
     b"7z\xbc\xaf\x27\x1c": Foreign("a 7z archive", "unpack it: 7z x {file}"),
     b"Rar!\x1a\x07": Foreign("a rar archive", "unpack it: unrar x {file}"),
 }

@@ -131,15 +131,23 @@ def _load_with(path: Path, opened: BinaryIO | None, allowed: Sequence[tuple[Any,
             return torch.load(opened, map_location="cpu", weights_only=True)
         if path.suffix == ".safetensors":  # PyTorch goes by this suffix, whatever is in the file
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip and _is_stored(path))
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether the tensors of an archive lie in it as they are; packed again by others, they cannot be mapped."""
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def _unreadable(path: Path, name: str, error: Exception) -> InputError:
     if name:
         return InputError(
             f"{path}: refused, the file asks to run code or holds Python objects (it names {name}); "
-            "load it where you trust it and save only its state dict: "
-            "net = torch.load(FILE, weights_only=False); torch.save(net.state_dict(), 'net.pth')"
+            "where you trust it, save only its state dict: import torch; "
+            f"held = torch.load({str(path)!r}, weights_only=False); plain = lambda v: v.state_dict() if hasattr(v, "
+            "'state_dict') else {k: plain(i) for k, i in v.items()} if isinstance(v, dict) else v; "
+            f"torch.save(plain(held), {_plain_name(path)})"
         )
     return InputError(f"{path}: not a PyTorch checkpoint, or cut off ({type(error).__name__})")
 
@@ -280,7 +288,7 @@ def _to_numpy(tensor: Any) -> Array:
     tensor = tensor.detach().contiguous()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    return tensor.resolve_conj().resolve_neg().numpy()
 
 
 def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> None:

@@ -60,6 +60,19 @@ def _save_npz(path):
         np.savez(file, **STATE)
 
 
+def _save_views(path):
+    import torch
+
+    torch.save({name: torch._neg_view(-value) for name, value in _tensors().items()}, path)
+
+
+def _save_packed_again(path):
+    save_torch(path.with_name("whole.pth"), STATE)
+    with zipfile.ZipFile(path.with_name("whole.pth")) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in whole.namelist():
+            new.writestr(name, whole.read(name))
+
+
 def _save_in_list(path):
     import torch
 
@@ -83,6 +96,8 @@ WRITERS = {
     "old PyTorch": lambda path, write: _save_old(path),
     "Lightning": lambda path, write: _save_lightning(path),
     "numpy in PyTorch": lambda path, write: _save_torch_arrays(path),
+    "views with their sign turned": lambda path, write: _save_views(path),
+    "packed again": lambda path, write: _save_packed_again(path),
     "list": lambda path, write: _save_in_list(path),
     "MindSpore": lambda path, write: write(path.with_name("a.ckpt"), STATE).rename(path),
     "safetensors": lambda path, write: write(path.with_name("a.safetensors"), STATE).rename(path),
@@ -117,6 +132,12 @@ def test_sparse_tensors_are_read_dense(tmp_path):
         torch.save(state, tmp_path / "sparse.pth")
         arrays = torch_arrays(load_networks(tmp_path / "sparse.pth", "photo2cartoon", "disLA")[0])
         assert all(np.array_equal(value, STATE[name]) for name, value in arrays.items())
+
+
+def _save_whole(path, wrapped):
+    import torch
+
+    torch.save({"net": _Net(torch), "epoch": 3} if wrapped else _Net(torch), path)
 
 
 def _frozen(path):
@@ -202,6 +223,8 @@ FOREIGN = {
     "float8 of range": ("f8.pt", "float8_e5m2", lambda path: _eight_bits("float8_e5m2", path)),
     "float8 in safetensors": ("f8.safetensors", "F8_E4M3", lambda path: _eight_bits("float8_e4m3fn", path)),
     "ONNX": ("net.onnx", "ONNX", _onnx),
+    "whole network": ("whole.pt", "asks to run code", lambda path: _save_whole(path, False)),
+    "whole network in a dictionary": ("net.pth", "asks to run code", lambda path: _save_whole(path, True)),
     "pickled tensors": ("a.pkl", "a pickle of more", lambda path: path.write_bytes(pickle.dumps(_tensors()))),
     "tar": ("a.tar", "a tar archive of folder/inner.pth", lambda path: _tar("w", path)),
     "packed tar": ("a.tar.gz", "a tar archive", lambda path: _tar("w:gz", path)),
