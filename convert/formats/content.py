@@ -281,7 +281,10 @@ def _mindspore(ends: _Ends) -> str | None:
         raise ENCRYPTED.refusal(ends.path, mode=mode)
     if re.match(rb"\x0a[\x03-\x0f]\d+(?:\.\d+)+\x12", ends.head):
         raise MINDIR.refusal(ends.path)
-    return "ckpt" if re.match(rb"\x0a(?:[\x80-\xff]*[\x00-\x7f])\x0a", ends.head) else None
+    begins = re.match(rb"\x0a(?:[\x80-\xff]*[\x00-\x7f])\x0a(.)", ends.head, re.DOTALL)
+    if begins and re.match(rb"\x12.[A-Z]", ends.head[begins.end() + begins[1][0] :], re.DOTALL):
+        raise GRAPH.refusal(ends.path)  # its messages are of a name and of an operation's name
+    return "ckpt" if begins else None
 
 
 def _binary(ends: _Ends) -> str | None:

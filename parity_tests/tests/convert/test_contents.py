@@ -294,6 +294,10 @@ def test_nothing_that_a_torchscript_archive_names_is_run(tmp_path):
 
 
 PLACEHOLDERS = {
+    "graph": (b"\x0a\x10\x0a\x01a\x12\x0bPlaceholder", "a TensorFlow graph", "tf.make_ndarray"),
+    "gguf": (b"GGUF" + bytes(60), "a GGUF file", "gguf.GGUFReader"),
+    "matlab": (b"MATLAB 5.0 MAT-file" + bytes(99), "a MATLAB file", "scipy.io.loadmat"),
+    "lz4": (b"\x04\x22\x4d\x18" + bytes(9), "packed with lz4", "lz4 -d"),
     "flax": (b"\x81\xa6params\x81\xa6conv_0\xc0", "as Flax writes", "flax.serialization"),
     "lua": (b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential", "Torch in Lua", "torchfile"),
     "page": (b"\n<!DOCTYPE html><html><title>Google Drive</title>", "a web page"),
