@@ -130,7 +130,8 @@ def write_networks(
     Raises InputError: the target's suffix and `names` contradict each other.
     """
     side = _side(target, checkpoint.format, networks, names)
-    facts = _source_facts(checkpoint.path, checkpoint.format)
+    beside = {"not_tensors": dict(checkpoint.extras)} if checkpoint.extras else {}
+    facts = {**_source_facts(checkpoint.path, checkpoint.format), **beside}
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)
     groups = [[network] for network in networks] if "{part}" in target.name else [networks]
