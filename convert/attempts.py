@@ -21,6 +21,7 @@ PARAMETRIZED = Spelling(
         (r"^(.*)\.parametrizations\.weight\.0\._([uv])$", r"\1.weight_\2"),
     ),
 )
+SHOWN = 4  # names of tensors that are left out
 UNREADABLE = (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, RuntimeError, OverflowError)
 
 
@@ -90,7 +91,7 @@ def _attempts_as(spelling: Spelling, place: Place, family: Family, part: Part) -
     if built is None:
         return
     kwargs, plan = built
-    unused = sum(_unused(spelling, name) for name in place.names)
+    unused = tuple(name for name in place.names if _unused(spelling, name))
     yield attempt(place, source, family, part, kwargs, plan, renamed, spelling, unused)
     by_mindspore = {row.mindspore: row.torch for row in plan.rows}
     if any(by_mindspore.get(key, key) != key for key in renamed):
@@ -149,9 +150,9 @@ def attempt(
     plan: Plan,
     names: Mapping[str, str],
     spelling: Spelling,
-    unused: int = 0,
+    unused: tuple[str, ...] = (),
 ) -> Attempt:
-    """Compare tensors (PyTorch name -> name in `source`) with a plan; `unused` were left out before."""
+    """Compare tensors (PyTorch name -> name in `source`) with a plan; those called `unused` were left out before."""
     wanted = {row.torch for row in plan.rows}
     numbers = {name for name in loose_numbers(names, source) if name not in wanted}
     neutral = _neutral_names(source, plan, names, spelling)
@@ -159,7 +160,8 @@ def attempt(
     problems = plan.check({key: source.tensors[original].spec for key, original in kept.items()})
     notes: tuple[str, ...] = (spelling.note,) if spelling.note else ()
     if unused:
-        notes += (f"left out {unused} tensors that the network does not use",)
+        names_shown = ", ".join(unused[:SHOWN]) + (", ..." if len(unused) > SHOWN else "")
+        notes += (f"left out, as the network does not use it: {names_shown}",)
     if neutral:
         notes += (f"left out {len(neutral)} {spelling.name} tensors that have no effect",)
     return Attempt(place, source, family, part, kwargs, plan, kept, spelling.name, problems, notes)

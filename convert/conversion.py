@@ -130,7 +130,8 @@ def write_networks(
     Raises InputError: the target's suffix and `names` contradict each other.
     """
     side = _side(target, checkpoint.format, networks, names)
-    facts = _source_facts(checkpoint.path, checkpoint.format)
+    beside = {"not_tensors": dict(checkpoint.extras)} if checkpoint.extras else {}
+    facts = {**_source_facts(checkpoint.path, checkpoint.format), **beside}
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)
     groups = [[network] for network in networks] if "{part}" in target.name else [networks]
@@ -266,7 +267,9 @@ def _write(
     }
     remove_ledger(path)
     nested = several and not networks[0].family.flat_file
-    write_checkpoint(path, tensors(), specs, tuple(network.part.name for network in networks) if nested else ())
+    parts = tuple(network.part.name for network in networks) if nested else ()
+    families = dict.fromkeys(name for network in networks for name in (network.family.name, *network.alternatives))
+    write_checkpoint(path, tensors(), specs, parts, tuple(families))
     described: list[Mapping[str, Any]] = [
         {
             "family": network.family.name,

@@ -36,7 +36,7 @@ def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping
 
     Args:
         target: the converted file, already complete.
-        source: facts about the source file (name, format, bytes, sha256).
+        source: facts about the source file (name, format, bytes, sha256, and what in it is no tensor).
         networks: family, part, constructor arguments, spelling and notes of each network.
         entries: one per tensor.
         left_out: names of tensors of the source that are in no network.

@@ -19,7 +19,7 @@ WRAPPERS = re.compile(
 # First parts of the names that MindSpore's optimizers (`nn.optim`), gradient accumulation and averages give.
 MOMENTS = (
     "moment1|moment2|moment|moments|vhat|adam_m|adam_v|lamb_m|lamb_v|exp_avg|exp_avg_sq|mean_square|mean_grad|accum"
-    "|accum_update|accu_grads|stat|prev|step_size|shadow|momentum_buffer"
+    "|accum_update|accu_grads|stat|prev|step_size|shadow|momentum_buffer|ax_"
 )
 TRAINING = re.compile(
     rf"(?:^|\.)(?:{MOMENTS})\."  # a moment of a parameter
@@ -27,8 +27,13 @@ TRAINING = re.compile(
     r"|(?:^|\.)total_(?:ops|params)$"  # what thop counts
     r"|^(?:learning_rate\w*|global_step|beta[12]_power|scale_sense|(?:\w+_)?rng_state)$"
 )
+# Moments whose names alone could be a layer's: of FTRL, ASGD and AdaFactor; and those that each of them keeps as well.
+UNSURE = re.compile(r"^(?:linear\.|mu_|eta_|exp_avg_sq_(?:row_|col_)?)(.+)$")
+SURE = ("moments.", "ax_.", "exp_avg.")
 OWN_TENSORS = frozenset({"weight", "bias", "gamma", "beta"})  # what a single number at the top may not be called
-OWN_FORMATS = frozenset({"torch", "ckpt", "safetensors"})  # formats in which others keep training state and wrappers
+OWN_FORMATS = frozenset(
+    {"torch", "torchscript", "ckpt", "safetensors"}
+)  # formats in which others keep training state and wrappers
 OUTERMOST = "."  # what a user calls the place without a prefix
 SHOWN = 20
 
@@ -87,11 +92,18 @@ def whole(checkpoint: Checkpoint) -> Place:
     names: dict[str, str] = {}
     for name in checkpoint.tensors:
         shown = WRAPPERS.sub("", name)
-        if checkpoint.format not in OWN_FORMATS or not TRAINING.search(name):
+        if checkpoint.format not in OWN_FORMATS or not _is_training(name, checkpoint):
             names[shown if shown not in names else f"{name} (a second {shown})"] = name
     return Place(
         "", replace(checkpoint, tensors={shown: checkpoint.tensors[name] for shown, name in names.items()}), names
     )
+
+
+def _is_training(name: str, checkpoint: Checkpoint) -> bool:
+    """Whether a tensor is an optimizer's, by its name and those of its neighbours."""
+    unsure = UNSURE.match(name)
+    beside = unsure is not None and any(f"{sure}{unsure[1]}" in checkpoint.tensors for sure in SURE)
+    return TRAINING.search(name) is not None or beside
 
 
 def chosen(checkpoint: Checkpoint, key: str | None) -> Place:

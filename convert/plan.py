@@ -146,8 +146,18 @@ def build_plan(part: Part, kwargs: Mapping[str, Any]) -> Plan:
 @lru_cache(maxsize=128)
 def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
     import torch
+    from torch.overrides import TorchFunctionMode
 
-    with torch.device("meta"):
+    class Undrawn(TorchFunctionMode):
+        """Makes no initial values: a tensor without memory takes none, and PyTorch loads its compiler to see that."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            """Leave a tensor that is to be drawn or scaled as it is, and do anything else."""
+            if func in {torch.nn.init.normal_, torch.Tensor.normal_, torch.nn.functional.normalize}:
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs or {})
+
+    with torch.device("meta"), Undrawn():
         return plan_of(resolve("torch_ref", class_name)(**dict(kwargs)))
 
 

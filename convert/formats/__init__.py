@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convert.disk import atomic_path
 from convert.errors import InputError
-from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch
+from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch, torchscript
 from convert.tensors import Array, Checkpoint, TensorSpec
 
 __all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint"]
@@ -13,6 +13,7 @@ __all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_check
 FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
 READERS: Mapping[str, Callable[[Path], Checkpoint]] = {
     "torch": torch.read,
+    "torchscript": torchscript.read,
     "ckpt": ckpt.read,
     "safetensors": safetensors.read,
     "tensorflow": tensorflow.read,
@@ -67,7 +68,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_checkpoint(
-    path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], parts: tuple[str, ...] = ()
+    path: Path,
+    tensors: Iterable[tuple[str, Array]],
+    specs: Mapping[str, TensorSpec],
+    parts: tuple[str, ...] = (),
+    families: tuple[str, ...] = (),
 ) -> None:
     """Write tensors to `path` in the format of its suffix; on any failure nothing is left behind.
 
@@ -77,6 +82,7 @@ def write_checkpoint(
         specs: the same names in the same order, with shape and dtype.
         parts: networks whose names prefix the tensors ("genA2B."); a PyTorch file nests them in
             dictionaries, the other formats keep the flat names.
+        families: whose networks the tensors may be; a safetensors file says so in its metadata.
     """
     kind = file_format(path)
     with atomic_path(path) as temporary:
@@ -85,4 +91,4 @@ def write_checkpoint(
         elif kind == "ckpt":
             ckpt.write(temporary, tensors)
         else:
-            safetensors.write(temporary, tensors, specs)
+            safetensors.write(temporary, tensors, specs, families)

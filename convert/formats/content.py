@@ -59,14 +59,48 @@ class Foreign:
         return InputError(f"{path}: " + f"{self.what}; {self.advice}".format(**quoted, **words))
 
 
-TORCHSCRIPT = Foreign(
-    "a TorchScript archive, a program with its weights",
+OLDEST_TORCHSCRIPT = Foreign(
+    "a TorchScript archive of PyTorch before 1.4, a program with its weights",
     "where you trust it, save the weights alone: import torch; "
     "net = torch.jit.load({file}, 'cpu'); torch.save(net.state_dict(), {pth})",
+)
+QUANTIZED_SCRIPT = Foreign(
+    "a TorchScript archive of a quantized network",
+    "where you trust it, make plain weights of it: import torch; net = torch.jit.load({file}, 'cpu'); "
+    "packs = {{n.removesuffix('._packed_params'): p for n, m in net.named_modules() "
+    "for p in [getattr(m, '_packed_params', None)] if isinstance(p, torch.ScriptObject)}}; "
+    "plain = {{n + k: t.dequantize() for n, p in packs.items() for k, t in zip(('.weight', '.bias'), p.unpack()) "
+    "if t is not None}}; torch.save(dict(net.state_dict(), **plain), {pth})",
+)
+FROZEN_SCRIPT = Foreign(
+    "a TorchScript archive whose weights are numbered constants without names, as torch.jit.freeze leaves them",
+    "get the file from before that; the constants alone: import torch; "
+    "graph = torch.jit.load({file}, 'cpu').inlined_graph; torch.save({{str(i): n.t('value') "
+    "for i, n in enumerate(graph.findAllNodes('prim::Constant')) "
+    "if 'value' in n.attributeNames() and n.kindOf('value') == 't'}}, {pth})",
 )
 EXPORTED = Foreign(
     "a program of torch.export with its weights",
     "save the weights alone: import torch; program = torch.export.load({file}); torch.save(program.state_dict, {pth})",
+)
+MOBILE = Foreign(
+    "a program of PyTorch Mobile with its weights",
+    "save the weights alone: import torch; net = torch.jit.jit_module_from_flatbuffer({file}); "
+    "torch.save(net.state_dict(), {pth})",
+)
+FLAX = Foreign(
+    "a msgpack file, as Flax writes",
+    "take its arrays out: import flax, numpy; "
+    "tree = flax.serialization.msgpack_restore(open({file}, 'rb').read()); "
+    "numpy.savez({npz}, **flax.traverse_util.flatten_dict(tree, sep='.'))",
+)
+LUA = Foreign(
+    "a file of Torch in Lua",
+    "take its arrays out: import numpy, torchfile; pairs = lambda v: enumerate(v) if isinstance(v, list) else "
+    "getattr(v, '_obj', v).items() if isinstance(v, (dict, torchfile.TorchObject)) else (); "
+    "walk = lambda v, n: {{n: v}} if isinstance(v, numpy.ndarray) else {{k: a for key, inner in pairs(v) "
+    "for k, a in walk(inner, f'{{n}}.{{str(key, \"utf8\") if isinstance(key, bytes) else key}}').items()}}; "
+    "numpy.savez({npz}, **walk(torchfile.load({file}), 'net'))",
 )
 KERAS = Foreign(
     "a Keras model",
@@ -144,9 +178,22 @@ BEGINNINGS: Mapping[bytes, str | Foreign] = {
         beginning: Foreign(what, "there are no weights in it; give the file itself")
         for beginning, what in OTHERS.items()
     },
+    b"MATLAB 5.0 MAT-file": Foreign(
+        "a MATLAB file",
+        "take its arrays out: import numpy, scipy.io; found = scipy.io.loadmat({file}); "
+        "numpy.savez({npz}, **{{k: v for k, v in found.items() if not k.startswith('__')}})",
+    ),
     b"\x28\xb5\x2f\xfd": Foreign("packed with zstd", "unpack it: zstd -d {file}"),
+    b"\x04\x22\x4d\x18": Foreign("packed with lz4", "unpack it: lz4 -d {file}"),
     b"7z\xbc\xaf\x27\x1c": Foreign("a 7z archive", "unpack it: 7z x {file}"),
     b"Rar!\x1a\x07": Foreign("a rar archive", "unpack it: unrar x {file}"),
+}
+# Files that are told by more than their first bytes.
+MARKS: Mapping[bytes, Foreign] = {
+    rb".{4}PTMF": MOBILE,
+    rb"[\x03\x04]\0{3}\x01\0{3}": LUA,
+    rb"[\x81-\x8f][\xa1-\xbf][ -~]": FLAX,  # a dictionary of up to 15 keys, and a first key of up to 31 letters
+    rb"\x08[\x01-\x20]\x12": Foreign("an ONNX model", ONNX),
 }
 
 
@@ -193,10 +240,10 @@ def _zip(ends: _Ends) -> str | None:
 
 def _archive_of(path: Path, names: list[str]) -> str:
     last = {name.rpartition("/")[2] for name in names}
-    if "constants.pkl" in last:
-        raise TORCHSCRIPT.refusal(path)
+    if any(name.endswith("/model.json") and name.count("/") == 1 for name in names):
+        raise OLDEST_TORCHSCRIPT.refusal(path)
     if "data.pkl" in last:
-        return "torch"
+        return "torchscript" if "constants.pkl" in last else "torch"
     if "serialized_exported_program.json" in last or "archive_format" in last:
         raise EXPORTED.refusal(path)
     if "model.weights.h5" in last:
@@ -234,19 +281,23 @@ def _mindspore(ends: _Ends) -> str | None:
         raise ENCRYPTED.refusal(ends.path, mode=mode)
     if re.match(rb"\x0a[\x03-\x0f]\d+(?:\.\d+)+\x12", ends.head):
         raise MINDIR.refusal(ends.path)
-    return "ckpt" if re.match(rb"\x0a(?:[\x80-\xff]*[\x00-\x7f])\x0a", ends.head) else None
+    begins = re.match(rb"\x0a(?:[\x80-\xff]*[\x00-\x7f])\x0a(.)", ends.head, re.DOTALL)
+    if begins and re.match(rb"\x12.[A-Z]", ends.head[begins.end() + begins[1][0] :], re.DOTALL):
+        raise GRAPH.refusal(ends.path)  # its messages are of a name and of an operation's name
+    return "ckpt" if begins else None
 
 
 def _binary(ends: _Ends) -> str | None:
     """Formats that are told by a mark within, by a length, or by both ends."""
     if ends.head[4:8] == b"TFL3":
         return "tflite"
+    foreign = next((found for mark, found in MARKS.items() if re.match(mark, ends.head, re.DOTALL)), None)
+    if foreign:
+        raise foreign.refusal(ends.path)
     if ends.tail.endswith(LEVELDB_MAGIC):
         return "tensorflow"
     if ends.head[8:9] == b"{" and int.from_bytes(ends.head[:8], "little") <= ends.size - 8:
         return "safetensors"
-    if re.match(rb"\x08[\x01-\x20]\x12", ends.head):
-        raise Foreign("an ONNX model", ONNX).refusal(ends.path)
     return "pickle" if re.match(rb"\x80[\x02-\x05]", ends.head) else None
 
 

@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import pickletools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -105,7 +106,8 @@ class TypeStub:
         if not isinstance(code, str):
             raise ValueError("an array of a type without a name")
         self.is_object = code in {"O", "O8", "O4"}
-        if not self.is_object and (code[0] not in "fiub" or not code[1:].isdigit()):
+        self.is_text = re.fullmatch(r"U\d+", code) is not None
+        if not (self.is_object or self.is_text) and (code[:1] not in tuple("fiub") or not code[1:].isdigit()):
             raise ValueError(f"an array of type {code}")
         self.code, self.order = code, "|"
 
@@ -127,8 +129,8 @@ class ArrayStub:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take numpy's state: version, shape, type, Fortran order, values."""
         _, shape, kind, fortran, content = state
-        if not isinstance(kind, TypeStub):
-            raise ValueError("an array has no type")
+        if not isinstance(kind, TypeStub) or kind.is_text:
+            raise ValueError("an array has no type" if not isinstance(kind, TypeStub) else "an array of text")
         if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError("an array has no shape")  # and no product of it may be anything but a number
         if kind.is_object:
@@ -148,6 +150,8 @@ def _from_buffer(data: bytes, kind: TypeStub, shape: tuple[int, ...], order: str
 
 
 def _scalar(kind: TypeStub, data: bytes) -> Any:
+    if kind.is_text:
+        return data.decode("utf-32-be" if kind.order == ">" else "utf-32-le").rstrip("\0")
     value = ArrayStub((1, (), kind, False, data)).value
     return value.item() if isinstance(value, np.ndarray) else value
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ DTYPES: Mapping[str, np.dtype] = {
     **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
 }
+FAMILY = "toonport.family"  # metadata: the families whose networks the tensors may be, with commas between
 TYPE_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
 
 
@@ -43,7 +44,9 @@ def read(path: Path) -> Checkpoint:
     header.pop("__metadata__", None)
     data = np.memmap(path, np.uint8, "r", offset=8 + length) if header else np.empty(0, np.uint8)
     ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-    return Checkpoint(path, "safetensors", {name: _entry(path, name, row, data) for name, row in ordered}, metadata)
+    tensors = {name: _entry(path, name, row, data) for name, row in ordered}
+    families = metadata.pop(FAMILY, "")
+    return Checkpoint(path, "safetensors", tensors, metadata, tuple(filter(None, families.split(","))))
 
 
 def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
@@ -58,9 +61,12 @@ def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
     return Entry(TensorSpec(shape, dtype.name), lambda: np.asarray(data[start:end]).view(dtype).reshape(shape))
 
 
-def write(path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec]) -> None:
-    """Write tensors to a safetensors file; memory holds one tensor at a time."""
-    header: dict[str, object] = {"__metadata__": {"producer": "toonport"}}
+def write(
+    path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], families: Sequence[str] = ()
+) -> None:
+    """Write tensors to a safetensors file, and whose networks they may be; memory holds one tensor at a time."""
+    said = {FAMILY: ",".join(families)} if families else {}
+    header: dict[str, object] = {"__metadata__": {"producer": "toonport", **said}}
     offset = 0
     for name, spec in specs.items():
         size = math.prod(spec.shape) * np.dtype(DTYPES[TYPE_NAMES[spec.dtype]]).itemsize

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,6 +22,7 @@ CODE = re.compile(
     r"\b"
 )
 DEEPEST = 32
+MOST_NAMES = 200_000  # a few dictionaries that hold each other twice and twice again have more names than memory
 NOT_NUMBERS = (ValueError, TypeError, IndexError, AttributeError)  # what a stub raises for other arrays
 PACKED = "_packed_params._packed_params"  # where PyTorch's quantized layers keep weight and bias
 
@@ -33,13 +34,25 @@ def read(path: Path) -> Checkpoint:
 
     Raises InputError: damaged file, or one that asks to run code or holds a whole network; what to do instead.
     """
-    content = _named(_load(path))
+    if zipfile.is_zipfile(path):
+        check_archive(path)
+    return gathered(path, load(path))
+
+
+def gathered(path: Path, content: Any) -> Checkpoint:
+    """The tensors that what a file holds consists of, by dotted names.
+
+    Raises InputError: it is no dictionary, or has tensors that cannot be converted.
+    """
+    content = _named(content)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save net.state_dict()")
     tensors: dict[str, Entry] = {}
     extras: dict[str, str] = {}
     dictionaries: set[str] = set()
     for name, value in _flatten(path, content, "", dictionaries):
+        if len(tensors) + len(extras) > MOST_NAMES:
+            raise InputError(f"{path}: holds more than {MOST_NAMES} names, so no network; save net.state_dict()")
         if _is_array(value):
             if name in tensors:
                 raise InputError(f"{path}: two tensors are called {name}")
@@ -76,46 +89,65 @@ def _described(value: Any) -> str:
     if isinstance(value, ArrayStub):
         return "array, not of numbers"
     if isinstance(value, list | tuple | set | bytes | _Inert):
-        return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}"
+        return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}".strip()
     return f"{kind} {str(value)[:40]}"
 
 
-def _load(path: Path) -> Any:
-    """The content of a file; what is not data in it becomes `_Inert`."""
+def load(path: Path, opened: BinaryIO | None = None, modules: Iterable[str] = ()) -> Any:
+    """The content of a file; what is not data in it becomes `_Inert`.
+
+    Args:
+        path: the file.
+        opened: what is read in its place, where that is another form of it.
+        modules: names of objects that are known to hold tensors, and to be read as dictionaries.
+
+    Raises InputError: damaged file, or one that asks to run code or holds a whole network; what to do instead.
+    """
     allowed: list[tuple[Any, str]] = [(kind, kind.__name__) for kind in (_Numbers, TypeStub, _Inert)]
-    if zipfile.is_zipfile(path):
-        _check_archive(path)
+    allowed += [(_Inert, name) for name in modules]
+    most = len(allowed) + MOST_OBJECTS
     while True:
         try:
-            return _load_with(path, allowed)
+            return _load_with(path, opened, allowed)
         except InputError:
             raise
         except Exception as error:  # damaged or hostile bytes make the reader fail in any way it likes
             name = _forbidden_name(str(error))
-            new = name not in {known for _, known in allowed} and len(allowed) < MOST_OBJECTS
+            new = name not in {known for _, known in allowed} and len(allowed) < most
             if name and new and not CODE.match(name):
                 allowed.append((_stand_in(name), name))
                 continue
             raise _unreadable(path, name, error) from error
 
 
-def _load_with(path: Path, allowed: Sequence[tuple[Any, str]]) -> Any:
+def _load_with(path: Path, opened: BinaryIO | None, allowed: Sequence[tuple[Any, str]]) -> Any:
     import torch
 
     is_zip = zipfile.is_zipfile(path)  # files older than PyTorch 1.6 are not zip archives
     with torch.serialization.safe_globals([*allowed]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layouts that are in beta, and of legacy forms: nothing a user can act on
+        if opened:
+            opened.seek(0)
+            return torch.load(opened, map_location="cpu", weights_only=True)
         if path.suffix == ".safetensors":  # PyTorch goes by this suffix, whatever is in the file
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip and _is_stored(path))
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether the tensors of an archive lie in it as they are; packed again by others, they cannot be mapped."""
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def _unreadable(path: Path, name: str, error: Exception) -> InputError:
     if name:
         return InputError(
             f"{path}: refused, the file asks to run code or holds Python objects (it names {name}); "
-            "load it where you trust it and save only its state dict: "
-            "net = torch.load(FILE, weights_only=False); torch.save(net.state_dict(), 'net.pth')"
+            "where you trust it, save only its state dict: import torch; "
+            f"held = torch.load({str(path)!r}, weights_only=False); plain = lambda v: v.state_dict() if hasattr(v, "
+            "'state_dict') else {k: plain(i) for k, i in v.items()} if isinstance(v, dict) else v; "
+            f"torch.save(plain(held), {_plain_name(path)})"
         )
     return InputError(f"{path}: not a PyTorch checkpoint, or cut off ({type(error).__name__})")
 
@@ -174,8 +206,11 @@ def _forbidden_name(message: str) -> str:
     return found[1] if found and any(word in message for word in refused) else ""
 
 
-def _check_archive(path: Path) -> None:
-    """Verify the checksums of the archive: a flipped bit or a broken download is found here."""
+def check_archive(path: Path) -> None:
+    """Verify the checksums of the archive.
+
+    Raises InputError: a flipped bit or a broken download.
+    """
     with zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
     if broken is not None:
@@ -185,9 +220,11 @@ def _check_archive(path: Path) -> None:
 def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, dictionaries: set[str]) -> Iterator[tuple[str, Any]]:
     if prefix.count(".") > DEEPEST:
         raise InputError(f"{path}: dictionaries lie more than {DEEPEST} deep in each other")
+    if len(dictionaries) > MOST_NAMES:
+        raise InputError(f"{path}: holds more than {MOST_NAMES} dictionaries, so no network; save net.state_dict()")
     for name, held in content.items():
         value = _named(held)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or not isinstance(value, _Inert)):
             dictionaries.add(f"{prefix}{name}")
             yield from _flatten(path, value, f"{prefix}{name}.", dictionaries)
         else:
@@ -251,7 +288,7 @@ def _to_numpy(tensor: Any) -> Array:
     tensor = tensor.detach().contiguous()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    return tensor.resolve_conj().resolve_neg().numpy()
 
 
 def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> None:

@@ -3,11 +3,13 @@
 import bz2
 import gzip
 import lzma
+import os
 import pickle
 import re
 import tarfile
 import zipfile
 from collections import OrderedDict
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from convert.conversion import convert_file, load_networks, torch_arrays
 from convert.errors import InputError
 from convert.formats import open_checkpoint
-from parity_tests.tests.cases import save_torch, seeded_state
+from parity_tests.tests.cases import save_torch, seeded_state, small_part
 from toonport.cli import main
 
 STATE = seeded_state("photo2cartoon", "disLA")
@@ -58,17 +60,44 @@ def _save_npz(path):
         np.savez(file, **STATE)
 
 
+def _save_views(path):
+    import torch
+
+    torch.save({name: torch._neg_view(-value) for name, value in _tensors().items()}, path)
+
+
+def _save_packed_again(path):
+    save_torch(path.with_name("whole.pth"), STATE)
+    with zipfile.ZipFile(path.with_name("whole.pth")) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in whole.namelist():
+            new.writestr(name, whole.read(name))
+
+
 def _save_in_list(path):
     import torch
 
     torch.save([{"net": _tensors(), "epoch": 3}, "text"], path)
 
 
+@cache
+def _traced():
+    import torch
+
+    from torch_ref.build import build_torch
+
+    net = build_torch(*small_part("photo2cartoon", "disLA"), STATE).eval()
+    return torch.jit.trace(net, torch.ones(1, 3, 64, 64), check_trace=False)
+
+
 WRITERS = {
     "PyTorch": lambda path, write: save_torch(path, STATE),
+    "TorchScript": lambda path, write: _traced().save(str(path)),
+    "TorchScript for phones": lambda path, write: _traced()._save_for_lite_interpreter(str(path)),
     "old PyTorch": lambda path, write: _save_old(path),
     "Lightning": lambda path, write: _save_lightning(path),
     "numpy in PyTorch": lambda path, write: _save_torch_arrays(path),
+    "views with their sign turned": lambda path, write: _save_views(path),
+    "packed again": lambda path, write: _save_packed_again(path),
     "list": lambda path, write: _save_in_list(path),
     "MindSpore": lambda path, write: write(path.with_name("a.ckpt"), STATE).rename(path),
     "safetensors": lambda path, write: write(path.with_name("a.safetensors"), STATE).rename(path),
@@ -78,6 +107,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.filterwarnings("ignore")
 def test_a_file_is_read_by_its_content_under_every_suffix(kind, tmp_path, write):
     for suffix in SUFFIXES:
         path = tmp_path / f"file{suffix}"
@@ -104,10 +134,28 @@ def test_sparse_tensors_are_read_dense(tmp_path):
         assert all(np.array_equal(value, STATE[name]) for name, value in arrays.items())
 
 
-def _script(path):
+def _save_whole(path, wrapped):
     import torch
 
-    torch.jit.save(torch.jit.script(_Net(torch)), path)
+    torch.save({"net": _Net(torch), "epoch": 3} if wrapped else _Net(torch), path)
+
+
+def _frozen(path):
+    import torch
+
+    torch.jit.save(torch.jit.freeze(torch.jit.script(_Net(torch).eval())), path)
+
+
+def _flat(path):
+    import torch
+
+    torch.jit.save_jit_module_to_flatbuffer(torch.jit.script(_Net(torch)), str(path))
+
+
+def _quantized_script(path):
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.ao.quantization.quantize_dynamic(_Net(torch), {torch.nn.Linear})), path)
 
 
 def _program(path):
@@ -165,8 +213,9 @@ def _pack(module, path):
 
 
 FOREIGN = {
-    "TorchScript": ("net.pt", "TorchScript", _script),
-    "TorchScript as .ckpt": ("net.ckpt", "TorchScript", _script),
+    "frozen TorchScript": ("net.pt", "constants without names", _frozen),
+    "quantized TorchScript": ("net.ckpt", "TorchScript archive of a quantized network", _quantized_script),
+    "flat TorchScript": ("net.ptl", "PyTorch Mobile", _flat),
     "torch.export": ("net.pt2", "torch.export", _program),
     "quantized layers": ("int8.pth", "quantized", _quantized_layers),
     "quantized tensors": ("int8.bin", "quantized", _quantized_tensors),
@@ -174,6 +223,8 @@ FOREIGN = {
     "float8 of range": ("f8.pt", "float8_e5m2", lambda path: _eight_bits("float8_e5m2", path)),
     "float8 in safetensors": ("f8.safetensors", "F8_E4M3", lambda path: _eight_bits("float8_e4m3fn", path)),
     "ONNX": ("net.onnx", "ONNX", _onnx),
+    "whole network": ("whole.pt", "asks to run code", lambda path: _save_whole(path, False)),
+    "whole network in a dictionary": ("net.pth", "asks to run code", lambda path: _save_whole(path, True)),
     "pickled tensors": ("a.pkl", "a pickle of more", lambda path: path.write_bytes(pickle.dumps(_tensors()))),
     "tar": ("a.tar", "a tar archive of folder/inner.pth", lambda path: _tar("w", path)),
     "packed tar": ("a.tar.gz", "a tar archive", lambda path: _tar("w:gz", path)),
@@ -228,7 +279,27 @@ def test_mindspores_encrypted_files_and_programs_are_named_with_advice(tmp_path)
     assert np.array_equal(made.tensors["weight"].read(), net.weight.asnumpy())
 
 
+def test_nothing_that_a_torchscript_archive_names_is_run(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    for content in (Attack(), {"a.weight": np.ones(3), "x": Attack()}):
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+            archive.writestr("a/data.pkl", pickle.dumps(content, 2))
+            archive.writestr("a/constants.pkl", pickle.dumps((), 2))
+            archive.writestr("a/version", "3")
+        _advice(tmp_path / "a.pt", "asks to run code")
+        assert not (tmp_path / "ran").exists()
+
+
 PLACEHOLDERS = {
+    "graph": (b"\x0a\x10\x0a\x01a\x12\x0bPlaceholder", "a TensorFlow graph", "tf.make_ndarray"),
+    "gguf": (b"GGUF" + bytes(60), "a GGUF file", "gguf.GGUFReader"),
+    "matlab": (b"MATLAB 5.0 MAT-file" + bytes(99), "a MATLAB file", "scipy.io.loadmat"),
+    "lz4": (b"\x04\x22\x4d\x18" + bytes(9), "packed with lz4", "lz4 -d"),
+    "flax": (b"\x81\xa6params\x81\xa6conv_0\xc0", "as Flax writes", "flax.serialization"),
+    "lua": (b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential", "Torch in Lua", "torchfile"),
     "page": (b"\n<!DOCTYPE html><html><title>Google Drive</title>", "a web page"),
     "denied": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a web page"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4711\n", "which has 4711 bytes"),
@@ -248,10 +319,10 @@ PLACEHOLDERS = {
 
 @pytest.mark.parametrize("kind", PLACEHOLDERS)
 def test_what_lies_in_the_place_of_weights_is_named(kind, tmp_path):
-    content, words = PLACEHOLDERS[kind]
+    content, *words = PLACEHOLDERS[kind]
     for suffix in (".pth", ".ckpt", ".safetensors", ".bin"):
         (tmp_path / f"a{suffix}").write_bytes(content)
-        _advice(tmp_path / f"a{suffix}", words)
+        _advice(tmp_path / f"a{suffix}", *words)
 
 
 def test_folders_and_parts_of_tensorflow_checkpoints_are_answered_with_the_file_to_give(tmp_path):

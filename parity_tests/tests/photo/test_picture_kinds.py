@@ -209,3 +209,16 @@ def test_what_opencv_cannot_read_as_the_reference_is_said():
     assert read_picture(buffer.getvalue()).shape == (40, 60, 3)
     with pytest.raises(InputError, match="not a picture that OpenCV reads"):
         read_picture_as_reference(buffer.getvalue(), "a.qoi")
+
+
+DEEP = [(suffix, channels) for suffix in (".png", ".tiff", ".jp2") for channels in (1, 3, 4)]
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [*DEEP, (".pgm", 1), (".ppm", 3)])
+def test_pictures_of_sixteen_bits_are_scaled_to_eight(suffix, channels, tmp_path):
+    levels = np.linspace(0, 255, 32 * 40, dtype=np.uint8).reshape(32, 40)  # black to white
+    wanted = np.dstack([levels, levels[::-1] if channels > 1 else levels, levels])
+    alpha = np.full((32, 40), 255, np.uint8)
+    kinds = {1: levels, 3: wanted[..., ::-1], 4: np.dstack([wanted[..., ::-1], alpha])}  # OpenCV writes BGR
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), kinds[channels].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_picture(tmp_path / f"a{suffix}"), wanted)

@@ -20,6 +20,7 @@ A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
 
 WORDS = {
     "torch": "PyTorch",
+    "torchscript": "TorchScript",
     "ckpt": "MindSpore",
     "safetensors": "safetensors",
     "tensorflow": "TensorFlow",

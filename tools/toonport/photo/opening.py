@@ -23,6 +23,7 @@ WHOLE_PIXELS = 89_478_485  # a picture of more is read at half its sides; Pillow
 MOST_PIXELS = 2**28  # a phone's largest photo has 200 million; at most 1.5 GB are taken for that many
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIC_REMEDY = "pip install 'toonport[heif]'"
+JP2_DEPTH = re.compile(rb"\xff\x4f\xff\x51.{38}(.)", re.DOTALL)  # begins a codestream; bits of a value, less one
 HDR_SIZE = re.compile(rb"\n[-+]([XY]) (\d+) [-+][XY] (\d+)\n")
 _opening = threading.Lock()  # Pillow's limit and the filters of Python's warnings belong to all threads
 
@@ -61,6 +62,8 @@ def open_picture(source: Path | bytes, name: str) -> Any:
         raise
     width, height = opened.size
     _require_bounded(width, height, name)
+    if opened.format == "JPEG2000" and opened.mode in ("RGB", "RGBA") and width * height <= WHOLE_PIXELS:
+        return _of_sixteen_bits(source, opened)
     return opened
 
 
@@ -174,6 +177,24 @@ def _radiance(source: Path | bytes, name: str) -> Any:
     linear = np.clip(light[..., ::-1], 0, 1)
     curve = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.power(linear, 1 / 2.4) - 0.055)  # IEC 61966-2-1
     return np.round(curve * 255).astype(np.uint8)
+
+
+def _of_sixteen_bits(source: Path | bytes, opened: Any) -> Any:
+    """Return a coloured JPEG 2000 picture, read by OpenCV where it has 16 bits: Pillow makes its white black."""
+    from PIL import Image
+
+    depth = JP2_DEPTH.search(_head(source))
+    if depth is None or depth[1][0] != 15:
+        return opened
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.ndim != 3 or values.dtype != np.uint16:
+        return opened
+    channels = [2, 1, 0, 3][: values.shape[2]]  # OpenCV's are BGR
+    picture = Image.fromarray(np.round(values[..., channels] / 257).astype(np.uint8))
+    picture.info = dict(opened.info)
+    opened.close()
+    return picture
 
 
 def _profile(picture: Any) -> Any:
