@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.plan import Plan
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, inside
+from parity_tests.harness.sides.dropping import resting_in_mindspore
 from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
 
@@ -53,7 +54,8 @@ class MindSporeSide(NetworkSide):
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
         if not self._compiled:
-            return super()._run(layer, inputs)
+            with resting_in_mindspore(self._dropping) if self._resting else nullcontext():
+                return super()._run(layer, inputs)
 
         args, keywords = arguments(inputs, self._tensors(inputs))
 
@@ -87,7 +89,8 @@ class MindSporeSide(NetworkSide):
         transformed = self._transformed_as_graph if self._compiled else self._transformed
         weights = self._ms.ParameterTuple(list(own.values()))
         try:
-            found = transformed(self.layers[layer], inputs, places, weights, seeds)
+            with resting_in_mindspore(self._dropping):
+                found = transformed(self.layers[layer], inputs, places, weights, seeds)
         except Exception:
             _forget_gradients()
             raise

@@ -10,8 +10,10 @@ import pytest
 import torch
 from mindspore import nn, ops
 
+from parity_tests.harness.dropout import measure_functions
 from parity_tests.harness.judge import Outcome, judge, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.run import QUICK_LEAVES_OUT, QUICK_MODES, compare
 from parity_tests.tests.pairs.manner import numbers
@@ -179,3 +181,54 @@ def test_where_too_much_cannot_be_judged_the_outcome_is_neither():
     assert outcome([clear] * 9 + [noisy]) is Outcome.EQUAL
     assert outcome([clear] * 8 + [noisy] * 2) is outcome([clear] * 8 + [missing] * 2) is Outcome.CANNOT_TELL
     assert outcome([noisy, noisy, wrong]) is Outcome.DIFFERENT
+
+
+class Functions(torch.nn.Module):
+    """Dropout as functions and inside other layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 6)
+        self.attention = torch.nn.MultiheadAttention(6, 2, 0.2, batch_first=True)
+
+    def forward(self, x):
+        x = torch.nn.functional.dropout2d(self.conv(x), 0.3, self.training).mean((2, 3))
+        x = torch.nn.functional.dropout(self.fc(x), 0.4, self.training)[:, None]
+        return self.attention(x, x, x)[0]
+
+
+class PortedFunctions(nn.Cell):
+    """The same."""
+
+    def __init__(self, rate=0.4, first=ops.dropout2d, always=False):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, pad_mode="valid", has_bias=True)
+        self.fc, self.attention = nn.Dense(4, 6), nn.MultiheadAttention(6, 2, 0.2, batch_first=True)
+        self.rate, self.first, self.always = rate, first, always
+
+    def construct(self, x):
+        x = self.first(self.conv(x), 0.3, self.training).mean((2, 3))
+        x = ops.dropout(self.fc(x), self.rate, self.always or self.training).expand_dims(1)
+        return self.attention(x, x, x)[0]
+
+
+def test_dropout_of_functions_rests_and_its_rate_is_compared():
+    right = _compared(Functions(), PortedFunctions(), ("isolated", "gradients", "accumulated"))
+    assert right.equal, summary_lines(right)
+    uses = [it.measurement for it in right.verdicts if it.measurement.quantity.kind is Kind.DROPOUT]
+    assert [(it.layer, it.quantity.index) for it in uses] == [("", 0), ("", 1), ("attention", 0)]
+    cases = (
+        (PortedFunctions(rate=0.6), "share left out"),
+        (PortedFunctions(first=ops.dropout), "share left out"),
+        (PortedFunctions(always=True), "uses"),
+        (PortedFunctions(first=lambda x, *_: x), "uses"),
+    )
+    for port, name in cases:
+        pair = pair_networks(Functions(), port)
+        found = [it for training in (False, True) for it in _functions(pair, training) if not judge(it).equal]
+        assert {(it.layer, it.quantity.name) for it in found} == {("", name)}
+
+
+def _functions(pair, training):
+    pair.set_training(training)
+    return measure_functions(pair, [PICTURES], Probe.of([PICTURES], training))
