@@ -1,13 +1,17 @@
 """A user's own training step: the right port is equal, and each planted bug is blamed on its phase."""
 
+from dataclasses import replace
+
+import mindspore
 import numpy as np
 import pytest
 from mindspore import ops
 
 from convert.errors import InputError
-from parity_tests.harness.measurement import Kind
+from parity_tests.harness.measurement import Kind, Rest
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
+from parity_tests.tests.pairs import small_steps
 from parity_tests.tests.pairs.gan_steps import NAMES, batches, ms_step, torch_step
 
 
@@ -64,7 +68,7 @@ def _idle(noise, real):
         (lambda: 1 / 0, "cannot be built: ZeroDivisionError"),
         (_made(networks={}), "networks of the reference: none; of the port: G, D"),
         (_made(optimizers={"D": None, "G": None}), "are of torch.optim, not a NoneType"),
-        (_made(train=_idle), "optimiser D, G was not called with gradients in step 1"),
+        (_made(train=_idle), "optimiser D, G was not called in any step"),
         (_made(train=lambda *_: 1.0), "returns losses by name, not a float"),
         (_made(train=lambda *_: {"loss": 1.0}), "phases among D, G"),
         (_made(train=lambda *_: [][0]), "the reference's step fails in step 1: IndexError"),
@@ -87,3 +91,51 @@ def test_losses_of_other_names_are_different():
 
     with pytest.raises(InputError, match=r"losses of the reference: D.fake, D.real; of the port: D.reals"):
         _compare(renamed, steps=1)
+
+
+def _small(reference, port, steps=3, **options):
+    return compare_steps(reference, port, small_steps.batches(steps), **options)
+
+
+RIGHT = {"lr": 1e-3, "weight_decay": 0.0}
+
+
+def test_accumulated_gradients_are_compared_and_a_step_too_many_is_found():
+    reference = small_steps.torch_step(every=2)
+    assert _small(reference, small_steps.ms_step(every=2, **RIGHT), 4).equal
+    first = _small(reference, small_steps.ms_step(every=1, **RIGHT), 4).blamed[0].measurement
+    assert (first.quantity.kind, first.probe.step) == (Kind.CHANGE, 1)
+
+
+def test_dropout_is_at_rest_in_steps():
+    reference = small_steps.torch_step(rate=0.4)
+    assert _small(reference, small_steps.ms_step(rate=0.4, **RIGHT), 2).equal
+
+
+def test_a_step_is_compared_as_graphs():
+    seen = []
+
+    def port():
+        step = small_steps.ms_step(**RIGHT)()
+        return replace(step, train=lambda x, y: (seen.append(mindspore.get_context("mode")), step.train(x, y))[1])
+
+    before = mindspore.get_context("mode")
+    assert _small(small_steps.torch_step(), port, 2, compiled=True).equal
+    assert seen == [mindspore.GRAPH_MODE] * 2
+    assert mindspore.get_context("mode") == before
+
+
+def test_a_resumed_step_goes_on_where_it_was_and_what_a_checkpoint_lacks_is_found():
+    def all_of(optimizer):
+        return [value.name for value in optimizer.get_parameters()]
+
+    def no_moments(optimizer):
+        return []
+
+    reference = small_steps.torch_step()
+    right = _small(reference, small_steps.ms_step(saved=all_of, **RIGHT))
+    assert right.equal
+    assert Rest.RESUMING not in {it.kind for it in right.resting}
+    first = _small(reference, small_steps.ms_step(saved=no_moments, **RIGHT)).blamed[0].measurement
+    assert (first.quantity.kind, first.probe.step) == (Kind.CHANGE, 3)
+    assert Rest.RESUMING in {it.kind for it in _small(reference, small_steps.ms_step(**RIGHT)).resting}
