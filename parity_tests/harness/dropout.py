@@ -135,7 +135,9 @@ def measure_functions(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iter
             yield replace(head, not_run=BY_HAND) if _draws(pair, inputs) else replace(head, problem=words)
             continue
         for index, (form, other) in enumerate(zip(forms, others, strict=True)):
-            yield from _measure_use(replace(head, quantity=Quantity(Kind.DROPOUT, "share left out", index)), form, other)
+            yield from _measure_use(
+                replace(head, quantity=Quantity(Kind.DROPOUT, "share left out", index)), form, other
+            )
 
 
 def drops_in_functions(pair: Pair, inputs: Sequence[Array]) -> bool:

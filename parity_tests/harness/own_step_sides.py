@@ -79,9 +79,7 @@ class TorchRun(OwnRun):
 
     def _trained(self, step: TrainingStep) -> dict[int, tuple[str, str]]:
         return {
-            id(value): (part, name)
-            for part in self.plans
-            for name, value in step.networks[part].named_parameters()
+            id(value): (part, name) for part in self.plans for name, value in step.networks[part].named_parameters()
         }
 
     def _parameters(self, optimizer: Any) -> Sequence[Any]:
@@ -161,7 +159,9 @@ class MindSporeRun(OwnRun):
         try:
             step = self.step_made.resumed()
         except Exception as error:
-            raise InputError(f"the port's step cannot be resumed: {type(error).__name__}: {first_line(error)}") from error
+            raise InputError(
+                f"the port's step cannot be resumed: {type(error).__name__}: {first_line(error)}"
+            ) from error
         require_step(step, "port", self.step_made)
         self._take(step)
         self.was_resumed = True

@@ -15,14 +15,16 @@ import numpy as np
 
 from convert.errors import InputError, first_line
 from convert.plan import Plan, plan_of
-from parity_tests.harness.judge import judge
+from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Mode
+from parity_tests.harness.own_step_causes import find_update_cause
 from parity_tests.harness.own_step_runs import TrainingStep, default_float64, require_step, seeded_alike
 from parity_tests.harness.own_step_sides import MindSporeRun, TorchRun
 from parity_tests.harness.pair import as_inputs, require_layers, require_networks, target_of
 from parity_tests.harness.run import Comparison, Say, silent
 from parity_tests.harness.sides.tree import Tree
 from parity_tests.harness.training import StepsReference, measure_steps
+from parity_tests.harness.training_noise import Results
 
 Names = Mapping[str, Mapping[str, str]]  # network -> {PyTorch path: MindSpore path}, of layers called otherwise
 MakeStep = Callable[[], TrainingStep]
@@ -83,13 +85,7 @@ def compare_steps(
 
 
 def _compared(
-    torch_step: MakeStep,
-    ms_step: MakeStep,
-    batches: Sequence[Tree],
-    names: Names,
-    name: str,
-    say: Say,
-    compiled: bool,
+    torch_step: MakeStep, ms_step: MakeStep, batches: Sequence[Tree], names: Names, name: str, say: Say, compiled: bool
 ) -> Comparison:
     first, port_step = _made(torch_step, "reference"), _made(ms_step, "port")
     plans = _plans(first, port_step, names)
@@ -102,14 +98,20 @@ def _compared(
 
     reference = StepsReference(truth, control)
     port = MindSporeRun(port_step, plans, batches, reference, compiled)
-    verdicts = []
-    for measurement in measure_steps(reference, port, len(batches), list(first.optimizers)):
+    verdicts, made = list[Verdict](), list[Results]()
+    for measurement in measure_steps(reference, port, len(batches), list(first.optimizers), made.append):
         verdicts.append(judge(measurement))
         say(f"{name}: step {measurement.probe.step}, {len(verdicts)} tensors")
     if idle := [phase for phase in first.optimizers if phase not in truth.called]:
         raise InputError(f"the reference's step: optimiser {', '.join(idle)} was not called in any step")
+    worst = next(iter(blamed(verdicts)), None)
+    finding = worst and find_update_cause(
+        _in_float64(torch_step), _made(torch_step, "reference"), reference, made, worst.measurement
+    )
     facts = {"networks": list(plans), "steps": len(batches), "phases": list(first.optimizers)}
-    return Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, resting=tuple(truth.resting(port.was_resumed)))
+    return Comparison(
+        name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=tuple(truth.resting(port.was_resumed))
+    )
 
 
 def _made(make: MakeStep, side: str) -> TrainingStep:

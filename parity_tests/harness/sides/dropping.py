@@ -10,7 +10,9 @@ from typing import Any
 
 from parity_tests.harness.sides.base import Dropout
 
-Note = Callable[[Dropout | None], None]  # told the form of each use; None where something else takes the elements' place
+Note = Callable[
+    [Dropout | None], None
+]  # told the form of each use; None where something else takes the elements' place
 WHOLE = ("dropout1d", "dropout2d", "dropout3d", "feature_dropout")  # PyTorch's functions that leave out channels
 OTHER = ("alpha_dropout", "feature_alpha_dropout")
 ATTENTION = ("multi_head_attention_forward", "scaled_dot_product_attention")
@@ -60,7 +62,9 @@ def _without_rate(note: Note, args: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _attention(note: Note, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+def _attention(
+    note: Note, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Sequence[Any], dict[str, Any]]:
     """The arguments of an attention without dropout."""
     if func.__name__ == ATTENTION[1]:
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -80,7 +84,7 @@ def resting_in_mindspore(note: Note) -> Iterator[None]:
 
     before = {name: vars(getattr(ops, name)).get("__call__") for name in MINDSPORE}
     for name, channels in MINDSPORE.items():
-        setattr(getattr(ops, name), "__call__", _passing(note, channels))
+        getattr(ops, name).__call__ = _passing(note, channels)
     try:
         yield
     finally:
@@ -88,7 +92,7 @@ def resting_in_mindspore(note: Note) -> Iterator[None]:
             if own is None:
                 delattr(getattr(ops, name), "__call__")
             else:
-                setattr(getattr(ops, name), "__call__", own)
+                getattr(ops, name).__call__ = own
 
 
 def _passing(note: Note, channels: bool) -> Callable[..., Any]:

@@ -180,6 +180,6 @@ def decoded(data: Any) -> Any:
         return Slot(inner)
     if kind in ("namedtuple", "dataclass"):
         name, names, values = inner
-        made = namedtuple(name, names) if kind == "namedtuple" else make_dataclass(name, names)  # noqa: PYI024
+        made = namedtuple(name, names) if kind == "namedtuple" else make_dataclass(name, names)
         return made(*map(decoded, values))
     return tuple(map(decoded, inner)) if kind == "tuple" else {decoded(key): decoded(value) for key, value in inner}

@@ -23,10 +23,10 @@ def variants() -> Iterator[str]:
             found += sum(own.get(path) == other for path, other in layers.items())
             wrong += sum(path in own and own[path] != other for path, other in layers.items())
             blamed += spoilt and bool(own) and _blamed(port)
-        kind = "with a planted bug" if spoilt else "right"
-        yield f"{len(VARIANTS)} variants, {kind}: {found} of {wanted} layers matched ({found / wanted:.1%}), {wrong} wrong"
+        kind, count = "with a planted bug" if spoilt else "right", len(VARIANTS)
+        yield f"{count} variants, {kind}: {found} of {wanted} layers matched ({found / wanted:.1%}), {wrong} wrong"
         if spoilt:
-            yield f"{len(VARIANTS)} variants: {blamed} planted bugs blamed where they are ({blamed / len(VARIANTS):.1%})"
+            yield f"{count} variants: {blamed} planted bugs blamed where they are ({blamed / count:.1%})"
 
 
 def _layers(port: Rewritten) -> dict[str, str]:

@@ -41,7 +41,7 @@ def torch_step(optimizer=torch.optim.Adam, every=1, rate=0.0, **settings):
 
 
 def ms_step(optimizer=optim.AdamW, every=1, rate=0.0, saved=None, **settings):
-    """Return a builder; `saved`: (optimiser) -> names of what a checkpoint keeps of it, None for one that is not made."""
+    """Return a builder; `saved`: (optimiser) -> names of what a checkpoint keeps of it, None where none is made."""
 
     def build(count=0, checkpoint=None):
         parts = [nn.Dense(4, WIDTH), nn.Tanh(), nn.Dropout(p=rate), nn.Dense(WIDTH, 2)]

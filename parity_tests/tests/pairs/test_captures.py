@@ -258,7 +258,9 @@ def test_channels_last_inside_is_no_difference_where_all_sides_are_equal(tmp_pat
     """Pictures of 4 x 4 with 4 channels have one shape in every layout."""
     layers = {"a": (torch.nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, pad_mode="pad", padding=1, has_bias=True))}
     layers["act"] = torch.nn.LeakyReLU(0.2), nn.LeakyReLU(0.2)
-    reference = torch_library().network({name: pair[0] for name, pair in layers.items()}, lambda net, x: net.act(net.a(x)))
+    reference = torch_library().network(
+        {name: pair[0] for name, pair in layers.items()}, lambda net, x: net.act(net.a(x))
+    )
     for turn, equal in (((0, 3, 1, 2), True), ((0, 3, 2, 1), False)):
         port = mindspore_library().network(
             {name: pair[1] for name, pair in layers.items()},
