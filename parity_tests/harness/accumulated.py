@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, named, outputs_of, refused
+from parity_tests.harness.capture import BY_HAND, NOISE_RUNS, REFUSALS, Pair, containers, named, outputs_of, refused
 from parity_tests.harness.compare import deviation, measure, rms
 from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
@@ -191,7 +191,7 @@ def _called_otherwise(pair: Pair, truths: Collection[Key], ports: Collection[Key
         for layer, count in counts.items()
         if layer not in known or (count != own[layer] and layer not in parents | with_weights)
     }
-    return otherwise | dict.fromkeys(pair.apart, OTHER_LAYOUT)
+    return otherwise | dict.fromkeys(pair.apart, OTHER_LAYOUT) | dict.fromkeys(pair.moved, BY_HAND)
 
 
 def looked_at(pair: Pair, inputs: Sequence[Array]) -> Pair:

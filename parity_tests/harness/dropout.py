@@ -11,14 +11,16 @@ from math import prod
 
 import numpy as np
 
-from parity_tests.harness.capture import REFUSALS, Pair, not_comparable, refused
+from parity_tests.harness.accumulated import layer_calls
+from parity_tests.harness.capture import BY_HAND, REFUSALS, Pair, not_comparable, refused
 from parity_tests.harness.compare import measure
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.sides.base import Array, Dropout, LayerCall, LayerError
+from parity_tests.harness.sides.base import Array, Dropout, LayerCall, inside
+from parity_tests.harness.sides.tree import floating
 
+Uses = dict[str, list[Dropout | None]]  # innermost layer that both sides have -> forms of the uses in it, in order
 DRAWS_IN_GRAPHS = "functions of dropout do not rest in a graph"
-BY_HAND = "the port leaves out elements in a way of its own, which is not judged"
 RATE_NOISE = 1e-7  # of a rate, which may have been 1 - its complement
 DRAWS = 2**16  # random decisions in a run
 SIDE = 4  # of pictures whose channels are left out as wholes
@@ -115,24 +117,13 @@ def measure_functions(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iter
         inputs: probe.
         probe: its description.
     """
-    known = pair.port.layer_types().keys()
-    try:
-        for side in (pair.reference, pair.port):
-            side.set_training(bool(probe.training), [path for path in pair.reference.dropouts if path in known])
-        found = [side.uses_of_dropout(inputs) for side in (pair.reference, pair.port)]
-    except (LayerError, *REFUSALS):
-        return  # other measurements say so
-    finally:
-        pair.set_training(bool(probe.training))
-    if found[0] is None or found[1] is None:
-        return
-    wanted, own = (_by_layer(pair, uses) for uses in found)
+    wanted, own = _uses(pair, inputs, bool(probe.training))
     for order, layer in enumerate(dict.fromkeys([*wanted, *own])):
         head = pair.head(Mode.ISOLATED, probe, layer, Quantity(Kind.DROPOUT, "uses"), order)
         forms, others = wanted.get(layer, []), own.get(layer, [])
         if len(forms) != len(others):
             words = f"leaves out elements at {len(others)} places, the reference at {len(forms)}"
-            yield replace(head, not_run=BY_HAND) if _draws(pair, inputs) else replace(head, problem=words)
+            yield replace(head, not_run=BY_HAND) if layer in pair.drawing else replace(head, problem=words)
             continue
         for index, (form, other) in enumerate(zip(forms, others, strict=True)):
             yield from _measure_use(
@@ -148,9 +139,8 @@ def drops_in_functions(pair: Pair, inputs: Sequence[Array]) -> bool:
         return False  # other measurements say so
 
 
-def _by_layer(pair: Pair, uses: Sequence[tuple[str, Dropout | None]]) -> dict[str, list[Dropout | None]]:
-    """Innermost layer that both sides have -> forms of the uses in it, in order."""
-    found: dict[str, list[Dropout | None]] = {}
+def _by_layer(pair: Pair, uses: Sequence[tuple[str, Dropout | None]]) -> Uses:
+    found: Uses = {}
     for path, form in uses:
         while path and any(path not in side.layer_types() for side in (pair.reference, pair.port)):
             path = path.rpartition(".")[0]
@@ -158,13 +148,44 @@ def _by_layer(pair: Pair, uses: Sequence[tuple[str, Dropout | None]]) -> dict[st
     return found
 
 
-def _draws(pair: Pair, inputs: Sequence[Array]) -> bool:
-    """Whether the port returns other numbers in every run, although dropout is at rest."""
-    with pair.port.preserved():
-        first = pair.port.call("", inputs)
-    with pair.port.preserved():
-        second = pair.port.call("", inputs)
-    return any(not np.array_equal(one, two, equal_nan=True) for one, two in zip(first, second, strict=True))
+def drawn_by_hand(pair: Pair, inputs: Sequence[Array]) -> Pair:
+    """Return the pair with the layers of the port that leave out elements in a way of their own, and what they feed.
+
+    They return other numbers in every run, although dropout is at rest, where the reference has dropout.
+
+    Args:
+        pair: reference and port, in train mode.
+        inputs: probe.
+    """
+    wanted, own = _uses(pair, inputs, training=True)
+    fewer = [layer for layer, forms in wanted.items() if len(forms) > len(own.get(layer, []))]
+    if not fewer:
+        return pair
+    first, second = (layer_calls(pair.port, inputs) for _ in range(2))
+    moved = {key for key, call in first.items() if key in second and not _equal(call.outputs, second[key].outputs)}
+    drawing = {key[0] for key in moved if _equal(first[key].inputs, second[key].inputs)}
+    holding = {layer for layer in drawing if any(it == layer or inside(it, layer) for it in fewer)}
+    return replace(pair, drawing=frozenset(holding), moved=frozenset(key[0] for key in moved if holding))
+
+
+def _equal(one: Sequence[Array], other: Sequence[Array]) -> bool:
+    pairs = zip(one, other, strict=True) if len(one) == len(other) else [(np.zeros(1), np.ones(1))]
+    return all(np.array_equal(first, second, equal_nan=floating(first)) for first, second in pairs)
+
+
+def _uses(pair: Pair, inputs: Sequence[Array], training: bool) -> tuple[Uses, Uses]:
+    """Uses of dropout in the reference and the port, but for layers that both have; none where a side cannot tell."""
+    known = pair.port.layer_types().keys()
+    try:
+        for side in (pair.reference, pair.port):
+            side.set_training(training, [path for path in pair.reference.dropouts if path in known])
+        found = [side.uses_of_dropout(inputs) for side in (pair.reference, pair.port)]
+    except REFUSALS:
+        found = [None]  # other measurements say so
+    finally:
+        pair.set_training(training)
+    wanted, own = ([], []) if None in found else found
+    return _by_layer(pair, wanted or []), _by_layer(pair, own or [])
 
 
 def _measure_use(head: Measurement, form: Dropout | None, other: Dropout | None) -> Iterator[Measurement]:

@@ -27,7 +27,7 @@ Formula = Callable[[Any, Any, Any, Any, int], Any]  # weight, gradient, settings
 
 
 def variants(optimizer: Any) -> Iterator[list[Variant]]:
-    """Yield names of variants of a torch.optim.Optimizer, and what makes them of a fresh one: simple ones, then both."""
+    """Yield names of variants of a torch.optim.Optimizer, and what makes them: settings or formulas, then both."""
     settings, formulas = list(_settings(optimizer)), list(_formulas(optimizer))
     yield settings + formulas
     yield [

@@ -60,8 +60,8 @@ def compare_steps(
     each side's own. A wrong beta or a late schedule shows from the second or third batch on, so give several. The first
     build of `torch_step` gives the weights. Draws must be the same on both sides: take noise from the batch, or from
     `numpy.random` or `random`, which are seeded alike before every step. Dropout is at rest on both sides, but for what
-    the port compiles itself. Tensors that the step makes itself have PyTorch's default type, which is float64 in the run
-    that is the truth. An optimiser need not be called in every step: gradients may be accumulated over several.
+    the port compiles itself. Tensors that the step makes itself have PyTorch's default type, which is float64 in the
+    run that is the truth. An optimiser need not be called in every step: gradients may be accumulated over several.
 
     Args:
         torch_step: builds the reference: networks in float32 on the CPU, optimisers and step, all new in every call.

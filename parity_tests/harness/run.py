@@ -15,7 +15,13 @@ from convert.family import Part
 from parity_tests.harness.accumulated import looked_at, measure_accumulated
 from parity_tests.harness.capture import Pair, measure_isolated, measure_weights
 from parity_tests.harness.cutting import cut_probes
-from parity_tests.harness.dropout import DRAWS_IN_GRAPHS, drops_in_functions, measure_dropout, measure_functions
+from parity_tests.harness.dropout import (
+    DRAWS_IN_GRAPHS,
+    drawn_by_hand,
+    drops_in_functions,
+    measure_dropout,
+    measure_functions,
+)
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
@@ -218,6 +224,7 @@ def _stages(
     for training, small in ((False, probe), (True, other)):
         mode = "train" if training else "eval"
         pair.set_training(training)
+        pair = drawn_by_hand(pair, small) if training else pair
         if Mode.ISOLATED in modes:
             yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
         if Mode.ISOLATED in modes and training and pair.reference.dropouts:
@@ -258,7 +265,8 @@ def _graph_stages(
     for training, small in ((False, probe), (True, other)):
         stage, own = f"as a graph, {'train' if training else 'eval'}", replace(Probe.of(small, training), compiled=True)
         pair.set_training(training)
-        if training and drops_in_functions(pair, small):
+        pair = drawn_by_hand(pair, small) if training else pair
+        if training and (pair.drawing or drops_in_functions(pair, small)):
             head = pair.head(Mode.ISOLATED, own, "", Quantity(Kind.OUTPUT), 0)
             yield stage, iter([replace(head, not_run=DRAWS_IN_GRAPHS)] if Mode.ISOLATED in modes else [])
             continue
