@@ -12,6 +12,7 @@ import numpy as np
 from parity_tests.harness.capture import BY_HAND, NOISE_RUNS, REFUSALS, Pair, containers, named, outputs_of, refused
 from parity_tests.harness.compare import deviation, measure, rms
 from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.on_disk import Shelf
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.tree import changed, floating
 
@@ -36,10 +37,14 @@ def numbered(visit: Visit) -> Callable[[LayerCall], None]:
 
 
 class _Kept:
-    """Calls that are kept with their first input; what comes again, as an output is the next input, is kept once."""
+    """Calls that are kept with their first input; what comes again, as an output is the next input, is kept once.
+
+    Where they are many they lie on disk.
+    """
 
     def __init__(self) -> None:
         self.calls: Calls = {}
+        self._shelf = Shelf()
         self._recent: dict[tuple[int, ...], deque[Array]] = {}
 
     def keep(self, key: Key, call: LayerCall) -> None:
@@ -52,7 +57,7 @@ class _Kept:
         same = (other for other in recent if other.dtype == array.dtype and np.array_equal(other, array))
         found = next(same, None)
         if found is None:
-            recent.appendleft(found := array)
+            recent.appendleft(found := self._shelf.put(array))
         return found
 
 

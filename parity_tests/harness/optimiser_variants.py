@@ -6,6 +6,7 @@ nothing, `nn.RMSProp` begins at a mean square of 1 and has eps under the root, a
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -31,9 +32,13 @@ def variants(optimizer: Any) -> Iterator[list[Variant]]:
     settings, formulas = list(_settings(optimizer)), list(_formulas(optimizer))
     yield settings + formulas
     yield [
-        (f"{other}, {one}", lambda own, changed=changed, made=made: made(changed(own)))
+        (f"{other}, {one}", partial(_both, changed, made))
         for (one, changed), (other, made) in product(settings, formulas)
     ]
+
+
+def _both(first: Change, second: Change, optimizer: Any) -> Any:
+    return second(first(optimizer))
 
 
 def _settings(optimizer: Any) -> Iterator[Variant]:
@@ -79,7 +84,7 @@ def _rate(scale: float) -> Change:
 def _formulas(optimizer: Any) -> Iterator[Variant]:
     kind = next((name for name in FORMULAS if name in {base.__name__ for base in type(optimizer).__mro__}), None)
     for words, formula in FORMULAS[kind] if kind else ():
-        yield words, lambda own, formula=formula: _Written(own, formula)
+        yield words, partial(_Written, formula=formula)
 
 
 class _Written:

@@ -198,17 +198,14 @@ class MindSporeRun(OwnRun):
 
         kind = type(optimizer)
 
-        class Watched(kind):  # hooks of cells do not run in graph mode
-            """Tells of its calls."""
+        def call(cell: Any, gradients: Any, *more: Any) -> Any:
+            """Be called operation by operation."""
+            with eager_mode():
+                before(cell, gradients)
+                return kind.__call__(cell, gradients, *more)
 
-            def __call__(self, gradients: Any, *more: Any) -> Any:
-                """Be called operation by operation."""
-                with eager_mode():
-                    before(self, gradients)
-                    return super().__call__(gradients, *more)
-
-        Watched.__name__ = kind.__name__
-        optimizer.__class__ = Watched
+        # hooks of cells do not run in graph mode
+        optimizer.__class__ = type(kind.__name__, (kind,), {"__call__": call})
 
     def _rows(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for part, plan in self.plans.items():

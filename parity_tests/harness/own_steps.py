@@ -105,9 +105,10 @@ def _compared(
     if idle := [phase for phase in first.optimizers if phase not in truth.called]:
         raise InputError(f"the reference's step: optimiser {', '.join(idle)} was not called in any step")
     worst = next(iter(blamed(verdicts)), None)
-    finding = worst and find_update_cause(
-        _in_float64(torch_step), _made(torch_step, "reference"), reference, made, worst.measurement
-    )
+    finding = None
+    if worst:
+        exact, rounded = _in_float64(torch_step), _made(torch_step, "reference")
+        finding = find_update_cause(exact, rounded, reference, made, worst.measurement)
     facts = {"networks": list(plans), "steps": len(batches), "phases": list(first.optimizers)}
     return Comparison(
         name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=tuple(truth.resting(port.was_resumed))

@@ -162,7 +162,13 @@ def encoded(form: Any) -> Any:
     if type(form) is Slot:
         return {"slot": form.index}
     if isinstance(form, tuple) and optree.is_namedtuple(form):
-        return {"namedtuple": [type(form).__name__, list(form._fields), [encoded(inner) for inner in form]]}
+        return {
+            "namedtuple": [
+                type(form).__name__,
+                list(optree.namedtuple_fields(type(form))),
+                [encoded(inner) for inner in form],
+            ]
+        }
     if is_dataclass(form) and not isinstance(form, type):
         names = [field.name for field in fields(form)]
         return {"dataclass": [type(form).__name__, names, [encoded(getattr(form, name)) for name in names]]}

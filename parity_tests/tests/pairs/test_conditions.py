@@ -2,6 +2,7 @@
 
 import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
 
+import tracemalloc
 from dataclasses import replace
 
 import mindspore
@@ -10,6 +11,8 @@ import pytest
 import torch
 from mindspore import nn, ops
 
+from parity_tests.harness import on_disk
+from parity_tests.harness.accumulated import measure_accumulated
 from parity_tests.harness.dropout import measure_functions
 from parity_tests.harness.judge import Outcome, judge, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
@@ -232,3 +235,35 @@ def test_dropout_of_functions_rests_and_its_rate_is_compared():
 def _functions(pair, training):
     pair.set_training(training)
     return measure_functions(pair, [PICTURES], Probe.of([PICTURES], training))
+
+
+class Deep(torch.nn.Sequential):
+    """Many layers of large numbers."""
+
+    def __init__(self):
+        super().__init__(*(torch.nn.Conv2d(3, 3, 1) for _ in range(24)))
+
+
+def test_a_run_whose_layers_need_more_memory_than_there_is_goes_to_disk(monkeypatch):
+    """A layer returns 0.8 MB in float32; all together, on both sides, would be 55 MB."""
+    port = nn.SequentialCell([nn.Conv2d(3, 3, 1, pad_mode="valid", has_bias=True) for _ in range(24)])
+    pictures, found = numbers(1, 3, 256, 256), []
+    port_with_bug = port[11]
+    reference = Deep()
+    carry(reference, port)
+    for limit in (2**40, 0):
+        monkeypatch.setattr(on_disk, "IN_MEMORY", limit)
+        monkeypatch.setattr(on_disk, "SEGMENT", 2**22)
+        pair = pair_networks(reference, port)
+        tracemalloc.start()
+        measured = list(measure_accumulated(pair, [pictures], Probe.of([pictures], False)))
+        found.append((tracemalloc.get_traced_memory()[1], measured))
+        tracemalloc.stop()
+    (whole, wanted), (streamed, own) = found
+    assert whole > 50e6
+    assert streamed < 0.4 * whole
+    assert [(it.layer, it.noise) for it in own] == [(it.layer, it.noise) for it in wanted]
+    assert all(judge(it).equal for it in own)
+    port_with_bug.bias.set_data(port_with_bug.bias + 0.01)
+    worst = [it for it in measure_accumulated(pair, [pictures], Probe.of([pictures], False)) if not judge(it).equal]
+    assert worst[0].layer == "11"
