@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from convert.errors import InputError
+from parity_tests.tests.convert.test_layer_rules import told_of_every_layer
 from parity_tests.tests.pairs.architectures.rewritten import VARIANTS, Rewritten
 from parity_tests.tests.pairs.manners import MANNERS, blamed_layer, right_port, wrong_port
 
@@ -49,7 +50,17 @@ def manners() -> Iterator[str]:
     yield f"{len(MANNERS)} manners: {silent} right ports silent, {blamed} bugs blamed at the right layer"
 
 
-FIGURES: dict[str, Callable[[], Iterator[str]]] = {"variants": variants, "manners": manners}
+def layers() -> Iterator[str]:
+    """What becomes of each class of torch.nn."""
+    told = told_of_every_layer()
+    yield f"{len(told)} classes of torch.nn:"
+    for word in ("rule", "no tensors"):
+        names = [name for name, own in told.items() if own == word]
+        yield f"{len(names)} {word}: {', '.join(names)}"
+    yield from (f"{name}: {why}" for name, why in told.items() if why not in ("rule", "no tensors"))
+
+
+FIGURES: dict[str, Callable[[], Iterator[str]]] = {"layers": layers, "manners": manners, "variants": variants}
 
 
 def main() -> None:
