@@ -148,9 +148,12 @@ def _refuse(x):
 
 
 def test_wrong_arguments_are_one_line_errors():
+    import torch
+
     pair = _dense_pair()
     cases = (
         ((pair.cell, pair.module, VECTORS), {}, "the reference is a torch.nn.Module, not a Network"),
+        ((torch_library().sequence(torch.nn.LazyLinear(3)), pair.cell, VECTORS), {}, "0.weight has no shape yet"),
         ((pair.module, type(pair.cell), VECTORS), {}, r"the class Network \(build it first\)"),
         ((pair.module, pair.cell, VECTORS[:, :3]), {}, "the reference's layer a cannot run on these inputs"),
         ((pair.module, pair.cell, np.array(["x"])), {}, "arrays of numbers"),
