@@ -9,12 +9,14 @@ from math import prod
 
 import numpy as np
 
-from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, named, outputs_of, refused
-from parity_tests.harness.compare import deviation, measure
+from parity_tests.harness.capture import BY_HAND, NOISE_RUNS, REFUSALS, Pair, containers, named, outputs_of, refused
+from parity_tests.harness.compare import deviation, measure, rms
 from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.on_disk import Shelf
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.tree import changed, floating
 
+SAME = 1e-3  # relative difference of numbers that are the same but for rounding
 RECENT = 4  # tensors of a shape among which one is looked for that comes again
 
 Key = tuple[str, int]  # layer, and which of its calls
@@ -35,10 +37,14 @@ def numbered(visit: Visit) -> Callable[[LayerCall], None]:
 
 
 class _Kept:
-    """Calls that are kept with their first input; what comes again, as an output is the next input, is kept once."""
+    """Calls that are kept with their first input; what comes again, as an output is the next input, is kept once.
+
+    Where they are many they lie on disk.
+    """
 
     def __init__(self) -> None:
         self.calls: Calls = {}
+        self._shelf = Shelf()
         self._recent: dict[tuple[int, ...], deque[Array]] = {}
 
     def keep(self, key: Key, call: LayerCall) -> None:
@@ -51,7 +57,7 @@ class _Kept:
         same = (other for other in recent if other.dtype == array.dtype and np.array_equal(other, array))
         found = next(same, None)
         if found is None:
-            recent.appendleft(found := array)
+            recent.appendleft(found := self._shelf.put(array))
         return found
 
 
@@ -190,7 +196,7 @@ def _called_otherwise(pair: Pair, truths: Collection[Key], ports: Collection[Key
         for layer, count in counts.items()
         if layer not in known or (count != own[layer] and layer not in parents | with_weights)
     }
-    return otherwise | dict.fromkeys(pair.apart, OTHER_LAYOUT)
+    return otherwise | dict.fromkeys(pair.apart, OTHER_LAYOUT) | dict.fromkeys(pair.moved, BY_HAND)
 
 
 def looked_at(pair: Pair, inputs: Sequence[Array]) -> Pair:
@@ -201,13 +207,20 @@ def looked_at(pair: Pair, inputs: Sequence[Array]) -> Pair:
     """
     pair = replace(pair, imprecise=pair.reference.imprecise(inputs))
     shapes: list[dict[Key, tuple[int, ...]]] = [{}, {}]
+    doubtful: dict[Key, Array] = {}  # of the reference, of which another order of axes has the same shape
+    turned: set[str] = set()
     try:
         for side, found in zip((pair.reference, pair.port), shapes, strict=True):
 
             def note(key: Key, call: LayerCall, found: dict[Key, tuple[int, ...]] = found) -> None:
                 """Note the shape of the first input."""
-                if call.inputs:
-                    found[key] = call.inputs[0].shape
+                if not call.inputs:
+                    return
+                first = found[key] = call.inputs[0].shape
+                if found is shapes[1] and key in doubtful and _turned(doubtful[key], call.inputs[0]):
+                    turned.add(key[0])
+                elif found is shapes[0] and len(first) > 2 and first[1] == first[-1]:
+                    doubtful[key] = call.inputs[0]
 
             Runs().trace(side, inputs, note)
     except REFUSALS:
@@ -215,7 +228,17 @@ def looked_at(pair: Pair, inputs: Sequence[Array]) -> Pair:
     own, port = shapes
     differing = [key for key in own if key in port and own[key] != port[key] and prod(own[key]) == prod(port[key])]
     padded = frozenset(key[0] for key in differing if _without_ones(own[key]) == _without_ones(port[key]))
-    return replace(pair, padded=padded, apart=frozenset(layer for layer, _ in differing) - padded)
+    return replace(pair, padded=padded, apart=frozenset({layer for layer, _ in differing} | turned) - padded)
+
+
+def _turned(truth: Array, port: Array) -> bool:
+    """Whether a port's numbers are those of the reference with the channels last in the place of first, or back."""
+    if port.shape != truth.shape or not (floating(truth) and floating(port)):
+        return False
+    size = SAME * rms(truth)
+    return rms(port - truth) > size and any(
+        rms(port - np.moveaxis(truth, *axes)) <= size for axes in ((1, -1), (-1, 1))
+    )
 
 
 def _without_ones(shape: tuple[int, ...]) -> list[int]:

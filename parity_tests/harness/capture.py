@@ -18,11 +18,12 @@ from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind,
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.inexact import inexact_kernels
-from parity_tests.harness.sides.mindspore import lacks_kernel
+from parity_tests.harness.sides.mindspore import lacks_gradient, lacks_kernel
 from parity_tests.harness.sides.tree import Tree, changed, floating
 from parity_tests.harness.values import fed, values_for
 
 NOISE_RUNS = 3
+BY_HAND = "the port leaves out elements in a way of its own, which is not judged"
 REFUSALS = (RuntimeError, TypeError, ValueError)  # what MindSpore raises where it cannot run a layer
 FEW_NUMBERS, RUNS_OF_FEW = 64, 8  # a tensor of a few numbers tells little about its noise in one run
 
@@ -49,6 +50,9 @@ class Pair:
     # with other axes, or only with other axes of length 1
     apart: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
+    # drawing, moved: layers of the port that leave out elements in a way of their own, and what differs because of it
+    drawing: frozenset[str] = frozenset()
+    moved: frozenset[str] = frozenset()
     imprecise: frozenset[str] = frozenset()  # layers that compute what MindSpore's kernels are imprecise at
 
     def noisy(self, layer: str, seed: int, inputs: Sequence[Array], run: Callable[[Sequence[Array]], T]) -> T:
@@ -200,6 +204,8 @@ def refused(head: Measurement, what: str, error: Exception) -> Measurement:
     reason = error.reason if isinstance(error, LayerError) else first_line(error)
     if head.dtype != "float32" and lacks_kernel(error):
         return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
+    if lacks_gradient(error):
+        return replace(head, not_run=f"MindSpore has no gradient of complex numbers here: {reason}")
     if head.probe.compiled:
         return replace(head, not_run=f"MindSpore makes no graph of it: {reason}")
     return replace(head, problem=f"the port cannot {what} it: {reason}")
@@ -236,6 +242,8 @@ def not_comparable(pair: Pair, layer: str, inputs: Sequence[Array]) -> str:
     """Why a layer of the reference has no counterpart that can be run alone, or ""."""
     if layer in pair.apart:
         return OTHER_LAYOUT
+    if layer in pair.drawing:
+        return BY_HAND
     if layer not in pair.port.layer_types():
         return NOT_COMPARABLE
     return "" if pair.port.accepts(layer, inputs) else NOT_COMPARABLE

@@ -69,7 +69,7 @@ def capture_layers(module: Any, dtype: str, given: Tree, folder: Path) -> None:
     try:
         forms = {name: _described(values) for name, values in inputs.items()}
     except TypeError as error:
-        raise InputError(f"capture: layers=True takes tensors in lists, tuples and dicts, not {error}") from error
+        raise InputError(f"capture: layers=True takes tensors in containers, numbers and text, not {error}") from error
     arrays = {f"{name}.{place}": array for name, values in inputs.items() for place, array in enumerate(values)}
     compare_pair("reference", pair, given, small, other=other)
     save_arrays(folder / HELD, first | arrays, {})

@@ -1,7 +1,8 @@
 """Dropout: what its layers leave out at random is judged by what does not depend on chance.
 
 In every other run these layers rest in eval mode, so that the same numbers come out each time; there they must be the
-identity. Here each runs alone in train mode, twice, on numbers without zeros.
+identity. Here each runs alone in train mode, twice, on numbers without zeros. Functions of dropout rest as well; what
+they would leave out is known from their arguments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,17 @@ from math import prod
 
 import numpy as np
 
-from parity_tests.harness.capture import REFUSALS, Pair, not_comparable, refused
+from parity_tests.harness.accumulated import layer_calls
+from parity_tests.harness.capture import BY_HAND, REFUSALS, Pair, not_comparable, refused
 from parity_tests.harness.compare import measure
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.sides.base import Array, Dropout, LayerCall, inside
+from parity_tests.harness.sides.tree import floating
 
+Uses = dict[str, list[Dropout | None]]  # innermost layer that both sides have -> forms of the uses in it, in order
+DRAWS_IN_GRAPHS = "functions of dropout do not rest in a graph"
+RATE_NOISE = 1e-7  # of a rate, which may have been 1 - its complement
 DRAWS = 2**16  # random decisions in a run
 SIDE = 4  # of pictures whose channels are left out as wholes
 DEVIATIONS = 1.5  # standard deviations of a drawn share that count as noise; its budget is four times as wide
@@ -58,7 +64,7 @@ def measure_dropout(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterat
         given = _given(call.inputs[0].shape, form.channels)
         try:
             pair.port.set_training(True)
-            runs = [pair.port.call(call.layer, [given])[0] for _ in range(2)]
+            runs = [pair.port.call_drawing(call.layer, [given])[0] for _ in range(2)]
         except REFUSALS as error:
             yield refused(head, "run", error)
             continue
@@ -101,3 +107,93 @@ def _shares(rate: float, channels: bool, kept: Sequence[Array]) -> Iterator[_Sha
         mixed = 0.0 if channels else 1 - rate**inner - (1 - rate) ** inner
         found = float((groups.any(1) & ~groups.all(1)).mean())
         yield _Share("share of channels left out in parts", mixed, len(groups), found)
+
+
+def measure_functions(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
+    """Compare the uses of dropout that are no layers of both networks, by the innermost layers that both have.
+
+    Args:
+        pair: reference and port, in the mode of the probe.
+        inputs: probe.
+        probe: its description.
+    """
+    wanted, own = _uses(pair, inputs, bool(probe.training))
+    for order, layer in enumerate(dict.fromkeys([*wanted, *own])):
+        head = pair.head(Mode.ISOLATED, probe, layer, Quantity(Kind.DROPOUT, "uses"), order)
+        forms, others = wanted.get(layer, []), own.get(layer, [])
+        if len(forms) != len(others):
+            words = f"leaves out elements at {len(others)} places, the reference at {len(forms)}"
+            yield replace(head, not_run=BY_HAND) if layer in pair.drawing else replace(head, problem=words)
+            continue
+        for index, (form, other) in enumerate(zip(forms, others, strict=True)):
+            yield from _measure_use(
+                replace(head, quantity=Quantity(Kind.DROPOUT, "share left out", index)), form, other
+            )
+
+
+def drops_in_functions(pair: Pair, inputs: Sequence[Array]) -> bool:
+    """Whether the port leaves out elements in functions, in the mode that it is in."""
+    try:
+        return bool(pair.port.uses_of_dropout(inputs))
+    except REFUSALS:
+        return False  # other measurements say so
+
+
+def _by_layer(pair: Pair, uses: Sequence[tuple[str, Dropout | None]]) -> Uses:
+    found: Uses = {}
+    for path, form in uses:
+        while path and any(path not in side.layer_types() for side in (pair.reference, pair.port)):
+            path = path.rpartition(".")[0]
+        found.setdefault(path, []).append(form)
+    return found
+
+
+def drawn_by_hand(pair: Pair, inputs: Sequence[Array]) -> Pair:
+    """Return the pair with the layers of the port that leave out elements in a way of their own, and what they feed.
+
+    They return other numbers in every run, although dropout is at rest, where the reference has dropout.
+
+    Args:
+        pair: reference and port, in train mode.
+        inputs: probe.
+    """
+    wanted, own = _uses(pair, inputs, training=True)
+    fewer = [layer for layer, forms in wanted.items() if len(forms) > len(own.get(layer, []))]
+    if not fewer:
+        return pair
+    first, second = (layer_calls(pair.port, inputs) for _ in range(2))
+    moved = {key for key, call in first.items() if key in second and not _equal(call.outputs, second[key].outputs)}
+    drawing = {key[0] for key in moved if _equal(first[key].inputs, second[key].inputs)}
+    holding = {layer for layer in drawing if any(it == layer or inside(it, layer) for it in fewer)}
+    return replace(pair, drawing=frozenset(holding), moved=frozenset(key[0] for key in moved if holding))
+
+
+def _equal(one: Sequence[Array], other: Sequence[Array]) -> bool:
+    pairs = zip(one, other, strict=True) if len(one) == len(other) else [(np.zeros(1), np.ones(1))]
+    return all(np.array_equal(first, second, equal_nan=floating(first)) for first, second in pairs)
+
+
+def _uses(pair: Pair, inputs: Sequence[Array], training: bool) -> tuple[Uses, Uses]:
+    """Uses of dropout in the reference and the port, but for layers that both have; none where a side cannot tell."""
+    known = pair.port.layer_types().keys()
+    try:
+        for side in (pair.reference, pair.port):
+            side.set_training(training, [path for path in pair.reference.dropouts if path in known])
+        found = [side.uses_of_dropout(inputs) for side in (pair.reference, pair.port)]
+    except REFUSALS:
+        found = [None]  # other measurements say so
+    finally:
+        pair.set_training(training)
+    wanted, own = ([], []) if None in found else found
+    return _by_layer(pair, wanted or []), _by_layer(pair, own or [])
+
+
+def _measure_use(head: Measurement, form: Dropout | None, other: Dropout | None) -> Iterator[Measurement]:
+    if form is None or other is None:
+        return
+    if form.channels != other.channels:
+        words = ("single elements", "whole channels")
+        yield replace(head, problem=f"leaves out {words[other.channels]}, the reference {words[form.channels]}")
+        return
+    wanted = np.array([form.rate])
+    yield measure(head, wanted, [wanted], np.array([other.rate]), noise=RATE_NOISE)

@@ -14,7 +14,7 @@ from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers,
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.inputs import feature
 from parity_tests.harness.measurement import OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.tree import floating
 from parity_tests.tolerances import GRADIENT_SCALE_FLOOR, OWN_GRADIENTS
 
@@ -27,8 +27,13 @@ def measure_gradients(
     Containers that only chain their layers are left out: they have no computation of their own. `only`: the one layer
     that is measured.
     """
-    with pair.reference.preserved():
-        calls = pair.reference.trace_with_cotangents(inputs)
+    try:
+        with pair.reference.preserved():
+            calls = pair.reference.trace_with_cotangents(inputs)
+    except LayerError as error:
+        head = pair.head(Mode.GRADIENTS, probe, error.layer, Quantity(Kind.GRADIENT), 0)
+        yield replace(head, not_run=f"PyTorch cannot differentiate it: {error.reason}")
+        return
     run_beforehand(pair, inputs)
     parents = containers(pair.reference)
     for order, (call, cotangents) in enumerate(calls):

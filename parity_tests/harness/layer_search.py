@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
-from convert.owned import Owned, Placed, owned_layers
+from convert.owned import owned_layers
 from parity_tests.harness.accumulated import layer_calls
 from parity_tests.harness.compare import rms
-from parity_tests.harness.pair import array_of, copied, target_of
+from parity_tests.harness.pair import copied
+from parity_tests.harness.port_tensors import Candidate, Tensors
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, inside
-from parity_tests.harness.sides.mindspore import MindSporeSide, buffers_of, held
+from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 
 CLOSE = 1e-3  # relative difference of numbers that are the same but for rounding
@@ -29,25 +30,6 @@ SAID, ONLY_SHAPES, WEIGHTS, ONLY_INPUT, OUTPUT, ORDER = (
     "others of these shapes are fed this, but do not lead to the output",
     "fed other numbers than in the reference; by the order of calls",
 )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A layer of the port that may be one of the reference."""
-
-    layer: str
-    placed: Placed
-    names: frozenset[str]  # of its tensors
-
-    def full(self, name: str) -> str:
-        """The full name of the tensor that is `name` in the reference's layer."""
-        return f"{self.layer}.{self.placed.places[name][0]}".lstrip(".")
-
-    def values(self, owned: Owned) -> Iterator[tuple[str, Array]]:
-        """Full name and values of its tensors if it is this layer of the reference."""
-        for name, (_, change) in self.placed.places.items():
-            values = owned.values[name]
-            yield self.full(name), np.array(change.to_mindspore(values) if change else values)
 
 
 @dataclass(frozen=True)
@@ -84,7 +66,7 @@ class _Node:
     unlikely: int = 0  # see `Solution`
     run: Run | None = None  # with the layers taken, None as long as there was none
     path: str | None = None  # the next layer to find, None where all are
-    cost: int = 0  # layers that are fed other numbers, and those that are unlikely
+    cost: int = 0  # faults, and layers that are unlikely
 
 
 class Search:
@@ -92,7 +74,7 @@ class Search:
 
     def __init__(self, module: Any, cell: Any, inputs: Sequence[Array]) -> None:
         self.port, self._inputs = MindSporeSide(cell), inputs
-        self._tensors = _Tensors(cell)
+        self._tensors = Tensors(cell)
         varied = _varied(module)
         self.reference = TorchSide(varied)
         try:
@@ -124,7 +106,7 @@ class Search:
     def solutions(self, taken: Taken) -> list[Solution]:
         """Return the maps by which the port differs in fewest places, of those that go on from some layers.
 
-        Best first: a map costs one for each layer that is fed other numbers, and one for each that is unlikely.
+        Best first: a map costs one for each fault (see `_faults`), and one for each layer that is unlikely.
 
         Raises InputError: a layer has no counterpart in any map, or the layers cannot be told apart in TRIES runs.
         """
@@ -159,10 +141,9 @@ class Search:
         path = next((path for path in self.owned if path not in taken), None)
         if path is None:
             run = self.run(taken)
-            cost = len(self.differing(taken, run))
+            cost = self._faults(taken, run, whole=True)
         else:
-            before = {it: taken[it] for it in takewhile(lambda it: it != path, self.owned)}
-            cost = len([it for it in self.differing(before, run) if it])
+            cost = self._faults(self._before(path, taken), run, whole=False)
         return _Node(taken, node.unlikely, run, path, cost + node.unlikely)
 
     def _necessary(self, taken: Taken) -> Taken:
@@ -194,10 +175,17 @@ class Search:
         used = frozenset[str]().union(*(candidate.names for candidate, _ in taken.values()))
         free = [it for it in self.candidates[path] if not it.names & used]
         equal = [it for it in self.equal[path] if it in free]
+        before = self._before(path, taken)
+
+        def faults(it: Candidate) -> int:
+            """How many more there are if it is this layer."""
+            own = {**before, path: (it, "")}
+            return self._faults(own, run, whole=False) - self._faults(before, run, whole=False)
+
         if len(free) < 2 or len(equal) == 1:
             for it in equal or free:
-                misfed = it.layer in run.calls and not self.fed_alike(path, run.calls[it.layer])
-                yield it, int(misfed), ONLY_SHAPES if len(free) < 2 else WEIGHTS
+                more = faults(it) if it.layer in run.calls else 0
+                yield it, more, ONLY_SHAPES if len(free) < 2 else WEIGHTS
             return
         order = {layer: place for place, layer in enumerate(run.calls)}
         leaf = path.rpartition(".")[2]
@@ -209,13 +197,34 @@ class Search:
         yield from ((it, 0, ONLY_INPUT if len(fed) == 1 else OUTPUT) for it in fed)
         others = [it for it in likely if it not in fed]
         for place, it in enumerate(others):
-            yield it, 1 if not fed and place == 0 else 2, ORDER
+            yield it, faults(it) if not fed and place == 0 else 2, ORDER
 
     def differing(self, taken: Taken, run: Run) -> list[str]:
         """Layers of the reference that the port feeds other numbers, and "" where it returns others."""
         found = [path for path, (it, _) in taken.items() if path and not self.fed_alike(path, run.calls.get(it.layer))]
         whole = run.calls.get("")
         return found + ([] if whole and same(whole.outputs, self.truth[""].outputs) else [""])
+
+    def _faults(self, taken: Taken, run: Run, whole: bool) -> int:
+        """In how many places a port goes wrong: in what its layers are fed and, as a whole, in what it returns.
+
+        What is off by the same numbers counts once: one fault is carried on by every sum that follows. So does all that
+        does not run.
+        """
+        found: list[Array | None] = []
+        for path in self.differing(taken, run):
+            if not path and not whole:
+                continue
+            call, truth = run.calls.get(taken[path][0].layer if path else ""), self.truth[path]
+            own, wanted = (call and call.inputs, truth.inputs) if path else (call and call.outputs, truth.outputs)
+            off = _off(own[0], wanted[0]) if own and wanted else None
+            if not any(_alike(off, known) for known in found):
+                found.append(off)
+        return len(found)
+
+    def _before(self, path: str, taken: Taken) -> Taken:
+        """What is taken of the layers that come before one in the reference."""
+        return {it: taken[it] for it in takewhile(lambda it: it != path, self.owned) if it in taken}
 
     def fed_alike(self, path: str, call: LayerCall | None) -> bool:
         """Whether a layer of the port is fed what a layer of the reference is."""
@@ -306,71 +315,6 @@ class _Growing:
         return path
 
 
-class _Tensors:
-    """The tensors of the port."""
-
-    def __init__(self, cell: Any) -> None:
-        self.shapes = target_of(cell).shapes
-        self._parameters, self._buffers = dict(held(cell)), dict(buffers_of(cell))
-        found = self._parameters | {name: owner[key] for name, (owner, key) in self._buffers.items()}
-        self._initial = {name: array_of(value) for name, value in found.items()}
-        self._loaded: dict[str, Array] = {}
-        self._groups = self._grouped(target_of(cell).layers)
-
-    def _grouped(self, layers: Any) -> list[tuple[str, dict[str, tuple[int, ...]]]]:
-        """Each layer with its own tensors, and with all that are inside it."""
-        found = []
-        for layer in layers:
-            below = {
-                name.removeprefix(f"{layer}.") if layer else name: shape
-                for name, shape in self.shapes.items()
-                if inside(name, layer)
-            }
-            own = {name: shape for name, shape in below.items() if "." not in name}
-            found += [(layer, group) for group in ([own, below] if own != below else [below]) if group]
-        return found
-
-    def candidates(self, owned: Owned) -> list[Candidate]:
-        """Layers that may be one of the reference; of those around each other the one that the rules mean."""
-        found: dict[frozenset[str], Candidate] = {}
-        for layer, group in self._groups:
-            placed = owned.placed(group) if len(group) <= len(owned.held) else None
-            if placed is None:
-                continue
-            own = Candidate(layer, placed, frozenset(f"{layer}.{name}".lstrip(".") for name in group))
-            known = found.get(own.names)
-            if known is None or _rank(own) > _rank(known):
-                found[own.names] = own
-        order = {layer: place for place, (layer, _) in enumerate(self._groups)}
-        return sorted(found.values(), key=lambda it: order[it.layer])
-
-    def hold(self, values: Iterator[tuple[str, Array]]) -> bool:
-        """Whether tensors were loaded with these values, of which some differ among each other."""
-        pairs = [(self._initial[name], array) for name, array in values]
-        telling = any(array.size > 1 and np.ptp(array) > 0 for _, array in pairs if array.dtype.kind == "f")
-        return telling and all(np.array_equal(own, array) for own, array in pairs)
-
-    def load(self, values: Mapping[str, Array]) -> None:
-        """Give tensors these values, and all others those that they came with."""
-        import mindspore
-
-        for name, initial in self._initial.items():
-            array = values.get(name, initial)
-            if self._loaded.get(name, initial) is array:
-                continue
-            self._loaded[name] = array
-            if name in self._parameters:
-                self._parameters[name].set_data(mindspore.Tensor(array))
-            else:
-                owner, key = self._buffers[name]
-                owner[key] = mindspore.Tensor(array)
-
-
-def _rank(candidate: Candidate) -> tuple[bool, int, int]:
-    """Names as the rules say them first go before others, then the innermost layer."""
-    return candidate.placed.plain, -len(candidate.placed.renamed), candidate.layer.count(".")
-
-
 def _varied(module: Any) -> Any:
     """A copy of a network in which no tensor is one number throughout: such tell layers apart as little as zeros."""
     import torch
@@ -396,3 +340,14 @@ def _ordered(array: Array) -> Array:
     return np.sort(
         np.nan_to_num(np.asarray(array, np.complex128 if array.dtype.kind == "c" else np.float64)), axis=None
     )
+
+
+def _off(port: Array, truth: Array) -> Array:
+    """By what a port's numbers are wrong; in another shape the numbers themselves."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(1.0 * port - truth if port.shape == truth.shape else port)
+
+
+def _alike(one: Array | None, other: Array | None) -> bool:
+    """Whether two layers are wrong by the same numbers, or both do not run."""
+    return one is other if one is None or other is None else same([one], [other])

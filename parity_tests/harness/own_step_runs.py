@@ -1,7 +1,4 @@
-"""The runs of a user's own training step in either framework, see `own_steps`.
-
-What reaches an optimiser is read by a hook at its call.
-"""
+"""What a user's own training step is, and what a run of it is in either framework; see `own_steps`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import random
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +14,11 @@ import numpy as np
 
 from convert.errors import InputError, first_line
 from convert.plan import Plan
-from parity_tests.harness.measurement import Kind, Quantity, Rest, Resting
+from parity_tests.harness.measurement import Kind, Quantity
 from parity_tests.harness.pair import array_of
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.sides.mindspore import buffers_of, held
-from parity_tests.harness.sides.tree import Tree, arguments, floating
-from parity_tests.harness.training import Run, State, StepsReference
+from parity_tests.harness.sides.tree import Tree, arguments
+from parity_tests.harness.training import Run, State
 from parity_tests.harness.training_noise import Key, Results
 
 Losses = Mapping[str, Mapping[str, float]]  # phase -> {name: value}
@@ -40,6 +36,19 @@ class TrainingStep:
     optimizers: Mapping[str, Any]
     # the arrays of a batch as tensors -> losses, {phase: {name: number or tensor}}; with one optimiser also {name: ...}
     train: Callable[..., Mapping[str, Any]]
+    # of the port: writes what a training run keeps, and returns a step that goes on from there; it is taken up before
+    # the last batch
+    resumed: Callable[[], TrainingStep] | None = None
+
+
+def require_step(found: Any, side: str, like: TrainingStep | None = None) -> None:
+    """Raise InputError unless this is a training step, of the same networks and optimisers as another one."""
+    if not isinstance(found, TrainingStep):
+        raise InputError(f"the {side}'s step: its function returns a TrainingStep, not a {type(found).__name__}")
+    for what in ("networks", "optimizers") if like else ():
+        own, other = list(getattr(found, what)), list(getattr(like, what))
+        if own != other:
+            raise InputError(f"the {side}'s resumed step: {what} {', '.join(own)}, not {', '.join(other)}")
 
 
 @contextmanager
@@ -76,11 +85,15 @@ class OwnRun(Run):
     framework: str
 
     def __init__(self, step: TrainingStep, plans: Mapping[str, Plan], batches: Sequence[Tree]) -> None:
-        self.step_made, self.plans, self.batches = step, plans, batches
+        self.plans, self.batches = plans, batches
         self._done = 0
         self._seen: dict[Key, Array] = {}
         self._calls: Counter[str] = Counter()
-        self._places = self._trained()
+        self.called: set[str] = set()  # phases whose optimiser was ever called
+        self._take(step)
+
+    def _take(self, step: TrainingStep) -> None:
+        self.step_made, self._places = step, self._trained(step)
         for phase, optimizer in step.optimizers.items():
             self._watch(phase, optimizer)
 
@@ -98,6 +111,7 @@ class OwnRun(Run):
         for part, values in state.weights.items():
             self._put_back(part, values)
         start = {part: self._weights(part) for part in self.plans}
+        self._resume(index)
         self._seen, self._calls, self._done = {}, Counter(), index + 1
         losses = self._run(self.batches[index])
         found: dict[Key, Array] = {
@@ -111,6 +125,7 @@ class OwnRun(Run):
         """Note what an optimiser is called with: its rate, and the gradient of each parameter."""
         call = self._calls[phase]
         self._calls[phase] += 1
+        self.called.add(phase)
         self._seen["", Quantity(Kind.RATE, call=call, phase=phase)] = np.array(rate)
         for parameter, gradient in gradients:
             if id(parameter) in self._places:
@@ -122,17 +137,12 @@ class OwnRun(Run):
         seeded_alike(self._done)
         args, keywords = arguments(batch, [self._tensor(array) for array in batch])
         try:
-            found = self.step_made.train(*args, **keywords)
+            with self._as_compared():
+                found = self.step_made.train(*args, **keywords)
         except Exception as error:
             what = f"the {self.framework} step fails in step {self._done}: {type(error).__name__}: {first_line(error)}"
             raise InputError(what) from error
-        losses = self._losses(found)
-        if idle := [phase for phase in losses if phase not in self._calls]:
-            raise InputError(
-                f"the {self.framework} step: optimiser {', '.join(idle)} was not called with gradients in step "
-                f"{self._done}; call it outside of compiled graphs"
-            )
-        return losses
+        return self._losses(found)
 
     def _losses(self, found: Any) -> Losses:
         phases = list(self.step_made.optimizers)
@@ -171,9 +181,16 @@ class OwnRun(Run):
             raise InputError(f"the {self.framework} step: a loss is one number, not {array.size}")
         return float(array.reshape(()))
 
+    def _resume(self, index: int) -> None:
+        """Take the run up from a checkpoint, if that is to be done before a step."""
+
     @abstractmethod
-    def _trained(self) -> dict[int, tuple[str, str]]:
-        """Id of each parameter -> its network and PyTorch name."""
+    def _as_compared(self) -> AbstractContextManager[Any]:
+        """What a step runs in: dropout at rest."""
+
+    @abstractmethod
+    def _trained(self, step: TrainingStep) -> dict[int, tuple[str, str]]:
+        """Id of each parameter of a step -> its network and PyTorch name."""
 
     @abstractmethod
     def _parameters(self, optimizer: Any) -> Sequence[Any]:
@@ -194,191 +211,3 @@ class OwnRun(Run):
     @abstractmethod
     def _tensor(self, array: Array) -> Any:
         """An array of a batch as the framework's tensor."""
-
-
-class TorchRun(OwnRun):
-    """Makes the steps in PyTorch.
-
-    Args:
-        step, plans, batches: see `OwnRun`.
-        dtype: "float32" or "float64".
-        start: weights to begin with, None for its own.
-    """
-
-    framework = "reference's"
-
-    def __init__(
-        self,
-        step: TrainingStep,
-        plans: Mapping[str, Plan],
-        batches: Sequence[Tree],
-        dtype: str,
-        start: State | None = None,
-    ) -> None:
-        import torch
-
-        self._torch, self._dtype = torch, getattr(torch, dtype)
-        self._rates: dict[str, list[float]] = {}
-        self._largest: dict[str, float] = {}
-        super().__init__(step, plans, batches)
-        for part, values in (start.weights if start else {}).items():
-            self._put_back(part, values)
-
-    def step(self, index: int, state: State) -> Results:
-        """See `Run.step`."""
-        with default_float64() if self._dtype == self._torch.float64 else nullcontext():
-            found = super().step(index, state)
-        for (_, quantity), value in found.items():
-            if quantity.kind is Kind.LOSS:
-                self._largest[quantity.name] = max(self._largest.get(quantity.name, 0.0), abs(float(value)))
-            elif quantity.kind is Kind.RATE:
-                self._rates.setdefault(quantity.phase, []).append(float(value))
-        return found
-
-    def resting(self) -> Iterator[Resting]:
-        """Yield what did not move in the steps."""
-        yield from (Resting(Rest.RATE, phase) for phase, rates in self._rates.items() if len(set(rates)) == 1)
-        yield from (Resting(Rest.TERM, name) for name, largest in self._largest.items() if largest == 0)
-        if len(self.batches) == 1:
-            yield Resting(Rest.LATER_STEPS)
-        if any(array.ndim and array.shape[0] == 1 for array in self.batches[0]):
-            yield Resting(Rest.BATCH)
-        yield Resting(Rest.RESUMING)
-
-    def _trained(self) -> dict[int, tuple[str, str]]:
-        return {
-            id(value): (part, name)
-            for part in self.plans
-            for name, value in self.step_made.networks[part].named_parameters()
-        }
-
-    def _parameters(self, optimizer: Any) -> Sequence[Any]:
-        if not isinstance(optimizer, self._torch.optim.Optimizer):
-            raise InputError(f"the reference's optimisers are of torch.optim, not a {type(optimizer).__name__}")
-        return [value for group in optimizer.param_groups for value in group["params"]]
-
-    def _watch(self, phase: str, optimizer: Any) -> None:
-        def before(*_: Any) -> None:
-            """Note what the optimiser is about to use."""
-            gradients = [
-                (value, array_of(self._torch.zeros_like(value) if value.grad is None else value.grad))
-                for value in self._parameters(optimizer)
-            ]
-            self.arrived(phase, float(optimizer.param_groups[0]["lr"]), gradients)
-
-        self._parameters(optimizer)
-        optimizer.register_step_pre_hook(before)
-
-    def _weights(self, part: str) -> dict[str, Array]:
-        state = self.step_made.networks[part].state_dict()
-        rows = [row.torch for row in self.plans[part].rows if not row.carried]
-        return {name: array_of(state[name]) for name in rows if state[name].is_floating_point()}
-
-    def _put_back(self, part: str, values: Mapping[str, Array]) -> None:
-        state = self.step_made.networks[part].state_dict()
-        for name, value in values.items():
-            state[name].copy_(self._torch.from_numpy(np.array(value)))
-
-    def _tensor(self, array: Array) -> Any:
-        tensor = self._torch.from_numpy(np.array(array))
-        return tensor.to(self._dtype) if floating(array) else tensor
-
-
-class MindSporeRun(OwnRun):
-    """Makes the steps in MindSpore.
-
-    Args:
-        step, plans, batches: see `OwnRun`.
-        reference: whose losses it has.
-    """
-
-    framework = "port's"
-
-    def __init__(
-        self, step: TrainingStep, plans: Mapping[str, Plan], batches: Sequence[Tree], reference: StepsReference
-    ) -> None:
-        self._reference = reference
-        super().__init__(step, plans, batches)
-
-    def step(self, index: int, state: State) -> Results:
-        """See `Run.step`. Raises InputError: its losses are not those of the reference."""
-        found = super().step(index, state)
-        own, wanted = (_loss_names(results) for results in (found, self._reference.truth(index)))
-        if own != wanted:
-            raise InputError(
-                f"losses of the reference: {', '.join(sorted(wanted - own))}; of the port: "
-                f"{', '.join(sorted(own - wanted))}"
-            )
-        return found
-
-    def _trained(self) -> dict[int, tuple[str, str]]:
-        return {
-            id(value): (part, self.plans[part].names[name])
-            for part in self.plans
-            for name, value in held(self.step_made.networks[part])
-            if name in self.plans[part].names
-        }
-
-    def _parameters(self, optimizer: Any) -> Sequence[Any]:
-        import mindspore
-
-        if not isinstance(optimizer, mindspore.nn.Cell):
-            raise InputError(f"the port's optimisers are cells of MindSpore, not a {type(optimizer).__name__}")
-        return list(optimizer.parameters)
-
-    def _watch(self, phase: str, optimizer: Any) -> None:
-        parameters = self._parameters(optimizer)
-
-        def before(cell: Any, args: tuple[Any, ...]) -> None:
-            """Note what the optimiser is called with."""
-            gradients = [(value, array_of(gradient)) for value, gradient in zip(parameters, args[0], strict=True)]
-            rows = {place: row for place, row in self._rows()}
-            own = [(value, rows[self._places[id(value)]].to_torch(array)) for value, array in gradients]
-            self.arrived(phase, _rate(cell), own)
-
-        optimizer.register_forward_pre_hook(before)
-
-    def _rows(self) -> Iterator[tuple[tuple[str, str], Any]]:
-        for part, plan in self.plans.items():
-            yield from (((part, row.torch), row) for row in plan.rows)
-
-    def _weights(self, part: str) -> dict[str, Array]:
-        return {row.torch: row.to_torch(array_of(value)) for row, value in self._tensors(part)}
-
-    def _tensors(self, part: str) -> Iterator[tuple[Any, Any]]:
-        """Row and tensor of everything in a network that is not carried."""
-        cell = self.step_made.networks[part]
-        own = {name: place[key] for name, (place, key) in buffers_of(cell)} | dict(held(cell))
-        for row in self.plans[part].rows:
-            if not row.carried and row.mindspore in own:
-                yield row, own[row.mindspore]
-
-    def _put_back(self, part: str, values: Mapping[str, Array]) -> None:
-        import mindspore
-
-        for row, tensor in self._tensors(part):
-            if row.torch in values:
-                value = mindspore.Tensor(np.array(row.to_mindspore(values[row.torch]), order="C"), tensor.dtype)
-                if isinstance(tensor, mindspore.Parameter):
-                    mindspore.ops.assign(tensor, value)  # compiled optimisers go on with it
-                else:
-                    tensor.assign_value(value)
-
-    def _tensor(self, array: Array) -> Any:
-        import mindspore
-
-        return mindspore.Tensor(np.asarray(array, np.float32 if floating(array) else None))
-
-
-def _loss_names(results: Results) -> set[str]:
-    return {f"{quantity.phase}.{quantity.name}" for _, quantity in results if quantity.kind is Kind.LOSS}
-
-
-def _rate(optimizer: Any) -> float:
-    """Learning rate that an optimiser of MindSpore uses in its next update, of its first group."""
-    import mindspore
-
-    if isinstance(optimizer, mindspore.nn.Optimizer):
-        rate = optimizer.get_lr()
-        return float(array_of(rate[0] if isinstance(rate, tuple) else rate).reshape(-1)[0])
-    return float(array_of(optimizer.param_groups[0]["lr"]))

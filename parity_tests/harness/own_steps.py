@@ -15,13 +15,16 @@ import numpy as np
 
 from convert.errors import InputError, first_line
 from convert.plan import Plan, plan_of
-from parity_tests.harness.judge import judge
+from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Mode
-from parity_tests.harness.own_step_runs import MindSporeRun, TorchRun, TrainingStep, default_float64, seeded_alike
+from parity_tests.harness.own_step_causes import find_update_cause
+from parity_tests.harness.own_step_runs import TrainingStep, default_float64, require_step, seeded_alike
+from parity_tests.harness.own_step_sides import MindSporeRun, TorchRun
 from parity_tests.harness.pair import as_inputs, require_layers, require_networks, target_of
 from parity_tests.harness.run import Comparison, Say, silent
 from parity_tests.harness.sides.tree import Tree
 from parity_tests.harness.training import StepsReference, measure_steps
+from parity_tests.harness.training_noise import Results
 
 Names = Mapping[str, Mapping[str, str]]  # network -> {PyTorch path: MindSpore path}, of layers called otherwise
 MakeStep = Callable[[], TrainingStep]
@@ -34,6 +37,7 @@ def compare_steps(
     names: Names | None = None,
     name: str = "training step",
     say: Say = silent,
+    compiled: bool = False,
 ) -> Comparison:
     """Compare your own training step in both frameworks: losses, rates, gradients, and what it makes of the weights.
 
@@ -55,8 +59,9 @@ def compare_steps(
     Every side starts each step from the weights that float64 PyTorch has then; moments, schedules, pools and counts are
     each side's own. A wrong beta or a late schedule shows from the second or third batch on, so give several. The first
     build of `torch_step` gives the weights. Draws must be the same on both sides: take noise from the batch, or from
-    `numpy.random` or `random`, which are seeded alike before every step; leave out dropout. Tensors that the step makes
-    itself have PyTorch's default type, which is float64 in the run that is the truth.
+    `numpy.random` or `random`, which are seeded alike before every step. Dropout is at rest on both sides, but for what
+    the port compiles itself. Tensors that the step makes itself have PyTorch's default type, which is float64 in the
+    run that is the truth. An optimiser need not be called in every step: gradients may be accumulated over several.
 
     Args:
         torch_step: builds the reference: networks in float32 on the CPU, optimisers and step, all new in every call.
@@ -65,6 +70,7 @@ def compare_steps(
         names: of layers that are called otherwise: {network: {PyTorch path: MindSpore path}}.
         name: what to call it in the report.
         say: told in words what has been measured so far.
+        compiled: run the port's networks and its functions of gradients as graphs.
 
     Returns:
         A Comparison: `.equal`, `.blamed` (its first: `.measurement.quantity.phase`, `.kind`, `.name`).
@@ -74,11 +80,12 @@ def compare_steps(
     if not batches:
         raise InputError("compare_steps: no batches")
     with _random_restored():
-        return _compared(torch_step, ms_step, [as_inputs(batch) for batch in batches], names or {}, name, say)
+        given = [as_inputs(batch) for batch in batches]
+        return _compared(torch_step, ms_step, given, names or {}, name, say, compiled)
 
 
 def _compared(
-    torch_step: MakeStep, ms_step: MakeStep, batches: Sequence[Tree], names: Names, name: str, say: Say
+    torch_step: MakeStep, ms_step: MakeStep, batches: Sequence[Tree], names: Names, name: str, say: Say, compiled: bool
 ) -> Comparison:
     first, port_step = _made(torch_step, "reference"), _made(ms_step, "port")
     plans = _plans(first, port_step, names)
@@ -90,13 +97,22 @@ def _compared(
         return TorchRun(_made(torch_step, "reference"), plans, batches, "float32", start)
 
     reference = StepsReference(truth, control)
-    port = MindSporeRun(port_step, plans, batches, reference)
-    verdicts = []
-    for measurement in measure_steps(reference, port, len(batches), list(first.optimizers)):
+    port = MindSporeRun(port_step, plans, batches, reference, compiled)
+    verdicts, made = list[Verdict](), list[Results]()
+    for measurement in measure_steps(reference, port, len(batches), list(first.optimizers), made.append):
         verdicts.append(judge(measurement))
         say(f"{name}: step {measurement.probe.step}, {len(verdicts)} tensors")
+    if idle := [phase for phase in first.optimizers if phase not in truth.called]:
+        raise InputError(f"the reference's step: optimiser {', '.join(idle)} was not called in any step")
+    worst = next(iter(blamed(verdicts)), None)
+    finding = None
+    if worst:
+        exact, rounded = _in_float64(torch_step), _made(torch_step, "reference")
+        finding = find_update_cause(exact, rounded, reference, made, worst.measurement)
     facts = {"networks": list(plans), "steps": len(batches), "phases": list(first.optimizers)}
-    return Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, resting=tuple(truth.resting()))
+    return Comparison(
+        name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=tuple(truth.resting(port.was_resumed))
+    )
 
 
 def _made(make: MakeStep, side: str) -> TrainingStep:
@@ -108,8 +124,7 @@ def _made(make: MakeStep, side: str) -> TrainingStep:
         step = make()
     except Exception as error:
         raise InputError(f"the {side}'s step cannot be built: {type(error).__name__}: {first_line(error)}") from error
-    if not isinstance(step, TrainingStep):
-        raise InputError(f"the {side}'s step: its function returns a TrainingStep, not a {type(step).__name__}")
+    require_step(step, side)
     return step
 
 

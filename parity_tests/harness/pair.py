@@ -127,7 +127,7 @@ def target_of(cell: Any) -> Target:
 
 
 def require_networks(module: Any, cell: Any) -> None:
-    """Raise InputError unless these are a PyTorch module and a MindSpore cell, in this order."""
+    """Raise InputError unless these are a PyTorch module with all its tensors and a MindSpore cell, in this order."""
     import mindspore
     import torch
 
@@ -135,6 +135,9 @@ def require_networks(module: Any, cell: Any) -> None:
         raise InputError(f"the reference is a torch.nn.Module, not {_described(module)}")
     if not isinstance(cell, mindspore.nn.Cell):
         raise InputError(f"the port is a mindspore.nn.Cell, not {_described(cell)}")
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    if lazy := [name for name, value in tensors if torch.nn.parameter.is_lazy(value)]:
+        raise InputError(f"the reference's {lazy[0]} has no shape yet: run the network once, then hand it in")
 
 
 def _described(value: Any) -> str:

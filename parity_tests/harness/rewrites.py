@@ -44,6 +44,7 @@ class Change(str, Enum):
     BETA = "Adam's beta"
     DECAY = "weight decay"
     UPDATE = "Adam's update"
+    OPTIMISER = "the optimiser's update"
 
 
 @dataclass(frozen=True)

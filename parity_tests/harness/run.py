@@ -16,12 +16,28 @@ from parity_tests.harness.accumulated import looked_at, measure_accumulated
 from parity_tests.harness.capture import Pair, measure_isolated, measure_weights
 from parity_tests.harness.coverage import unreached
 from parity_tests.harness.cutting import cut_probes
-from parity_tests.harness.dropout import measure_dropout
+from parity_tests.harness.dropout import (
+    DRAWS_IN_GRAPHS,
+    drawn_by_hand,
+    drops_in_functions,
+    measure_dropout,
+    measure_functions,
+)
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import ALONE, Outcome, Verdict, blamed, judge, outcome
-from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Probe, Resting, Unreached
+from parity_tests.harness.measurement import (
+    NOT_COMPARABLE,
+    OTHER_LAYOUT,
+    Kind,
+    Measurement,
+    Mode,
+    Probe,
+    Quantity,
+    Resting,
+    Unreached,
+)
 from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.places import Key as PlaceKey
 from parity_tests.harness.places import Places, find_places
@@ -237,6 +253,7 @@ def _stages(
     for training, small in ((False, probe), (True, other)):
         mode = "train" if training else "eval"
         pair.set_training(training)
+        pair = drawn_by_hand(pair, small) if training else pair
         if Mode.ISOLATED in modes:
             changing = {"", *(layer for layer in pair.reference.layer_types() if pair.reference.state(layer))}
             some = changing if training else None
@@ -245,6 +262,8 @@ def _stages(
                 yield f"every layer alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
         if Mode.ISOLATED in modes and training and pair.reference.dropouts:
             yield "dropout", measure_dropout(pair, small, Probe.of(small, training))
+        if Mode.ISOLATED in modes:
+            yield f"functions of dropout, {mode}", measure_functions(pair, small, Probe.of(small, training))
         if Mode.GRADIENTS in modes and (training or stateful):
             yield f"gradients, {mode}", measure_gradients(pair, small, Probe.of(small, training))
         if Mode.ACCUMULATED in modes and (not training or stateful):
@@ -284,6 +303,11 @@ def _graph_stages(
     for training, small in ((False, probe), (True, other)):
         stage, own = f"as a graph, {'train' if training else 'eval'}", replace(Probe.of(small, training), compiled=True)
         pair.set_training(training)
+        pair = drawn_by_hand(pair, small) if training else pair
+        if training and (pair.drawing or drops_in_functions(pair, small)):
+            head = pair.head(Mode.ISOLATED, own, "", Quantity(Kind.OUTPUT), 0)
+            yield stage, iter([replace(head, not_run=DRAWS_IN_GRAPHS)] if Mode.ISOLATED in modes else [])
+            continue
         graphs = replace(pair, port=pair.port.as_graphs())  # anew, because a graph keeps the mode it was made in
         if Mode.ISOLATED in modes and (not training or pair.reference.state()):
             yield stage, measure_isolated(graphs, small, own, only={""})

@@ -41,6 +41,7 @@ from torch_ref.build import load_torch
 
 SHOWN = 5
 NETWORKS = {"torch.nn.modules.module", "mindspore.nn.cell"}  # where the base classes of networks are
+BATCH = 2  # examples: norms over a batch need more than one
 PICTURES = {3, 1}  # channels of what is taken for a picture
 
 
@@ -239,7 +240,8 @@ def inputs_of(text: str, seed: int = 0) -> Any:
 
     Args:
         text: shapes without the batch, "3x256x256" or "3x64x64,10" (seeded numbers; three sides of which the first is 1
-            or 3 are a picture in [-1, 1]); a .npy file; a .npz file, whose arrays are keyword arguments by their names,
+            or 3 are a picture in [-1, 1]; batches of two, but a picture alone is one, of which smaller ones are cut);
+            a .npy file; a .npz file, whose arrays are keyword arguments by their names,
             or come in order if they are called arr_0, arr_1; or `FILE.py:NAME`, a function that returns the inputs.
         seed: of the numbers.
 
@@ -256,13 +258,18 @@ def inputs_of(text: str, seed: int = 0) -> Any:
         shapes = [(0,)]
     if any(side < 1 for shape in shapes for side in shape):
         raise InputError(f"--inputs {text}: shapes such as 3x256x256, a .npy or .npz file, or FILE.py:NAME")
-    return [_seeded(shape, f"toonport/{seed}/{index}") for index, shape in enumerate(shapes)]
+    batch = 1 if len(shapes) == 1 and _is_picture(shapes[0]) else BATCH
+    return [_seeded(batch, shape, f"toonport/{seed}/{index}") for index, shape in enumerate(shapes)]
 
 
-def _seeded(shape: tuple[int, ...], tag: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if len(shape) == 3 and shape[0] in PICTURES:
-        return image(tag, 1, shape[1], shape[2], shape[0])
-    return feature(tag, (1, *shape))
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in PICTURES
+
+
+def _seeded(batch: int, shape: tuple[int, ...], tag: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if _is_picture(shape):
+        return image(tag, batch, shape[1], shape[2], shape[0])
+    return feature(tag, (batch, *shape))
 
 
 def _arrays(path: Path) -> Any:

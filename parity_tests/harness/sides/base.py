@@ -60,6 +60,8 @@ class Side(ABC):
     def __init__(self, name: str, network: Any, layers: Mapping[str, Any]) -> None:
         self.name, self.network, self.layers = name, network, layers
         self._types = {path: type(layer).__name__ for path, layer in layers.items()}
+        self._resting = True  # whether dropout is at rest
+        self._dropping: Callable[[Dropout | None], None] = lambda form: None  # told each use of dropout
 
     def layer_types(self) -> Mapping[str, str]:
         """Dotted path -> class name of every layer."""
@@ -68,6 +70,10 @@ class Side(ABC):
     @abstractmethod
     def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
         """Run one layer alone; raises LayerError where it cannot run."""
+
+    def call_drawing(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
+        """Run one layer alone like `call`, but with dropout as it is, where that rests otherwise."""
+        return self.call(layer, inputs)
 
     def accepts(self, layer: str, inputs: Sequence[Array]) -> bool:
         """Whether a layer can be called in the form of `inputs`: as many arguments, keywords that it knows."""
@@ -121,6 +127,13 @@ class Side(ABC):
         """
         return {}
 
+    def uses_of_dropout(self, inputs: Sequence[Array]) -> "list[tuple[str, Dropout | None]] | None":
+        """Run the whole network; return the innermost layer and the form of each use of dropout that is not at rest.
+
+        None where that is not known, and in the place of a form as in `dropouts`.
+        """
+        return None
+
     @abstractmethod
     def weights(self) -> dict[str, Array]:
         """Copies of the trained parameters, by the PyTorch name."""
@@ -154,6 +167,14 @@ class NetworkSide(Side):
         except Exception as error:
             raise LayerError(layer, error) from error
 
+    def call_drawing(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
+        """See `Side.call_drawing`."""
+        self._resting = False
+        try:
+            return self.call(layer, inputs)
+        finally:
+            self._resting = True
+
     def trace(self, inputs: Sequence[Array], visit: Callable[[LayerCall], None]) -> None:
         """See `Side.trace`."""
 
@@ -169,6 +190,18 @@ class NetworkSide(Side):
             return self._gradients(layer, inputs, cotangents)
         except Exception as error:
             raise LayerError(layer, error) from error
+
+    def uses_of_dropout(self, inputs: Sequence[Array]) -> list[tuple[str, Dropout | None]]:
+        """See `Side.uses_of_dropout`."""
+        found: list[tuple[str, Dropout | None]] = []
+        before = self._dropping
+        with self.preserved(), self.watched(lambda *_: None) as running:
+            self._dropping = lambda form: found.append((running[-1][0] if running else "", form))
+            try:
+                self._run(self.network, inputs)
+            finally:
+                self._dropping = before
+        return found
 
     def accepts(self, layer: str, inputs: Sequence[Array]) -> bool:
         """See `Side.accepts`."""

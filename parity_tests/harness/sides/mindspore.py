@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.plan import Plan
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, inside
+from parity_tests.harness.sides.dropping import resting_in_mindspore
 from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
 
@@ -32,8 +33,10 @@ class MindSporeSide(NetworkSide):
 
         self._ms, self._dtype = mindspore, getattr(mindspore, dtype)
         if dtype != "float32":
+            kept = {id(value) for value in _kept_in_float32(cell)} if dtype != "float64" else set()
             for value in cell.get_parameters():
-                if value.dtype in (mindspore.float16, mindspore.bfloat16, mindspore.float32, mindspore.float64):
+                floating_types = (mindspore.float16, mindspore.bfloat16, mindspore.float32, mindspore.float64)
+                if value.dtype in floating_types and id(value) not in kept:
                     value.set_dtype(self._dtype)
         names = plan.names if plan else torch_names or {}
         self._rows = {row.torch: row for row in plan.rows} if plan else {}
@@ -53,7 +56,8 @@ class MindSporeSide(NetworkSide):
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
         if not self._compiled:
-            return super()._run(layer, inputs)
+            with resting_in_mindspore(self._dropping) if self._resting else nullcontext():
+                return super()._run(layer, inputs)
 
         args, keywords = arguments(inputs, self._tensors(inputs))
 
@@ -87,7 +91,8 @@ class MindSporeSide(NetworkSide):
         transformed = self._transformed_as_graph if self._compiled else self._transformed
         weights = self._ms.ParameterTuple(list(own.values()))
         try:
-            found = transformed(self.layers[layer], inputs, places, weights, seeds)
+            with resting_in_mindspore(self._dropping):
+                found = transformed(self.layers[layer], inputs, places, weights, seeds)
         except Exception:
             _forget_gradients()
             raise
@@ -170,10 +175,11 @@ class MindSporeSide(NetworkSide):
         for name, value in state.items():
             if name in moving:
                 own = self._rows[name].to_mindspore(value) if name in self._rows else value
-                if name in self._parameters:
-                    self._ms.ops.assign(moving[name], self._tensors([own])[0])  # in place, where graphs look for it
+                tensor = self._tensors([own])[0].astype(moving[name].dtype)
+                if name in self._parameters and tensor.dtype != self._ms.bfloat16:  # for which there is no kernel
+                    self._ms.ops.assign(moving[name], tensor)  # in place, where graphs look for it
                 else:
-                    moving[name].assign_value(self._tensors([own])[0])
+                    moving[name].assign_value(tensor)
 
     def set_training(self, training: bool, resting: Collection[str] = ()) -> None:
         """See `Side.set_training`."""
@@ -190,7 +196,7 @@ class MindSporeSide(NetworkSide):
         """See `Side.set_weights`."""
         for name in weights.keys() & self._parameters.keys():
             own = self._rows[name].to_mindspore(weights[name]) if name in self._rows else weights[name]
-            self._parameters[name].set_data(self._tensors([own])[0])
+            self._parameters[name].set_data(self._tensors([own])[0].astype(self._parameters[name].dtype))
 
     def own_name(self, layer: str, name: str) -> str:
         """See `Side.own_name`."""
@@ -284,6 +290,19 @@ def buffers_of(cell: Any) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
                 yield f"{path}.{name}" if path else name, (layer._buffers, name)
 
 
+def _kept_in_float32(cell: Any) -> Iterator[Any]:
+    """Yield the parameters of batch norms: beside half inputs they stay float32, as in MindSpore's own mixed precision.
+
+    The kernel would move copies of running statistics in another precision.
+    """
+    from mindspore.nn.layer.normalization import _BatchNorm
+
+    for layer in cell.cells():
+        yield from _kept_in_float32(layer)
+    if isinstance(cell, _BatchNorm):
+        yield from cell.get_parameters()
+
+
 def _forget_gradients() -> None:
     """Clear what a gradient that failed has left behind; later ones, of any network, fail in MindSpore otherwise."""
     from mindspore.common.api import _pynative_executor
@@ -294,3 +313,8 @@ def _forget_gradients() -> None:
 def lacks_kernel(error: Exception) -> bool:
     """Whether an error says that MindSpore has no kernel for the precision on this device."""
     return any(words in str(error) for words in ("must be a type of", "Unsupported data type", "nsupported type"))
+
+
+def lacks_gradient(error: Exception) -> bool:
+    """Whether an error says that MindSpore differentiates an operation for real numbers only."""
+    return "gradient not support for complex type" in str(error)

@@ -1,12 +1,13 @@
 """PyTorch on the CPU as a side."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
 
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, LayerError, NetworkSide
+from parity_tests.harness.sides.dropping import resting_in_torch
 from parity_tests.harness.sides.inexact import watched_kernels
 from parity_tests.harness.sides.precise import in_float64
 from parity_tests.harness.sides.tree import Tree, arguments, leaves, mapped
@@ -29,7 +30,7 @@ class TorchSide(NetworkSide):
         named = self.layers[layer].named_parameters()
         parameters = {name: value for name, value in named if value.requires_grad}
         args, keywords = arguments(inputs, [tensor.clone() for tensor in tensors])  # a layer may change them in place
-        with self._precision():
+        with self._kept():
             outputs = self._floating(self.layers[layer](*args, **keywords))
         reached = [pair for pair in zip(outputs, self._tensors(cotangents), strict=True) if pair[0].requires_grad]
         arrays = self._derivatives(
@@ -51,7 +52,7 @@ class TorchSide(NetworkSide):
             tensors = self._tensors(inputs)
             given = [tensor.requires_grad_().clone() if tensor.is_floating_point() else tensor for tensor in tensors]
             args, keywords = arguments(inputs, given)
-            with self._precision():
+            with self._kept():
                 return self._floating(self.network(*args, **keywords))
 
         outputs = self._traced(run, leave)
@@ -119,12 +120,17 @@ class TorchSide(NetworkSide):
                 value.data.copy_(self._torch.from_numpy(np.asarray(weights[name])))
 
     def _run(self, layer: Any, inputs: Sequence[Array]) -> Any:
-        with self._torch.no_grad(), self._precision():
+        with self._torch.no_grad(), self._kept():
             return super()._run(layer, inputs)
 
-    def _precision(self) -> AbstractContextManager[None]:
-        """What keeps the side's precision where a network asks for another one."""
-        return in_float64() if self._dtype == self._torch.float64 else nullcontext()
+    def _kept(self) -> AbstractContextManager[Any]:
+        """What keeps the side's precision where a network asks for another one, and dropout at rest."""
+        stack = ExitStack()
+        if self._dtype == self._torch.float64:
+            stack.enter_context(in_float64())
+        if self._resting:
+            stack.enter_context(resting_in_torch(self._dropping))
+        return stack
 
     def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
         return (

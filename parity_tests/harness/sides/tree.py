@@ -7,8 +7,9 @@ other objects among them are constants.
 from __future__ import annotations
 
 import copy
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -146,7 +147,9 @@ def leaves(structure: Any) -> list[Any]:
 def encoded(form: Any) -> Any:
     """Return a structure of slots and constants as JSON can hold it.
 
-    Raises TypeError: it holds something else than tuples, lists, dictionaries, None, numbers, strings and slots.
+    Of named tuples and dataclasses it holds their names and those of their fields, not their code.
+
+    Raises TypeError: it holds something else than containers, None, numbers, strings and slots.
     """
     if form is None or type(form) in (bool, int, float, str):
         return form
@@ -158,11 +161,22 @@ def encoded(form: Any) -> Any:
         return {"dict": [[encoded(key), encoded(value)] for key, value in form.items()]}
     if type(form) is Slot:
         return {"slot": form.index}
+    if isinstance(form, tuple) and optree.is_namedtuple(form):
+        return {
+            "namedtuple": [
+                type(form).__name__,
+                list(optree.namedtuple_fields(type(form))),
+                [encoded(inner) for inner in form],
+            ]
+        }
+    if is_dataclass(form) and not isinstance(form, type):
+        names = [field.name for field in fields(form)]
+        return {"dataclass": [type(form).__name__, names, [encoded(getattr(form, name)) for name in names]]}
     raise TypeError(type(form).__name__)
 
 
 def decoded(data: Any) -> Any:
-    """Return the structure that `encoded` made `data` of."""
+    """Return the structure that `encoded` made `data` of, with named tuples and dataclasses of the same fields."""
     if isinstance(data, list):
         return [decoded(inner) for inner in data]
     if not isinstance(data, dict):
@@ -170,4 +184,8 @@ def decoded(data: Any) -> Any:
     ((kind, inner),) = data.items()
     if kind == "slot":
         return Slot(inner)
+    if kind in ("namedtuple", "dataclass"):
+        name, names, values = inner
+        made = namedtuple(name, names) if kind == "namedtuple" else make_dataclass(name, names)
+        return made(*map(decoded, values))
     return tuple(map(decoded, inner)) if kind == "tuple" else {decoded(key): decoded(value) for key, value in inner}

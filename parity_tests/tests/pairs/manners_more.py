@@ -83,6 +83,10 @@ MORE = (
     ),
     Manner("one vector without a batch", dense, through("a", "b"), numbers(6), ("b",), spoil=bump("b")),
     Manner(
+        "half precision with a batch norm", lambda lib: {"a": lib.conv(3, 4), "n": lib.batch_norm(4)},
+        through("a", "n"), PICTURE, ("n",), spoil=bump("n", "gamma"), dtype="float16",
+    ),
+    Manner(
         "half precision with a norm", lambda lib: {"a": lib.conv(3, 4), "n": lib.group_norm(2, 4), "act": lib.leaky()},
         through("a", "n", "act"), PICTURE, ("n",), spoil=epsilon("n"), dtype="float16",
     ),

@@ -9,6 +9,7 @@ import mindspore
 import numpy as np
 import pytest
 import torch
+from mindspore import nn
 
 import toonport
 from convert.errors import InputError
@@ -16,7 +17,10 @@ from parity_tests.harness.captured_layers import compare_with_capture, plan_with
 from parity_tests.harness.captures import read_index
 from parity_tests.harness.judging_captures import compare_captures
 from parity_tests.harness.measurement import Mode
+from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.run import compare
+from parity_tests.tests.pairs.manner import VECTORS, Found, Pair, numbers
+from parity_tests.tests.pairs.twins import carry, mindspore_library, torch_library
 from toonport.cli import main
 
 MODES = (Mode.WEIGHTS, Mode.ACCUMULATED)
@@ -248,3 +252,39 @@ def test_a_capture_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="not the class Net"), toonport.capture(type(module), tmp_path / "c"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_channels_last_inside_is_no_difference_where_all_sides_are_equal(tmp_path):
+    """Pictures of 4 x 4 with 4 channels have one shape in every layout."""
+    layers = {"a": (torch.nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, pad_mode="pad", padding=1, has_bias=True))}
+    layers["act"] = torch.nn.LeakyReLU(0.2), nn.LeakyReLU(0.2)
+    reference = torch_library().network(
+        {name: pair[0] for name, pair in layers.items()}, lambda net, x: net.act(net.a(x))
+    )
+    for turn, equal in (((0, 3, 1, 2), True), ((0, 3, 2, 1), False)):
+        port = mindspore_library().network(
+            {name: pair[1] for name, pair in layers.items()},
+            lambda net, x, turn=turn: net.act(net.a(x).permute(0, 2, 3, 1)).permute(*turn),
+        )
+        carry(reference, port)
+        inputs, folder = numbers(2, 4, 4, 4), tmp_path / str(equal)
+        with toonport.capture(reference.eval(), folder / "a"):
+            reference(torch.from_numpy(inputs))
+        with toonport.capture(port.set_train(False), folder / "b"):
+            port(mindspore.Tensor(inputs))
+        assert compare_captures(folder / "a", folder / "b").equal == equal
+
+
+def test_named_tuples_and_dataclasses_are_captured_with_layers(tmp_path):
+    def forward(net, given, more):
+        return net.a(given.first) + net.a(given.second) * more.score
+
+    reference = torch_library().network({"a": torch.nn.Linear(6, 5)}, forward).eval()
+    port = mindspore_library().network({"a": nn.Dense(6, 5)}, forward).set_train(False)
+    carry(reference, port)
+    first, second = torch.from_numpy(VECTORS), torch.from_numpy(VECTORS[::-1].copy())
+    with toonport.capture(reference, tmp_path / "a", layers=True):
+        reference(Pair(first, second), Found(first[:, :1], 0.5))
+    captured = read_index(tmp_path / "a")
+    found = compare_with_capture(captured, port, plan_with(captured, port, {}))
+    assert found.equal, summary_lines(found)

@@ -2,6 +2,7 @@
 
 import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
 
+import tracemalloc
 from dataclasses import replace
 
 import mindspore
@@ -10,8 +11,12 @@ import pytest
 import torch
 from mindspore import nn, ops
 
+from parity_tests.harness import on_disk
+from parity_tests.harness.accumulated import measure_accumulated
+from parity_tests.harness.dropout import measure_functions
 from parity_tests.harness.judge import Outcome, judge, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
+from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.run import QUICK_LEAVES_OUT, QUICK_MODES, compare
 from parity_tests.tests.pairs.manner import numbers
@@ -179,3 +184,86 @@ def test_where_too_much_cannot_be_judged_the_outcome_is_neither():
     assert outcome([clear] * 9 + [noisy]) is Outcome.EQUAL
     assert outcome([clear] * 8 + [noisy] * 2) is outcome([clear] * 8 + [missing] * 2) is Outcome.CANNOT_TELL
     assert outcome([noisy, noisy, wrong]) is Outcome.DIFFERENT
+
+
+class Functions(torch.nn.Module):
+    """Dropout as functions and inside other layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 6)
+        self.attention = torch.nn.MultiheadAttention(6, 2, 0.2, batch_first=True)
+
+    def forward(self, x):
+        x = torch.nn.functional.dropout2d(self.conv(x), 0.3, self.training).mean((2, 3))
+        x = torch.nn.functional.dropout(self.fc(x), 0.4, self.training)[:, None]
+        return self.attention(x, x, x)[0]
+
+
+class PortedFunctions(nn.Cell):
+    """The same."""
+
+    def __init__(self, rate=0.4, first=ops.dropout2d, always=False):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, pad_mode="valid", has_bias=True)
+        self.fc, self.attention = nn.Dense(4, 6), nn.MultiheadAttention(6, 2, 0.2, batch_first=True)
+        self.rate, self.first, self.always = rate, first, always
+
+    def construct(self, x):
+        x = self.first(self.conv(x), 0.3, self.training).mean((2, 3))
+        x = ops.dropout(self.fc(x), self.rate, self.always or self.training).expand_dims(1)
+        return self.attention(x, x, x)[0]
+
+
+def test_dropout_of_functions_rests_and_its_rate_is_compared():
+    right = _compared(Functions(), PortedFunctions(), ("isolated", "gradients", "accumulated"))
+    assert right.equal, summary_lines(right)
+    uses = [it.measurement for it in right.verdicts if it.measurement.quantity.kind is Kind.DROPOUT]
+    assert [(it.layer, it.quantity.index) for it in uses] == [("", 0), ("", 1), ("attention", 0)]
+    cases = (
+        (PortedFunctions(rate=0.6), "share left out"),
+        (PortedFunctions(first=ops.dropout), "share left out"),
+        (PortedFunctions(always=True), "uses"),
+        (PortedFunctions(first=lambda x, *_: x), "uses"),
+    )
+    for port, name in cases:
+        pair = pair_networks(Functions(), port)
+        found = [it for training in (False, True) for it in _functions(pair, training) if not judge(it).equal]
+        assert {(it.layer, it.quantity.name) for it in found} == {("", name)}
+
+
+def _functions(pair, training):
+    pair.set_training(training)
+    return measure_functions(pair, [PICTURES], Probe.of([PICTURES], training))
+
+
+class Deep(torch.nn.Sequential):
+    """Many layers of large numbers."""
+
+    def __init__(self):
+        super().__init__(*(torch.nn.Conv2d(3, 3, 1) for _ in range(24)))
+
+
+def test_a_run_whose_layers_need_more_memory_than_there_is_goes_to_disk(monkeypatch):
+    """A layer returns 0.8 MB in float32; all together, on both sides, would be 55 MB."""
+    port = nn.SequentialCell([nn.Conv2d(3, 3, 1, pad_mode="valid", has_bias=True) for _ in range(24)])
+    pictures, found = numbers(1, 3, 256, 256), []
+    port_with_bug = port[11]
+    reference = Deep()
+    carry(reference, port)
+    for limit in (2**40, 0):
+        monkeypatch.setattr(on_disk, "IN_MEMORY", limit)
+        monkeypatch.setattr(on_disk, "SEGMENT", 2**22)
+        pair = pair_networks(reference, port)
+        tracemalloc.start()
+        measured = list(measure_accumulated(pair, [pictures], Probe.of([pictures], False)))
+        found.append((tracemalloc.get_traced_memory()[1], measured))
+        tracemalloc.stop()
+    (whole, wanted), (streamed, own) = found
+    assert whole > 50e6
+    assert streamed < 0.4 * whole
+    assert [(it.layer, it.noise) for it in own] == [(it.layer, it.noise) for it in wanted]
+    assert all(judge(it).equal for it in own)
+    port_with_bug.bias.set_data(port_with_bug.bias + 0.01)
+    worst = [it for it in measure_accumulated(pair, [pictures], Probe.of([pictures], False)) if not judge(it).equal]
+    assert worst[0].layer == "11"

@@ -1,13 +1,20 @@
 """A user's own training step: the right port is equal, and each planted bug is blamed on its phase."""
 
+from dataclasses import replace
+
+import mindspore
 import numpy as np
 import pytest
-from mindspore import ops
+import torch
+from mindspore import nn, ops
+from mindspore.experimental import optim
 
 from convert.errors import InputError
-from parity_tests.harness.measurement import Kind
+from parity_tests.harness.measurement import Kind, Rest
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
+from parity_tests.harness.rewrites import Cause, Change
+from parity_tests.tests.pairs import small_steps
 from parity_tests.tests.pairs.gan_steps import NAMES, batches, ms_step, torch_step
 
 
@@ -64,7 +71,7 @@ def _idle(noise, real):
         (lambda: 1 / 0, "cannot be built: ZeroDivisionError"),
         (_made(networks={}), "networks of the reference: none; of the port: G, D"),
         (_made(optimizers={"D": None, "G": None}), "are of torch.optim, not a NoneType"),
-        (_made(train=_idle), "optimiser D, G was not called with gradients in step 1"),
+        (_made(train=_idle), "optimiser D, G was not called in any step"),
         (_made(train=lambda *_: 1.0), "returns losses by name, not a float"),
         (_made(train=lambda *_: {"loss": 1.0}), "phases among D, G"),
         (_made(train=lambda *_: [][0]), "the reference's step fails in step 1: IndexError"),
@@ -87,3 +94,138 @@ def test_losses_of_other_names_are_different():
 
     with pytest.raises(InputError, match=r"losses of the reference: D.fake, D.real; of the port: D.reals"):
         _compare(renamed, steps=1)
+
+
+def _small(reference, port, steps=3, **options):
+    return compare_steps(reference, port, small_steps.batches(steps), **options)
+
+
+RIGHT = {"lr": 1e-3, "weight_decay": 0.0}
+
+
+def test_accumulated_gradients_are_compared_and_a_step_too_many_is_found():
+    reference = small_steps.torch_step(every=2)
+    assert _small(reference, small_steps.ms_step(every=2, **RIGHT), 4).equal
+    first = _small(reference, small_steps.ms_step(every=1, **RIGHT), 4).blamed[0].measurement
+    assert (first.quantity.kind, first.probe.step) == (Kind.CHANGE, 1)
+
+
+def test_dropout_is_at_rest_in_steps():
+    reference = small_steps.torch_step(rate=0.4)
+    assert _small(reference, small_steps.ms_step(rate=0.4, **RIGHT), 2).equal
+
+
+def test_a_step_is_compared_as_graphs():
+    seen = []
+
+    def port():
+        step = small_steps.ms_step(**RIGHT)()
+        return replace(step, train=lambda x, y: (seen.append(mindspore.get_context("mode")), step.train(x, y))[1])
+
+    before = mindspore.get_context("mode")
+    assert _small(small_steps.torch_step(), port, 2, compiled=True).equal
+    assert seen == [mindspore.GRAPH_MODE] * 2
+    assert mindspore.get_context("mode") == before
+
+
+def test_a_resumed_step_goes_on_where_it_was_and_what_a_checkpoint_lacks_is_found():
+    def all_of(optimizer):
+        return [value.name for value in optimizer.get_parameters()]
+
+    def no_moments(optimizer):
+        return []
+
+    reference = small_steps.torch_step()
+    right = _small(reference, small_steps.ms_step(saved=all_of, **RIGHT))
+    assert right.equal
+    assert Rest.RESUMING not in {it.kind for it in right.resting}
+    first = _small(reference, small_steps.ms_step(saved=no_moments, **RIGHT)).blamed[0].measurement
+    assert (first.quantity.kind, first.probe.step) == (Kind.CHANGE, 3)
+    assert Rest.RESUMING in {it.kind for it in _small(reference, small_steps.ms_step(**RIGHT)).resting}
+
+
+# optimisers of PyTorch, and those of MindSpore that compute the same
+SHARED = [
+    (torch.optim.SGD, {"lr": 0.01}, (nn.SGD, optim.SGD), {}),
+    (torch.optim.SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}, (nn.SGD, nn.Momentum, optim.SGD), {}),
+    (torch.optim.SGD, {"lr": 0.01, "momentum": 0.9, "nesterov": True}, (nn.SGD, optim.SGD), {}),
+    (torch.optim.Adam, {"lr": 1e-3, "amsgrad": True}, (optim.AdamW,), {"weight_decay": 0.0}),
+    (torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.1}, (optim.AdamW,), {}),
+    (torch.optim.NAdam, {"lr": 2e-3}, (optim.NAdam,), {}),
+    (torch.optim.RAdam, {"lr": 1e-3}, (optim.RAdam,), {}),
+    (torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9, "centered": True}, (optim.RMSprop,), {}),
+    (torch.optim.Adagrad, {"lr": 0.01}, (optim.Adagrad,), {}),
+    (torch.optim.Adadelta, {"lr": 1.0}, (nn.Adadelta, optim.Adadelta), {"rho": 0.9}),
+    (torch.optim.Adamax, {"lr": 2e-3}, (nn.AdaMax, optim.Adamax), {}),
+    (torch.optim.Rprop, {"lr": 0.01}, (nn.Rprop, optim.Rprop), {}),
+    (torch.optim.ASGD, {"lr": 0.01}, (nn.ASGD, optim.ASGD), {}),
+]
+
+
+def _ported(kind, settings):
+    """A builder of a port whose optimiser names its rate as MindSpore's layers do."""
+    rate = {"learning_rate": settings["lr"]} if kind.__module__.startswith("mindspore.nn") else {"lr": settings["lr"]}
+    return small_steps.ms_step(kind, **rate, **{name: value for name, value in settings.items() if name != "lr"})
+
+
+@pytest.mark.sampled(6)
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "kind", "more"),
+    [(optimizer, settings, kind, more) for optimizer, settings, kinds, more in SHARED for kind in kinds],
+)
+def test_an_optimiser_that_both_frameworks_have_is_silent(optimizer, settings, kind, more):
+    assert _small(small_steps.torch_step(optimizer, **settings), _ported(kind, {**settings, **more})).equal
+
+
+RMS = {"lr": 0.01, "alpha": 0.9}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "kind", "ported", "cause"),
+    [
+        (torch.optim.RMSprop, RMS, nn.RMSProp, {"lr": 0.01, "decay": 0.9}, "mean square begins at 1"),
+        (torch.optim.Adagrad, {"lr": 0.01}, nn.Adagrad, {"lr": 0.01}, "sum of squares begins at 0.1"),
+        (
+            torch.optim.Adam,
+            {"lr": 1e-3, "eps": 1e-3},
+            optim.Adam,
+            {"lr": 1e-3, "eps": 1e-3},
+            "eps before the bias correction",
+        ),
+        (
+            torch.optim.Adam,
+            {"lr": 1e-3, "weight_decay": 0.1},
+            optim.AdamW,
+            {"lr": 1e-3, "weight_decay": 0.1},
+            "weight decay apart from the gradient",
+        ),
+        (
+            torch.optim.AdamW,
+            {"lr": 1e-3},
+            nn.AdamWeightDecay,
+            {"lr": 1e-3, "weight_decay": 0.01, "eps": 1e-8},
+            "without bias correction",
+        ),
+        (
+            torch.optim.SGD,
+            {"lr": 0.01, "momentum": 0.9, "nesterov": True},
+            nn.Momentum,
+            {"lr": 0.01, "momentum": 0.9, "use_nesterov": True},
+            "nesterov False",
+        ),
+        (torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}, nn.SGD, {"lr": 0.01}, "momentum 0 for 0.9"),
+        (
+            torch.optim.Adagrad,
+            {"lr": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-2},
+            nn.Adagrad,
+            {"lr": 0.01},
+            "eps 1e-10 for 0.01",
+        ),
+    ],
+    ids=lambda it: it if isinstance(it, str) else getattr(it, "__name__", ""),
+)
+def test_what_an_optimiser_does_otherwise_is_named(optimizer, settings, kind, ported, cause):
+    found = _small(small_steps.torch_step(optimizer, **settings), _ported(kind, ported))
+    assert found.blamed[0].measurement.quantity.kind is Kind.CHANGE
+    assert found.finding.cause == Cause(Change.OPTIMISER, cause, "main")

@@ -8,6 +8,7 @@ import pytest
 
 from convert.formats import open_checkpoint
 from toonport.cli import main
+from toonport.own_pair import inputs_of
 
 TORCH = """
 import torch
@@ -183,3 +184,11 @@ def test_mistakes_are_told_in_one_line(folder, monkeypatch, capsys, change, word
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"),
+    [("16", [(2, 16)]), ("3x8x9", [(1, 3, 8, 9)]), ("3x8x9,10", [(2, 3, 8, 9), (2, 10)]), ("4x8x9", [(2, 4, 8, 9)])],
+)
+def test_shapes_are_batches_of_two_but_one_picture_from_which_smaller_ones_are_cut(text, shapes):
+    assert [array.shape for array in inputs_of(text)] == shapes
