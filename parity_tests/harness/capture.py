@@ -106,19 +106,32 @@ def _weight(pair: Pair, name: str, order: int) -> Measurement:
 
 
 def measure_isolated(
-    pair: Pair, inputs: Sequence[Array], probe: Probe, only: Collection[str] | None = None, plain: bool = False
+    pair: Pair,
+    inputs: Sequence[Array],
+    probe: Probe,
+    only: Collection[str] | None = None,
+    plain: bool = False,
+    widened: Collection[str] = (),
 ) -> Iterator[Measurement]:
     """Feed every layer the reference's own recorded input, so that errors neither add up nor cancel.
 
     Single layers are also fed other values, see `values`: in eval mode, and those with a state in train mode too; but
-    not as graphs, each of which is compiled anew. `only`: the layers that are measured; `plain`: single layers only,
-    on their recorded input alone.
+    not as graphs, each of which is compiled anew.
+
+    Args:
+        pair: reference and port.
+        inputs: of the networks.
+        probe: their description.
+        only: the layers that are measured; None: every one.
+        plain: measure single layers only, on their recorded input alone.
+        widened: layers with others inside that are fed other values, too.
     """
     calls: list[LayerCall] = []
     with pair.reference.preserved():
         pair.reference.trace(inputs, calls.append)
     run_beforehand(pair, inputs)
     parents = containers(pair.reference)
+    once = parents - set(widened)  # on their recorded input alone
     for order, call in enumerate(calls):
         if (only is not None and call.layer not in only) or (plain and call.layer in parents):
             continue
@@ -126,7 +139,7 @@ def measure_isolated(
         stateful = bool(pair.reference.state(call.layer))
         known = None if stateful else call.outputs
         yield from measure_call(pair, head, call.inputs, terms_of(pair, call, calls[:order]), known)
-        if plain or probe.compiled or call.layer in parents or (probe.training and not stateful):
+        if plain or probe.compiled or call.layer in once or (probe.training and not stateful):
             continue
         for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
             other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))

@@ -1,7 +1,9 @@
 """Which sides of kinks and clamps the probes reach: a bug on a side that no number lies on cannot show."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from parity_tests.harness.measurement import Beyond, Unreached
 from parity_tests.harness.recorded import run_by
 from parity_tests.harness.rewrites import is_tensor, rewriting
 from parity_tests.harness.sides.base import Array, LayerError, NetworkSide, Side
-from parity_tests.harness.sides.tree import Tree, floating
+from parity_tests.harness.sides.tree import Tree, changed, floating
 from parity_tests.harness.values import fed, values_for
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
@@ -63,56 +65,74 @@ class _Range:
 
 
 Key = tuple[str, str, float]  # layer, operation, kink
+Ranges = dict[Key, _Range]
+SIDES = {Beyond.BELOW: lambda own, kink: own.low < kink, Beyond.ABOVE: lambda own, kink: own.high > kink}
 
 
-def unreached(reference: Side, probes: Sequence[Sequence[Array]], other_values: bool = True) -> tuple[Unreached, ...]:
-    """Return the sides of kinks that no probe reaches, in the order of computation.
+@dataclass(frozen=True)
+class Coverage:
+    """What the probes reach."""
+
+    unreached: tuple[Unreached, ...] = ()  # the sides of kinks that no probe reaches, in the order of computation
+    widened: frozenset[str] = frozenset()  # layers that reach more of them on what `values` makes of their input
+
+
+def find_coverage(reference: Side, probes: Sequence[Sequence[Array]], other_values: bool = True) -> Coverage:
+    """Return which sides of kinks probes reach.
 
     Args:
         reference: PyTorch, in the mode in which it is looked at.
         probes: inputs that it is run on.
-        other_values: whether layers are also fed what `values` makes of their input.
+        other_values: whether layers are also fed what `values` makes of their input, as far as that reaches more.
     """
-    side, ranges = run_by(reference), dict[Key, _Range]()
+    side, ranges, inputs = run_by(reference), Ranges(), dict[str, Tree]()
     if not isinstance(side, NetworkSide):
-        return ()
-    for inputs in probes:
-        _watch(side, inputs, ranges, other_values)
-    sides = {Beyond.BELOW: lambda own, kink: own.low < kink, Beyond.ABOVE: lambda own, kink: own.high > kink}
-    return tuple(
+        return Coverage()
+    for probe in probes:
+        _watch(side, partial(side.call, "", probe), ranges, inputs)
+    widened: set[str] = set()
+    for layer in dict.fromkeys(each.layer for each in _missing(ranges)) if other_values else ():
+        before = len(_missing(ranges))
+        for values in values_for(inputs[layer]):
+            other = changed(inputs[layer], fed(values, inputs[layer]))
+            _watch(side, partial(side.call, layer, other), ranges, {}, layer)
+        if len(_missing(ranges)) < before:
+            widened.add(layer)
+    return Coverage(tuple(_missing(ranges)), frozenset(widened))
+
+
+def _missing(ranges: Ranges) -> list[Unreached]:
+    return [
         Unreached(operation, layer, kink, where)
         for (layer, operation, kink), own in ranges.items()
-        for where, reached in sides.items()
+        for where, reached in SIDES.items()
         if not reached(own, kink)
-    )
+    ]
 
 
-def _watch(side: NetworkSide, inputs: Sequence[Array], ranges: dict[Key, _Range], other_values: bool) -> None:
+def _watch(side: NetworkSide, run: Callable[[], Any], ranges: Ranges, inputs: dict[str, Tree], outer: str = "") -> None:
+    """Note what operations with kinks are fed in a run, and the first inputs of the layers that they are in.
+
+    Args:
+        side: PyTorch.
+        run: runs one of its layers.
+        ranges: are widened.
+        inputs: get those of each such layer.
+        outer: the layer that is run.
+    """
     running: list[tuple[str, Tree]] = []
 
     def seen(name: str, call: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
-        """Note what an operation with kinks is fed."""
+        """Note what an operation is fed."""
         name = name.removesuffix("_")
         if name not in KINKS or not args or not is_tensor(args[0]) or not running:
             return
         layer, given = running[-1]
         values = side.array(args[0])
         for kink in KINKS[name]((args, keywords)) if floating(values) else ():
-            own = ranges.setdefault((layer, name, kink), _Range())
-            own.add(values)
-            if other_values and _alone(given, values):
-                for other in values_for([values]):
-                    own.add(fed(other, [values])[0])
+            ranges.setdefault((layer, name, kink), _Range()).add(values)
+            inputs.setdefault(layer, given)
 
-    try:
-        with side.preserved(), side.watched(lambda *_: None) as found:
-            running = found
-            with rewriting(seen):
-                side.call("", inputs)
-    except LayerError:
-        return
-
-
-def _alone(given: Sequence[Array], values: Array) -> bool:
-    """Whether a layer's operation is fed the layer's own input, so that it is fed other numbers too."""
-    return bool(len(given)) and given[0].shape == values.shape and np.array_equal(given[0], values)
+    with suppress(LayerError), side.preserved(outer), side.watched(lambda *_: None) as found, rewriting(seen):
+        running = found
+        run()

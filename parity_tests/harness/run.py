@@ -14,7 +14,7 @@ from convert.errors import InputError
 from convert.family import Part
 from parity_tests.harness.accumulated import looked_at, measure_accumulated
 from parity_tests.harness.capture import Pair, measure_isolated, measure_weights
-from parity_tests.harness.coverage import unreached
+from parity_tests.harness.coverage import Coverage, find_coverage
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.dropout import (
     DRAWS_IN_GRAPHS,
@@ -192,7 +192,10 @@ def compare_pair(
         if set(modes) != {Mode.WEIGHTS}:
             pair = looked_at(pair, probe)
         other = turned(probe) if other is None else other
-        eager = _stages(pair, inputs, probe, other, modes, verdicts)
+        covered = Coverage()
+        if Mode.ISOLATED in modes:
+            covered = find_coverage(pair.reference, (probe, other), not quick)
+        eager = _stages(pair, inputs, probe, other, modes, verdicts, covered.widened)
         every = chain(eager, _graph_stages(pair, probe, other, modes, verdicts))
         stages = _quick_stages(pair, probe, modes) if quick else every
         for stage, measurements in stages:
@@ -211,8 +214,7 @@ def compare_pair(
     blamed = [verdict.measurement for verdict in found.blamed[:SHOWN]]
     places = find_places(pair.reference, pair.port, probe, [each.layer for each in blamed])
     case = write_case(name, pair, probe, blamed[0]) if write_case and blamed else ""
-    beyond = unreached(pair.reference, (probe, other), not quick) if Mode.ISOLATED in modes else ()
-    return replace(found, places=places, case=case, unreached=beyond)
+    return replace(found, places=places, case=case, unreached=covered.unreached)
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
@@ -241,6 +243,7 @@ def _stages(
     other: Sequence[Array],
     modes: tuple[str, ...],
     verdicts: Sequence[Verdict],
+    widened: Collection[str],
 ) -> Iterator[tuple[str, Iterator[Measurement]]]:
     """What is measured, in order. Both modes are run; what a state cannot change only once, gradients in train mode.
 
@@ -257,7 +260,10 @@ def _stages(
         if Mode.ISOLATED in modes:
             changing = {"", *(layer for layer in pair.reference.layer_types() if pair.reference.state(layer))}
             some = changing if training else None
-            yield f"layers alone, {mode}", measure_isolated(pair, small, Probe.of(small, training), some)
+            yield (
+                f"layers alone, {mode}",
+                measure_isolated(pair, small, Probe.of(small, training), some, False, widened),
+            )
             if training and _only_in_train_mode(verdicts):
                 yield f"every layer alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
         if Mode.ISOLATED in modes and training and pair.reference.dropouts:

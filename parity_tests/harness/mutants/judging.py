@@ -19,10 +19,10 @@ from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.mutants.bugs import Bug, NetworkBug, OnnxBug, Subject, TrainingBug, patched
 from parity_tests.harness.mutants.published_rules import published_verdicts
-from parity_tests.harness.onnx.leg import Judged, judge_file, open_onnx
+from parity_tests.harness.onnx.leg import FileRun, Judged, judge_file, open_onnx, small_runs
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.onnx.write import write_onnx
-from parity_tests.harness.outputs import WHOLE, References, run_references
+from parity_tests.harness.outputs import WHOLE
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.words import causes, place, quantity_words
 from parity_tests.harness.request import CompareOptions
@@ -173,14 +173,14 @@ def _training(family: str, seed: int) -> tuple[TrainingSetup, TrainingReference]
 
 
 @lru_cache(maxsize=8)
-def _exported(subject: Subject, seed: int) -> tuple[bytes, Array, References]:
-    """A narrow network written as ONNX, its picture, and what its layers do."""
+def _exported(subject: Subject, seed: int) -> tuple[bytes, list[FileRun]]:
+    """A narrow network written as ONNX, and what it is run on, as `toonport compare` does."""
     part, kwargs, _, state, inputs = _seeded(subject, seed)
     network = for_inference(build_torch(part, kwargs, state))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         write_onnx(network, inputs, part.outputs, path)
-        return path.read_bytes(), inputs, run_references(network, inputs, layers=True)
+        return path.read_bytes(), small_runs(network, inputs)
 
 
 def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> WithPublished:
@@ -192,14 +192,15 @@ def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) ->
 def _judged_export(
     subject: Subject, seed: int, bug: OnnxBug | None, causes: bool = True
 ) -> tuple[Judged, dict[str, bool]]:
-    content, inputs, references = _exported(subject, seed)
+    content, runs = _exported(subject, seed)
     model, part = onnx.load_from_string(content), part_named(family_named(subject[0]), subject[1])
     if bug:
         bug.plant(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        judged = judge_file(open_onnx(path), inputs, references, part.outputs, causes)
-        found = next(iter(run_onnx(path, inputs).values()))
+        judged = judge_file(open_onnx(path), runs, part.outputs, causes)
+        found = next(iter(run_onnx(path, runs[0].inputs).values()))
+    references = runs[0].references
     truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
     return judged, published_verdicts(truth, reference, found)

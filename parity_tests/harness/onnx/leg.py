@@ -92,23 +92,43 @@ def judge_onnx(network: Any, names: Sequence[str], inputs: Array, probe: Array, 
         for number, pictures in enumerate({pictures.shape[2:]: pictures for pictures in wanted}.values()):
             if not given:
                 write_onnx(network, pictures, names, exported)
-            references = run_references(network, pictures, layers=number == 0)
-            every.append(judge_file(given or open_onnx(exported), pictures, references, names))
+            runs = (
+                small_runs(network, pictures) if number == 0 else [FileRun(pictures, run_references(network, pictures))]
+            )
+            every.append(judge_file(given or open_onnx(exported), runs, names))
     finding = next((each.finding for each in every if each.finding), None)
     return Judged(tuple(verdict for each in every for verdict in each.verdicts), finding)
 
 
-def judge_file(
-    file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = (), causes: bool = True
-) -> Judged:
-    """Judge one run of a file, see `measure_onnx`; `causes`: look for the bug behind what is blamed first."""
-    made: Made = {}
-    verdicts = [judge(measurement) for measurement in measure_onnx(file, inputs, references, names, made)]
-    first = next((verdict.measurement for verdict in blamed(verdicts)), None)
-    if not causes or first is None or first.problem or (first.order, first.probe.values) not in made:
-        return Judged(tuple(verdicts))
-    finding = find_cause_in_file(references.truth_side, *made[first.order, first.probe.values], first)
-    return Judged(tuple(verdicts), finding)
+@dataclass(frozen=True)
+class FileRun:
+    """What a file is run on, and what the network does with it."""
+
+    inputs: Array  # float32 [N, C, H, W]
+    references: References  # without the layers of the network, only outputs are measured
+    values: Values = Values.RECORDED  # what was made of the pictures
+
+
+def small_runs(network: Any, pictures: Array) -> list[FileRun]:
+    """Return the runs on small pictures: layer by layer, and the outputs on numbers that reach more sides of kinks."""
+    (large,) = fed(Values.LARGE, [pictures])
+    first = FileRun(pictures, run_references(network, pictures, layers=True))
+    return [first, FileRun(large, run_references(network, large), Values.LARGE)]
+
+
+def judge_file(file: OnnxFile, runs: Sequence[FileRun], names: Sequence[str] = (), causes: bool = True) -> Judged:
+    """Judge runs of a file, see `measure_onnx`; `causes`: look for the bug behind what is blamed first."""
+    every = [(run, Made()) for run in runs]
+    found = [(judge(each), run, made) for run, made in every for each in measure_onnx(file, run, names, made)]
+    verdicts = tuple(verdict for verdict, _, _ in found)
+    first = next(iter(blamed(verdicts)), None)
+    if not causes or first is None or first.measurement.problem:
+        return Judged(verdicts)
+    run, made = next((run, made) for verdict, run, made in found if verdict is first)
+    key = first.measurement.order, first.measurement.probe.values
+    if key not in made:
+        return Judged(verdicts)
+    return Judged(verdicts, find_cause_in_file(run.references.truth_side, *made[key], first.measurement))
 
 
 def _fit(file: OnnxFile, pictures: Array) -> Array:
@@ -124,7 +144,7 @@ def _fit(file: OnnxFile, pictures: Array) -> Array:
 
 
 def measure_onnx(
-    file: OnnxFile, inputs: Array, references: References, names: Sequence[str] = (), made: Made | None = None
+    file: OnnxFile, run: FileRun, names: Sequence[str] = (), made: Made | None = None
 ) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
@@ -132,13 +152,13 @@ def measure_onnx(
 
     Args:
         file: what is measured.
-        inputs: float32 [N, C, H, W].
-        references: what the network does with them; without its layers, only the outputs are measured.
+        run: what it is run on.
         names: of the network's outputs; empty: those of the file, in its order.
         made: gets what the file makes of each call.
     """
-    made = {} if made is None else made
+    made, inputs, references = Made() if made is None else made, run.inputs, run.references
     head = file_head(Mode.ONNX, references.types[""], inputs)
+    head = replace(head, probe=replace(head.probe, values=run.values))
     order = {key: place for place, key in enumerate(references.truth)}
     last = replace(head, order=len(order))
     try:
@@ -164,7 +184,7 @@ def measure_onnx(
     found_outputs = file_outputs(file.model, names or list(outputs))
     for place, output in enumerate(found_outputs):
         if output.found:
-            made[last.order + place, Values.RECORDED] = references.truth[WHOLE], output.index or 0, outputs[output.name]
+            made[last.order + place, run.values] = references.truth[WHOLE], output.index or 0, outputs[output.name]
     yield from _measure_outputs(last, references, outputs, found_outputs)
 
 

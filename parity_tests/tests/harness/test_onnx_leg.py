@@ -13,7 +13,7 @@ from parity_tests.harness.mutants.judging import judge_bug, judge_export
 from parity_tests.harness.mutants.onnx import ONNX_BUGS
 from parity_tests.harness.mutants.run import correct_exports, false_alarms
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
-from parity_tests.harness.onnx.leg import measure_onnx, open_onnx
+from parity_tests.harness.onnx.leg import FileRun, measure_onnx, open_onnx
 from parity_tests.harness.outputs import run_references
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
@@ -74,6 +74,8 @@ def test_layers_are_found_in_an_export(family, part, layers, types):
 
 def test_layers_come_in_the_order_of_computation_and_the_outputs_last():
     verdicts, _ = judge_export(("ugatit", "genA2B"))
+    *verdicts, a, b, c = verdicts  # the outputs once more, on large numbers
+    assert {one.measurement.probe.values for one in (a, b, c)} == {Values.LARGE}
     orders = [one.measurement.order for one in verdicts]
     assert orders == sorted(orders)
     assert [one.measurement.quantity.name for one in verdicts[-3:]] == ["output", "cam_logit", "heatmap"]
@@ -130,7 +132,7 @@ def plain_file(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_layer_called_twice_is_compared_call_by_call_and_a_fused_one_is_absent(plain_file):
     network, path, inputs = plain_file
-    rows = list(measure_onnx(open_onnx(path), inputs, run_references(network, inputs, layers=True)))
+    rows = list(measure_onnx(open_onnx(path), FileRun(inputs, run_references(network, inputs, layers=True))))
     own = [row for row in rows if row.probe.values is Values.RECORDED]
     assert [(row.layer, row.quantity.call) for row in own] == [("pair.norm", 0), ("act", 0), ("act", 1), ("", 0)]
     large = [row for row in rows if row.probe.values is Values.LARGE]
@@ -147,7 +149,9 @@ def test_without_notes_only_the_outputs_are_judged(plain_file, tmp_path):
         del node.metadata_props[:]
     assert layer_values(model, {"act"}) == {}
     onnx.save(model, tmp_path / "bare.onnx")
-    (row,) = measure_onnx(open_onnx(tmp_path / "bare.onnx"), inputs, run_references(network, inputs, layers=True))
+    (row,) = measure_onnx(
+        open_onnx(tmp_path / "bare.onnx"), FileRun(inputs, run_references(network, inputs, layers=True))
+    )
     assert row.layer == ""
     assert judge(row).equal
 
@@ -171,7 +175,7 @@ def test_a_good_file_is_equal_layer_by_layer(exported, capsys):
     assert compare(exported, exported / "d.onnx", "--json", str(exported / "good.json")) == 0
     assert "cyclegan D_A: equal" in capsys.readouterr().out
     (network,) = json.loads((exported / "good.json").read_text())["networks"]
-    assert network["modes"] == {"onnx": {"tensors": 18, "out_of_budget": 0}}  # four activations twice
+    assert network["modes"] == {"onnx": {"tensors": 19, "out_of_budget": 0}}  # four activations and the output twice
     assert main(["compare", str(exported / "good.json"), "--brief"]) == 0
 
 
@@ -201,7 +205,7 @@ def test_a_network_that_cannot_be_asked_is_named_as_not_run(exported, monkeypatc
     argv = ["compare", "cyclegan", "--part", "D_A", "--weights", str(exported / "d.pt"), "--size", "32"]
     monkeypatch.setattr("parity_tests.harness.request.MODES", ("weights",))
     assert main([*argv, "--brief"]) == 0
-    assert "onnx               18 tensors, equal" in capsys.readouterr().out
+    assert "onnx               19 tensors, equal" in capsys.readouterr().out
     assert main([*argv, "--dtype", "bf16", "--brief"]) == 0
     assert "ONNX Runtime: compared in fp32 only, not in bf16" in capsys.readouterr().out
     assert main([*argv, "--dtype", "bf16", "--mode", "onnx"]) == 2

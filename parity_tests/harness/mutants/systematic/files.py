@@ -25,6 +25,7 @@ from parity_tests.harness.onnx.layers import layer_values
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.report.words import place, quantity_words
 from parity_tests.harness.request import CompareOptions
+from parity_tests.harness.sides.base import inside
 
 SEARCHED = 12  # random pictures on which a silent file is run beside the right one
 Say = Callable[[str], None]
@@ -197,4 +198,9 @@ def _weight_result(
     if all(verdict.equal for verdict in verdicts):
         return head(verdict="missed", reason="the weights' bits are not compared there")
     layers = {name.rpartition(".")[0] for name in changes}
-    return _caught(head, verdicts, lambda first: first.measurement.layer in layers)
+
+    def is_right(first: Verdict) -> bool:
+        """Whether the blamed tensor is one of a changed layer, also where PyTorch keeps it in a parametrization."""
+        return any(first.measurement.layer == layer or inside(first.measurement.layer, layer) for layer in layers)
+
+    return _caught(head, verdicts, is_right)
