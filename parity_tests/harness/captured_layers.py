@@ -30,11 +30,12 @@ from parity_tests.harness.pair import (
     twins_of,
 )
 from parity_tests.harness.recorded import RecordedSide
-from parity_tests.harness.run import MODES, Comparison, Say, compare_pair, silent
+from parity_tests.harness.run import Comparison, Say, compare_pair, silent
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, LayerError, Side, inside
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.sides.tree import Tree, decoded, encoded
+from parity_tests.harness.stages import MODES
 
 ANSWERS, INDEX, HELD = "layers", "layers.json", "layers.safetensors"
 TRUTH, REFERENCE = "truth", "reference"  # stand for the two sides in the keys of their answers

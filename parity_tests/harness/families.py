@@ -28,18 +28,9 @@ from parity_tests.harness.recorded import recorded
 from parity_tests.harness.replay.write import Build, Replay, write_case
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
-from parity_tests.harness.run import (
-    MODES,
-    QUICK_LEAVES_OUT,
-    SHOWN,
-    Comparison,
-    Say,
-    compare_pair,
-    part_inputs,
-    probe_inputs,
-    silent,
-)
+from parity_tests.harness.run import SHOWN, Comparison, Say, compare_pair, part_inputs, probe_inputs, silent
 from parity_tests.harness.sides.torch import TorchSide
+from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT
 from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_causes import training_finding

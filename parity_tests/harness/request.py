@@ -8,7 +8,7 @@ from typing import Any
 from convert.errors import InputError
 from convert.family import Family, Part
 from convert.tensors import Array
-from parity_tests.harness.run import MODES
+from parity_tests.harness.stages import MODES
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
 

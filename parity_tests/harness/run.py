@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +11,22 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
-from parity_tests.harness.accumulated import looked_at, measure_accumulated
-from parity_tests.harness.capture import Pair, measure_isolated, measure_weights
+from parity_tests.harness.accumulated import looked_at
+from parity_tests.harness.capture import Pair
 from parity_tests.harness.coverage import Coverage, find_coverage
 from parity_tests.harness.cutting import cut_probes
-from parity_tests.harness.dropout import (
-    DRAWS_IN_GRAPHS,
-    drawn_by_hand,
-    drops_in_functions,
-    measure_dropout,
-    measure_functions,
-)
 from parity_tests.harness.experiments import Finding, find_cause
-from parity_tests.harness.gradients import measure_gradients
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import ALONE, Outcome, Verdict, blamed, judge, outcome
-from parity_tests.harness.measurement import (
-    NOT_COMPARABLE,
-    OTHER_LAYOUT,
-    Kind,
-    Measurement,
-    Mode,
-    Probe,
-    Quantity,
-    Resting,
-    Unreached,
-)
+from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Resting, Unreached
 from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.places import Key as PlaceKey
 from parity_tests.harness.places import Places, find_places
 from parity_tests.harness.recorded import recorded
-from parity_tests.harness.sequence import measure_sequence
 from parity_tests.harness.sides.base import Array, LayerError
+from parity_tests.harness.stages import MODES, Stages
 from parity_tests.tolerances import ULPS
 
-MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
-QUICK_MODES = (Mode.WEIGHTS, Mode.ISOLATED, Mode.ACCUMULATED)
-QUICK_LEAVES_OUT = (  # by a quick comparison, each a line of the report
-    "train mode, several runs in a row, pictures of the released size: quick",
-    "blocks alone, and layers on large, even, tied or low-spread numbers: quick",
-    "gradients, compiled graphs and dropout: quick",
-)
 SHOWN = 20  # blamed tensors that reports show
 GROWTH = 4  # probes are longer on one side by about this part of the other
 Say = Callable[[str], None]  # told in words what is being done
@@ -188,33 +162,42 @@ def compare_pair(
     if unknown := set(modes) - set(MODES):
         raise InputError(f"unknown mode {', '.join(sorted(unknown))}; modes: {', '.join(MODES)}")
     verdicts: list[Verdict] = []
-    try:
+    other = turned(probe) if other is None else other
+    with _reference_named(name):
         if set(modes) != {Mode.WEIGHTS}:
             pair = looked_at(pair, probe)
-        other = turned(probe) if other is None else other
-        covered = Coverage()
-        if Mode.ISOLATED in modes:
-            covered = find_coverage(pair.reference, (probe, other), not quick)
-        eager = _stages(pair, inputs, probe, other, modes, verdicts, covered.widened)
-        every = chain(eager, _graph_stages(pair, probe, other, modes, verdicts))
-        stages = _quick_stages(pair, probe, modes) if quick else every
-        for stage, measurements in stages:
+        covered = find_coverage(pair.reference, (probe, other), not quick) if Mode.ISOLATED in modes else Coverage()
+        stages = Stages(pair, inputs, probe, other, modes, verdicts, covered.widened)
+        for stage, measurements in stages.quick() if quick else stages.every():
             for done, measurement in enumerate(measurements, 1):
                 verdicts.append(judge(measurement))
                 say(f"{name}: {stage}, {done} tensors")
-    except LayerError as error:  # those of the port are measurements
-        where = f"layer {error.layer}" if error.layer else "network"
-        raise InputError(f"{name}: the reference's {where} cannot run on these inputs: {error.reason}") from error
-    ran = {verdict.measurement.mode for verdict in verdicts if not verdict.measurement.not_run}
-    if ran <= {Mode.WEIGHTS} and set(modes) != {Mode.WEIGHTS}:
-        reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
-        raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
+    ran = _require_some(name, pair, modes, verdicts)
     drawn = _pictures(pair, probe if quick else inputs) if pictures and Mode.ACCUMULATED in ran else ()
     found = Comparison(name, tuple(verdicts), modes, facts or {}, drawn, _finding(pair, probe, verdicts))
     blamed = [verdict.measurement for verdict in found.blamed[:SHOWN]]
     places = find_places(pair.reference, pair.port, probe, [each.layer for each in blamed])
     case = write_case(name, pair, probe, blamed[0]) if write_case and blamed else ""
     return replace(found, places=places, case=case, unreached=covered.unreached)
+
+
+@contextmanager
+def _reference_named(name: str) -> Iterator[None]:
+    """Turn an error of the reference into one that names it; those of the port are measurements."""
+    try:
+        yield
+    except LayerError as error:
+        where = f"layer {error.layer}" if error.layer else "network"
+        raise InputError(f"{name}: the reference's {where} cannot run on these inputs: {error.reason}") from error
+
+
+def _require_some(name: str, pair: Pair, modes: Collection[str], verdicts: Sequence[Verdict]) -> set[Mode]:
+    """Return the modes that were run; raises InputError where nothing was but weights, and more was asked for."""
+    ran = {verdict.measurement.mode for verdict in verdicts if not verdict.measurement.not_run}
+    if ran <= {Mode.WEIGHTS} and set(modes) != {Mode.WEIGHTS}:
+        reason = next(verdict.measurement.not_run for verdict in verdicts if verdict.measurement.not_run)
+        raise InputError(f"{name}: nothing could be run in {pair.dtype}: {reason}")
+    return ran
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
@@ -234,102 +217,6 @@ def _pictures(pair: Pair, inputs: Sequence[Array]) -> tuple[Array, ...]:
     with suppress(LayerError), pair.reference.preserved(), pair.port.preserved():
         found = (*inputs[:1], *pair.reference.call("", inputs)[:1], *pair.port.call("", inputs)[:1])
     return found if len(found) == 3 and all(array.ndim == 4 and array.shape[1] == 3 for array in found) else ()
-
-
-def _stages(
-    pair: Pair,
-    inputs: Sequence[Array],
-    probe: Sequence[Array],
-    other: Sequence[Array],
-    modes: tuple[str, ...],
-    verdicts: Sequence[Verdict],
-    widened: Collection[str],
-) -> Iterator[tuple[str, Iterator[Measurement]]]:
-    """What is measured, in order. Both modes are run; what a state cannot change only once, gradients in train mode.
-
-    In train mode, what has no state is run within the whole network, and layer by layer only where that differs, but
-    nothing does in eval mode, as the verdicts say that are there by then.
-    """
-    if Mode.WEIGHTS in modes:
-        yield "weights", measure_weights(pair)
-    stateful = bool(pair.reference.state())
-    for training, small in ((False, probe), (True, other)):
-        mode = "train" if training else "eval"
-        pair.set_training(training)
-        pair = drawn_by_hand(pair, small) if training else pair
-        if Mode.ISOLATED in modes:
-            changing = {"", *(layer for layer in pair.reference.layer_types() if pair.reference.state(layer))}
-            some = changing if training else None
-            yield (
-                f"layers alone, {mode}",
-                measure_isolated(pair, small, Probe.of(small, training), some, False, widened),
-            )
-            if training and _only_in_train_mode(verdicts):
-                yield f"every layer alone, {mode}", measure_isolated(pair, small, Probe.of(small, training))
-        if Mode.ISOLATED in modes and training and pair.reference.dropouts:
-            yield "dropout", measure_dropout(pair, small, Probe.of(small, training))
-        if Mode.ISOLATED in modes:
-            yield f"functions of dropout, {mode}", measure_functions(pair, small, Probe.of(small, training))
-        if Mode.GRADIENTS in modes and (training or stateful):
-            yield f"gradients, {mode}", measure_gradients(pair, small, Probe.of(small, training))
-        if Mode.ACCUMULATED in modes and (not training or stateful):
-            yield f"whole network, {mode}", measure_accumulated(pair, inputs, Probe.of(inputs, training))
-    pair.set_training(False)
-    if Mode.ACCUMULATED in modes:
-        yield "whole network, several runs", measure_sequence(pair, probe, other)
-
-
-def _only_in_train_mode(verdicts: Sequence[Verdict]) -> bool:
-    failing = [verdict.measurement for verdict in verdicts if not verdict.equal]
-    return bool(failing) and all(each.mode is Mode.ISOLATED and each.probe.training for each in failing)
-
-
-def _quick_stages(
-    pair: Pair, probe: Sequence[Array], modes: tuple[str, ...]
-) -> Iterator[tuple[str, Iterator[Measurement]]]:
-    """What a quick comparison measures, in eval mode on the small probe."""
-    own = Probe.of(probe, False)
-    pair.set_training(False)
-    if Mode.WEIGHTS in modes:
-        yield "weights", measure_weights(pair)
-    if Mode.ISOLATED in modes:
-        yield "layers alone", measure_isolated(pair, probe, own, plain=True)
-    if Mode.ACCUMULATED in modes:
-        yield "whole network", measure_accumulated(pair, probe, own)
-
-
-def _graph_stages(
-    pair: Pair, probe: Sequence[Array], other: Sequence[Array], modes: tuple[str, ...], verdicts: Sequence[Verdict]
-) -> Iterator[tuple[str, Iterator[Measurement]]]:
-    """The network compiled to a graph, in which other kernels run and parts are folded, and its gradients.
-
-    Layer by layer only where the graph of the whole differs, but nothing does operation by operation, as the verdicts
-    say that are there by then.
-    """
-    for training, small in ((False, probe), (True, other)):
-        stage, own = f"as a graph, {'train' if training else 'eval'}", replace(Probe.of(small, training), compiled=True)
-        pair.set_training(training)
-        pair = drawn_by_hand(pair, small) if training else pair
-        if training and (pair.drawing or drops_in_functions(pair, small)):
-            head = pair.head(Mode.ISOLATED, own, "", Quantity(Kind.OUTPUT), 0)
-            yield stage, iter([replace(head, not_run=DRAWS_IN_GRAPHS)] if Mode.ISOLATED in modes else [])
-            continue
-        graphs = replace(pair, port=pair.port.as_graphs())  # anew, because a graph keeps the mode it was made in
-        if Mode.ISOLATED in modes and (not training or pair.reference.state()):
-            yield stage, measure_isolated(graphs, small, own, only={""})
-        if Mode.ISOLATED in modes and _only_as_graph(verdicts, {Mode.ISOLATED}):
-            yield f"layers alone, {stage}", measure_isolated(graphs, small, own)
-        if Mode.GRADIENTS in modes and training:
-            yield f"gradients, {stage}", measure_gradients(graphs, small, own, only="")
-            if _only_as_graph(verdicts, {Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}):
-                yield f"gradients of layers, {stage}", measure_gradients(graphs, small, own)
-    pair.set_training(False)
-
-
-def _only_as_graph(verdicts: Sequence[Verdict], modes: Collection[Mode]) -> bool:
-    """Whether the network differs in one of the modes, but as a graph only."""
-    failing = [verdict.measurement for verdict in verdicts if not verdict.equal and verdict.measurement.mode in modes]
-    return bool(failing) and all(measurement.probe.compiled for measurement in failing)
 
 
 def compare(

@@ -35,8 +35,9 @@ from parity_tests.harness.capturing import framework_of
 from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.pair import array_of, require_layers, require_networks, target_of
 from parity_tests.harness.replay.write import Build
-from parity_tests.harness.run import MODES, Comparison, Say, silent
+from parity_tests.harness.run import Comparison, Say, silent
 from parity_tests.harness.sides.mindspore import buffers_of, held
+from parity_tests.harness.stages import MODES
 from torch_ref.build import load_torch
 
 SHOWN = 5

@@ -18,7 +18,8 @@ from parity_tests.harness.judge import Outcome, judge, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.console import summary_lines
-from parity_tests.harness.run import QUICK_LEAVES_OUT, QUICK_MODES, compare
+from parity_tests.harness.run import compare
+from parity_tests.harness.stages import QUICK_LEAVES_OUT, QUICK_MODES
 from parity_tests.tests.pairs.manner import numbers
 from parity_tests.tests.pairs.twins import carry
 from toonport.cli import main

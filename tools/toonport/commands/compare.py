@@ -19,7 +19,8 @@ from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.report.junit import write_junit
 from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
-from parity_tests.harness.run import MODES, QUICK_LEAVES_OUT, QUICK_MODES, Comparison, compare
+from parity_tests.harness.run import Comparison, compare
+from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT, QUICK_MODES
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
 from toonport.commands.ui import out, print_table, spinner
 from toonport.environments import environment_differences, load_environment
