@@ -25,6 +25,7 @@ from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.places import Key, Places, find_places, find_step_places
 from parity_tests.harness.recorded import recorded
+from parity_tests.harness.replay.steps import StepReplay
 from parity_tests.harness.replay.write import Build, Replay, write_case
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
@@ -47,7 +48,8 @@ def compare_family(options: CompareOptions, say: Say = silent) -> list[Compariso
     family = family_named(options.family)
     comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
     if _trains(family, options) and options.dtype == "float32":
-        comparisons.extend(compare_training(family, options.steps, options.seed, options.compiled, say))
+        trained = compare_training(family, options.steps, options.seed, options.compiled, say, options.replay)
+        comparisons.extend(trained)
     return comparisons
 
 
@@ -71,11 +73,12 @@ def _trains(family: Family, options: CompareOptions) -> bool:
 
 
 def compare_training(
-    family: Family, steps: int, seed: int, compiled: bool = False, say: Say = silent
+    family: Family, steps: int, seed: int, compiled: bool = False, say: Say = silent, replay: Path | None = None
 ) -> Iterator[Comparison]:
     """Compare training steps of a family on seeded narrow networks; `compiled`: also run as graphs.
 
-    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds.
+    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds. `replay`: folder for
+    the first step that differs.
     """
     setup = small_setup(family, steps, seed)
     reference = TrainingReference(setup)
@@ -97,7 +100,8 @@ def compare_training(
         say(f"{name}: looking for the cause of what differs, if anything does")
         finding = training_finding(setup, reference, port, verdicts)
         found = Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=reference.resting())
-        yield replace(found, places=_training_places(setup, found))
+        case = StepReplay(replay, setup, steps, seed, graphs).write(name, reference, verdicts) if replay else ""
+        yield replace(found, places=_training_places(setup, found), case=case)
 
 
 def _training_places(setup: TrainingSetup, comparison: Comparison) -> dict[Key, Places]:

@@ -1,30 +1,22 @@
 """Writes a case as a folder: its numbers, and one short script for each framework that runs it alone."""
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from convert.disk import atomic_path
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.measurement import Kind, Measurement, Mode
 from parity_tests.harness.pair import array_of
 from parity_tests.harness.recorded import run_by
 from parity_tests.harness.replay.case import Case, smallest_cases
-from parity_tests.harness.report.words import layer_words, quantity_words
+from parity_tests.harness.replay.folder import Unwritable, checked, packed, put, rendered, said
+from parity_tests.harness.report.words import layer_words
 from parity_tests.harness.sides.base import Array, Side
 from parity_tests.harness.sides.mindspore import buffers_of, held, walk
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.sides.tree import Slot, Tree, arguments, floating
 
-LARGEST = 1_000_000  # bytes of a case's numbers
-WITHIN = 0.01  # by which a script's multiple may differ from the one that was measured
-SECONDS = 300.0  # that a script may take
 FRAMEWORKS = ("torch", "mindspore")
 
 
@@ -45,10 +37,6 @@ class Replay:
     folder: Path
     reference: Build
     port: Build
-
-
-class Unwritable(Exception):  # noqa: N818  # not an error: another case is tried
-    """Why a case cannot be told as a script."""
 
 
 def write_case(replay: Replay, name: str, pair: Pair, probe: Sequence[Array], blamed: Measurement) -> str:
@@ -73,15 +61,12 @@ def write_case(replay: Replay, name: str, pair: Pair, probe: Sequence[Array], bl
         for case in cases:
             try:
                 files = _files(replay, name, pair, case)
+                checked(files, case.verdict.multiple)
             except Unwritable as why:
                 reason = str(why)
                 continue
-            if reason := _fault(files, case):
-                continue
-            _put(files, target)
-            size = sum(len(content) for content in files.values())
-            what = f"{layer_words(case.layer)}, {quantity_words(case.verdict.measurement.quantity)}"
-            return f"{what}, {case.verdict.multiple:.3g} × its budget: {target} ({max(1, size // 1000)} kB)"
+            put(files, target)
+            return said(layer_words(case.layer), case.verdict, files, target)
     return f"no case to replay: {reason}"
 
 
@@ -92,13 +77,8 @@ def _files(replay: Replay, name: str, pair: Pair, case: Case) -> dict[str, bytes
     numbers["expected"] = case.expected
     for framework, side in (("torch", pair.reference), ("mindspore", pair.port)):
         numbers |= {f"{framework}.{key}": value for key, value in _held(side, case.layer).items()}
-    scripts = {f"run_{framework}.py": _script(framework, replay, name, pair, case).encode() for framework in FRAMEWORKS}
-    with tempfile.TemporaryDirectory() as folder:
-        packed = Path(folder) / "case.npz"
-        np.savez_compressed(packed, **numbers)
-        if packed.stat().st_size > LARGEST:
-            raise Unwritable(f"the numbers of {layer_words(case.layer)} take {packed.stat().st_size / 1e6:.1f} MB")
-        return {"case.npz": packed.read_bytes(), **scripts}
+    scripts = {f"run_{framework}.py": _script(framework, replay, name, pair, case) for framework in FRAMEWORKS}
+    return {"case.npz": packed(numbers, layer_words(case.layer)), **scripts}
 
 
 def _held(side: Side, layer: str) -> dict[str, Array]:
@@ -110,18 +90,13 @@ def _held(side: Side, layer: str) -> dict[str, Array]:
     return {name: array_of(value) for name, value in [*held(own), *buffers.items()]}
 
 
-def _script(framework: str, replay: Replay, name: str, pair: Pair, case: Case) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+def _script(framework: str, replay: Replay, name: str, pair: Pair, case: Case) -> bytes:
     side, build = (pair.reference, replay.reference) if framework == "torch" else (pair.port, replay.port)
     found, layer = case.verdict.measurement, side.layers[case.layer]
     quantity, outputs = found.quantity, _outputs(side, case)
     resting = [path for path in pair.reference.dropouts if path in side.layers] if found.probe.training else []
     names = buffers_of(layer) if framework == "mindspore" else ()
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(f"run_{framework}.py.j2").render(
+    facts = dict(
         title=f"{layer_words(case.layer)} of {name}",
         build=build,
         path=_own_path(side, case.layer),
@@ -140,6 +115,7 @@ def _script(framework: str, replay: Replay, name: str, pair: Pair, case: Case) -
         buffers=[key.rpartition(".")[::2] for key, _ in names],
         budget=case.budget,
     )
+    return rendered(f"run_{framework}.py.j2", facts)
 
 
 def _own_path(side: Side, layer: str) -> str:
@@ -190,27 +166,3 @@ def _source(form: Any) -> str:
     if form is None or type(form) in (bool, int, float, str):
         return repr(form)
     raise Unwritable(f"a layer is called with a {type(form).__name__}")
-
-
-def _fault(files: Mapping[str, bytes], case: Case) -> str:
-    """Run the port's script; return why it is no case, or "" where it finds the multiple that was measured."""
-    with tempfile.TemporaryDirectory() as folder:
-        _put(files, Path(folder))
-        command = [sys.executable, str(Path(folder) / "run_mindspore.py")]
-        try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return f"its script took more than {SECONDS:g} s"
-    words = ran.stdout.split()
-    if ran.returncode or len(words) < 2:
-        return f"its script ended with: {(ran.stderr.strip() or 'nothing').splitlines()[-1]}"
-    found, wanted = float(words[0]), case.verdict.multiple
-    same = found == wanted or abs(found - wanted) <= WITHIN * wanted
-    return "" if same else f"alone, it is {found:.3g} × its budget, not {wanted:.3g}: it depends on what ran before"
-
-
-def _put(files: Mapping[str, bytes], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_bytes(content)

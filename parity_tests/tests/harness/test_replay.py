@@ -1,5 +1,7 @@
 """The smallest case that still differs: written, run alone in either framework; and where the code of the layer is."""
 
+import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
+
 import json
 import subprocess
 import sys
@@ -7,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from parity_tests.harness.replay.write import LARGEST
+from convert.registry import family_named
+from parity_tests.harness.judge import judge_all
+from parity_tests.harness.measurement import Kind
+from parity_tests.harness.replay.folder import LARGEST, put
+from parity_tests.harness.replay.steps import StepReplay
+from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_setup import small_setup
 from toonport.cli import main
 
 FOLDER = Path(__file__).with_name("replayed")
@@ -72,3 +80,17 @@ def test_a_right_port_leaves_no_case_and_no_places(tmp_path):
     assert (code, network["case"]) == (0, "")
     assert not (tmp_path / "cases").exists()
     assert all(row["places"] is None for row in network["rows"])
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_script_of_a_training_step_finds_the_error_of_the_step(steps, tmp_path):
+    setup = small_setup(family_named("dtn"), steps, 0)
+    reference = TrainingReference(setup)
+    verdicts = judge_all(measure_training(setup, None, reference))
+    last = max(verdict.measurement.probe.step for verdict in verdicts)
+    own = [each for each in verdicts if each.measurement.probe.step == last and each.measurement.error]
+    loss = next(each for each in own if each.measurement.quantity.kind is Kind.LOSS)
+    put(StepReplay(tmp_path, setup, steps, 0, False).files("dtn training", reference, loss), tmp_path)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= LARGEST
+    found = _ran(tmp_path, "mindspore")
+    assert found == pytest.approx(loss.multiple, rel=0.01) if steps == 1 else found < 10

@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--quick makes its own small pictures: no --onnx, --input, --size, --compiled, and no captures"
         )
+    if args.replay and (folder or str(args.family).endswith(".json")):
+        raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
     if args.torch or args.mindspore:
         return _own(args)
     if folder and args.other and Path(args.other).is_dir():
