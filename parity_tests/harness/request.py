@@ -46,12 +46,12 @@ class CompareOptions:
     device: str = "cpu"  # of the port: "cpu", "gpu" or "ascend"
     captures: Path | None = None  # folder that keeps every tensor of both sides; the reference's are used again
     reuse_port: bool = False  # use the port's captures again too
-    pictures: bool = False  # whether networks run once more for the report's pictures
-    replay: Path | None = None  # folder for the smallest case of each network that still differs
     onnx: Path | None = None  # file that the mode of that name judges; None: one exported for the comparison
     # whether it is an error if ONNX Runtime cannot take part; else the report says why it did not
     onnx_required: bool = True
-    quick: bool = False  # whether only the quickest runs are made, see `run.QUICK_LEAVES_OUT`
+    quick: bool = False  # whether only the quickest runs are made, see `stages.QUICK_LEAVES_OUT`
+    pictures: bool = False  # whether networks run once more for the report's pictures
+    replay: Path | None = None  # folder for the smallest case of each network that still differs
 
     @property
     def onnx_obstacle(self) -> str:

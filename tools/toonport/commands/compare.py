@@ -1,7 +1,7 @@
 """toonport compare: run the reference and the port side by side and judge every layer."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -99,28 +99,36 @@ def _size(text: str) -> int | tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, write the reports; the exit code says how it ended, see `EXIT_CODES`."""
-    if args.environment:
-        return _environments(args)
     folder = bool(args.family) and Path(args.family).is_dir()
-    if folder and args.mindspore and not args.torch:
-        return _with_capture(args)
+    _require_heeded(args, folder)
+    return _asked(args, folder)(args)
+
+
+def _require_heeded(args: argparse.Namespace, folder: bool) -> None:
+    """Raise InputError where an option would not be heeded; `folder`: the first argument is one."""
     if args.quick and (args.onnx or args.input or args.size or args.compiled or folder):
         raise InputError(
             "--quick makes its own small pictures: no --onnx, --input, --size, --compiled, and no captures"
         )
-    if args.replay and (folder or str(args.family).endswith(".json")):
+    if args.replay and (folder or str(args.family).endswith(".json") or args.environment):
         raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
+
+
+def _asked(args: argparse.Namespace, folder: bool) -> Callable[[argparse.Namespace], int]:
+    """Return what does what is asked for."""
+    if args.environment:
+        return _environments
     if args.torch or args.mindspore:
-        return _own(args)
+        return _with_capture if folder and not args.torch else _own
     if folder and args.other and Path(args.other).is_dir():
-        return _captured(args)
+        return _captured
     if not args.family:
         raise InputError("which family, see toonport list; or your own networks: --torch, --mindspore and --inputs")
     if args.family.endswith(".json"):
-        return _saved(args)
+        return _saved
     if args.other:
         raise InputError("two arguments are only for two saved reports (.json)")
-    return _fresh(args)
+    return _fresh
 
 
 def _own(args: argparse.Namespace) -> int:
