@@ -76,10 +76,7 @@ def traced(lines: dict[str, dict[int, set[str]]]) -> Iterator[None]:
 
     What modules do when they are imported is noted of those alone that are not imported yet, see `imported_anew`.
     """
-    from ms_models.step import Step  # once the caller has `imported_anew`
-
     prefix, phase = f"{ROOT / PACKAGE}/", [""]
-    original = Step.run_phase
 
     def run_phase(self: Any, name: str, *arguments: Any, **options: Any) -> Any:
         """Run a phase, whose letter is noted meanwhile."""
@@ -99,9 +96,12 @@ def traced(lines: dict[str, dict[int, set[str]]]) -> Iterator[None]:
         """Follow the functions of the port, and no others."""
         return local(frame, event, argument) if frame.f_code.co_filename.startswith(prefix) else None
 
-    with mock.patch.object(Step, "run_phase", run_phase):
-        sys.settrace(enter)
-        try:
+    sys.settrace(enter)
+    try:
+        from ms_models.step import Step  # once the caller has `imported_anew`
+
+        original = Step.run_phase
+        with mock.patch.object(Step, "run_phase", run_phase):
             yield
-        finally:
-            sys.settrace(None)
+    finally:
+        sys.settrace(None)
