@@ -97,7 +97,7 @@ def test_onnx_runtime_is_a_third_leg(tmp_path, capsys):
     weights = save_torch(tmp_path / "a.pt", seeded_state("ugatit", "genA2B"))
     argv = ["compare", "ugatit", "--weights", str(weights), "--size", "32", "--mode", "accumulated,onnx", "--brief"]
     assert main(argv) == 0
-    assert "onnx               88 tensors, equal" in capsys.readouterr().out
+    assert "onnx               91 tensors, equal" in capsys.readouterr().out
 
 
 def test_training_mode_compares_steps(capsys):
