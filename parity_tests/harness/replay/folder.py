@@ -60,8 +60,7 @@ def checked(files: Mapping[str, bytes], multiple: float) -> None:
 
 
 def put(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of a case."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the files of a case. Raises InputError: they cannot be written there."""
     for name, content in files.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)

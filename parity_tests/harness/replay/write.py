@@ -12,7 +12,7 @@ from parity_tests.harness.recorded import run_by
 from parity_tests.harness.replay.case import Case, smallest_cases
 from parity_tests.harness.replay.folder import Unwritable, checked, packed, put, rendered, said
 from parity_tests.harness.report.words import layer_words
-from parity_tests.harness.sides.base import Array, Side
+from parity_tests.harness.sides.base import Array, LayerError, Side
 from parity_tests.harness.sides.mindspore import buffers_of, held, walk
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.sides.tree import Slot, Tree, arguments, floating
@@ -55,6 +55,8 @@ def write_case(replay: Replay, name: str, pair: Pair, probe: Sequence[Array], bl
         return "no case to replay: the weights differ as they are loaded; toonport inspect A B shows where"
     if blamed.dtype != "float32":
         return f"no case to replay: they are made in fp32, not in {blamed.dtype}"
+    if not blamed.count:
+        return f"no case to replay: {blamed.problem}"
     pair = replace(pair, truth=run_by(pair.truth), reference=run_by(pair.reference), port=run_by(pair.port))
     target, reason = replay.folder / name.replace(" ", "_"), "no layer differs when it is run alone"
     with smallest_cases(pair, probe, blamed) as cases:
@@ -64,6 +66,9 @@ def write_case(replay: Replay, name: str, pair: Pair, probe: Sequence[Array], bl
                 checked(files, case.verdict.multiple)
             except Unwritable as why:
                 reason = str(why)
+                continue
+            except LayerError as error:
+                reason = f"the port cannot run {layer_words(case.layer)}: {error.reason}"
                 continue
             put(files, target)
             return said(layer_words(case.layer), case.verdict, files, target)

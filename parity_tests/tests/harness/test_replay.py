@@ -7,15 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from mindspore import nn
 
 from convert.registry import family_named
-from parity_tests.harness.judge import judge_all
-from parity_tests.harness.measurement import Kind
+from parity_tests.harness.capture import measure_isolated
+from parity_tests.harness.inputs import feature
+from parity_tests.harness.judge import blamed, judge, judge_all
+from parity_tests.harness.measurement import Kind, Probe
+from parity_tests.harness.pair import pair_networks
+from parity_tests.harness.replay.case import smallest_cases
 from parity_tests.harness.replay.folder import LARGEST, put
 from parity_tests.harness.replay.steps import StepReplay
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_setup import small_setup
+from parity_tests.tests.pairs.twins import carry
 from toonport.cli import main
 
 FOLDER = Path(__file__).with_name("replayed")
@@ -27,6 +35,19 @@ BUGS = {
     "momentum": ("norm", "running_mean afterwards", "isolated"),  # in train mode
     "shape": ("up", "output", "isolated"),
 }
+
+
+class LateWeights(nn.Dense):
+    """Wrong in any case, or only where its weights do not repeat themselves."""
+
+    def __init__(self, form):
+        super().__init__(80, 80)
+        self.form = form
+
+    def construct(self, x):
+        weight = self.weight.reshape(-1)
+        late = (weight[4093:] - weight[:2307]).abs().max() if self.form == "weights count" else 1
+        return super().construct(x) + late
 
 
 def _compared(folder, bug, mode, *more):
@@ -80,6 +101,34 @@ def test_a_right_port_leaves_no_case_and_no_places(tmp_path):
     assert (code, network["case"]) == (0, "")
     assert not (tmp_path / "cases").exists()
     assert all(row["places"] is None for row in network["rows"])
+
+
+def test_a_port_that_cannot_run_and_a_file_for_a_folder_are_said_in_one_line(tmp_path, capsys):
+    code, network = _compared(tmp_path, "raises", "isolated", "--replay", str(tmp_path / "cases"))
+    assert (code, network["blamed"][0]["layer"]) == (1, "head")
+    assert network["case"].startswith("no case to replay: the port cannot run it: ValueError: not today")
+    assert not (tmp_path / "cases").exists()
+    (tmp_path / "file").write_text("")
+    own = ["--torch", "a.py:A", "--mindspore", "b.py:B", "--inputs", "3"]
+    assert main(["compare", *own, "--replay", str(tmp_path / "file")]) == 2
+    assert "is a file; a folder is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["small", "weights count"])
+def test_weights_that_repeat_are_given_up_where_the_port_does_not_differ_with_them(form):
+    torch.manual_seed(0)
+    module, cell = torch.nn.Sequential(torch.nn.Linear(80, 80)), nn.SequentialCell(LateWeights(form))
+    carry(module, cell)
+    pair = pair_networks(module, cell)
+    inputs = [feature("late", (2, 80))]
+    (first,) = blamed([judge(each) for each in measure_isolated(pair, inputs, Probe.of(inputs, False), {"0"})])[:1]
+    before = pair.reference.weights()["0.weight"]
+    with smallest_cases(pair, inputs, first.measurement) as cases:
+        case = next(cases)
+        kept = np.array_equal(pair.reference.weights()["0.weight"], before)
+        assert kept is (form == "weights count")
+        assert not case.verdict.equal
+    assert np.array_equal(pair.reference.weights()["0.weight"], before)
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -112,6 +112,8 @@ def _require_heeded(args: argparse.Namespace, folder: bool) -> None:
         )
     if args.replay and (folder or str(args.family).endswith(".json") or args.environment):
         raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
+    if args.replay and Path(args.replay).exists() and not Path(args.replay).is_dir():
+        raise InputError(f"--replay {args.replay}: is a file; a folder is needed")
 
 
 def _asked(args: argparse.Namespace, folder: bool) -> Callable[[argparse.Namespace], int]:
