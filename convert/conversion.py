@@ -1,7 +1,7 @@
 """Conversion: read networks from a file, write them under the names of the other side, keep a ledger."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from convert.channels import channel_order
-from convert.disk import sha256_of
+from convert.disk import Written, sha256_of
 from convert.errors import InputError
-from convert.formats import file_format, write_checkpoint
+from convert.formats import file_format
 from convert.identify import Network, identify, left_out, open_source, require_one_family
-from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
+from convert.ledger import LedgerEntry, ledger_path, ledger_text
+from convert.outputs import Output, write_outputs
 from convert.plan import Row, build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
@@ -36,9 +37,9 @@ class Conversion:
 def load_networks(
     source: str | Path, family: str | None = None, part: str | None = None, key: str | None = None
 ) -> list[Network]:
-    """Open a checkpoint of any format, check it against its ledger, and return its networks.
+    """Open a checkpoint of any format and return its networks.
 
-    Raises InputError: see `convert.identify.identify`, `require_one_family` there and `convert.ledger.verify_ledger`.
+    Raises InputError: see `convert.identify`: `open_source`, `identify` and `require_one_family`.
     """
     networks = _read(source, family, part, key)[1]
     require_one_family(networks)
@@ -49,7 +50,6 @@ def _read(
     source: str | Path, family: str | None, part: str | None, key: str | None
 ) -> tuple[Checkpoint, list[Network]]:
     checkpoint = open_source(source)
-    verify_ledger(checkpoint)
     networks = identify(checkpoint, family, part, key)
     for network in networks:
         require_finite(network)
@@ -134,13 +134,22 @@ def write_networks(
     facts = {**_source_facts(checkpoint.path, checkpoint.format), **beside}
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)
-    groups = [[network] for network in networks] if "{part}" in target.name else [networks]
-    outputs, ledgers = [], []
-    for group in groups:
-        path = target.with_name(target.name.replace("{part}", group[0].part.name))
-        ledgers.append(_write(path, group, side, facts, report, unused))
-        outputs.append(path)
-    return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused, checkpoint.format)
+    apart = "{part}" in target.name
+    groups = [[network] for network in networks] if apart else [networks]
+    paths = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
+    entries: list[list[LedgerEntry]] = [[] for _ in groups]
+    outputs = [_output(*one, side, found, report) for *one, found in zip(paths, groups, entries, strict=True)]
+
+    def ledger(number: int, written: Sequence[Written]) -> str:
+        """The text of the ledger of one file."""
+        own = {"file": paths[number].name, **asdict(written[number])}
+        parts = {one.part.name: done.sha256 for (one, *_), done in zip(groups, written, strict=True)} if apart else {}
+        described = [_described(network) for network in groups[number]]
+        return ledger_text(own, facts, described, entries[number], unused, parts)
+
+    write_outputs(outputs, ledger)
+    ledgers = tuple(ledger_path(path) for path in paths)
+    return Conversion(tuple(paths), ledgers, tuple(networks), checkpoint.extras, unused, checkpoint.format)
 
 
 def _names_differ(network: Network) -> bool:
@@ -237,11 +246,9 @@ def _target_spec(row: Row, spec: TensorSpec, side: str) -> TensorSpec:
     return TensorSpec(row.mindspore_shape, spec.dtype) if side == "mindspore" and row.change else spec
 
 
-def _write(
-    path: Path, networks: list[Network], side: str, facts: Mapping[str, Any], report: _Counter, unused: tuple[str, ...]
-) -> Path:
+def _output(path: Path, networks: list[Network], side: str, entries: list[LedgerEntry], report: _Counter) -> Output:
+    """The file that holds some networks; while it is written, `entries` are filled."""
     several = len(networks) > 1
-    entries: list[LedgerEntry] = []
 
     def target_name(network: Network, row: Row) -> str:
         """Name of a tensor in the new file."""
@@ -265,21 +272,20 @@ def _write(
         for network in networks
         for row in _present(network)
     }
-    remove_ledger(path)
     nested = several and not networks[0].family.flat_file
     parts = tuple(network.part.name for network in networks) if nested else ()
     families = dict.fromkeys(name for network in networks for name in (network.family.name, *network.alternatives))
-    write_checkpoint(path, tensors(), specs, parts, tuple(families))
-    described: list[Mapping[str, Any]] = [
-        {
-            "family": network.family.name,
-            "part": network.part.name,
-            "kwargs": dict(network.kwargs),
-            "spelling": network.spelling,
-            "notes": list(network.notes),
-            **({"channels": channel_order(network)} if "image" in network.part.outputs[:1] else {}),
-            **({"alternatives": list(network.alternatives)} if network.alternatives else {}),
-        }
-        for network in networks
-    ]
-    return write_ledger(path, facts, described, entries, unused)
+    return Output(path, tensors(), specs, parts, tuple(families))
+
+
+def _described(network: Network) -> Mapping[str, Any]:
+    """What a ledger says of a network."""
+    return {
+        "family": network.family.name,
+        "part": network.part.name,
+        "kwargs": dict(network.kwargs),
+        "spelling": network.spelling,
+        "notes": list(network.notes),
+        **({"channels": channel_order(network)} if "image" in network.part.outputs[:1] else {}),
+        **({"alternatives": list(network.alternatives)} if network.alternatives else {}),
+    }

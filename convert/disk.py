@@ -1,12 +1,16 @@
-"""Writing that never leaves half a file, hashes of whole files, and TOML."""
+"""Writing that never leaves half a file, by one process at a time; hashes of whole files, and TOML."""
 
 import hashlib
 import os
+import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from convert.errors import InputError
 
@@ -15,35 +19,160 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Buffer = bytes | bytearray | memoryview
+LONGEST_NAME = 255  # bytes
+PATIENCE = 10.0  # seconds that a file in the making is waited for
+POLL_SECONDS = 0.02
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return the hidden file beside `path` that serves it for a while, e.g. "partial"; the same in every process."""
+    name = f".{path.name}.{ending}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.{ending}"
+    return path.with_name(name)
+
+
+def written_place(path: Path) -> Path:
+    """Return the file that is replaced when `path` is written: a link's own target, for anything else the path."""
+    return path.resolve() if path.is_symlink() else path
+
+
+@contextmanager
+def locked(path: Path, patience: float = 0.0, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keep other processes from writing a file or folder meanwhile; a killed process lets go by itself.
+
+    Args:
+        path: what is written; its folder is made.
+        patience: seconds to wait for another process, or -1 for as long as it takes.
+        waiting: called once where another process is waited for.
+
+    Raises InputError: another process is writing it, or nothing can be written there.
+    """
+    place = beside(path.resolve(), "lock")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{place.parent}: cannot make this folder: {error.strerror}") from error
+    try:
+        lock = _acquired(place, 0.0 if waiting else patience)
+        if lock is None and waiting:
+            waiting()
+            lock = _acquired(place, patience)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    if lock is None:
+        raise InputError(f"{path}: another process is writing it; wait for it or choose another name")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            place.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquired(place: Path, patience: float) -> FileLock | None:
+    """The lock of a file, None when another process kept it too long; one that was removed meanwhile does not count."""
+    while True:
+        held: list[int] = []
+        lock = FileLock(place, timeout=patience, poll_interval=POLL_SECONDS, on_acquired=held.append)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held[0]), os.stat(place)):
+                return lock
+        lock.release()
+
 
 @contextmanager
 def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success rename it, else remove it.
+
+    A link is written through, and a file that is replaced keeps its permissions. What a killed process left of the
+    temporary file is overwritten by the next one.
 
     Args:
         path: the file to write; its folder is made.
         durable: wait until the file is on the disk before it gets its name, so that it outlives a power cut. Not
             needed for what can be made again in a moment, and takes longer than a small picture takes to draw.
 
-    Raises InputError: the file cannot be written.
+    Raises InputError: the file cannot be written, or another process keeps writing it.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot make this folder: {error.strerror}") from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    target = written_place(path)
+    with locked(target, PATIENCE), temporary_beside(target) as temporary:
+        try:
+            yield temporary
+            put(temporary, target, durable)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give the temporary path of a file that is locked; what is there at the end is removed."""
+    temporary = beside(path, "partial")
     try:
         yield temporary
-        if durable:
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if durable:
-            sync_folder(path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def put(temporary: Path, target: Path, durable: bool = True) -> None:
+    """Give a complete file its name; see `atomic_path`. Raises OSError: it cannot be written."""
+    with suppress(FileNotFoundError):
+        shutil.copymode(target, temporary)
+    if durable:
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, target)
+    if durable:
+        sync_folder(target.parent)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: bytes, and the sha256 of what was handed to the disk, taken on the way."""
+
+    bytes: int
+    sha256: str
+
+
+class HashedFile:
+    """A new file that is written from its beginning to its end, and hashed on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._digest, self._size = open(path, "wb"), hashlib.sha256(), 0  # noqa: SIM115
+        self.problem: OSError | None = None  # what a library that writes may hide in an error of its own
+
+    def __enter__(self) -> "HashedFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, content: Buffer) -> int:
+        """Write the next bytes. Raises OSError: it cannot be done, e.g. because the disk is full."""
+        try:
+            self._file.write(content)
+        except OSError as error:
+            self.problem = error
+            raise
+        self._digest.update(content)
+        count = memoryview(content).nbytes
+        self._size += count
+        return count
+
+    def flush(self) -> None:
+        """Hand on what is held back."""
+        self._file.flush()
+
+    @property
+    def written(self) -> Written:
+        """What was written so far."""
+        return Written(self._size, self._digest.hexdigest())
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from convert.closest import closest, refusal
 from convert.errors import InputError
 from convert.family import Family, Part
 from convert.formats import open_checkpoint
-from convert.ledger import recorded_families
+from convert.ledger import recorded_families, verify_ledger, verify_set
 from convert.places import OWN_FORMATS, Place, chosen
 from convert.plan import Plan
 from convert.registry import families, family_named
@@ -50,9 +50,10 @@ class Network:
 
 
 def open_source(source: str | Path) -> Checkpoint:
-    """Open a checkpoint, or several as one: "{part}" in the name stands for the name of each network.
+    """Open a checkpoint that agrees with its ledger, or several as one: "{part}" in the name stands for each network.
 
-    Raises InputError: see `convert.formats.open_checkpoint`; no file matches; a ledger beside a file is none.
+    Raises InputError: see `convert.formats.open_checkpoint`, `convert.ledger.verify_ledger` and `verify_set`; no file
+    matches; a ledger beside a file is none.
     """
     path = Path(source)
     if "{part}" not in path.name:
@@ -62,6 +63,7 @@ def open_source(source: str | Path) -> Checkpoint:
     if not found:
         raise InputError(f"{path}: no file matches this pattern")
     opened = [(part, _opened(file)) for part, file in found]
+    verify_set(path, dict(found))
     tensors = {f"{part}.{name}": entry for part, one in opened for name, entry in one.tensors.items()}
     extras = {f"{part}.{name}": text for part, one in opened for name, text in one.extras.items()}
     said = {checkpoint.families for _, checkpoint in opened}
@@ -70,6 +72,7 @@ def open_source(source: str | Path) -> Checkpoint:
 
 def _opened(path: Path) -> Checkpoint:
     checkpoint = open_checkpoint(path)
+    verify_ledger(checkpoint)
     said = recorded_families(path)
     return replace(checkpoint, families=said) if said else checkpoint
 

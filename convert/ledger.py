@@ -1,16 +1,19 @@
 """The ledger beside every converted file: which tensor became which, by what rule, with what hash."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.disk import atomic_path, sha256_of
-from convert.errors import InputError
+from convert.disk import beside, sha256_of
+from convert.errors import InputError, first_line
 from convert.tensors import Checkpoint, tensor_sha256
 
 SCHEMA = "toonport-ledger/1"
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -30,29 +33,33 @@ def ledger_path(path: Path) -> Path:
     return path.with_name(path.name + ".ledger.json")
 
 
-def write_ledger(target: Path, source: Mapping[str, Any], networks: list[Mapping[str, Any]],
-                 entries: list[LedgerEntry], left_out: Sequence[str] = ()) -> Path:  # fmt: skip
-    """Write the ledger of `target`.
+def pending_path(path: Path) -> Path:
+    """Return where the ledger of a file lies that is about to be replaced; it counts once it fits the file there."""
+    return beside(ledger_path(path), "pending")
+
+
+def ledger_text(target: Mapping[str, Any], source: Mapping[str, Any], networks: Sequence[Mapping[str, Any]],
+                entries: Sequence[LedgerEntry], left_out: Sequence[str], parts: Mapping[str, str]) -> str:  # fmt: skip
+    """Return what a ledger says.
 
     Args:
-        target: the converted file, already complete.
+        target: facts about the converted file (name, bytes, sha256).
         source: facts about the source file (name, format, bytes, sha256, and what in it is no tensor).
         networks: family, part, constructor arguments, spelling and notes of each network.
         entries: one per tensor.
         left_out: names of tensors of the source that are in no network.
+        parts: where the file is one of several that belong together, network -> sha256 of its file; else empty.
     """
     content = {
         "schema": SCHEMA,
         "source": dict(source),
-        "target": {"file": target.name, "bytes": target.stat().st_size, "sha256": sha256_of(target)},
+        "target": dict(target),
+        **({"set": dict(parts)} if parts else {}),
         "networks": [dict(network) for network in networks],
         "tensors": [asdict(entry) for entry in entries],
         "left_out": list(left_out),
     }
-    path = ledger_path(target)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-    return path
+    return json.dumps(content, indent=1) + "\n"
 
 
 def recorded_families(path: Path) -> tuple[str, ...]:
@@ -60,9 +67,7 @@ def recorded_families(path: Path) -> tuple[str, ...]:
 
     Raises InputError: what lies there is no ledger.
     """
-    if not ledger_path(path).is_file():
-        return ()
-    networks = _read_ledger(ledger_path(path))["networks"]
+    networks = (_ledger_of(path) or {"networks": []})["networks"]
     return tuple(dict.fromkeys(name for one in networks for name in (one["family"], *one.get("alternatives", ()))))
 
 
@@ -75,47 +80,84 @@ def recorded_channels(path: Path, part: str) -> str | None:
 
     Raises InputError: what lies there is no ledger.
     """
-    ledger = ledger_path(path.with_name(path.name.replace("{part}", part)))
-    networks = _read_ledger(ledger)["networks"] if ledger.is_file() else []
+    networks = (_ledger_of(path.with_name(path.name.replace("{part}", part))) or {"networks": []})["networks"]
     return next((one["channels"] for one in networks if one.get("part") == part and "channels" in one), None)
 
 
-def _read_ledger(path: Path) -> Mapping[str, Any]:
-    try:
-        content: Mapping[str, Any] = json.loads(path.read_text())
-        _ = [entry["target"] + entry["sha256"] for entry in content["tensors"]], content["target"]["sha256"]
-        _ = [network["family"] for network in content["networks"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a ledger ({error}); delete it to go on without") from error
-    return content
-
-
-def remove_ledger(path: Path) -> None:
-    """Remove the ledger of a file that is about to be replaced, if there is one."""
-    try:
-        ledger_path(path).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{ledger_path(path)}: cannot be replaced: {error.strerror}") from error
-
-
-def verify_ledger(checkpoint: Checkpoint) -> bool:
+def verify_ledger(checkpoint: Checkpoint) -> None:
     """Check a file against the ledger beside it, if there is one.
-
-    Returns:
-        True if the file agrees with its ledger, False if it has none.
 
     Raises InputError: the file was changed after it was written; names the tensors.
     """
-    path = ledger_path(checkpoint.path)
-    if not path.is_file():
-        return False
-    content = _read_ledger(path)
+    path = checkpoint.path
+    content = _ledger_of(path)
+    if content is None or content["target"]["sha256"] == sha256_of(path):
+        return
     recorded = {entry["target"]: entry["sha256"] for entry in content["tensors"]}
-    if content["target"]["sha256"] == sha256_of(checkpoint.path):
-        return True
     changed = [name for name, entry in checkpoint.tensors.items() if recorded.get(name) != tensor_sha256(entry.read())]
     changed += [f"{name} (gone)" for name in recorded if name not in checkpoint.tensors]
     raise InputError(
-        f"{checkpoint.path}: was changed after it was converted: {len(changed)} tensors differ from its ledger"
-        f"{': ' + ', '.join(changed[:20]) if changed else ''}; if that is meant, delete {path.name}"
+        f"{path}: was changed after it was converted: {len(changed)} tensors differ from its ledger"
+        f"{': ' + ', '.join(changed[:SHOWN]) if changed else ''}; if that is meant, delete {ledger_path(path).name}"
     )
+
+
+def verify_set(pattern: Path, files: Mapping[str, Path]) -> None:
+    """Check that files which were written together are all there, and from the same conversion.
+
+    Args:
+        pattern: what they are called, with "{part}".
+        files: network -> file, each of which agrees with its own ledger.
+
+    Raises InputError: one is lacking, or from another conversion; names it.
+    """
+    hashes: dict[str, str] = {}
+    for path in files.values():
+        for part, wanted in ((_ledger_of(path) or {}).get("set") or {}).items():
+            name = pattern.name.replace("{part}", part)
+            if part not in files:
+                raise InputError(
+                    f"{pattern}: {name} is lacking, which was written together with {path.name}; convert them again"
+                )
+            hashes[part] = hashes.get(part) or sha256_of(files[part])
+            if hashes[part] != wanted:
+                raise InputError(
+                    f"{pattern}: {name} and {path.name} are from different conversions; convert them again, "
+                    f"or, if that is meant, delete their ledgers"
+                )
+
+
+def _ledger_of(path: Path) -> Mapping[str, Any] | None:
+    """What the ledger beside a file says, None without one.
+
+    Where a conversion was killed after it had replaced the file, this puts the ledger in place, which was ready.
+    """
+    pending = pending_path(path)
+    if pending.is_file() and path.is_file():
+        content = _read_ledger(pending)
+        if content["target"]["sha256"] == sha256_of(path):
+            with suppress(OSError):
+                os.replace(pending, ledger_path(path))
+            return content
+    return _read_ledger(ledger_path(path)) if ledger_path(path).is_file() else None
+
+
+def _read_ledger(path: Path) -> Mapping[str, Any]:
+    """What a ledger says. Raises InputError: it is none."""
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        for entry in content["tensors"]:
+            _require_text(entry["target"], entry["sha256"])
+        for network in content["networks"]:
+            _require_text(network["family"], network.get("part", ""), *network.get("alternatives", ()))
+        _require_text(content["target"]["sha256"])
+        for part, digest in (content.get("set") or {}).items():
+            _require_text(part, digest)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a ledger ({first_line(error)}); delete it to go on without") from error
+    return content
+
+
+def _require_text(*values: Any) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("a name or a hash is no text")

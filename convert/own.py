@@ -8,7 +8,6 @@ from convert.conversion import require_finite
 from convert.errors import InputError
 from convert.family import Family, Part
 from convert.identify import Network
-from convert.ledger import verify_ledger
 from convert.places import Place, chosen
 from convert.plan import Plan, Problems, Row
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
@@ -28,7 +27,6 @@ def own_network(checkpoint: Checkpoint, plan: Plan, name: str, key: str | None =
 
     Raises InputError: the tensors of no place are the network's, or those of several are.
     """
-    verify_ledger(checkpoint)
     found: dict[frozenset[str], tuple[Place, Network]] = {}
     nearest: tuple[int, Problems] | None = None
     for place in chosen(checkpoint, key).all_below:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from convert.disk import atomic_path
+from convert.disk import Written, atomic_path
 from convert.errors import InputError
 from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch, torchscript
 from convert.tensors import Array, Checkpoint, TensorSpec
 
-__all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint"]
+__all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint", "write_in_place"]
 
 FORMATS: Mapping[str, str] = {".pt": "torch", ".pth": "torch", ".ckpt": "ckpt", ".safetensors": "safetensors"}
 READERS: Mapping[str, Callable[[Path], Checkpoint]] = {
@@ -84,11 +84,25 @@ def write_checkpoint(
             dictionaries, the other formats keep the flat names.
         families: whose networks the tensors may be; a safetensors file says so in its metadata.
     """
-    kind = file_format(path)
     with atomic_path(path) as temporary:
-        if kind == "torch":
-            torch.write(temporary, tensors, parts)
-        elif kind == "ckpt":
-            ckpt.write(temporary, tensors)
-        else:
-            safetensors.write(temporary, tensors, specs, families)
+        write_in_place(path, temporary, tensors, specs, parts, families)
+
+
+def write_in_place(
+    path: Path,
+    place: Path,
+    tensors: Iterable[tuple[str, Array]],
+    specs: Mapping[str, TensorSpec],
+    parts: tuple[str, ...] = (),
+    families: tuple[str, ...] = (),
+) -> Written:
+    """Write tensors to `place` in the format of the suffix of `path`; otherwise as `write_checkpoint`.
+
+    Raises OSError: it cannot be written, e.g. because the disk is full.
+    """
+    kind = file_format(path)
+    if kind == "torch":
+        return torch.write(place, tensors, parts)
+    if kind == "ckpt":
+        return ckpt.write(place, tensors)
+    return safetensors.write(place, tensors, specs, families)

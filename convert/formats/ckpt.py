@@ -16,6 +16,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from convert.disk import HashedFile, Written
 from convert.errors import InputError
 from convert.formats.protobuf import fields
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
@@ -158,10 +159,10 @@ def _entry(path: Path, data: mmap.mmap, group: list[_Value]) -> Entry:
     return Entry(TensorSpec(shape, dtype.name), values)
 
 
-def write(path: Path, tensors: Iterable[tuple[str, Array]]) -> None:
+def write(path: Path, tensors: Iterable[tuple[str, Array]]) -> Written:
     """Write tensors to a MindSpore checkpoint with checksum; memory holds one tensor at a time."""
     crc = 0
-    with open(path, "wb") as file:
+    with HashedFile(path) as file:
         for name, array in tensors:
             content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             for start in range(0, max(len(content), 1), SLICE_BYTES):
@@ -171,6 +172,7 @@ def write(path: Path, tensors: Iterable[tuple[str, Array]]) -> None:
                 file.write(head)
                 file.write(part)
         file.write(CRC_MARK + crc.to_bytes(10, "big"))
+        return file.written
 
 
 def _head(name: str, shape: tuple[int, ...], tensor_type: str, size: int) -> bytes:

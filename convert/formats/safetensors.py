@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from convert.disk import HashedFile, Written
 from convert.errors import InputError
 from convert.formats.torch import scaled
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
@@ -63,7 +64,7 @@ def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
 
 def write(
     path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], families: Sequence[str] = ()
-) -> None:
+) -> Written:
     """Write tensors to a safetensors file, and whose networks they may be; memory holds one tensor at a time."""
     said = {FAMILY: ",".join(families)} if families else {}
     header: dict[str, object] = {"__metadata__": {"producer": "toonport", **said}}
@@ -75,7 +76,8 @@ def write(
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
+    with HashedFile(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, array in tensors:
             file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return file.written

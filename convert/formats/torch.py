@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from convert.disk import HashedFile, Written
 from convert.errors import InputError, first_line
 from convert.formats.pickle import CALLS, ArrayStub, TypeStub
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
@@ -291,7 +292,7 @@ def _to_numpy(tensor: Any) -> Array:
     return tensor.resolve_conj().resolve_neg().numpy()
 
 
-def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> None:
+def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> Written:
     """Write tensors to a PyTorch file; those named "part.key" go into nested dictionaries {part: {key: tensor}}.
 
     Raises OSError: the file cannot be written, e.g. because the disk is full.
@@ -303,10 +304,12 @@ def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ..
         part, _, key = name.partition(".")
         target = content.setdefault(part, {}) if part in parts else content
         target[key if part in parts else name] = _to_torch(array)
-    try:
-        torch.save(content, path)
-    except RuntimeError as error:  # what PyTorch makes of a full disk
-        raise OSError(first_line(error)) from error
+    with HashedFile(path) as file:
+        try:
+            torch.save(content, file)  # type: ignore[arg-type]  # it only writes and flushes
+        except (RuntimeError, OSError) as error:
+            raise file.problem or OSError(first_line(error)) from error
+        return file.written
 
 
 def _to_torch(array: Array) -> Any:

@@ -16,7 +16,6 @@ from convert.conversion import mindspore_arrays, require_finite, torch_arrays
 from convert.errors import InputError, first_line
 from convert.family import Cartoonize, Family, resolve
 from convert.identify import Network, identify, open_source, require_one_family
-from convert.ledger import verify_ledger
 from convert.registry import families, family_named, part_named
 from convert.tensors import Array
 from ms_models import build as mindspore_build
@@ -161,7 +160,6 @@ def _how(family: Family) -> Cartoonize:
 def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
     """Return the networks of a checkpoint that draw, one fed by the other, checked; mostly there is just one."""
     checkpoint = open_source(path)
-    verify_ledger(checkpoint)
     networks = {network.part.name: network for network in identify(checkpoint, family, part)}
     require_one_family(networks.values())
     first = next(iter(networks.values()))
