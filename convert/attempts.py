@@ -22,7 +22,9 @@ PARAMETRIZED = Spelling(
     ),
 )
 SHOWN = 4  # names of tensors that are left out
-UNREADABLE = (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, RuntimeError, OverflowError)
+# What code that expects a network's shapes does with those of something else; RuntimeError holds RecursionError.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+MOST_TENSORS = 2048  # of one network of a family; the largest has a fifth
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def spellings_of(part: Part) -> tuple[Spelling, ...]:
 
 
 def attempts(place: Place, family: Family, parts: Iterable[Part]) -> Iterator[Attempt]:
-    """Read a place as each of some parts of a family, in every spelling."""
+    """Read a place as each of some parts of a family, in every spelling; one with far too many tensors is none."""
+    if len(place.names) > MOST_TENSORS:
+        return
     for part in parts:
         for spelling in spellings_of(part):
             yield from _attempts_as(spelling, place, family, part)

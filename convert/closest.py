@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from convert.attempts import UNREADABLE, Attempt, all_kept, attempt, prepared, rename, spellings_of
+from convert.attempts import MOST_TENSORS, UNREADABLE, Attempt, all_kept, attempt, prepared, rename, spellings_of
 from convert.family import Family, Kwargs, Part, Shapes, Spelling
 from convert.places import Place
 from convert.plan import Plan, Problems, build_plan
@@ -29,6 +29,7 @@ def closest(places: Iterable[Place], families: Iterable[Family], part: str | Non
     guesses = [
         guess
         for place in places
+        if len(place.names) <= MOST_TENSORS
         for family in families
         for known in family.parts
         if part in (None, known.name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from convert.errors import InputError
+from convert.errors import InputError, first_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,8 +34,14 @@ def beside(path: Path, ending: str) -> Path:
 
 
 def written_place(path: Path) -> Path:
-    """Return the file that is replaced when `path` is written: a link's own target, for anything else the path."""
-    return path.resolve() if path.is_symlink() else path
+    """Return the file that is replaced when `path` is written: a link's own target, for anything else the path.
+
+    Raises InputError: its name is too long, or links lead in a circle.
+    """
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be written: {first_line(error)}") from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from convert.attempts import Attempt, attempts
 from convert.closest import closest, refusal
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.family import Family, Part
 from convert.formats import open_checkpoint
 from convert.ledger import recorded_families, verify_ledger, verify_set
@@ -27,6 +27,7 @@ from convert.tensors import Checkpoint, Entry
 
 SHOWN = 5
 FEWEST = 6  # tensors of the smallest network that is found without its part's name
+MOST_PLACES = 500  # groups of tensors that are looked at; files of whole systems have a tenth
 CLEARLY = 0.5  # likeness from which something that does not fit is meant as a network
 
 
@@ -90,11 +91,21 @@ def identify(
 
     Raises InputError: the tensors fit no network, or not the one asked for, or several sets of weights fit.
     """
+    with guarded(checkpoint.path, "its tensors cannot be a network's"):
+        return _identified(checkpoint, family, part, key)
+
+
+def _identified(checkpoint: Checkpoint, family: str | None, part: str | None, key: str | None) -> list[Network]:
     candidates = _candidates(checkpoint, family)
     known = dict.fromkeys(part.name for candidate in candidates for part in candidate.parts)
     if part and part not in known:
         raise InputError(f"unknown part '{part}'; known parts: {', '.join(known)}")
     place = chosen(checkpoint, key)
+    count = sum(len(inner.names) >= FEWEST for inner in place.all_below)
+    if count > MOST_PLACES:
+        raise InputError(
+            f"{checkpoint.path}: has {count:,} groups of tensors, any of which may be a network; say which with --key"
+        )
     searches = [_Search(candidate, part) for candidate in candidates]
     for search, fit in _walk(place, dict.fromkeys(searches)):
         search.fits.append(fit)

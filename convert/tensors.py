@@ -44,6 +44,7 @@ class Checkpoint:
     # families whose networks the file says it holds; empty when it says nothing
     families: tuple[str, ...] = ()
     dictionaries: frozenset[str] = frozenset()  # dotted paths of what are dictionaries in the file, not just dots
+    beside: tuple[Path, ...] = ()  # other files that hold its values
 
     @property
     def specs(self) -> dict[str, TensorSpec]:

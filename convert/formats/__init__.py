@@ -1,12 +1,15 @@
 """Checkpoint files: one way to open every format, and to write those of PyTorch, MindSpore and safetensors."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from convert.disk import Written, atomic_path
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch, torchscript
-from convert.tensors import Array, Checkpoint, TensorSpec
+from convert.formats.budget import require_within
+from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 __all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint", "write_in_place"]
 
@@ -21,6 +24,17 @@ READERS: Mapping[str, Callable[[Path], Checkpoint]] = {
     "mxnet": mxnet.read,
     "numpy": numpy.read,
     "pickle": numpy.read_pickled,
+}
+NAMES: Mapping[str, str] = {
+    "torch": "PyTorch",
+    "torchscript": "TorchScript",
+    "ckpt": "MindSpore",
+    "safetensors": "safetensors",
+    "tensorflow": "TensorFlow",
+    "tflite": "TensorFlow Lite",
+    "mxnet": "MXNet",
+    "numpy": "numpy",
+    "pickle": "pickle",
 }
 # Suffixes that files of the formats that are read usually have; only a file whose content tells nothing is read by it.
 READABLE: Mapping[str, str] = {
@@ -54,17 +68,29 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     Raises InputError: the file is missing, empty, damaged, unsafe, or of a format that is not read; what to do.
     """
-    if not path.is_file():
-        raise content.absent(path)
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
-    known = content.recognised(path) or READABLE.get(path.suffix.lower())
-    if known is None:
-        raise content.unknown(path)
-    checkpoint = READERS[known](path)
+    with guarded(path, "not a file of weights, or damaged"):
+        if not path.is_file():
+            raise content.absent(path)
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+        known = content.recognised(path) or READABLE.get(path.suffix.lower())
+        if known is None:
+            raise content.unknown(path)
+    damaged = f"not a {NAMES[known]} file of weights, or cut off, or made to do harm"
+    with guarded(path, damaged):
+        checkpoint = READERS[known](path)
+        require_within(checkpoint, sum(file.stat().st_size for file in (path, *checkpoint.beside)))
     if not checkpoint.tensors:
         raise InputError(f"{path}: the file holds no tensors")
-    return checkpoint
+    tensors = {
+        name: replace(entry, read=partial(_values, path, damaged, entry)) for name, entry in checkpoint.tensors.items()
+    }
+    return replace(checkpoint, tensors=tensors)
+
+
+def _values(path: Path, damaged: str, entry: Entry) -> Array:
+    with guarded(path, damaged):
+        return entry.read()
 
 
 def write_checkpoint(

@@ -18,6 +18,7 @@ import numpy as np
 
 from convert.disk import HashedFile, Written
 from convert.errors import InputError
+from convert.formats.budget import LONGEST_KEY, require_axes, require_count
 from convert.formats.protobuf import fields
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
@@ -86,7 +87,8 @@ def _check_crc(path: Path, data: mmap.mmap) -> int:
 
 
 def _values(data: mmap.mmap, end: int) -> Iterator[_Value]:
-    for number, start, stop in fields(data, 0, end):
+    for count, (number, start, stop) in enumerate(fields(data, 0, end)):
+        require_count(count, "parameters")
         if number != 1 or stop < 0:
             raise ValueError("a field that is not a parameter")
         yield _value(data, start, stop)
@@ -96,6 +98,7 @@ def _value(data: mmap.mmap, start: int, stop: int) -> _Value:
     tag, tensor = None, None
     for number, first, last in fields(data, start, stop):
         if number == 1 and last >= 0:
+            require_count(last - first, "characters in one name", LONGEST_KEY)
             tag = data[first:last].decode()
         elif number == 2 and last >= 0:
             tensor = (first, last)
@@ -112,6 +115,7 @@ def _tensor(data: mmap.mmap, start: int, stop: int) -> tuple[tuple[int, ...], st
     for number, first, last in fields(data, start, stop):
         if number == 1 and last < 0:
             dims.append(first)
+            require_axes(len(dims))
         elif number == 2 and last >= 0:
             tensor_type = data[first:last].decode()
         elif number == 3 and last >= 0:
@@ -124,19 +128,18 @@ def _tensor(data: mmap.mmap, start: int, stop: int) -> tuple[tuple[int, ...], st
 def _slices(values: list[_Value]) -> Iterator[list[_Value]]:
     """Group the consecutive values that are slices of one large tensor."""
     group: list[_Value] = []
+    lacking = 0
     for value in values:
-        if group and (value.tag != group[0].tag or not _unfinished(group)):
+        if group and (value.tag != group[0].tag or lacking <= 0):
             yield group
             group = []
+        if not group:
+            dtype = DTYPES.get(value.tensor_type)
+            lacking = math.prod(value.dims) * dtype.itemsize if dtype else 0
+        lacking -= value.content[1] - value.content[0]
         group.append(value)
     if group:
         yield group
-
-
-def _unfinished(group: list[_Value]) -> bool:
-    held = sum(value.content[1] - value.content[0] for value in group)
-    dtype = DTYPES.get(group[0].tensor_type)
-    return dtype is not None and held < math.prod(group[0].dims) * dtype.itemsize
 
 
 def _entry(path: Path, data: mmap.mmap, group: list[_Value]) -> Entry:

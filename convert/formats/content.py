@@ -3,6 +3,7 @@
 A suffix is only looked at where the content tells nothing.
 """
 
+import io
 import json
 import lzma
 import os
@@ -11,11 +12,15 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 from convert.errors import InputError
+from convert.formats.budget import opened_zip
 
 HEAD, TAIL = 512, 48
 LEVELDB_MAGIC = bytes.fromhex("57fb808b247547db")  # ends the index of a TensorFlow checkpoint
@@ -26,6 +31,8 @@ PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}  # and the
 TEXT_PICKLE = re.compile(rb"\((?:dp|lp|d|l)\d*\n|c\w[\w.]*\n")  # a pickle of protocol 0
 MODES = {b"\xd8\x5e\x3a\x7f": "AES-GCM", b"\xd9\x5e\x3a\x7f": "AES-CBC", b"\xda\x5e\x3a\x7f": "SM4-CBC"}
 SHOWN = 8
+UNPACKED_HEAD = 1 << 20  # bytes that are unpacked to see what a packed file holds
+LONGEST_INDEX = 1 << 26  # bytes of a text that may be an index
 READ = "PyTorch, MindSpore, safetensors, TensorFlow, TensorFlow Lite, MXNet and numpy files"
 
 HDF5 = (
@@ -231,7 +238,7 @@ def _zip(ends: _Ends) -> str | None:
     if not ends.head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return None
     try:
-        with zipfile.ZipFile(ends.path) as archive:
+        with opened_zip(ends.path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
         raise InputError(f"{ends.path}: a zip archive that is cut off or damaged; get the file again") from None
@@ -259,14 +266,24 @@ def _packed(ends: _Ends) -> str | None:
     module = next((name for beginning, name in PACKERS.items() if ends.head.startswith(beginning)), None)
     if module is None and ends.head[TAR_PLACE : TAR_PLACE + len(TAR_MAGIC)] != TAR_MAGIC:
         return None
-    try:
-        with tarfile.open(ends.path) as archive:
-            names = [member.name for member in islice(archive, SHOWN + 1)]
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError):
+    names = _tar_names(ends.path, module)
+    if not names:
         if module:
-            raise PACKED.refusal(ends.path, module=module) from None
-        raise InputError(f"{ends.path}: a tar archive that is cut off or damaged; get the file again") from None
+            raise PACKED.refusal(ends.path, module=module)
+        raise InputError(f"{ends.path}: a tar archive that is cut off or damaged; get the file again")
     raise (OLDEST_TORCH if "sys_info" in names else TAR).refusal(ends.path, held=_shown(names))
+
+
+def _tar_names(path: Path, module: str | None) -> list[str]:
+    """Names of the first members of a tar archive, packed or not; of a packed one, those near its beginning."""
+    names: list[str] = []
+    opener = import_module(module).open if module else partial(open, mode="rb")
+    with suppress(tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError), opener(path) as packed:
+        file = io.BytesIO(packed.read(UNPACKED_HEAD)) if module else packed
+        with tarfile.open(fileobj=file) as archive:
+            for member in islice(archive, SHOWN + 1):
+                names.append(member.name)
+    return names
 
 
 def _shown(names: list[str]) -> str:
@@ -326,9 +343,11 @@ def _is_text(head: bytes) -> bool:
 
 def _shards(ends: _Ends) -> InputError | None:
     """The error for an index of shards, None for any other text."""
+    if ends.size > LONGEST_INDEX:
+        return None
     try:
         files = sorted(set(json.loads(ends.path.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     safe = all(file.endswith(".safetensors") for file in files)
     load = "safetensors.torch.load_file" if safe else "torch.load"

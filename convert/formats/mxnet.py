@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
+from convert.formats.budget import opened_zip, require_count, unique
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 LIST_MARK = 0x112
@@ -40,7 +41,7 @@ def read(path: Path) -> Checkpoint:
     """
     data, symbol = _contents(path)
     try:
-        arrays = dict(_arrays(data))
+        arrays = unique(_arrays(data))
     except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not MXNet parameters, or cut off ({error})") from error
     norms = _batch_norms(path, symbol)
@@ -59,7 +60,7 @@ def _contents(path: Path) -> tuple[bytes, bytes]:
 
 def _from_zip(path: Path) -> tuple[bytes, bytes]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             found = []
             for ending in (".params", "-symbol.json"):
                 names = [name for name in archive.namelist() if name.endswith(ending)]
@@ -96,6 +97,7 @@ def _arrays(data: bytes) -> Iterator[tuple[str, Array]]:
     mark, _, count = reader.numbers("QQQ")
     if mark != LIST_MARK or count > len(data):
         raise ValueError("the mark of a parameter file is missing")
+    require_count(count, "arrays")
     values = [_array(reader) for _ in range(count)]
     (names,) = reader.numbers("Q")
     if names != count:
@@ -129,7 +131,7 @@ def _batch_norms(path: Path, symbol: bytes) -> dict[str, _BatchNorm]:
             name: _BatchNorm(float(known.get("eps", MXNET_EPS)), known.get("fix_gamma", "True") in {"True", "1"})
             for name, known in found
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: its symbol is not an MXNet graph ({error})") from error
 
 

@@ -2,13 +2,15 @@
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from convert.errors import InputError
-from convert.formats.pickle import read_pickle
+from convert.formats.budget import opened_zip, require_count, unique
+from convert.formats.pickle import read_pickle, require_harmless
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 
@@ -18,11 +20,12 @@ def read(path: Path) -> Checkpoint:
     Raises InputError: damaged, or holding anything but arrays.
     """
     try:
-        arrays = dict(_flatten(_archive(path) if zipfile.is_zipfile(path) else _dictionary(path)))
+        arrays = unique(_flatten(_archive(path) if zipfile.is_zipfile(path) else _dictionary(path)))
         foreign = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
         if foreign:
             raise ValueError(f"'{foreign[0]}' is not an array")
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        require_harmless(path, _pickled(path), str(error))
         raise InputError(f"{path}: not a numpy file of named arrays, or not safe to read ({error})") from error
     return Checkpoint(path, "numpy", {name: _entry(value) for name, value in arrays.items()})
 
@@ -32,9 +35,11 @@ def read_pickled(path: Path) -> Checkpoint:
 
     Raises InputError: damaged, or holding objects; how to save their arrays.
     """
+    content = path.read_bytes()
     try:
-        values = dict(_flatten(read_pickle(path.read_bytes())))
+        values = unique(_flatten(read_pickle(content)))
     except ValueError as error:
+        require_harmless(path, content, str(error))
         target = repr(str(path.with_name(f"{path.stem}.pth")))
         raise InputError(
             f"{path}: a pickle of more than numpy arrays, and reading it would run what it says ({error}); where you "
@@ -48,15 +53,30 @@ def read_pickled(path: Path) -> Checkpoint:
 
 
 def _archive(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
+    with opened_zip(path) as members, np.load(path, allow_pickle=False) as archive:
+        require_count(len(members.namelist()), "arrays")
         return {name: archive[name] for name in archive.files}
+
+
+def _pickled(path: Path) -> bytes:
+    """The pickle in a .npy file; nothing where there is none."""
+    with open(path, "rb") as file, suppress(ValueError):
+        _header(file)
+        return file.read()
+    return b""
+
+
+def _header(file: BinaryIO) -> tuple[Any, Any]:
+    """Shape and type of the array in a .npy file; the file is left where its values begin."""
+    major, _ = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def _dictionary(path: Path) -> Any:
     with open(path, "rb") as file:
-        major, _ = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        shape, dtype = _header(file)
         if not dtype.hasobject or shape != ():
             raise ValueError("a single array without names")
         return read_pickle(file.read())

@@ -6,12 +6,16 @@ Only what numpy writes for arrays in dictionaries and lists is understood; anyth
 import io
 import math
 import pickle
-import pickletools
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+
+from convert.errors import InputError
+from convert.formats.budget import names_of, operations, require_axes
 
 # What numpy's pickles consist of. Not among them: what looks up objects elsewhere (extension codes, persistent ids,
 # buffers), makes instances without a call (NEWOBJ, INST, OBJ), or only repeats (DUP).
@@ -30,7 +34,7 @@ def read_pickle(data: bytes) -> Any:
 
     Raises ValueError: the pickle is damaged or asks for anything but arrays.
     """
-    for opcode, argument, _ in pickletools.genops(data):  # checks every length against the data, too
+    for opcode, argument in operations(data, len(data)):  # checks every length against the data, too
         if opcode.name not in OPCODES:
             raise ValueError(f"asks for more than arrays ({opcode.name})")
         if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
@@ -39,6 +43,40 @@ def read_pickle(data: bytes) -> Any:
         return _value(_Unpickler(io.BytesIO(data), fix_imports=False, encoding="latin1").load(), set())
     except (*DAMAGE, RecursionError) as error:
         raise ValueError(f"damaged ({type(error).__name__})") from error
+
+
+# Modules whose names in a file mean that it wants to run something; what only makes data is not among them.
+HOSTILE = re.compile(
+    r"^(?:(?:builtins|__builtin__)\.(?!(?:bool|bytearray|bytes|complex|dict|float|frozenset|int|list|object|range|set|"
+    r"slice|str|tuple)$)|(?:_?posix(?:subprocess)?|nt|os|sys|subprocess|runpy|importlib|imp|pkgutil|socket|shutil|pty|"
+    r"ctypes|code|codeop|commands|webbrowser|multiprocessing|_?pickle|dill|cloudpickle|marshal|pdb|bdb|timeit|cProfile|"
+    r"profile|platform|urllib|http|ftplib|smtplib|requests|pip|site|signal|_?thread|threading|atexit|doctest|distutils|"
+    r"setuptools|asyncio|inspect|gc|_?io|tempfile|torch\.hub|torch\.utils\.cpp_extension|torch\.serialization\.load|"
+    r"torch\.jit\.unsupported_tensor_ops|"
+    r"numpy\.testing|numpy\.f2py|numpy\.distutils)\.|types\.(?:CodeType|FunctionType)$|operator\.|_operator\.|"
+    r"torch\.load$|numpy\.load$|joblib\.)"
+)
+
+
+def require_harmless(path: Path, pickled: bytes, problem: str) -> None:
+    """Look at a pickle that cannot be read, also because it is cut off, for what is there to run something.
+
+    Args:
+        path: the file.
+        pickled: the pickle in it.
+        problem: why it cannot be read.
+
+    Raises InputError: it names such a thing.
+    """
+    with suppress(ValueError):
+        name = next(filter(HOSTILE.match, names_of(operations(pickled, len(pickled)))), "")
+        if name:
+            raise InputError(f"{hostile(path, name)}; not a numpy file either ({problem})")
+
+
+def hostile(path: Path, name: str) -> str:
+    """The message about a file that wants to run something."""
+    return f"{path}: refused, do not trust this file: it asks to run code, it names the forbidden global {name}"
 
 
 def _require_keys(keys: list[Any]) -> None:
@@ -133,6 +171,7 @@ class ArrayStub:
             raise ValueError("an array has no type" if not isinstance(kind, TypeStub) else "an array of text")
         if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError("an array has no shape")  # and no product of it may be anything but a number
+        require_axes(len(shape))
         if kind.is_object:
             if shape != () or len(content) != 1:
                 raise ValueError("holds an array of objects")

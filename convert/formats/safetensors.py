@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.disk import HashedFile, Written
 from convert.errors import InputError
+from convert.formats.budget import require_count, unique
 from convert.formats.torch import scaled
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
@@ -23,6 +24,7 @@ DTYPES: Mapping[str, np.dtype] = {
     **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
 }
+LONGEST_HEADER = 1 << 24
 FAMILY = "toonport.family"  # metadata: the families whose networks the tensors may be, with commas between
 TYPE_NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
 
@@ -34,14 +36,16 @@ def read(path: Path) -> Checkpoint:
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:  # validates header, sizes and offsets
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file, or cut off ({error})") from error
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+        require_count(length, "bytes in its header", LONGEST_HEADER)
+        text = file.read(length)
+    try:
+        with safe_open(path, framework="numpy") as opened:  # validates header, sizes and offsets
+            metadata = dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file, or cut off ({error})") from error
+    header = json.loads(text, object_pairs_hook=unique)
     header.pop("__metadata__", None)
     data = np.memmap(path, np.uint8, "r", offset=8 + length) if header else np.empty(0, np.uint8)
     ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])

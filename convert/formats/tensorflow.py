@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from convert.errors import InputError
+from convert.formats.budget import LONGEST_KEY, ExcessError, require_axes, require_count, unique
 from convert.formats.protobuf import fields, varint
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
@@ -39,21 +40,23 @@ def read(path: Path) -> Checkpoint:
     Raises InputError: damaged or foreign index, missing data file, unsupported type or sliced variable.
     """
     try:
-        records = dict(_records(path.read_bytes()))
-        header = _message(records.pop(b"", b""))
-        entries = {name.decode(): _message(value) for name, value in records.items()}
+        records = unique((key.decode(), value) for key, value in _records(path.read_bytes()))
+        header = _message(records.pop("", b""))
+        entries = {name: _message(value) for name, value in records.items()}
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not the index of a TensorFlow checkpoint, or cut off ({error})") from error
     if header.get(2, 0):
         raise InputError(f"{path}: written on a big-endian machine, which is not supported")
+    shards = int(header.get(1, 1))
     tensors: dict[str, Entry] = {}
     extras: dict[str, str] = {}
     for name, fields_of in entries.items():
         if fields_of.get(1) == STRING:
             extras[name] = "text"
         else:
-            tensors[name] = _entry(path, name, fields_of, int(header.get(1, 1)))
-    return Checkpoint(path, "tensorflow", tensors, extras)
+            tensors[name] = _entry(path, name, fields_of, shards)
+    files = sorted({_data_file(path, known, shards) for name, known in entries.items() if name in tensors})
+    return Checkpoint(path, "tensorflow", tensors, extras, beside=tuple(files))
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -63,8 +66,12 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("the table's magic number is missing")
     _, position = _handle(data, footer)  # of the meta index, which TensorFlow leaves empty
     (start, size), _ = _handle(data, position)
+    left = len(data)  # blocks lie side by side, so together they are no larger than the file
     for _, value in _block(data, start, size):
         (first, length), _ = _handle(value, 0)
+        left -= length
+        if left < 0:
+            raise ExcessError("its blocks lie over each other")
         yield from _block(data, first, length)
 
 
@@ -90,6 +97,7 @@ def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
         length, position = varint(block, position, end)
         if position + unshared + length > end or shared > len(key):
             raise ValueError("a key runs past the end of its block")
+        require_count(shared + unshared, "characters in one name", LONGEST_KEY)
         key = key[:shared] + block[position : position + unshared]
         position += unshared
         yield key, block[position : position + length]
@@ -109,6 +117,7 @@ def _shape(data: int | bytes) -> tuple[int, ...]:
     for number, first, end in fields(data, 0, len(data)):
         if number == 2 and end >= 0:
             sides.append(int(_message(data[first:end]).get(1, 0)))
+            require_axes(len(sides))
     return tuple(sides)
 
 
@@ -121,7 +130,7 @@ def _entry(path: Path, name: str, known: Mapping[int, int | bytes], shards: int)
     shape, dtype = _shape(known.get(2, b"")), DTYPES[kind]
     if math.prod(shape) * dtype.itemsize != size:
         raise InputError(f"{path}: {name} holds {size} bytes, which its shape {list(shape)} does not need")
-    file = path.with_name(f"{path.stem}.data-{int(known.get(3, 0)):05d}-of-{shards:05d}")
+    file = _data_file(path, known, shards)
     if not file.is_file():
         raise InputError(f"{file}: no such file; the values of {path.name} are in it, put it beside the index")
 
@@ -135,6 +144,10 @@ def _entry(path: Path, name: str, known: Mapping[int, int | bytes], shards: int)
         return np.frombuffer(content, dtype).reshape(shape)
 
     return Entry(TensorSpec(shape, dtype.name), values)
+
+
+def _data_file(path: Path, known: Mapping[int, int | bytes], shards: int) -> Path:
+    return path.with_name(f"{path.stem}.data-{int(known.get(3, 0)):05d}-of-{shards:05d}")
 
 
 def _table() -> tuple[int, ...]:

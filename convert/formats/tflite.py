@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import InputError
+from convert.formats.budget import LONGEST_KEY, require_axes, require_count
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 DTYPES: Mapping[int, np.dtype] = {
@@ -52,21 +53,25 @@ def _tensors(path: Path, data: bytes) -> dict[str, Entry]:
         raise InputError(f"{path}: holds {len(graphs)} graphs where one is expected")
     found: dict[str, Entry] = {}
     for tensor in _tables(graphs[0], 0):
-        content = _bytes(buffers[_number(tensor, 2, "<I")], 0)
+        content = _view(buffers[_number(tensor, 2, "<I")], 0)
         if content:
-            name = _bytes(tensor, 3).decode()
+            text = _view(tensor, 3)
+            require_count(len(text), "characters in one name", LONGEST_KEY)
+            name = bytes(text).decode()
             if name in found:
                 raise InputError(f"{path}: tensor {name} occurs twice")
             found[name] = _entry(path, name, tensor, content)
     return found
 
 
-def _entry(path: Path, name: str, tensor: Any, content: bytes) -> Entry:
+def _entry(path: Path, name: str, tensor: Any, content: memoryview) -> Entry:
     kind = _number(tensor, 1, "<b")
     if kind not in DTYPES:
         raise InputError(f"{path}: {name} has TensorFlow Lite's type {kind}, which cannot be converted")
     dtype = DTYPES[kind]
-    shape = tuple(int(side) for side in np.frombuffer(_bytes(tensor, 0, 4), "<i4"))
+    sides = np.frombuffer(_view(tensor, 0, 4), "<i4")
+    require_axes(sides.size)
+    shape = tuple(int(side) for side in sides)
     if math.prod(shape) * dtype.itemsize != len(content):
         raise InputError(f"{path}: {name} holds {len(content)} bytes, which its shape {list(shape)} does not need")
 
@@ -85,18 +90,19 @@ def _tables(table: Any, field: int) -> list[Any]:
     if not place:
         return []
     start = table.Vector(place)
+    require_count(table.VectorLen(place))
     return [Table(table.Bytes, table.Indirect(start + 4 * index)) for index in range(table.VectorLen(place))]
 
 
-def _bytes(table: Any, field: int, itemsize: int = 1) -> bytes:
-    """A field that holds text or a vector of plain numbers, as bytes; empty when absent."""
+def _view(table: Any, field: int, itemsize: int = 1) -> memoryview:
+    """A field that holds text or a vector of plain numbers, as bytes of the file; empty when absent."""
     place = table.Offset(4 + 2 * field)
     if not place:
-        return b""
+        return memoryview(b"")
     start, length = table.Vector(place), table.VectorLen(place) * itemsize
     if start + length > len(table.Bytes):
         raise ValueError("a vector runs past the end")
-    return bytes(table.Bytes[start : start + length])
+    return memoryview(table.Bytes)[start : start + length].toreadonly()
 
 
 def _number(table: Any, field: int, kind: str) -> int:

@@ -2,27 +2,29 @@
 
 import io
 import re
+import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from convert.disk import HashedFile, Written
 from convert.errors import InputError, first_line
-from convert.formats.pickle import CALLS, ArrayStub, TypeStub
+from convert.formats.budget import ExcessError, names_of, opened_zip, operations
+from convert.formats.pickle import CALLS, HOSTILE, ArrayStub, TypeStub, hostile
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 MOST_OBJECTS = 64  # kinds of Python objects that one file may hold beside its tensors
-# Modules whose names in a file mean that it wants to run something, or that it is a whole network.
-CODE = re.compile(
-    r"^(?:builtins|__builtin__|os|posix|nt|sys|subprocess|runpy|importlib|socket|shutil|pty|torch\.nn|__main__|__torch__)"
-    r"\b"
-)
+# Names that mean that a file wants to run something, or that it is a whole network.
+CODE = re.compile(rf"{HOSTILE.pattern}|^(?:builtins|__builtin__|torch\.nn|__main__|__torch__)\b")
+PATIENCE = 30.0  # seconds for finding out which objects stand in the way
+LEGACY_PICKLES = 5  # a file of PyTorch before 1.6: a mark, its version, the machine, the content, names of its storages
 DEEPEST = 32
+LARGEST_SHOWN = 10**40
 MOST_NAMES = 200_000  # a few dictionaries that hold each other twice and twice again have more names than memory
 NOT_NUMBERS = (ValueError, TypeError, IndexError, AttributeError)  # what a stub raises for other arrays
 PACKED = "_packed_params._packed_params"  # where PyTorch's quantized layers keep weight and bias
@@ -37,6 +39,7 @@ def read(path: Path) -> Checkpoint:
     """
     if zipfile.is_zipfile(path):
         check_archive(path)
+    require_harmless(path)
     return gathered(path, load(path))
 
 
@@ -77,20 +80,29 @@ def _named(value: Any) -> Any:
     return value
 
 
-def _holds(content: Mapping[Any, Any], depth: int = 0) -> bool:
-    """Whether there is a tensor somewhere in a dictionary."""
-    return any(
-        _is_array(value) or (isinstance(value, Mapping) and depth < DEEPEST and _holds(value, depth + 1))
-        for value in content.values()
-    )
+def _holds(content: Mapping[Any, Any]) -> bool:
+    """Whether there is a tensor somewhere in a dictionary; what lies in several places is looked at once."""
+    waiting, seen = [content], {id(content)}
+    while waiting:
+        for value in waiting.pop().values():
+            if _is_array(value):
+                return True
+            if isinstance(value, Mapping) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append(value)
+    return False
 
 
 def _described(value: Any) -> str:
     kind = type(value).__name__
     if isinstance(value, ArrayStub):
         return "array, not of numbers"
-    if isinstance(value, list | tuple | set | bytes | _Inert):
-        return f"{kind} of {len(value)}" if not isinstance(value, _Inert) else f"object {value.kind}".strip()
+    if isinstance(value, _Inert):
+        return f"object {value.kind}".strip()
+    if isinstance(value, Sized) and not isinstance(value, str):
+        return f"{kind} of {len(value)}"
+    if isinstance(value, int) and abs(value) > LARGEST_SHOWN:
+        return f"{kind} of {value.bit_length()} bits"
     return f"{kind} {str(value)[:40]}"
 
 
@@ -106,7 +118,7 @@ def load(path: Path, opened: BinaryIO | None = None, modules: Iterable[str] = ()
     """
     allowed: list[tuple[Any, str]] = [(kind, kind.__name__) for kind in (_Numbers, TypeStub, _Inert)]
     allowed += [(_Inert, name) for name in modules]
-    most = len(allowed) + MOST_OBJECTS
+    most, until = len(allowed) + MOST_OBJECTS, time.monotonic() + PATIENCE
     while True:
         try:
             return _load_with(path, opened, allowed)
@@ -114,7 +126,7 @@ def load(path: Path, opened: BinaryIO | None = None, modules: Iterable[str] = ()
             raise
         except Exception as error:  # damaged or hostile bytes make the reader fail in any way it likes
             name = _forbidden_name(str(error))
-            new = name not in {known for _, known in allowed} and len(allowed) < most
+            new = name not in {known for _, known in allowed} and len(allowed) < most and time.monotonic() < until
             if name and new and not CODE.match(name):
                 allowed.append((_stand_in(name), name))
                 continue
@@ -137,7 +149,7 @@ def _load_with(path: Path, opened: BinaryIO | None, allowed: Sequence[tuple[Any,
 
 def _is_stored(path: Path) -> bool:
     """Whether the tensors of an archive lie in it as they are; packed again by others, they cannot be mapped."""
-    with zipfile.ZipFile(path) as archive:
+    with opened_zip(path) as archive:
         return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
@@ -207,12 +219,45 @@ def _forbidden_name(message: str) -> str:
     return found[1] if found and any(word in message for word in refused) else ""
 
 
+def require_harmless(path: Path) -> None:
+    """Look at the pickles of a file without reading them.
+
+    Raises:
+        InputError: they name what is there to run something.
+        ExcessError: they have too many operations.
+    """
+    size = path.stat().st_size
+    for pickled in _pickles(path):
+        try:
+            name = next(filter(HOSTILE.match, names_of(operations(pickled, size))), "")
+        except ExcessError:
+            raise
+        except ValueError:
+            return  # damaged, which PyTorch will say, or no further pickle
+        if name:
+            raise InputError(hostile(path, name))
+
+
+def _pickles(path: Path) -> Iterator[IO[bytes]]:
+    """The pickle in an archive, or those that a file of PyTorch before 1.6 begins with, one after the other."""
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            for _ in range(LEGACY_PICKLES):
+                yield file
+        return
+    with opened_zip(path) as archive:
+        for name in archive.namelist():
+            if name.rpartition("/")[2] == "data.pkl":
+                with archive.open(name) as member:
+                    yield member
+
+
 def check_archive(path: Path) -> None:
     """Verify the checksums of the archive.
 
     Raises InputError: a flipped bit or a broken download.
     """
-    with zipfile.ZipFile(path) as archive:
+    with opened_zip(path) as archive:
         broken = archive.testzip()
     if broken is not None:
         raise InputError(f"{path}: damaged, the checksum of '{broken}' does not match; get the file again")

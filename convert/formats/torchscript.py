@@ -4,7 +4,6 @@ The archive's data.pkl keeps each module as an object of a class "__torch__...."
 attributes: tensors by their names, and the modules inside it. Read as dictionaries, they give what `state_dict()` does.
 """
 
-import pickletools
 import shutil
 import tempfile
 import zipfile
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convert.errors import InputError
+from convert.formats.budget import ExcessError, names_of, opened_zip, operations
 from convert.formats.content import FROZEN_SCRIPT, QUANTIZED_SCRIPT
+from convert.formats.pickle import HOSTILE, hostile
 from convert.formats.torch import check_archive, gathered, load
 from convert.tensors import Checkpoint
 
@@ -29,7 +30,7 @@ def read(path: Path) -> Checkpoint:
     Raises InputError: damaged; quantized; without named weights, as a frozen program is.
     """
     check_archive(path)
-    with zipfile.ZipFile(path) as archive:
+    with opened_zip(path) as archive:
         root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
         modules = _objects(path, archive.read(f"{root}data.pkl"))
         if any(name.startswith(QUANTIZED) for name in modules):
@@ -44,9 +45,13 @@ def read(path: Path) -> Checkpoint:
 def _objects(path: Path, data: bytes) -> set[str]:
     """Names of the modules and typed lists that a pickle is made of."""
     try:
-        named = {str(text).replace(" ", ".") for code, text, _ in pickletools.genops(data) if code.name == "GLOBAL"}
+        named = set(names_of(operations(data, path.stat().st_size)))
+    except ExcessError:
+        raise
     except ValueError as error:
         raise InputError(f"{path}: a TorchScript archive that is damaged; get the file again ({error})") from error
+    if forbidden := next(filter(HOSTILE.match, sorted(named)), ""):
+        raise InputError(hostile(path, forbidden))
     return {name for name in named if name.startswith((MODULE, LISTS))}
 
 
