@@ -18,14 +18,19 @@ from convert.plan import Plan, Problems, build_plan
 from convert.tensors import Checkpoint
 
 CLOSEST_LIMIT = 5
+MOST_PLACES = 20  # of which it is said what they are like, the largest
 ALIKE = 0.5  # share of a plan's names from which a guess is worth making
 SMALL = 8  # sides up to this are kernels and colours, which do not grow with a network's width
 MORE = 2  # by how many a count of layers may be too low when one of them lacks a tensor
 
 
 def closest(places: Iterable[Place], families: Iterable[Family], part: str | None) -> Attempt | None:
-    """Return the reading that the tensors of some places come nearest to, or None when they are like nothing."""
+    """Return the reading that the tensors of some places come nearest to, or None when they are like nothing.
+
+    Of very many places only the largest are tried.
+    """
     families = list(families)
+    places = sorted(places, key=lambda place: -len(place.names))[:MOST_PLACES]
     guesses = [
         guess
         for place in places
@@ -78,7 +83,8 @@ def _guesses_as(
     spelling: Spelling, place: Place, source: Checkpoint, family: Family, part: Part, released: Plan
 ) -> Iterator[Attempt]:
     renamed = rename(spelling, source.tensors)
-    known = {released.names.get(name, name): source.tensors[file].spec.shape for name, file in renamed.items()}
+    own = released.names
+    known = {own.get(name, name): source.tensors[file].spec.shape for name, file in renamed.items()}
     shared = known.keys() & released.shapes.keys()
     if len(shared) < ALIKE * min(len(released.rows), len(known)):
         return

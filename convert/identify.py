@@ -27,7 +27,7 @@ from convert.tensors import Checkpoint, Entry
 
 SHOWN = 5
 FEWEST = 6  # tensors of the smallest network that is found without its part's name
-MOST_PLACES = 500  # groups of tensors that are looked at; files of whole systems have a tenth
+MOST_PLACES = 300  # groups of tensors that are looked at; files of whole systems have a tenth
 CLEARLY = 0.5  # likeness from which something that does not fit is meant as a network
 
 

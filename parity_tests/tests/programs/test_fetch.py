@@ -1,6 +1,10 @@
-"""Fetching against a local server: whole, resumed, broken and wrong files."""
+"""Fetching against a local server: whole, resumed, broken, changed and wrong files, alone and two at once."""
 
 import hashlib
+import io
+import json
+import subprocess
+import sys
 import threading
 import zipfile
 from dataclasses import replace
@@ -10,14 +14,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from convert.errors import InputError
+from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport.cli import main
 from toonport.fetch import Release, fetch, load_manifest, manifest_path
 
-CONTENT = bytes(range(256)) * 4000
+
+def _weights():
+    import torch
+
+    stream = io.BytesIO()
+    torch.save(
+        {name: torch.from_numpy(value) for name, value in seeded_state("photo2cartoon", "disLA").items()}, stream
+    )
+    return stream.getvalue()
+
+
+CONTENT = _weights()
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT; /cut breaks the connection half-way unless asked to resume, /plain cannot resume."""
+    """Serves CONTENT; what a path is called says in which way it misbehaves.
+
+    /cut breaks the connection half-way unless asked to resume, /plain cannot resume, /changed is another version with
+    every request, /unnamed has no versions, /endless no length, /page is a web page, /elsewhere leads to a file.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -27,16 +48,35 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.requests.append((self.path, self.headers.get("Range")))
-        start = 0
         if self.path == "/missing":
             self.send_error(404)
             return
-        if self.headers.get("Range") and self.path != "/plain":
+        if self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/x")
+            self.end_headers()
+            return
+        tag = f'"{len(self.requests) if self.path.startswith("/changed") else 1}"'
+        start = 0
+        asked = self.headers.get("Range") and self.path != "/plain"
+        careless = self.path == "/changed-careless"
+        if asked and (careless or self.headers.get("If-Range", tag) == tag):
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if self.path != "/unnamed":
+            self.send_header("ETag", tag)
+        if self.path == "/page":
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+        if self.path != "/endless":
+            self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        end = len(CONTENT) // 2 if self.path == "/cut" and not start else len(CONTENT)
+        first = len(self.requests) == 1
+        end = (
+            len(CONTENT) // 2 if self.path in ("/cut", "/changed", "/changed-careless", "/unnamed") and first else None
+        )
         self.wfile.write(CONTENT[start:end])
         self.close_connection = True
 
@@ -57,7 +97,7 @@ def server():
 
 
 def _release(url, sha256=""):
-    return Release("net", "net.pt", "photo2cartoon", "all", "MIT", "test", url=url, sha256=sha256)
+    return Release("net", "net.pt", "photo2cartoon", "disLA", "MIT", "test", url=url, sha256=sha256)
 
 
 def test_whole_file_is_stored_and_checked(server, tmp_path):
@@ -82,7 +122,10 @@ def test_broken_download_is_resumed(server, tmp_path):
 
 def test_server_that_cannot_resume_starts_again(server, tmp_path):
     url, _ = server
-    (tmp_path / "net.pt.partial").write_bytes(b"old bytes")
+    with pytest.raises(InputError, match="run the same command to go on"):
+        fetch(_release(f"{url}/cut"), tmp_path)
+    notes = tmp_path / "net.pt.partial.json"
+    notes.write_text(notes.read_text().replace("/cut", "/plain"))
     assert fetch(_release(f"{url}/plain"), tmp_path).read_bytes() == CONTENT
 
 
@@ -106,8 +149,109 @@ def test_pages_that_need_a_browser_say_where_to_put_the_file(tmp_path, capsys):
     text = capsys.readouterr().err
     assert "in a browser" in text
     assert str(tmp_path / "photo2cartoon_weights.pt") in text
-    (tmp_path / "photo2cartoon_weights.pt").write_bytes(b"placed by hand")
+    place = tmp_path / "photo2cartoon_weights.pt"
+    place.write_bytes(b"<html>Quota exceeded</html>")
+    assert main(["fetch", "photo2cartoon", "--dir", str(tmp_path)]) == 2
+    assert "a web page" in capsys.readouterr().err
+    assert place.exists()
+    save_torch(place, seeded_family("photo2cartoon"))
     assert main(["fetch", "photo2cartoon", "--dir", str(tmp_path)]) == 0
+
+
+def test_a_download_goes_on_only_with_the_same_version(server, tmp_path):
+    url, requests = server
+    for path, digest in (("/changed", ""), ("/changed-careless", ""), ("/unnamed", "")):
+        folder = tmp_path / path[1:]
+        requests.clear()
+        with pytest.raises(InputError, match="run the same command to go on"):
+            fetch(_release(url + path, digest), folder)
+        if path == "/changed-careless":
+            with pytest.raises(InputError, match="has changed on the server"):
+                fetch(_release(url + path, digest), folder)
+        assert fetch(_release(url + path, digest), folder).read_bytes() == CONTENT, path
+        assert sorted(file.name for file in folder.iterdir()) == [".fetched.json", "net.pt"]
+    assert requests[-1] == ("/unnamed", None)
+
+
+def test_a_stale_partial_is_begun_again(server, tmp_path):
+    url, _ = server
+    for digest in ("", DIGEST):
+        folder = tmp_path / f"known {bool(digest)}"
+        folder.mkdir()
+        (folder / "net.pt.partial").write_bytes(CONTENT + b"more")
+        assert fetch(_release(f"{url}/whole", digest), folder).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/page", "a web page in place"), ("/endless", "does not say how long"), ("/elsewhere", "is not followed")],
+)
+def test_what_is_not_surely_the_whole_file_is_refused(server, tmp_path, path, message):
+    url, _ = server
+    with pytest.raises(InputError, match=message):
+        fetch(_release(url + path), tmp_path)
+    assert not (tmp_path / "net.pt").exists()
+
+
+def test_a_file_without_a_length_is_taken_where_its_hash_is_known(server, tmp_path):
+    url, _ = server
+    assert fetch(_release(f"{url}/endless", DIGEST), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_without_a_published_hash_is_looked_at_and_may_not_change(server, tmp_path):
+    url, _ = server
+    with pytest.raises(InputError, match=r"does not fit|do not belong"):
+        fetch(replace(_release(f"{url}/whole"), part="genA2B"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    path = fetch(_release(f"{url}/whole", DIGEST[:8]), tmp_path)
+    assert json.loads((tmp_path / ".fetched.json").read_text()) == {"net.pt": DIGEST}
+    save_torch(path, seeded_state("photo2cartoon", "disLA", "another"))
+    with pytest.raises(InputError, match="has changed since its first use"):
+        fetch(_release(f"{url}/whole"), tmp_path)
+
+
+def test_a_file_of_another_hash_is_kept(server, tmp_path):
+    url, requests = server
+    (tmp_path / "net.pt").write_bytes(b"the user's own")
+    with pytest.raises(InputError, match="another file"):
+        fetch(_release(f"{url}/whole", DIGEST), tmp_path)
+    assert (tmp_path / "net.pt").read_bytes() == b"the user's own"
+    assert requests == []
+
+
+@pytest.mark.parametrize("name", ["../net.pt", "/tmp/net.pt", "a/net.pt", ".net.pt"])
+def test_a_manifest_names_files_in_the_folder_only(name, tmp_path):
+    (tmp_path / "m.toml").write_text(
+        f'[x]\nfile = "{name}"\nfamily = "a"\npart = "b"\nlicence = "c"\nsource = "d"\nurl = "https://e"\n'
+    )
+    with pytest.raises(InputError, match="plain name"):
+        load_manifest(tmp_path / "m.toml")
+
+
+def test_two_processes_fetch_one_file_together(server, tmp_path):
+    url, requests = server
+    manifest = tmp_path / "m.toml"
+    manifest.write_text(
+        f'[x]\nfile = "net.pt"\nfamily = "photo2cartoon"\npart = "disLA"\nlicence = "MIT"\nsource = "test"\n'
+        f'url = "{url}/whole"\nsha256 = "{DIGEST}"\n'
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "toonport",
+        "fetch",
+        "x",
+        "--manifest",
+        str(manifest),
+        "--dir",
+        str(tmp_path / "w"),
+    ]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert all("matches the manifest" in process.communicate()[0] for process in running)
+    assert [process.returncode for process in running] == [0, 0]
+    assert (tmp_path / "w" / "net.pt").read_bytes() == CONTENT
+    assert [file.name for file in (tmp_path / "w").iterdir()] == ["net.pt"]
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize("release", load_manifest().values(), ids=lambda release: release.name)

@@ -7,7 +7,7 @@ from convert.disk import sha256_of
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_table
-from toonport.fetch import fetch, load_manifest, weights_folder
+from toonport.fetch import RECORD, fetch, load_manifest, weights_folder
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"unknown name '{args.name}'; known: {', '.join(releases)}")
     release = releases[args.name]
     with bar("fetching") as progress:
-        path = fetch(release, folder, progress)
-    checked = "matches the manifest" if release.sha256 else "the manifest has no hash to compare"
+        path = fetch(release, folder, progress, lambda: out.print("another process is fetching it; waiting"))
+    kind = f"holds {release.family} {release.part} by its content"
+    checked = "matches the manifest" if release.is_known else f"not verifiable, nobody published its hash: {kind}"
+    if not release.is_known:
+        checked += f"; its hash is on record, and another one will be refused ({path.with_name(RECORD)})"
     out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
     return 0
