@@ -138,7 +138,9 @@ def write_networks(
     groups = [[network] for network in networks] if apart else [networks]
     paths = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
     entries: list[list[LedgerEntry]] = [[] for _ in groups]
-    outputs = [_output(*one, side, found, report) for *one, found in zip(paths, groups, entries, strict=True)]
+    outputs = [
+        _output(path, group, side, found, report) for path, group, found in zip(paths, groups, entries, strict=True)
+    ]
 
     def ledger(number: int, written: Sequence[Written]) -> str:
         """The text of the ledger of one file."""

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,21 @@ def written_place(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, patience: float = 0.0, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(
+    path: Path, patience: float = 0.0, waiting: Callable[[], None] | None = None, place: Path | None = None
+) -> Iterator[None]:
     """Keep other processes from writing a file or folder meanwhile; a killed process lets go by itself.
 
     Args:
-        path: what is written; its folder is made.
+        path: what is written.
         patience: seconds to wait for another process, or -1 for as long as it takes.
         waiting: called once where another process is waited for.
+        place: the file that serves as the lock, and is removed at the end; its folder is made. By default one beside
+            `path`.
 
     Raises InputError: another process is writing it, or nothing can be written there.
     """
-    place = beside(path.resolve(), "lock")
+    place = place or beside(path.resolve(), "lock")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,7 +72,7 @@ def locked(path: Path, patience: float = 0.0, waiting: Callable[[], None] | None
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     if lock is None:
-        raise InputError(f"{path}: another process is writing it; wait for it or choose another name")
+        raise InputError(f"{path}: another process is writing there; wait for it or choose another name")
     try:
         yield
     finally:
@@ -90,6 +94,11 @@ def _acquired(place: Path, patience: float) -> FileLock | None:
             if os.path.samestat(os.fstat(held[0]), os.stat(place)):
                 return lock
         lock.release()
+
+
+def folder_locked(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing into a folder meanwhile; see `locked`."""
+    return locked(folder, place=folder / ".lock")
 
 
 @contextmanager

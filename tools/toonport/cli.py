@@ -13,6 +13,7 @@ from importlib import import_module
 
 from convert.errors import InputError
 from toonport import __version__
+from toonport.terminal import discard_output, flush_output, plain
 
 COMMANDS = (
     "convert",
@@ -56,15 +57,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     args = build_parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        flush_output()
+        return code
     except InputError as error:
         return _failed(args.debug, f"toonport {args.command}: {error}", 2)
     except ModuleNotFoundError as error:
         text = f"the package '{error.name}' is missing; toonport doctor says what to install"
         return _failed(args.debug, f"toonport {args.command}: {text}", 2)
     except BrokenPipeError:
-        sys.stderr.close()
+        discard_output()
         return 0
+    except OSError as error:  # a disk that is full, a folder that may not be written: never this program's own
+        try:
+            flush_output()
+        except OSError:
+            discard_output()
+        where = error.filename or "standard output or a file"
+        return _failed(args.debug, f"toonport {args.command}: {where}: {error.strerror or error}", 2)
+    except MemoryError as error:
+        return _failed(args.debug, f"toonport {args.command}: not enough memory ({error or 'none is free'})", 2)
     except KeyboardInterrupt:
         return _failed(args.debug, "interrupted", 130)
     except Exception as error:
@@ -76,5 +88,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(debug: bool, message: str, code: int) -> int:
     if debug:
         traceback.print_exc()
-    print(" ".join(message.split("\n")), file=sys.stderr)
+    print(plain(" ".join(message.split("\n"))), file=sys.stderr)
     return code

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,7 +40,7 @@ class Version:
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a server to another place on the web, but to no other protocol, and from https to https only."""
 
-    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message,
+    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage,
                          newurl: str) -> urllib.request.Request | None:  # fmt: skip
         """See `urllib.request.HTTPRedirectHandler`."""
         allowed = {"https"} if req.type == "https" else {"http", "https"}
@@ -140,7 +139,7 @@ def _goes_on(answer: Any, start: int, before: Version, now: Version) -> bool:
         return False
     place = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or f"bytes {start}-")
     same = all(not a or not b or a == b for a, b in ((before.etag, now.etag), (before.total, now.total)))
-    return bool(place) and int(place[1]) == start and same and before.modified in ("", now.modified)
+    return place is not None and int(place[1]) == start and same and before.modified in ("", now.modified)
 
 
 def _require_file(url: str, answer: Any, version: Version, known: bool) -> None:

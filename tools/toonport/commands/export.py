@@ -13,6 +13,7 @@ from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, spinner
 from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
 from toonport.photo.files import left_out, picture_files
+from toonport.terminal import plain
 from toonport.train.finished import generating
 
 EPILOG = """examples:
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         with spinner(f"exporting {args.family}"):
             done = export_network(options, target)
     except NotReproducedError as error:
-        print(f"toonport export: {error}", file=sys.stderr)
+        print(plain(f"toonport export: {error}"), file=sys.stderr)
         return 1
     _say(options, done)
     return 0

@@ -13,6 +13,7 @@ from convert.own import own_network
 from convert.tensors import Checkpoint
 from toonport.commands.options import Subparsers, add_command, add_own_pair
 from toonport.commands.ui import bar, out, print_table
+from toonport.terminal import write
 
 EPILOG = """examples:
   toonport inspect my.pt
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--torch and --mindspore are for comparing two files")
     data = describe(open_source(Path(args.file)))
     if args.json:
-        print(json.dumps(data, indent=1))
+        write(json.dumps(data, indent=1))
         return 0
     rows = [[row["name"], row["dtype"], str(row["shape"]), f"{row['numbers']:,}"] for row in data["tensors"]]
     print_table(["tensor", "dtype", "shape", "numbers"], rows, right=(3,))
@@ -95,7 +96,7 @@ def _compare(args: argparse.Namespace) -> int:
             progress(len(found), len(first.tensors), difference.first or difference.second)
     differing = [each for each in found if each.result not in AGREEING]
     if args.json:
-        print(json.dumps({"equal": not differing, "tensors": [_row(each) for each in found]}, indent=1))
+        write(json.dumps({"equal": not differing, "tensors": [_row(each) for each in found]}, indent=1))
     else:
         _print(found, differing, args.all)
     return 1 if differing else 0

@@ -5,6 +5,7 @@ import json
 
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
+from toonport.terminal import write
 
 EPILOG = """example:
   toonport match --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 > map.toml
@@ -39,14 +40,14 @@ def run(args: argparse.Namespace) -> int:
     load_each(module, cell, args.weights, args.ported, args.key)
     inputs = as_inputs(inputs_of(args.inputs, args.seed))
     found = match_layers(module.eval(), cell.set_train(False), inputs, pair.layers)
-    print("[layers]")
+    write("[layers]")
     for match in found.matches:
-        print(f"{json.dumps(match.torch)} = {json.dumps(match.mindspore)}  # {match.reason}")
+        write(f"{json.dumps(match.torch)} = {json.dumps(match.mindspore)}  # {match.reason}")
     for path in found.differing:
         where = f"{path} is fed" if path else "the network returns"
-        print(f"# the port computes something else: {where} other numbers than in the reference")
+        write(f"# the port computes something else: {where} other numbers than in the reference")
     for path in found.torch:
-        print(f"# not run in the reference: {path}")
+        write(f"# not run in the reference: {path}")
     for path in found.mindspore:
-        print(f"# in the port only: {path}")
+        write(f"# in the port only: {path}")
     return 0

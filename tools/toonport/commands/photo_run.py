@@ -5,24 +5,25 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from convert.disk import folder_locked
 from convert.errors import InputError
 from toonport.commands.options import number
 from toonport.commands.ui import bar, out
 from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
 from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
 from toonport.photo.files import left_out
+from toonport.terminal import Terminal
 
 if TYPE_CHECKING:
     from toonport.photo.portrait import PortraitOptions
 
 
 FEW = 4  # photos for which further processes would cost more time than they save
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+err = Terminal(stderr=True)
 
 
 def add_portrait_options(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,7 @@ def run_photos(
         notes: lines that end the summary.
     """
     outcomes = []
-    with bar(title) as progress:
+    with folder_locked(record.folder) if record else nullcontext(), bar(title) as progress:
         for outcome in _with_record(make, tasks, jobs, record):
             outcomes.append(outcome)
             progress(len(outcomes), len(tasks), Path(outcome.source).name)

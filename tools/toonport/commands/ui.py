@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-out = Console(soft_wrap=True, highlight=False, markup=False)
-_err = Console(stderr=True, highlight=False)
+from toonport.terminal import Terminal, cell
+
+out = Terminal()
+_err = Terminal(stderr=True, soft_wrap=False)
 
 
 def print_table(headings: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> None:
@@ -18,15 +19,15 @@ def print_table(headings: list[str], rows: list[list[str]], right: tuple[int, ..
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell(text)) for text in row))
     width = max(out.width, 200)
-    Console(soft_wrap=True, highlight=False, width=width).print(table)
+    Terminal(width=width).print(table)
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Show a progress bar on stderr; yields a function (done, total, what)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(
         *columns, TimeElapsedColumn(), console=_err, transient=True, disable=not _err.is_terminal
     ) as progress:
@@ -34,7 +35,7 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
         def update(done: int, total: int, what: str) -> None:
             """Move the bar, and say what is being done."""
-            progress.update(task, completed=done, total=total, description=f"{title}: {what[:50]}")
+            progress.update(task, completed=done, total=total, description=f"{title}: {cell(what)[:50]}")
 
         yield update
 
@@ -42,7 +43,7 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
 @contextmanager
 def spinner(title: str) -> Iterator[Callable[[str], None]]:
     """Show on stderr that something is running, and since when; yields a function to change the text."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
         task = progress.add_task(title, total=None)
-        yield lambda text: progress.update(task, description=text)
+        yield lambda text: progress.update(task, description=cell(text))

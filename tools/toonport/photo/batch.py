@@ -95,6 +95,11 @@ class Record:
             except (ValueError, KeyError, TypeError):
                 continue  # a line cut short when the program was stopped
 
+    @property
+    def folder(self) -> Path:
+        """Where the record and the results lie."""
+        return self._path.parent
+
     def _texts(self) -> list[str]:
         try:
             return self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []

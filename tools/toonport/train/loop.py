@@ -203,7 +203,7 @@ def _save(run: Run, values: list[float]) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[str]]:
-    """Note SIGTERM and Ctrl-C instead of dying in the middle of a step; the second one dies."""
+    """Note SIGTERM, Ctrl-C and a closed terminal instead of dying in the middle of a step; the second one dies."""
     stopped: list[str] = []
     before: dict[int, Any] = {}
 
@@ -213,8 +213,8 @@ def _stop_signals() -> Iterator[list[str]]:
         for known, handler in before.items():
             signal.signal(known, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+    for number in {"SIGINT", "SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
+        before[signal.Signals[number]] = signal.signal(signal.Signals[number], note)
     try:
         yield stopped
     finally:

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from toonport.terminal import Terminal
 from toonport.train.config import RunConfig
 
 PLAIN_EVERY = 10
@@ -18,7 +19,7 @@ Show = Callable[[int, Mapping[str, float], float], None]
 @contextmanager
 def progress(config: RunConfig, quiet: bool = False) -> Iterator[Show]:
     """Yield the function that shows a step of a run: (step, loss terms, seconds); nothing when `quiet`."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True)
     if quiet:
         yield lambda step, terms, seconds: None
     elif console.is_terminal:
@@ -32,7 +33,7 @@ def progress(config: RunConfig, quiet: bool = False) -> Iterator[Show]:
             if step % every == 0:
                 totals = {name: value for name, value in terms.items() if name.endswith(".total")} or terms
                 losses = ", ".join(f"{name} {value:.4g}" for name, value in totals.items())
-                console.print(f"step {step}: {seconds:.2f} s, {losses}", markup=False)
+                console.print(f"step {step}: {seconds:.2f} s, {losses}")
 
         yield line
 

@@ -7,19 +7,17 @@ names the one with the lowest loss; `selected` the one that `toonport evaluate -
 keeps.
 """
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convert.disk import atomic_path, sha256_of, sync_folder
+from convert.disk import atomic_path, folder_locked, sha256_of, sync_folder
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.tensors import Array, TensorSpec
@@ -225,22 +223,6 @@ def newest_weights(init: str | None) -> str | None:
     return str(run.weights(step))
 
 
-@contextmanager
-def run_lock(out: Path) -> Iterator[None]:
-    """Keep two processes from training in one folder; a killed process lets go by itself.
-
-    Raises InputError: another process holds it, or the folder cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = open(out / ".lock", "w")  # noqa: SIM115  # held until the end of the run
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"{out}: another process is training there; wait for it or choose another --out"
-            ) from error
-        yield
+def run_lock(out: Path) -> AbstractContextManager[None]:
+    """Keep two processes from training in one folder, see `convert.disk.folder_locked`."""
+    return folder_locked(out)
