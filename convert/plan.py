@@ -4,6 +4,7 @@ The rows are derived from the layer types of the PyTorch reference network (buil
 its weights) and the naming rules of `convert/layers.py`.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -157,7 +158,8 @@ def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
                 return args[0] if args else kwargs["tensor"]
             return func(*args, **kwargs or {})
 
-    with torch.device("meta"), Undrawn():
+    with torch.device("meta"), Undrawn(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers without a number in them, as strange files have
         return plan_of(resolve("torch_ref", class_name)(**dict(kwargs)))
 
 

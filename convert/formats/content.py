@@ -14,11 +14,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from convert.errors import InputError
 from convert.formats.budget import opened_zip
@@ -278,7 +277,7 @@ def _packed(ends: _Ends) -> str | None:
 def _tar_names(path: Path, module: str | None) -> list[str]:
     """Names of the first members of a tar archive, packed or not; of a packed one, those near its beginning."""
     names: list[str] = []
-    opener: Callable[[Path], BinaryIO] = import_module(module).open if module else partial(open, mode="rb")
+    opener: Callable[..., Any] = import_module(module).open if module else io.FileIO
     with suppress(tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError), opener(path) as packed:
         file = io.BytesIO(packed.read(UNPACKED_HEAD)) if module else packed
         with tarfile.open(fileobj=file) as archive:

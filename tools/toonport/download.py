@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,8 +41,9 @@ class Version:
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a server to another place on the web, but to no other protocol, and from https to https only."""
 
-    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage,
-                         newurl: str) -> urllib.request.Request | None:  # fmt: skip
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
         """See `urllib.request.HTTPRedirectHandler`."""
         allowed = {"https"} if req.type == "https" else {"http", "https"}
         if newurl.partition(":")[0].lower() not in allowed:

@@ -248,17 +248,17 @@ def tensorflow_blocks(folder: Path) -> Path:
     return _index(folder / "a.index", _block(b"\0\x01\0a" * 25_000), 10_000)
 
 
-def tflite_shared(folder: Path) -> Path:
-    """Four hundred tensors over one buffer of four megabytes."""
+def tflite_shared(folder: Path, numbers: int = MIB, tensors: int = 400) -> Path:
+    """Four hundred tensors over one buffer of a million numbers."""
     import flatbuffers
 
-    builder = flatbuffers.Builder(5 * MIB)
-    data = builder.CreateByteVector(bytes(4 * MIB))
+    builder = flatbuffers.Builder(1024)
+    data = builder.CreateByteVector(bytes(4 * numbers))
     buffers = [_table(builder, {}), _table(builder, {0: data})]
-    shape = builder.CreateNumpyVector(np.array([MIB], "<i4"))
-    names = [builder.CreateString(f"t{number}") for number in range(400)]
-    tensors = [_table(builder, {0: shape, 3: name}, 1) for name in names]
-    graph = _table(builder, {0: _vector(builder, tensors)})
+    shape = builder.CreateNumpyVector(np.array([numbers], "<i4"))
+    names = [builder.CreateString(f"t{number}") for number in range(tensors)]
+    tables = [_table(builder, {0: shape, 3: name}, 1) for name in names]
+    graph = _table(builder, {0: _vector(builder, tables)})
     model = _table(builder, {2: _vector(builder, [graph]), 4: _vector(builder, buffers)})
     builder.Finish(model, b"TFL3")
     (folder / "a.tflite").write_bytes(bytes(builder.Output()))
