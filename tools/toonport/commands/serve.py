@@ -1,13 +1,19 @@
 """toonport serve: a page on this machine that turns dropped photos into cartoons."""
 
 import argparse
+import shutil
 import signal
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 
+from convert.disk import folder_locked
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.ui import out
 from toonport.fetch import weights_folder
+
+PREFIX = "toonport_serve_"  # of the temporary folder with the visitors' photos
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -16,10 +22,20 @@ def add_parser(subparsers: Subparsers) -> None:
     text = "files or folders to choose from (default: weights folder)"
     add_option(parser, "--weights", metavar="PATH", nargs="+", default=[], help=text)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    text = "another name of this machine under which the page may be asked for, such as a proxy's; may be repeated"
+    parser.add_argument("--allow-host", metavar="NAME", action="append", default=[], help=text)
     parser.add_argument("--port", type=number, help="port (default: the first free one from 7860 on)")
     add_option(parser, "--device")
     parser.add_argument("--max-megabytes", type=number, default=20, help="largest file that is accepted (default: 20)")
     parser.add_argument("--max-megapixels", type=number, default=40, help="largest picture (default: 40)")
+
+
+def clean_leftovers(place: Path) -> None:
+    """Remove what servers that were killed left of their visitors' photos; that of one that runs is locked."""
+    for folder in place.glob(f"{PREFIX}*"):
+        if (folder / ".lock").is_file() and not folder.is_symlink():
+            with suppress(InputError, OSError), folder_locked(folder):
+                shutil.rmtree(folder)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
     studio = Studio(weights, limits, args.device)
     for ending in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
         signal.signal(signal.Signals[ending], signal.default_int_handler)  # ends like Ctrl-C
-    with tempfile.TemporaryDirectory(prefix="toonport_serve_") as folder:
+    clean_leftovers(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, folder_locked(Path(folder)):
         try:
-            page = launch(studio, folder, args.host, args.port)
+            page = launch(studio, folder, args.host, args.port, args.allow_host)
         except (OSError, OverflowError) as error:
             raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
         out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")

@@ -1,18 +1,22 @@
 """The local web page, built with gradio: no telemetry, no share links, nothing loaded from elsewhere."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from toonport.photo.example import drawn_face
 from toonport.photo.picture import Picture, encode
+from toonport.serve.guard import Guard, is_loopback, own_names
 from toonport.serve.studio import ANY, Drawing, Studio
 
 TITLE = "Toonport"
 INTRODUCTION = "Drop a photo with a face. Everything is computed on this machine; nothing is sent elsewhere."
 WAITING = 20  # users in the queue before further ones are asked to come back
 VISITORS = 20  # whose last photo is remembered
+LEAST_QUOTA = 64 * 2**20  # bytes that uploads and drawn pictures may take together
 KEEP_SECONDS = 600  # uploaded and drawn pictures are deleted after that
 LOCAL_FONTS = ["system-ui", "sans-serif"]
 
@@ -114,7 +118,9 @@ def _fields(drawing: Drawing) -> tuple[Any, ...]:
     return drawing.message, drawing.photo, drawing.crop, drawing.matte, drawing.heat, drawing.cartoon
 
 
-def launch(studio: Studio, folder: str, host: str = "127.0.0.1", port: int | None = None) -> Any:
+def launch(
+    studio: Studio, folder: str, host: str = "127.0.0.1", port: int | None = None, names: Sequence[str] = ()
+) -> Any:
     """Start to serve the page, and return it (a gradio Blocks; `block_thread()` waits for the end).
 
     Args:
@@ -122,13 +128,17 @@ def launch(studio: Studio, folder: str, host: str = "127.0.0.1", port: int | Non
         folder: where uploads and pictures are kept for a while.
         host: address to listen on; anything but 127.0.0.1 opens the page to the network.
         port: port, or None for a free one from 7860 on.
+        names: further names of this machine under which the page may be asked for.
 
     Raises OSError: the address or port cannot be used.
     """
     os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")  # read when gradio is imported
     import gradio as gr
+    from starlette.middleware import Middleware
 
     page = build_page(studio, example_pictures())
+    quota = max(VISITORS * studio.limits.file_bytes, LEAST_QUOTA)
+    guard = Middleware(Guard, names=own_names(host, names), local=is_loopback(host), folder=Path(folder), quota=quota)
     page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=1)
     page.launch(
         server_name=host,
@@ -139,6 +149,7 @@ def launch(studio: Studio, folder: str, host: str = "127.0.0.1", port: int | Non
         show_error=False,
         allowed_paths=[],
         max_file_size=studio.limits.file_bytes,
+        app_kwargs={"middleware": [guard]},
         state_session_capacity=VISITORS,
         footer_links=[],
         run_history=False,
