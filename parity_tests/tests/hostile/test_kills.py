@@ -18,8 +18,9 @@ from convert.errors import InputError
 from convert.formats import open_checkpoint
 from convert.identify import open_source
 from convert.ledger import ledger_path
-from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
+from parity_tests.tests.cases import drawn_picture, save_torch, seeded_family, seeded_state
 from toonport.cli import main
+from toonport.photo.picture import write_picture
 
 STEPS = ("replace", "fsync")  # of the module `os`: between them, nothing that another process can see is changed
 
@@ -223,3 +224,24 @@ def test_two_conversions_to_one_target_leave_a_file_with_its_own_ledger(sources,
     assert 0 in codes
     assert _holds(target, old) != _holds(target, new)
     assert sorted(path.name for path in target.parent.iterdir()) == ["x.safetensors", "x.safetensors.ledger.json"]
+
+
+@pytest.mark.parametrize("command", ["preprocess", "cartoonize", "train", "export"])
+def test_every_command_that_writes_is_told_of_another(command, sources, tmp_path, capsys, monkeypatch):
+    """The lock is held here by another descriptor, which to the system is another process."""
+    monkeypatch.setattr("convert.disk.PATIENCE", 0.0)
+    out, network = tmp_path / "out", save_torch(tmp_path / "net.pt", seeded_state("photo2cartoon", "genA2B"))
+    write_picture(tmp_path / "photos" / "a.png", drawn_picture("a", 40, 40))
+    drawing = [str(tmp_path / "photos"), "--out", str(out)]
+    weights = ["--weights", str(network)]
+    arguments = {
+        "preprocess": [*drawing, "--keep-background"],
+        "cartoonize": [*drawing, *weights, "--family", "photo2cartoon", "--frame", "whole"],
+        "train": ["cyclegan", "--data", str(tmp_path), "--out", str(out)],
+        "export": ["photo2cartoon", *weights, "--part", "genA2B", "--out", str(out / "x.onnx")],
+    }[command]
+    held = locked(out / "x.onnx") if command == "export" else folder_locked(out)
+    with held:
+        assert main([command, *arguments]) == 2
+    assert "another process is writing there" in capsys.readouterr().err
+    assert list(out.iterdir()) == []

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from convert.disk import folder_locked
@@ -48,10 +49,11 @@ def run(args: argparse.Namespace) -> int:
     studio = Studio(weights, limits, args.device)
     for ending in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
         signal.signal(signal.Signals[ending], signal.default_int_handler)  # ends like Ctrl-C
+    start = partial(launch, names=args.allow_host) if args.allow_host else launch
     clean_leftovers(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, folder_locked(Path(folder)):
         try:
-            page = launch(studio, folder, args.host, args.port, args.allow_host)
+            page = start(studio, folder, args.host, args.port)
         except (OSError, OverflowError) as error:
             raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
         out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")

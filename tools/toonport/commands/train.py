@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from convert.errors import InputError
 from convert.registry import families
 from toonport.commands.options import Subparsers, add_command, add_option
-from toonport.commands.ui import out, print_table
+from toonport.commands.ui import out, print_table, spinner
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, switches, trained_family
 from toonport.train.parallel import WORKER_FLAG, join_workers, start_workers
 
@@ -193,20 +193,27 @@ def _beside(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, config: RunConfig) -> int:
-    from toonport.train.sizing import PARAMETER_BYTES, benchmark, part_sizes, time_steps
+    from toonport.train.memory import Forecast, benchmark, measured, require_memory
+    from toonport.train.sizing import PARAMETER_BYTES
 
     if args.bench:
         side = config.size
-        rows = [
-            [str(port.size), str(port.batch), f"{port.median:.2f}", f"{reference.median:.2f}",
-             f"{port.median / reference.median:.2f}", f"{port.first:.1f}"]
-            for port, reference in benchmark(config, (side, side * 4 // 3), (1, 2))
-        ]  # fmt: skip
+        with spinner("foreseeing the memory") as say:
+            rows = [
+                [str(port.size), str(port.batch), f"{port.median:.2f}", f"{reference.median:.2f}",
+                 f"{port.median / reference.median:.2f}", f"{port.first:.1f}"]
+                for port, reference in benchmark(config, (side, side * 4 // 3), (1, 2), say)
+            ]  # fmt: skip
         headings = ["size", "batch", "MindSpore s/step", "PyTorch s/step", "ratio", "MindSpore first step s"]
         print_table(headings, rows, (0, 1, 2, 3, 4, 5))
         return 0
-    engine, seconds = time_steps(config, 2)
-    sizes = part_sizes(engine)
+    with spinner("foreseeing the memory"):
+        foreseen = require_memory(Forecast(config), [(config.size, config.batch)], config.framework)
+    if foreseen:
+        out.print(foreseen)
+    with spinner("timing a few steps"):
+        cell = measured(config, 2)
+    sizes, seconds = cell.parts, cell.time
     rows = [[part, f"{count:,}", f"{count * PARAMETER_BYTES / 2**20:.1f}"] for part, count in sizes.items()]
     print_table(["network", "parameters", "weights, gradients, moments MiB"], rows, (1, 2))
     count = sum(sizes.values())

@@ -3,7 +3,6 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,14 +52,3 @@ def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
     median = float(np.median(seconds[1:]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return engine, StepTime(config.framework, config.size, config.batch, seconds[0], median, peak)
-
-
-def benchmark(
-    config: RunConfig, sizes: Sequence[int], batches: Sequence[int], steps: int = 3
-) -> Iterator[tuple[StepTime, StepTime]]:
-    """Yield (MindSpore, PyTorch) step times at each size and batch, same weights and pictures."""
-    for size in sizes:
-        for batch in batches:
-            at = replace(config, size=size, batch=batch)
-            pair = [time_steps(replace(at, framework=name), steps)[1] for name in ("mindspore", "torch")]
-            yield pair[0], pair[1]

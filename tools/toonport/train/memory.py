@@ -1,0 +1,129 @@
+"""How much memory a training needs, told before it is started: from two small sizes, each in a process of its own.
+
+What a step holds beside a fixed amount grows with the area of the pictures and with the batch, and so do the layers of
+U-GAT-IT that have a weight for every pixel.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from convert.errors import InputError
+from toonport.train.config import RunConfig
+from toonport.train.sizing import StepTime
+
+GIB = 2**30
+LEAST = 160  # sides from which a prediction is worth two further processes
+ADVICE = "a smaller --width, --size or --batch needs less, and --accumulate takes a batch in pieces"
+GRID = 32  # sides from three times this up that are multiples of it are taken by the networks of every family
+CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a process of its own found of a few steps."""
+
+    time: StepTime
+    parts: dict[str, int]  # trainable parameters of each
+
+
+def measured(config: RunConfig, steps: int = 3) -> Cell:
+    """Time training steps in a process of its own.
+
+    Raises InputError: the configuration cannot be used, or the process was killed, as for want of memory.
+    """
+    request = json.dumps({"config": asdict(config), "steps": steps})
+    command = [sys.executable, "-m", "toonport.train.cell"]
+    result = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
+    where = f"{config.framework}, {config.size}x{config.size}, batch {config.batch}"
+    if result.returncode < 0:
+        raise InputError(
+            f"{where}: ended by {signal.Signals(-result.returncode).name}, as the system does where memory runs out "
+            f"({free_bytes() / GIB:.1f} GiB are free now); {ADVICE}"
+        )
+    if result.returncode:
+        said = result.stderr.strip().splitlines() or ["it said nothing"]
+        raise InputError(f"{where}: {said[-1]}")
+    found = json.loads(result.stdout.strip().splitlines()[-1])
+    return Cell(StepTime(**found["time"]), found["parts"])
+
+
+class Forecast:
+    """Predicts the memory of a configuration at larger sizes and batches.
+
+    Args:
+        config: the run; its own size and batch are the largest that are asked for.
+
+    Raises InputError: the configuration cannot be used.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._points = [(float(one.size**2 * one.batch), measured(one, 1).time.peak_bytes) for one in _small(config)]
+
+    def bytes_of(self, size: int, batch: int) -> int:
+        """Largest memory of a run at a size and batch; 0 where nothing is known because the sizes are small."""
+        if not self._points:
+            return 0
+        (small, low), (large, high) = self._points
+        growth = max(high - low, 0) / (large - small)
+        return int(low + growth * (size**2 * batch - small))
+
+
+def _small(config: RunConfig) -> Iterator[RunConfig]:
+    if config.size >= LEAST:
+        half = max(config.size // 2 // GRID, 4) * GRID
+        for side in (half - GRID, half):
+            yield replace(config, size=side, batch=1)
+
+
+def free_bytes() -> int:
+    """Memory that a new process may take: what is free, or less where this process may only have a share."""
+    free = int(psutil.virtual_memory().available)
+    for most, used in CGROUPS:
+        if most.is_file() and used.is_file() and (text := most.read_text().strip()).isdigit():
+            free = min(free, max(int(text) - int(used.read_text()), 0))
+    return free
+
+
+def require_memory(forecast: Forecast, cells: Sequence[tuple[int, int]], framework: str) -> str:
+    """Say how much memory a run will need at the hungriest of some (size, batch).
+
+    Raises InputError: more than is free.
+    """
+    size, batch = max(cells, key=lambda cell: cell[0] ** 2 * cell[1])
+    wanted, free = forecast.bytes_of(size, batch), free_bytes()
+    where = f"{framework}, {size}x{size}, batch {batch}"
+    if wanted > free:
+        raise InputError(f"{where}: needs about {wanted / GIB:.1f} GiB, {free / GIB:.1f} free: {ADVICE}")
+    return f"{where}: needs about {wanted / GIB:.1f} GiB, {free / GIB:.1f} free" if wanted else ""
+
+
+def benchmark(
+    config: RunConfig, sizes: Sequence[int], batches: Sequence[int], say: Callable[[str], None] = lambda text: None
+) -> Iterator[tuple[StepTime, StepTime]]:
+    """Yield (MindSpore, PyTorch) step times at each size and batch, same weights and pictures, in a process each.
+
+    Args:
+        config: the run.
+        sizes, batches: what to time.
+        say: called with what is being done.
+
+    Raises InputError: the hungriest of them needs more memory than is free; nothing was timed then.
+    """
+    cells = [(size, batch) for size in sizes for batch in batches]
+    both = [replace(config, framework=name) for name in ("mindspore", "torch")]
+    for one in both:
+        require_memory(Forecast(one), cells, one.framework)
+    for size, batch in cells:
+        say(f"timing {size}x{size}, batch {batch}")
+        port, reference = (measured(replace(one, size=size, batch=batch)).time for one in both)
+        yield port, reference
