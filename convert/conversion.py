@@ -1,5 +1,6 @@
 """Conversion: read networks from a file, write them under the names of the other side, keep a ledger."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -106,7 +107,7 @@ def convert_file(
 
 def require_another_file(source: str | Path, target: str | Path) -> None:
     """Raise InputError unless the target is a file of a known format other than the source."""
-    if Path(source).resolve() == Path(target).resolve():
+    if os.path.realpath(source) == os.path.realpath(target):
         raise InputError(f"{target}: source and target are the same file")
     file_format(Path(target))
 

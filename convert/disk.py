@@ -39,9 +39,12 @@ def written_place(path: Path) -> Path:
     Raises InputError: its name is too long, or links lead in a circle.
     """
     try:
-        return path.resolve() if path.is_symlink() else path
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: cannot be written: something is there that is no file")
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: cannot be written: {first_line(error)}") from error
+    return target
 
 
 @contextmanager
@@ -59,7 +62,7 @@ def locked(
 
     Raises InputError: another process is writing it, or nothing can be written there.
     """
-    place = place or beside(path.resolve(), "lock")
+    place = place or beside(Path(os.path.realpath(path)), "lock")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -215,5 +218,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from error

@@ -142,9 +142,18 @@ def _load_with(path: Path, opened: BinaryIO | None, allowed: Sequence[tuple[Any,
         if opened:
             opened.seek(0)
             return torch.load(opened, map_location="cpu", weights_only=True)
-        if path.suffix == ".safetensors":  # PyTorch goes by this suffix, whatever is in the file
+        if path.suffix == ".safetensors" or not _is_text(path):  # PyTorch goes by this suffix, whatever is in the file
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip and _is_stored(path))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be said in UTF-8, as PyTorch says it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_stored(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.plan import Plan, plan_from
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.captures import Capture, read_arrays, save_arrays
@@ -111,10 +111,11 @@ def compare_with_capture(
     """
     try:
         facts = json.loads((capture.folder / INDEX).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{capture.folder}: holds no answers of single layers; capture with layers=True") from error
     arrays = read_arrays(capture.folder / HELD)[0]
-    given, small, other = (_inputs(name, facts["inputs"][name], arrays) for name in ("given", "small", "other"))
+    with guarded(capture.folder / INDEX, "damaged"):
+        given, small, other = (_inputs(name, facts["inputs"][name], arrays) for name in ("given", "small", "other"))
     with borrowed(cell):
         pair = _pair(capture, cell, plan, facts, arrays)
         return compare_pair(capture.name, pair, given, small, modes, say=say, other=other)

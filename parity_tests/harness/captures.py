@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import InputError, first_line
+from convert.errors import InputError, first_line, guarded
 from convert.plan import Description
 from convert.tensors import TensorSpec, tensor_sha256
 from parity_tests.harness.sides.base import Array, LayerCall
@@ -92,7 +92,7 @@ def read_index(folder: Path) -> Capture:
             raise InputError(f"{folder}: a {form} of version {version}, not a {FORM} of version {VERSION}")
         tensors = {name: Held(tuple(held.pop("shape")), **held) for name, held in data.pop("tensors").items()}
         return Capture(**data, tensors=tensors, folder=folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder}: no captured run; toonport.capture writes them ({first_line(error)})") from error
 
 
@@ -118,7 +118,7 @@ def read_call(path: Path) -> LayerCall:
             for kind in ("in", "out")
         )
         return LayerCall(said["layer"], inputs, outputs)
-    except (KeyError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a captured call ({first_line(error)})") from error
 
 
@@ -154,10 +154,11 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             said = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         pairs = json.loads(said.get(PAIRS, "[]"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
-    for name in pairs:
-        found[name] = found[name][..., 0] + 1j * found[name][..., 1]
+    with guarded(path, "not arrays of a captured run"):
+        for name in pairs:
+            found[name] = found[name][..., 0] + 1j * found[name][..., 1]
     return found, said
 
 

@@ -63,6 +63,8 @@ def download(url: str, partial: Path, progress: Progress | None = None, known: b
     Raises InputError: no connection, an error answer, a web page, fewer bytes than announced (the partial file stays
         for the next try), or none announced where the hash is not known either.
     """
+    if not url.lower().startswith(("https://", "http://")):
+        raise InputError(f"{url}: not an address on the web (https://...)")
     try:
         _download(url, partial, progress, known)
     except urllib.error.HTTPError as error:

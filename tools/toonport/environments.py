@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.disk import atomic_path, sha256_of
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.identify import open_source
 from convert.tensors import tensor_sha256
 
@@ -176,10 +176,8 @@ def write_environment(path: Path, data: Mapping[str, Any]) -> None:
 
 def load_environment(path: Path) -> dict[str, Any]:
     """Read what `write_environment` wrote. Raises InputError: it is something else."""
-    try:
+    with guarded(path, "cannot be read"):
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
     if not isinstance(data, dict) or data.get("form") != FORM:
         raise InputError(f"{path}: not an environment; toonport doctor --json FILE writes one")
     if data.get("version") != VERSION or not all(isinstance(data.get(area), dict) for area in AREAS):

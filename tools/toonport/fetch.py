@@ -8,7 +8,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convert.disk import atomic_path, locked, put, read_toml, sha256_of, temporary_beside
@@ -84,6 +84,8 @@ def load_manifest(path: Path | None = None) -> dict[str, Release]:
     except TypeError as error:
         raise InputError(f"{path}: not a usable manifest ({error})") from error
     for release in releases.values():
+        if not all(isinstance(value, str) for value in asdict(release).values()):
+            raise InputError(f"{path}: not a usable manifest ({release.name}: every value must be text)")
         if release.file != Path(release.file).name or release.file.startswith("."):
             raise InputError(f"{path}: {release.name}: file = {release.file!r} must be a plain name, without a folder")
     return releases

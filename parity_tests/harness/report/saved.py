@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from parity_tests.harness.experiments import Finding
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import (
@@ -35,13 +35,11 @@ def load_report(path: Path) -> dict[str, Any]:
 
     Raises InputError: not a report of a version that is known.
     """
-    try:
+    with guarded(path, "not a saved report"):
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a saved report ({error})") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema == version1.SCHEMA:
-        return version1.upgrade(data) | {"schema": SCHEMA}
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema == version1.SCHEMA:
+            return version1.upgrade(data) | {"schema": SCHEMA}
     if schema != SCHEMA:
         raise InputError(f"{path}: not a saved report (its schema is neither {SCHEMA} nor {version1.SCHEMA})")
     return dict(data)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.registry import family_named
 from ms_models.environment import choose_device
 from parity_tests.harness.families import compare_family, not_asked_for
@@ -258,9 +258,12 @@ def _saved(args: argparse.Namespace) -> int:
     """Judge a saved report again, or show what changed between two."""
     first = load_report(Path(args.family))
     if not args.other:
-        return _report(args, judge_again(first), ["everything: the saved measurements were judged again"])
+        with guarded(args.family, "not a saved report, or changed by hand"):
+            again = judge_again(first)
+        return _report(args, again, ["everything: the saved measurements were judged again"])
     second = load_report(Path(args.other))
-    found = changes(first, second)
+    with guarded(f"{args.family}, {args.other}", "not saved reports, or changed by hand"):
+        found, _ = changes(first, second), (first["verdict"], second["verdict"])
     out.print("\n".join(found) if found else "no verdict changed")
     out.print(f"{args.family}: {first['verdict']}; {args.other}: {second['verdict']}")
     return 1 if found else 0

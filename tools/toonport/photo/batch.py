@@ -92,7 +92,7 @@ class Record:
         for text in self._texts():
             try:
                 self._keep(json.loads(text))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # a line cut short when the program was stopped
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.disk import atomic_path
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 
 METRICS_FILE = "metrics.jsonl"
 PLOT_COLUMNS = 4
@@ -27,7 +27,8 @@ class RunLog:
 
     def __init__(self, out: Path, first_step: int, tensorboard: bool = True) -> None:
         self.out, self.path = out, out / METRICS_FILE
-        kept = [json.dumps(row) + "\n" for row in read_metrics(out) if row["step"] < first_step]
+        with guarded(self.path, "a line is no step's; delete it to go on"):
+            kept = [json.dumps(row) + "\n" for row in read_metrics(out) if row["step"] < first_step]
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(kept))
         self._file = open(self.path, "a")  # noqa: SIM115  # closed by close()
@@ -76,7 +77,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise InputError(f"{path}: line {number} is damaged ({error}); delete it to go on") from error
     return rows

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from convert.disk import atomic_path, folder_locked, sha256_of, sync_folder
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.tensors import Array, TensorSpec
 from parity_tests.harness.trainers import Trainer
@@ -56,9 +56,14 @@ class Checkpoints:
         return sorted(int(file.parent.name[5:]) for file in self.folder.glob(f"step_*/{STATE_FILE}"))
 
     def weights(self, step: int) -> Path:
-        """The weights of the checkpoint after a step, in whichever framework's form."""
-        files = (self.path(step) / name for name in ("weights.ckpt", "weights.pt"))
-        return next(file for file in files if file.is_file())
+        """The weights of the checkpoint after a step, in whichever framework's form.
+
+        Raises InputError: they are gone.
+        """
+        for name in ("weights.ckpt", "weights.pt"):
+            if (self.path(step) / name).is_file():
+                return self.path(step) / name
+        raise InputError(f"{self.path(step)}: has no weights; name another step in 'latest'")
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, None when there is none.
@@ -196,11 +201,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
     Raises InputError: not a training state, or a file beside it was changed or damaged.
     """
-    try:
+    with guarded(folder / STATE_FILE, "not a training state"):
         state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
         hashes = dict(state["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / STATE_FILE}: not a training state ({error})") from error
+        _ = [state[name] for name in ("family", "step", "updates", "best")], state["best"]["step"]
     if state.get("schema") != SCHEMA:
         raise InputError(f"{folder / STATE_FILE}: is {state.get('schema')}, this version reads {SCHEMA}")
     for name, wanted in hashes.items():
