@@ -19,6 +19,7 @@ COMMANDS = (
     "inspect",
     "compare",
     "match",
+    "port",
     "train",
     "evaluate",
     "mutants",

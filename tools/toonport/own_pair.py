@@ -94,6 +94,27 @@ class OwnPair:
         return module, cell, plan
 
 
+def built(text: str, kwargs: Mapping[str, Any], seed: int = 0) -> Any:
+    """Return what a name builds, with PyTorch's chance seeded; a network that exists already is returned as it is.
+
+    Raises InputError: the code or the name is not there, or fails.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    return _built(text, kwargs)
+
+
+def in_script(text: str, kwargs: Mapping[str, Any]) -> Build:
+    """Return how a script of its own builds what a name builds."""
+    return _in_script(text, kwargs)
+
+
+def kwargs_from(text: str | None) -> dict[str, Any]:
+    """Return what --kwargs says. Raises InputError: it is no object of JSON."""
+    return _json_object(text)
+
+
 def _require_none(names: Sequence[str], what: str) -> None:
     if names:
         shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -137,22 +137,23 @@ class _BodyWriter:
         rule = RULES.get(call.op)
         if rule is None:
             raise UnportableError(f"{call.op}: no rule for this operator")
-        if call.op == "batch_norm":
-            return self._norm_of_base(call)
+        if call.op == "batch_norm" and (found := self._norm_of_base(call)):
+            return found
         try:
             return rule(self.writer, *call.args, **call.kwargs)
         except TypeError as error:
             raise UnportableError(f"{call.op}: called in a form that its rule does not know ({error})") from error
 
-    def _norm_of_base(self, call: Call) -> Expr:
+    def _norm_of_base(self, call: Call) -> Expr | None:
         """Batch norm as a function, in a layer that is a batch norm itself: what its base class does."""
         module = self.setting.modules[self.region.path]
-        held = [getattr(each, "name", None) for each in call.args[1:5]]
+        given = dict(zip(("x", "running_mean", "running_var", "weight", "bias", "training"), call.args, strict=False))
+        given |= call.kwargs
         prefix = f"{self.region.path}." if self.region.path else ""
-        own = [prefix + name for name in ("running_mean", "running_var", "weight", "bias")]
-        training = self.region.path and call.args[5] is self.writer.training
-        if not isinstance(module, nn.BatchNorm2d) or held not in (own, [None, None, *own[2:]]) or not training:
-            raise UnportableError("batch_norm: as a function, outside a layer that is a BatchNorm2d")
+        held = {name: getattr(given.get(name), "name", None) for name in ("running_mean", "running_var", "weight", "bias")}
+        mine = all(name is None or name == prefix + key for key, name in held.items()) and held["weight"]
+        if not isinstance(module, nn.BatchNorm2d) or not mine or given.get("training", False) is not self.writer.training:
+            return None
         return Expr(f"super().construct({self.writer.text(call.args[0])})")
 
     def _module(self, call: Call) -> Expr:
@@ -222,7 +223,6 @@ class _BodyWriter:
 
     def _names(self) -> dict[str, str]:
         """Mark number of each value -> its name."""
-        marks = {str(number): key for key, number in self.writer.numbers.items()}
         last: dict[str, int] = {}
         for place, statement in enumerate(self.statements):
             for number in MARK.findall(statement.text + statement.first):
@@ -241,7 +241,8 @@ class _BodyWriter:
                 wanted = _safe(value.name) if value.name else self._unnamed(statement, last, names, place)
                 names[number] = name = _free(wanted, holders, last, place)
                 holders[name] = number
-        assert not set(marks) - set(names), [marks[each] for each in set(marks) - set(names)]
+        if unnamed := set(last) - set(names):
+            raise AssertionError(f"{self.region.path}: values {sorted(unnamed)} come from nowhere")
         return names
 
     def _unnamed(self, statement: Statement, last: Mapping[str, int], names: Mapping[str, str], place: int) -> str:

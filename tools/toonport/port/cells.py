@@ -124,6 +124,52 @@ class InstanceNorm(nn.Cell):
         return group_norm(x, x.shape[1], self.gamma, self.beta, self.eps)
 
 
+class TrackedInstanceNorm(nn.Cell):
+    """Instance norm that keeps running statistics, which it uses in eval mode.
+
+    State: moving_mean and moving_variance [C]; gamma and beta [C] where `affine`.
+    """
+
+    def __init__(self, num_features: int, eps: float = EPS, momentum: float = 0.9, affine: bool = False) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.gamma = Parameter(ops.ones(num_features, ms.float32)) if affine else None
+        self.beta = Parameter(ops.zeros(num_features, ms.float32)) if affine else None
+        self.moving_mean = Parameter(ops.zeros(num_features, ms.float32), requires_grad=False)
+        self.moving_variance = Parameter(ops.ones(num_features, ms.float32), requires_grad=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, ...] -> [N, C, ...]."""
+        if not self.training:
+            return normalized_by(x, self.moving_mean, self.moving_variance, self.gamma, self.beta, self.eps)
+        flat = ops.stop_gradient(x).reshape(x.shape[0], x.shape[1], -1)
+        mean, variance = ops.mean(flat, (0, 2)), ops.mean(ops.var(flat, 2, 1), 0)
+        ops.assign(self.moving_mean, self.momentum * self.moving_mean + (1 - self.momentum) * mean)
+        ops.assign(self.moving_variance, self.momentum * self.moving_variance + (1 - self.momentum) * variance)
+        return group_norm(x, x.shape[1], self.gamma, self.beta, self.eps)
+
+
+def normalized_by(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalise [N, C, ...] by the statistics [C] of its channels, then scale and shift; the shape stays."""
+    each = (1, x.shape[1]) + (1,) * (x.ndim - 2)
+    normal = (x - mean.reshape(each)) * ops.rsqrt(variance.reshape(each) + eps)
+    if weight is not None:
+        normal = normal * weight.reshape(each)
+    return normal if bias is None else normal + bias.reshape(each)
+
+
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalise the channels of [N, C, ...] over the batch, then scale and shift; the shape stays."""
+    turned = x.swapaxes(0, 1)
+    normal = normalize(turned.reshape(x.shape[1], -1), 1, eps).reshape(turned.shape).swapaxes(0, 1)
+    each = (1, x.shape[1]) + (1,) * (x.ndim - 2)
+    if weight is not None:
+        normal = normal * weight.reshape(each)
+    return normal if bias is None else normal + bias.reshape(each)
+
+
 class SeriesBatchNorm1d(nn.BatchNorm2d):
     """Batch norm of series; MindSpore's own takes vectors only."""
 

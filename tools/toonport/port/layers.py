@@ -126,7 +126,10 @@ def _batch_norm(m: Any, shapes: Shapes) -> Made:
 @rule(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 def _instance_norm(m: Any, shapes: Shapes) -> Made:
     """MindSpore has no kernel for it on CPU."""
-    refuse_unless(not m.track_running_stats, f"{type(m).__name__}: with running statistics")
+    if m.track_running_stats:
+        named = {"momentum": Optional(round(1 - m.momentum, 10), 0.9), "affine": Optional(m.affine, False)}
+        eps = Optional(m.eps, 1e-5)
+        return layer("TrackedInstanceNorm", ("num_features", m.num_features), eps=eps, **named, own=["TrackedInstanceNorm"])
     name = "InstanceNorm2d" if isinstance(m, nn.InstanceNorm2d) else "InstanceNorm"
     eps, affine = Optional(m.eps, 1e-5), Optional(m.affine, False)
     return layer(name, ("num_features", m.num_features), eps=eps, affine=affine, own=[name])

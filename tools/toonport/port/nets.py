@@ -6,7 +6,7 @@ from typing import Any
 
 from toonport.port.expressions import MULTIPLIED, OMIT, Expr, Writer
 from toonport.port.registry import Rule, is_tensor, rank, refuse_unless, registering, sides
-from toonport.port.values import UnportableError
+from toonport.port.values import Own, UnportableError
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)
@@ -62,8 +62,15 @@ def same_padding(
 
 
 @rule("batch_norm")
-def _batch_norm(w: Writer, input: Any, mean: Any, var: Any, weight: Any = None, bias: Any = None, *more: Any, **ignored: Any) -> Expr:
-    raise UnportableError("batch_norm: as a function, outside a layer that is a BatchNorm")
+def _batch_norm(
+    w: Writer, input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Expr:  # fmt: skip
+    """Statistics of the batch, or those that are given; not those of the network, which it would have to move."""
+    if not training:
+        return w.own_function("normalized_by", input, running_mean, running_var, weight, bias, eps)
+    refuse_unless(not isinstance(running_mean, Own), "batch_norm: as a function that moves statistics of the network")
+    return w.own_function("batch_norm", input, weight, bias, eps)
 
 
 @rule("layer_norm")

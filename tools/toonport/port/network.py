@@ -251,7 +251,7 @@ class _Porter:
                 if not _alike(before, body):
                     raise UnportableError(f"{path}: does different things in several calls")
         bodies = [found[training] for training in (False, True) if training in found]
-        return tuple(bodies[:1] if len(bodies) == 1 or _alike(*bodies) else bodies)
+        return tuple(bodies[:1] if len(bodies) < 2 or _alike(*bodies) else bodies)
 
     def _tensors(self, path: str, module: nn.Module, bodies: tuple[Body, ...]) -> list[tuple[str, Made]]:
         """Parameters and buffers of the module itself, and constants that its code uses."""

@@ -99,9 +99,15 @@ def _definitions() -> Mapping[str, tuple[str, tuple[str, ...]]]:
                 found[node.targets[0].id] = code, node
     names = set(found)
     return {
-        name: (code, tuple(sorted({each.id for each in ast.walk(node) if isinstance(each, ast.Name)} & names)))
+        name: (code, tuple(sorted(_used(node) & names)))
         for name, (code, node) in found.items()
     }
+
+
+def _used(node: ast.stmt) -> set[str]:
+    """Names that a definition takes from outside it."""
+    names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+    return {each.id for each in names} - {each.id for each in names if isinstance(each.ctx, ast.Store)}
 
 
 def constants_file(constants: Mapping[str, np.ndarray]) -> bytes:  # type: ignore[type-arg]
