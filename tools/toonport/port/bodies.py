@@ -16,12 +16,13 @@ from typing import Any
 from torch import nn
 
 from toonport.port import arithmetic, nets, shapes
-from toonport.port.expressions import ATOM, Expr, Slot, Writer, reach
+from toonport.port.expressions import Expr, Slot, Writer, reach
 from toonport.port.registry import Rule
 from toonport.port.tracing import bound
-from toonport.port.values import Call, Constant, Region, UnportableError, Value, leaves
+from toonport.port.values import Call, Constant, Own, Region, UnportableError, Value, leaves, mapped
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
+MODES = {"dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "batch_norm"}  # that are told the mode
 NESTED = 60  # characters of what is still written inside another call
 TAKEN = {"self", "ops", "nn", "ms", "np", "math", "Tensor", "Parameter", "int", "super", "range", "tuple"}
 MARK = re.compile(r"«(\d+)»")
@@ -305,6 +306,29 @@ def _needed(region: Region) -> tuple[list[Call], Counter[int]]:
     return live[::-1], uses
 
 
+def signature_of(region: Region, training: bool) -> str:
+    """Return what a module did in one run as text, whatever the source calls its values.
+
+    What asks for the mode that was traced is the same in both.
+    """
+    live, _ = _needed(region)
+    numbers: dict[int, int] = {}
+
+    def word(leaf: Any) -> str:
+        """A value by its number, anything else as it is."""
+        if isinstance(leaf, Value):
+            return f"%{numbers.setdefault(id(leaf), len(numbers))}"
+        return leaf.name if isinstance(leaf, Own | Constant) else repr(leaf)
+
+    lines = [str(mapped(word, region.inputs))]
+    for call in live:
+        args = (call.args, dict(call.kwargs))
+        if call.op in MODES:
+            args = mapped(lambda leaf: "the mode" if leaf is training else leaf, args)
+        lines.append(f"{call.called} {mapped(word, args)} {mapped(word, call.result)}")
+    return "\n".join([*lines, str(mapped(word, region.output))])
+
+
 def _rolled(
     statements: Sequence[Statement], writer: Writer, path: str, setting: Setting
 ) -> Iterator[Statement]:
@@ -368,5 +392,3 @@ def _free(wanted: str, holders: Mapping[str, str], last: Mapping[str, int], plac
         name = f"{wanted}{number}"
     return name
 
-
-__all__ = ["ATOM", "RULES", "Body", "Setting", "write_body"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from toonport.port.bodies import NUMBER, Body
 from toonport.port.expressions import Slot, dtype_name, literal
-from toonport.port.made import Argument, Made, Raw, same
+from toonport.port.made import SEQUENCES, Argument, Made, Raw, same, sequence
 
 LETTERS = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
 UNNAMED = re.compile(r"[^0-9a-zA-Z_]")
@@ -120,10 +120,8 @@ class CellClass:
         lines = [f"def __init__({', '.join(['self', *words])}) -> None:"]
         base = Made("super().__init__", first.base_arguments).text(names)
         members = [(name, made.text(names)) for name, made in first.members]
-        if first.base == "nn.SequentialCell":
-            lines.append(f"    super().__init__({', '.join(text for _, text in members)})")
-        elif first.base == "nn.CellList":
-            lines.append(f"    super().__init__([{', '.join(text for _, text in members)}])")
+        if first.base in SEQUENCES:
+            lines.append(f"    super().__init__({', '.join(sequence(first.base, [text for _, text in members]))})")
         else:
             lines += [f"    {base}", *(f"    self.{name} = {text}" for name, text in members)]
         kept = {name for name in self.stands[len(self.stands) - sum(len(body.slots) for body in first.bodies) :] if name}

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from toonport.port.made import Made, Optional, layer
+from toonport.port.made import Made, Optional, Raw, layer
 from toonport.port.nets import one_of, same_padding
 from toonport.port.registry import refuse_unless
 from toonport.port.values import UnportableError
@@ -49,14 +49,13 @@ def _padding(m: Any) -> Any:
 
 def _convolution(callee: str, m: Any, padding: Any, own: Sequence[str] = ()) -> Made:
     """MindSpore's defaults are no bias and padding "same"."""
-    mode = "pad" if padding != 0 else "valid"
     return layer(
         callee,
         ("in_channels", m.in_channels),
         ("out_channels", m.out_channels),
         ("kernel_size", one_of(m.kernel_size)),
         stride=Optional(one_of(m.stride), 1),
-        pad_mode=mode,
+        pad_mode=Raw('"pad"'),
         padding=Optional(padding, 0),
         dilation=Optional(one_of(m.dilation), 1),
         group=Optional(m.groups, 1),

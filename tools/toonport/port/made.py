@@ -62,9 +62,20 @@ class Made:
         cells = [text for _, text in inside]
         if self.named:
             cells = ["OrderedDict([" + ", ".join(f'("{name}", {text})' for name, text in inside) + "])"]
-        elif self.callee == "nn.CellList" or (self.callee == "nn.SequentialCell" and len(cells) == 1):
-            cells = [f"[{', '.join(cells)}]"]
+        elif self.callee in SEQUENCES:
+            cells = sequence(self.callee, cells)
         return f"{self.callee}({', '.join([*cells, *words])})"
+
+
+SEQUENCES = {"nn.CellList", "nn.SequentialCell"}
+REPEATED = 3  # layers written alike that are written once
+
+
+def sequence(callee: str, cells: list[str]) -> list[str]:
+    """Return what the constructor of a sequence of layers is given."""
+    if len(cells) >= REPEATED and len(set(cells)) == 1:
+        return [f"[{cells[0]} for _ in range({len(cells)})]"]
+    return [f"[{', '.join(cells)}]"] if callee == "nn.CellList" or len(cells) == 1 else cells
 
 
 class Raw(str):

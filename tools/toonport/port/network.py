@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from convert.plan import PARAMETRIZATIONS
-from toonport.port.bodies import Body, Setting, write_body
+from toonport.port.bodies import Body, Setting, signature_of, write_body
 from toonport.port.classes import CellClass, Instance, constant, grouped, parameter
 from toonport.port.layers import rule_for
 from toonport.port.made import Argument, Made, Raw
@@ -230,8 +230,6 @@ class _Porter:
             for name, each in module._modules.items()
             if each is not None
         ]
-        if base == "nn.Cell" and isinstance(module, nn.Sequential) and inherited_forward(module):
-            bodies = bodies or ()
         return Instance(path, module, base, members, () if inherited else bodies, arguments)
 
     def _norm_base(self, path: str, module: nn.Module) -> tuple[str, list[Argument]]:
@@ -243,15 +241,16 @@ class _Porter:
 
     def _bodies(self, path: str) -> tuple[Body, ...]:
         """One body where both modes do the same, else that of each; what is called several times does one thing."""
-        found: dict[bool, Body] = {}
-        for training, runs in self.runs.items():
-            for region in runs.get(path, ()):
-                body = write_body(region, self.setting, training)
-                before = found.setdefault(training, body)
-                if not _alike(before, body):
-                    raise UnportableError(f"{path}: does different things in several calls")
-        bodies = [found[training] for training in (False, True) if training in found]
-        return tuple(bodies[:1] if len(bodies) < 2 or _alike(*bodies) else bodies)
+        written: dict[str, Body] = {}
+        for training in (True, False):
+            regions = self.runs[training].get(path, ())
+            done = {signature_of(region, training): region for region in regions}
+            if len(done) > 1:
+                raise UnportableError(f"{path}: does different things in several calls of one run")
+            for signature, region in done.items():
+                if signature not in written:
+                    written[signature] = write_body(region, self.setting, training)
+        return tuple(reversed(written.values()))
 
     def _tensors(self, path: str, module: nn.Module, bodies: tuple[Body, ...]) -> list[tuple[str, Made]]:
         """Parameters and buffers of the module itself, and constants that its code uses."""
@@ -276,14 +275,3 @@ class _Porter:
     def _constant(self, name: str, tensor: torch.Tensor) -> Made:
         self.ported.constants[name] = tensor.detach().cpu().numpy()
         return constant(name, tensor)
-
-
-def inherited_forward(module: nn.Module) -> bool:
-    """Whether a sequence runs its layers one after the other."""
-    return type(module).forward is nn.Sequential.forward
-
-
-def _alike(first: Body, second: Body) -> bool:
-    """Whether two bodies are the same code."""
-    numbers = [[repr(slot.value) for slot in body.slots] for body in (first, second)]
-    return first.skeleton == second.skeleton and numbers[0] == numbers[1]
