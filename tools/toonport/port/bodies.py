@@ -199,7 +199,7 @@ class _BodyWriter:
 
     def _keep_one(self, value: Value, found: Expr) -> None:
         """Nested where the source gives it no name and uses it once."""
-        if found.text == "" or (MARK.fullmatch(found.text) and not value.name):
+        if MARK.fullmatch(found.text):
             self.writer.inlined[id(value)] = found
         elif not value.name and self.uses[id(value)] == 1 and len(found.text) <= NESTED:
             self.writer.inlined[id(value)] = found
@@ -322,7 +322,7 @@ def signature_of(region: Region, training: bool) -> str:
 
     lines = [str(mapped(word, region.inputs))]
     for call in live:
-        args = (call.args, dict(call.kwargs))
+        args = (call.args, {name: each for name, each in call.kwargs.items() if name != "inplace"})
         if call.op in MODES:
             args = mapped(lambda leaf: "the mode" if leaf is training else leaf, args)
         lines.append(f"{call.called} {mapped(word, args)} {mapped(word, call.result)}")

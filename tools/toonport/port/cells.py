@@ -170,6 +170,35 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     return normal if bias is None else normal + bias.reshape(each)
 
 
+class BatchNorm(nn.Cell):
+    """Batch norm that may lack its scale and shift, or its running statistics.
+
+    State: moving_mean and moving_variance [C] where `tracked`; gamma and beta [C] where `affine`.
+    """
+
+    def __init__(
+        self, num_features: int, eps: float = EPS, momentum: float = 0.9, affine: bool = True, tracked: bool = True
+    ) -> None:
+        super().__init__()
+        self.eps, self.momentum, self.tracked = eps, momentum, tracked
+        self.gamma = Parameter(ops.ones(num_features, ms.float32)) if affine else None
+        self.beta = Parameter(ops.zeros(num_features, ms.float32)) if affine else None
+        if tracked:
+            self.moving_mean = Parameter(ops.zeros(num_features, ms.float32), requires_grad=False)
+            self.moving_variance = Parameter(ops.ones(num_features, ms.float32), requires_grad=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, ...] -> [N, C, ...]."""
+        if self.tracked and not self.training:
+            return normalized_by(x, self.moving_mean, self.moving_variance, self.gamma, self.beta, self.eps)
+        if self.tracked:
+            flat = ops.stop_gradient(x).swapaxes(0, 1).reshape(x.shape[1], -1)
+            mean, variance = ops.mean(flat, 1), ops.var(flat, 1, 1)
+            ops.assign(self.moving_mean, self.momentum * self.moving_mean + (1 - self.momentum) * mean)
+            ops.assign(self.moving_variance, self.momentum * self.moving_variance + (1 - self.momentum) * variance)
+        return batch_norm(x, self.gamma, self.beta, self.eps)
+
+
 class SeriesBatchNorm1d(nn.BatchNorm2d):
     """Batch norm of series; MindSpore's own takes vectors only."""
 
@@ -322,6 +351,13 @@ def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     return x
 
 
+
+
+def with_elements(x: Tensor, index: tuple[int | slice, ...], value: Tensor | float) -> Tensor:
+    """Return a tensor with other values at some places; the one that is given stays."""
+    changed = x.copy()
+    changed[index] = value
+    return changed
 
 
 def not_ported(what: str) -> Tensor:

@@ -107,9 +107,13 @@ def _embedding(m: Any, shapes: Shapes) -> Made:
 def _batch_norm(m: Any, shapes: Shapes) -> Made:
     """MindSpore's momentum is the share of the old statistics that is kept."""
     name = type(m).__name__
-    refuse_unless(m.affine and m.track_running_stats, f"{name}: without weights or running statistics")
     refuse_unless(m.momentum is not None, f"{name}: momentum=None, a cumulative average")
     kind = next(kind.__name__ for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) if isinstance(m, kind))
+    if not m.affine or not m.track_running_stats:
+        named = {"affine": Optional(m.affine, True), "tracked": Optional(m.track_running_stats, True)}
+        eps, momentum = Optional(m.eps, 1e-5), Optional(round(1 - m.momentum, 10), 0.9)
+        size = ("num_features", m.num_features)
+        return layer("BatchNorm", size, eps=eps, momentum=momentum, **named, own=["BatchNorm"])
     if kind == "BatchNorm1d" and any(len(shape) != 2 for shape in shapes[:1]):
         kind = "SeriesBatchNorm1d"
     own = [kind] if kind.startswith("Series") else []

@@ -148,7 +148,17 @@ def _getitem(w: Writer, input: Any, index: Any) -> Expr:
 def _setitem(w: Writer, input: Any, index: Any, value: Any) -> Expr:
     parts = index if isinstance(index, tuple) else (index,)
     refuse_unless(not any(is_tensor(part) for part in parts), "writing elements at places that a tensor says")
-    return w.own_function("with_elements", input, parts, value)
+    words = [_place(w, part) for part in parts]
+    w.functions.add("with_elements")
+    return Expr(f"with_elements({w.text(input)}, ({', '.join(words)},), {w.text(value)})")
+
+
+def _place(w: Writer, part: Any) -> str:
+    """One part of an index, outside of brackets."""
+    if isinstance(part, slice):
+        bounds = [part.start, part.stop] if part.step is None else [part.start, part.stop, part.step]
+        return f"slice({', '.join(w.text(bound) for bound in bounds)})"
+    return w.text(part)
 
 
 @rule("select")
@@ -314,9 +324,4 @@ def _meshgrid(w: Writer, *tensors: Any, indexing: str = "ij") -> Expr:
 @rule("bernoulli")
 def _bernoulli(w: Writer, input: Any, p: Any = None, **more: Any) -> Expr:
     refuse_unless(p is not None, "bernoulli: with a probability for each element")
-    return w.call("ops.bernoulli", w_ones(input), p)
-
-
-def w_ones(value: Any) -> Any:
-    """The tensor that says how many numbers are drawn."""
-    return value
+    return w.call("ops.bernoulli", input, p)

@@ -120,12 +120,12 @@ def constants_file(constants: Mapping[str, np.ndarray]) -> bytes:  # type: ignor
 def formatted(code: str) -> str:
     """Return code as ruff formats it."""
     run = subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--isolated", *SETTINGS, "--config", "format.skip-magic-trailing-comma=true", "-"],
+        [sys.executable, "-m", "ruff", "format", "--isolated", *SETTINGS, "-"],
         input=code,
         capture_output=True,
         text=True,
         check=False,
     )
     if run.returncode:
-        raise AssertionError(f"code that cannot be formatted: {run.stderr}\n{code}")
+        raise AssertionError(f"code that cannot be formatted: {run.stderr.strip()}")
     return run.stdout
