@@ -353,6 +353,11 @@ def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
 
 
 
+def random_mask(x: Tensor, keep: float) -> Tensor:
+    """Ones with a probability, and zeros, in the shape of a tensor."""
+    return ops.dropout(ops.ones_like(x), 1 - keep, training=True) * keep
+
+
 def with_elements(x: Tensor, index: tuple[int | slice, ...], value: Tensor | float) -> Tensor:
     """Return a tensor with other values at some places; the one that is given stays."""
     changed = x.copy()

@@ -323,5 +323,11 @@ def _meshgrid(w: Writer, *tensors: Any, indexing: str = "ij") -> Expr:
 
 @rule("bernoulli")
 def _bernoulli(w: Writer, input: Any, p: Any = None, **more: Any) -> Expr:
-    refuse_unless(p is not None, "bernoulli: with a probability for each element")
-    return w.call("ops.bernoulli", input, p)
+    """By dropout, so that comparisons can put it at rest."""
+    refuse_unless(isinstance(p, float), "bernoulli: with a probability for each element")
+    return w.own_function("random_mask", input, p)
+
+
+@rule("new_tensor")
+def _new_tensor(w: Writer, input: Any, data: Any, *, dtype: Any = None, **more: Any) -> Expr:
+    return w.call("Tensor", data, dtype or input.example.dtype)
