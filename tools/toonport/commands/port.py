@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         found = port(options, say)
     for comparison in found.comparisons:
         out.print("\n".join(summary_lines(comparison)))
-    out.print("\n".join([*(f"left out: {each}" for each in found.left_out), *([found.problem] if found.problem else [])]))
+    out.print(
+        "\n".join([*(f"left out: {each}" for each in found.left_out), *([found.problem] if found.problem else [])])
+    )
     kept = "kept" if found.outcome is Outcome.EQUAL else "not proven, so not kept under its name"
     out.print(f"{found.folder}: {kept}")
     return EXIT_CODES[found.outcome]

@@ -295,7 +295,10 @@ def _var_of(w: Writer, name: str, input: Any, dim: Any, unbiased: Any, keepdim: 
 @rule("norm", "vector_norm")
 def _norm(w: Writer, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, **more: Any) -> Expr:
     order = more.pop("ord", p)
-    refuse_unless(order in (2, None, "fro") and not any(value is not None for value in more.values()), "norm: of another order than 2")
+    refuse_unless(
+        order in (2, None, "fro") and not any(value is not None for value in more.values()),
+        "norm: of another order than 2",
+    )
     squares = f"ops.square({w.text(input)})"
     words = [squares, *([w.text(axes(dim))] if dim is not None else []), *(["keepdim=True"] if keepdim else [])]
     return Expr(f"ops.sqrt(ops.sum({', '.join(words)}))")

@@ -126,7 +126,9 @@ class _BodyWriter:
         try:
             found = self._module(call) if call.module else self._operator(call)
         except UnportableError as error:
-            error = error if "(" in str(error) and ", line " in str(error) else UnportableError(f"{error} ({call.line})")
+            error = (
+                error if "(" in str(error) and ", line " in str(error) else UnportableError(f"{error} ({call.line})")
+            )
             if not self.setting.partial:
                 raise error from None
             self.setting.partial(error)
@@ -151,9 +153,15 @@ class _BodyWriter:
         given = dict(zip(("x", "running_mean", "running_var", "weight", "bias", "training"), call.args, strict=False))
         given |= call.kwargs
         prefix = f"{self.region.path}." if self.region.path else ""
-        held = {name: getattr(given.get(name), "name", None) for name in ("running_mean", "running_var", "weight", "bias")}
+        held = {
+            name: getattr(given.get(name), "name", None) for name in ("running_mean", "running_var", "weight", "bias")
+        }
         mine = all(name is None or name == prefix + key for key, name in held.items()) and held["weight"]
-        if not isinstance(module, nn.BatchNorm2d) or not mine or given.get("training", False) is not self.writer.training:
+        if (
+            not isinstance(module, nn.BatchNorm2d)
+            or not mine
+            or given.get("training", False) is not self.writer.training
+        ):
             return None
         return Expr(f"super().construct({self.writer.text(call.args[0])})")
 
@@ -209,16 +217,18 @@ class _BodyWriter:
     def _keep_several(self, call: Call, values: tuple[Value, ...], found: Expr) -> None:
         """Unpacked where several are used; a single one is taken by its place."""
         used = [value for value in values if self.uses[id(value)]]
-        if len(used) == 1 and (call.op == "shape" or self.uses[id(used[0])] == 1) and not (used[0].name and call.op != "shape"):
+        if (
+            len(used) == 1
+            and (call.op == "shape" or self.uses[id(used[0])] == 1)
+            and not (used[0].name and call.op != "shape")
+        ):
             place = next(place for place, value in enumerate(values) if value is used[0])
             self.writer.inlined[id(used[0])] = Expr(f"{found.text}[{place}]")
         elif call.op == "shape" and not any(value.name for value in used):
             for place, value in enumerate(values):
                 self.writer.inlined[id(value)] = Expr(f"{found.text}[{place}]")
         else:
-            self.statements.append(
-                Statement([value if self.uses[id(value)] else None for value in values], found.text)
-            )
+            self.statements.append(Statement([value if self.uses[id(value)] else None for value in values], found.text))
 
     # names
 
@@ -265,7 +275,9 @@ class _BodyWriter:
             elif targets:
                 if not any(each != "_" for each in targets):
                     targets = ["_"]
-                lines.append(f"{', '.join(targets)}{',' if len(targets) == 1 and len(statement.targets) > 1 else ''} = {text}")
+                lines.append(
+                    f"{', '.join(targets)}{',' if len(targets) == 1 and len(statement.targets) > 1 else ''} = {text}"
+                )
             else:
                 lines.append(text)
             value = statement.targets[0] if len(statement.targets) == 1 else None
@@ -291,7 +303,18 @@ class _BodyWriter:
 
 def _worth_saying(value: Value) -> bool:
     """Whether the shape of something is not what one expects: where axes are moved, split or joined."""
-    moved = {"reshape", "permute", "transpose", "flatten", "unflatten", "cat", "stack", "einsum", "unsqueeze", "squeeze"}
+    moved = {
+        "reshape",
+        "permute",
+        "transpose",
+        "flatten",
+        "unflatten",
+        "cat",
+        "stack",
+        "einsum",
+        "unsqueeze",
+        "squeeze",
+    }
     return value.call is not None and value.call.op in moved and value.shape is not None
 
 
@@ -329,9 +352,7 @@ def signature_of(region: Region, training: bool) -> str:
     return "\n".join([*lines, str(mapped(word, region.output))])
 
 
-def _rolled(
-    statements: Sequence[Statement], writer: Writer, path: str, setting: Setting
-) -> Iterator[Statement]:
+def _rolled(statements: Sequence[Statement], writer: Writer, path: str, setting: Setting) -> Iterator[Statement]:
     """Lines that call the layers of a whole list one after the other, as one loop over the list."""
     place = 0
     while place < len(statements):
@@ -352,7 +373,10 @@ def _loop_at(
             continue
         read = MARK.findall(run[0].text)
         for start in dict.fromkeys(f"«{number}»" for number in read):
-            texts = {_step(each, start if k == 0 else _mark(run[k - 1], writer), f"{reach(inside)}[{k}](", writer) for k, each in enumerate(run)}
+            texts = {
+                _step(each, start if k == 0 else _mark(run[k - 1], writer), f"{reach(inside)}[{k}](", writer)
+                for k, each in enumerate(run)
+            }
             inner = [_mark(each, writer) for each in run[:-1]]
             later = "".join(each.text + each.first for each in statements[place + count :])
             if len(texts) == 1 and None not in texts and not any(mark in later for mark in inner):
@@ -391,4 +415,3 @@ def _free(wanted: str, holders: Mapping[str, str], last: Mapping[str, int], plac
         number += 1
         name = f"{wanted}{number}"
     return name
-

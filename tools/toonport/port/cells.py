@@ -351,8 +351,6 @@ def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     return x
 
 
-
-
 def random_mask(x: Tensor, keep: float) -> Tensor:
     """Ones with a probability, and zeros, in the shape of a tensor."""
     return ops.dropout(ops.ones_like(x), 1 - keep, training=True) * keep

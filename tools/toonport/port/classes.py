@@ -124,7 +124,9 @@ class CellClass:
             lines.append(f"    super().__init__({', '.join(sequence(first.base, [text for _, text in members]))})")
         else:
             lines += [f"    {base}", *(f"    self.{name} = {text}" for name, text in members)]
-        kept = {name for name in self.stands[len(self.stands) - sum(len(body.slots) for body in first.bodies) :] if name}
+        kept = {
+            name for name in self.stands[len(self.stands) - sum(len(body.slots) for body in first.bodies) :] if name
+        }
         lines += [f"    self.{name} = {name}" for name in self.arguments if name in kept]
         return [*lines, ""] if self.arguments or members or first.base_arguments else []
 

@@ -132,7 +132,9 @@ def _instance_norm(m: Any, shapes: Shapes) -> Made:
     if m.track_running_stats:
         named = {"momentum": Optional(round(1 - m.momentum, 10), 0.9), "affine": Optional(m.affine, False)}
         eps = Optional(m.eps, 1e-5)
-        return layer("TrackedInstanceNorm", ("num_features", m.num_features), eps=eps, **named, own=["TrackedInstanceNorm"])
+        return layer(
+            "TrackedInstanceNorm", ("num_features", m.num_features), eps=eps, **named, own=["TrackedInstanceNorm"]
+        )
     name = "InstanceNorm2d" if isinstance(m, nn.InstanceNorm2d) else "InstanceNorm"
     eps, affine = Optional(m.eps, 1e-5), Optional(m.affine, False)
     return layer(name, ("num_features", m.num_features), eps=eps, affine=affine, own=[name])
@@ -163,9 +165,7 @@ def _layer_norm(m: Any, shapes: Shapes) -> Made:
 
 @rule(nn.LocalResponseNorm)
 def _local_response_norm(m: Any, shapes: Shapes) -> Made:
-    return layer(
-        "LocalResponseNorm", ("size", m.size), alpha=m.alpha, beta=m.beta, k=m.k, own=["LocalResponseNorm"]
-    )
+    return layer("LocalResponseNorm", ("size", m.size), alpha=m.alpha, beta=m.beta, k=m.k, own=["LocalResponseNorm"])
 
 
 # ---- activations

@@ -74,7 +74,9 @@ def _batch_norm(
 
 
 @rule("layer_norm")
-def _layer_norm(w: Writer, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Expr:
+def _layer_norm(
+    w: Writer, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Expr:
     return w.own_function("layer_norm", input, len(tuple(normalized_shape)), weight, bias, eps)
 
 
@@ -84,7 +86,9 @@ def _rms_norm(w: Writer, input: Any, normalized_shape: Any, weight: Any = None, 
 
 
 @rule("group_norm")
-def _group_norm(w: Writer, input: Any, num_groups: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Expr:
+def _group_norm(
+    w: Writer, input: Any, num_groups: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Expr:
     return w.own_function("group_norm", input, num_groups, weight, bias, eps)
 
 
@@ -104,7 +108,9 @@ def _normalize(w: Writer, input: Any, p: float = 2.0, dim: Any = 1, eps: float =
 
 
 @rule("local_response_norm")
-def _local_response_norm(w: Writer, input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Expr:
+def _local_response_norm(
+    w: Writer, input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Expr:
     return w.own_function("local_response_norm", input, size, alpha, beta, k)
 
 
@@ -199,7 +205,9 @@ def resized(
         factors = sides(scale, 2)
         refuse_unless(all(float(factor).is_integer() for factor in factors), f"interpolate: by the factor {scale}")
         name = w.atom(input)
-        words = [f"{name}.shape[{axis}] * {w.number(int(factor))}" for axis, factor in zip((2, 3), factors, strict=True)]
+        words = [
+            f"{name}.shape[{axis}] * {w.number(int(factor))}" for axis, factor in zip((2, 3), factors, strict=True)
+        ]
         target = f"({', '.join(words)})"
     else:
         target = w.text(sides(size, 2))

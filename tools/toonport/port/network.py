@@ -97,7 +97,11 @@ class _Porter:
                 if isinstance(module, PLAIN_LISTS):
                     continue
                 if name in CELLS_OWN or not name.isidentifier():
-                    other = f"{name}_" if name.isidentifier() else "layer_" + "".join(c if c.isalnum() else "_" for c in name)
+                    other = (
+                        f"{name}_"
+                        if name.isidentifier()
+                        else "layer_" + "".join(c if c.isalnum() else "_" for c in name)
+                    )
                     self.renamed[f"{path}.{name}".strip(".")] = other
 
     def _attribute(self, path: str) -> str:
@@ -150,7 +154,11 @@ class _Porter:
                     self.made[instance.path] = cell.call(instance)
         if not self.ported.classes or self.ported.classes[-1].instances[0].path != "":
             raise UnportableError(f"{type(self.network).__name__} is one layer; write a network that holds it")
-        self.ported.layers = {path: self._attribute(path) for path in self.modules if path and path in self.leaf and self._attribute(path) != path}
+        self.ported.layers = {
+            path: self._attribute(path)
+            for path in self.modules
+            if path and path in self.leaf and self._attribute(path) != path
+        }
         tensors = (name for name in self.network.state_dict() if name in self.renamed)
         self.ported.layers |= {name: self._attribute(name) for name in tensors}
         return self.ported
@@ -210,7 +218,9 @@ class _Porter:
             raise UnportableError(f"{inside}: is the same module as {first}, elsewhere in the network")
         from toonport.port.expressions import reach
 
-        return Made("", [Argument("", Raw(reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))))])
+        return Made(
+            "", [Argument("", Raw(reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))))]
+        )
 
     def _instance(self, path: str, module: nn.Module) -> Instance:
         bodies = self._bodies(path)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from parity_tests.harness.report.data import report_data
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.run import Comparison, Say, silent
 from parity_tests.harness.sides.tree import arguments
-from toonport.own_pair import OwnPair, built, convert_own, in_script, inputs_of, load_each
+from toonport.own_pair import OwnPair, built, convert_own, imported, in_script, inputs_of, load_each
 from toonport.port.network import Ported, port_network
 from toonport.port.proof import Candidate, Proof, prove
 from toonport.port.readme import readme
@@ -101,18 +101,16 @@ def _written(
         return Port(staging, Outcome.CANNOT_TELL, (), (), "", tuple(ported.left_out))
     door = f"{staging / stem}_ms.py:{ported.name}"
     cell = _fresh(door, stem)
-    builds = in_script(options.network, options.kwargs), in_script(str(Path(door.rpartition(":")[0]).resolve()) + f":{ported.name}", {})
+    builds = (
+        in_script(options.network, options.kwargs),
+        in_script(str(Path(door.rpartition(":")[0]).resolve()) + f":{ported.name}", {}),
+    )
     name = options.network.rpartition(":")[2]
     candidate = Candidate(name, network, cell, inputs, ported.layers, builds, staging / "case")
     proof = prove(candidate, say)
     outcome, problem = proof.outcome, proof.problem
     if outcome is Outcome.EQUAL and options.train:
-        from toonport.port.training import prove_training, training_source
-
-        say("training both")
-        _say(staging / f"train_{stem}_ms.py", training_source(ported, stem))
-        trained = prove_training(options, staging, stem, ported, inputs)
-        proof = Proof((*proof.comparisons, trained), proof.sizes)
+        proof = _trained(staging, stem, network, ported, inputs, proof, say)
         outcome = proof.outcome
     _report(staging / "report.html", proof.comparisons)
     if outcome is not Outcome.EQUAL:
@@ -122,6 +120,28 @@ def _written(
     (staging / MARK).unlink()
     staging.rename(options.out)
     return Port(options.out, outcome, proof.comparisons, proof.sizes, "", ())
+
+
+def _trained(
+    staging: Path, stem: str, network: Any, ported: Ported, inputs: Any, proof: Proof, say: Say
+) -> Proof:
+    """Write a training step, and prove it as well.
+
+    Raises InputError: the network is not called with tensors one after the other.
+    """
+    from toonport.port.training import prove_training, training_source
+
+    given = as_inputs(inputs)
+    if not getattr(given, "plain", True):
+        raise InputError("--train: only for networks that are called with tensors, one after the other")
+    path = staging / f"train_{stem}_ms.py"
+    _say(path, training_source(ported, stem))
+    door = f"{staging / stem}_ms.py:{ported.name}"
+    _fresh(door, stem)
+    module = _beside(path.parent, lambda: imported(str(path), path.name))
+    written = module, lambda: _fresh(door, stem)
+    trained = prove_training(network, written, list(given), ported.layers, ported.name, say)
+    return Proof((*proof.comparisons, trained), proof.sizes)
 
 
 def _staging(out: Path) -> Path:
@@ -200,13 +220,18 @@ def _fresh(door: str, stem: str) -> Any:
     """Build the port from its file, not from one of the same name that was imported before."""
     for name in (f"{stem}_ms", f"{stem}_ms_layers"):
         sys.modules.pop(name, None)
-    folder = str(Path(door.rpartition(":")[0]).resolve().parent)
-    sys.path.insert(0, folder)
-    import_module("importlib").invalidate_caches()
+    return _beside(Path(door.rpartition(":")[0]).parent, lambda: built(door, {}))
+
+
+def _beside(folder: Path, load: Callable[[], Any]) -> Any:
+    """Import something that imports from beside it, and forget the folder again."""
+    before = list(sys.path)
+    sys.path.insert(0, str(folder.resolve()))
+    invalidate_caches()
     try:
-        return built(door, {})
+        return load()
     finally:
-        sys.path.remove(folder)
+        sys.path[:] = before
 
 
 def _report(path: Path, comparisons: tuple[Comparison, ...]) -> None:

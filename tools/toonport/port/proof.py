@@ -76,7 +76,9 @@ def prove(candidate: Candidate, say: Say) -> Proof:
     return Proof(tuple(comparisons), tuple(sizes))
 
 
-def other_inputs(module: Any, cell: Any, given: Sequence[Array], layers: dict[str, str]) -> Sequence[Array] | str | None:
+def other_inputs(
+    module: Any, cell: Any, given: Sequence[Array], layers: dict[str, str]
+) -> Sequence[Array] | str | None:
     """Return inputs of another batch, and another size if there is one that the reference runs.
 
     None where it runs none; in words, what the port does with inputs that the reference runs.

@@ -21,7 +21,12 @@ def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None,
         proof: how it was proven; None: it was not.
         checkpoint: name of the file of its weights, if there is one.
     """
-    lines = [f"# {ported.name} for MindSpore", "", f"Ported from `{options.network.rpartition('/')[2]}` by `toonport port`.", ""]
+    lines = [
+        f"# {ported.name} for MindSpore",
+        "",
+        f"Ported from `{options.network.rpartition('/')[2]}` by `toonport port`.",
+        "",
+    ]
     if checkpoint:
         lines += ["```python", "import mindspore", f"from {stem}_ms import {ported.name}", "", f"net = {ported.name}()"]
         load = f'mindspore.load_param_into_net(net, mindspore.load_checkpoint("{checkpoint}"))'
@@ -39,10 +44,14 @@ def _assumed(options: PortOptions, stem: str, ported: Ported) -> list[str]:
     found = [
         "Decisions that the source makes by its settings or by the sizes of its input are made as for the input that was "
         "traced; sides that are computed with stay variable.",
-        "The network is built as it was" + (f", with {dict(options.kwargs)}" if options.kwargs else "") + "; numbers stand in the code.",
+        "The network is built as it was"
+        + (f", with {dict(options.kwargs)}" if options.kwargs else "")
+        + "; numbers stand in the code.",
     ]
     if ported.layers:
-        found.append("Some names mean something else in a cell and are others here; `map.toml` lists them, for `--map`.")
+        found.append(
+            "Some names mean something else in a cell and are others here; `map.toml` lists them, for `--map`."
+        )
     if ported.constants:
         found.append(f"Tensors that are no part of the state lie in `{stem}_ms.npz`.")
     if options.weights is None:
@@ -53,7 +62,9 @@ def _assumed(options: PortOptions, stem: str, ported: Ported) -> list[str]:
 def _proven(options: PortOptions, proof: Proof | None) -> list[str]:
     if proof is None:
         return ["Nothing: parts are missing."]
-    found = ["Weights, every layer alone, gradients, whole runs in both modes, and as compiled graphs: see `report.html`."]
+    found = [
+        "Weights, every layer alone, gradients, whole runs in both modes, and as compiled graphs: see `report.html`."
+    ]
     found.append(f"At inputs of {' and '.join(proof.sizes)}.")
     if len(proof.sizes) == 1:
         found.append("Not proven: another size or batch; the reference itself runs no other that was tried.")

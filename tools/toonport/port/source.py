@@ -98,10 +98,7 @@ def _definitions() -> Mapping[str, tuple[str, tuple[str, ...]]]:
             elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 found[node.targets[0].id] = code, node
     names = set(found)
-    return {
-        name: (code, tuple(sorted(_used(node) & names)))
-        for name, (code, node) in found.items()
-    }
+    return {name: (code, tuple(sorted(_used(node) & names))) for name, (code, node) in found.items()}
 
 
 def _used(node: ast.stmt) -> set[str]:

@@ -81,7 +81,9 @@ class Traced:
     regions: Mapping[str, list[Region]]  # dotted path of each module that holds others -> its runs, in order
 
 
-def trace(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], leaf: Callable[[nn.Module], bool]) -> Traced:
+def trace(
+    network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], leaf: Callable[[nn.Module], bool]
+) -> Traced:
     """Run a network and return what each of its modules did.
 
     Args:
