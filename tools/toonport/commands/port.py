@@ -37,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Port, print how it ended; the exit code says it too."""
     from toonport.own_pair import kwargs_from
-    from toonport.port.porter import PortOptions, port
+    from toonport.porting.porter import PortOptions, port
 
     options = PortOptions(
         network=args.network,

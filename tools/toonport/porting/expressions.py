@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from convert.layers import find_rule
-from toonport.port.values import Constant, Own, UnportableError, Value
+from toonport.porting.values import Constant, Own, UnportableError, Value
 
 COMPARED, ADDED, MULTIPLIED, SIGNED, ATOM = range(5)  # how tightly an expression holds together
 OMIT = object()  # an argument that is not written
@@ -35,8 +35,8 @@ class Slot:
 class Writer:
     """Writes the arguments of calls in one body.
 
-    Names stand in marks, `«3»` for the third value, and numbers too, `‹3›` for the third slot, so that bodies that differ
-    in numbers only are recognised as one.
+    Names stand in marks, `«3»` for the third value, and numbers too, `‹3›` for the third slot, so that bodies that
+    differ in numbers only are recognised as one.
     """
 
     path: str  # of the module whose body it is

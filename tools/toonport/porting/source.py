@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toonport.port.network import Ported
+from toonport.porting.network import Ported
 
 SETTINGS = ("--line-length", "120", "--target-version", "py310")
 LAYER_FILES = (Path(__file__).with_name("cells.py"), Path(__file__).parents[3] / "ms_models" / "layers.py")
@@ -107,10 +107,10 @@ def _used(node: ast.stmt) -> set[str]:
     return {each.id for each in names} - {each.id for each in names if isinstance(each.ctx, ast.Store)}
 
 
-def constants_file(constants: Mapping[str, np.ndarray]) -> bytes:  # type: ignore[type-arg]
+def constants_file(constants: Mapping[str, np.ndarray]) -> bytes:
     """Return the file of a network's constants, .npz."""
     file = io.BytesIO()
-    np.savez(file, **constants)  # type: ignore[arg-type]
+    np.savez(file, **constants)
     return file.getvalue()
 
 

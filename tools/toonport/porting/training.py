@@ -12,7 +12,7 @@ from parity_tests.harness.inputs import feature
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
 from parity_tests.harness.run import Comparison, Say
-from toonport.port.network import Ported
+from toonport.porting.network import Ported
 
 STEPS = 50
 RATE, BETAS = 2e-4, (0.5, 0.999)

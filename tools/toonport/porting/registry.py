@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from toonport.port.expressions import Expr
-from toonport.port.values import UnportableError
+from toonport.porting.expressions import Expr
+from toonport.porting.made import Made
+from toonport.porting.values import UnportableError
 
+Shapes = Sequence[tuple[int, ...]]  # of what a layer is called with
+LayerRule = Callable[[Any, Shapes], Made]  # a layer -> its constructor's call
 Rule = Callable[..., Expr]  # a writer, and the arguments of the operator as PyTorch takes them -> the code
 
 
@@ -20,6 +23,22 @@ def registering(table: dict[str, Rule]) -> Callable[..., Callable[[Rule], Rule]]
         def register(function: Rule) -> Rule:
             """Register a rule."""
             table.update(dict.fromkeys(names, function))
+            return function
+
+        return register
+
+    return rule
+
+
+def layer_rules(table: dict[type, LayerRule]) -> Callable[..., Callable[[LayerRule], LayerRule]]:
+    """Return the decorator that puts a rule into a table, under the layer types that it is for."""
+
+    def rule(*kinds: type) -> Callable[[LayerRule], LayerRule]:
+        """Say which layer types a rule is for."""
+
+        def register(function: LayerRule) -> LayerRule:
+            """Register a rule."""
+            table.update(dict.fromkeys(kinds, function))
             return function
 
         return register
@@ -56,3 +75,9 @@ def other_type(value: Any, dtype: Any) -> bool:
 def sides(value: Any, count: int) -> tuple[Any, ...]:
     """Return a number for each of `count` axes: as it is given, or the same for all."""
     return tuple(value) if isinstance(value, tuple | list) else (value,) * count
+
+
+def pair_of(value: Any) -> tuple[int, int]:
+    """Return a number for rows and one for columns."""
+    rows, columns = sides(value, 2)
+    return rows, columns

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from toonport.port.expressions import Slot, literal
+from toonport.porting.expressions import Slot, literal
 
 REQUIRED = object()  # the default of an argument that is always written
 

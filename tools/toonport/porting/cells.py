@@ -238,15 +238,16 @@ def max_pool2d(
     x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], ceil_mode: bool = False
 ) -> Tensor:
     """Largest of each window: [N, C, H, W] -> [N, C, H', W']; what is padded never counts."""
-    pads = []
-    for side, window, step, rows in zip((x.shape[3], x.shape[2]), kernel[::-1], stride[::-1], padding[::-1]):
-        pads += [rows, _rows_after(side, window, step, rows) if ceil_mode else rows]
-    if max(pads) > 0:
-        x = ops.pad(x, tuple(pads), value=-math.inf)
+    (above, left), (below, right) = padding, padding
+    if ceil_mode:
+        below = rows_after(x.shape[2], kernel[0], stride[0], padding[0])
+        right = rows_after(x.shape[3], kernel[1], stride[1], padding[1])
+    if above + below + left + right > 0:
+        x = ops.pad(x, (left, right, above, below), value=-math.inf)
     return ops.MaxPool(kernel, stride, "valid")(x)
 
 
-def _rows_after(side: int, window: int, step: int, rows: int) -> int:
+def rows_after(side: int, window: int, step: int, rows: int) -> int:
     """Rows to pad after the end so that the last window, which begins inside the picture, is whole."""
     count = -(-(side + 2 * rows - window) // step) + 1
     if (count - 1) * step >= side + rows:
@@ -342,9 +343,10 @@ def scaled_dot_product_attention(
 
 def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     """Move elements along axes; those that leave at the end come in at the beginning. The shape stays."""
-    for shift, axis in zip(shifts, axes):
+    for place in range(len(axes)):
+        axis = axes[place]
         size = x.shape[axis]
-        cut = (size - shift) % size
+        cut = (size - shifts[place]) % size
         if cut > 0:
             first, last = ops.split(x, [cut, size - cut], axis)
             x = ops.cat((last, first), axis)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from toonport.port.bodies import NUMBER, Body
-from toonport.port.expressions import Slot, dtype_name, literal
-from toonport.port.made import SEQUENCES, Argument, Made, Raw, same, sequence
+from toonport.porting.bodies import Body
+from toonport.porting.expressions import Slot, dtype_name, literal
+from toonport.porting.loops import NUMBER
+from toonport.porting.made import SEQUENCES, Argument, Made, Raw, same, sequence
 
 LETTERS = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
 UNNAMED = re.compile(r"[^0-9a-zA-Z_]")
@@ -153,7 +154,7 @@ class CellClass:
         lines = [NUMBER.sub(number, line) for line in body.lines]
         which = next(place for place, each in enumerate(self.instances[0].bodies) if each is body)
         others = [each.bodies[which] for each in self.instances]
-        for place, (line, shape) in enumerate(body.notes):
+        for place, (line, _) in enumerate(body.notes):
             shapes = [other.notes[place][1] for other in others]
             if "\n" not in lines[line]:
                 lines[line] += f"  # {self._shape(shapes)}"
@@ -174,7 +175,7 @@ class CellClass:
     def _shape(self, shapes: list[tuple[int, ...]]) -> str:
         """A shape: letters for examples, for sides of pictures in relation to the input, and where instances differ."""
         first = shapes[0]
-        whole = [each.bodies[0].shapes[0] for each in self.instances][0]
+        whole = self.instances[0].bodies[0].shapes[0]
         picture = next((shape for shape in whole if shape is not None and len(shape) == 4), None)
         words = []
         for axis, side in enumerate(first):

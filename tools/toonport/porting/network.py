@@ -12,19 +12,47 @@ import torch
 from torch import nn
 
 from convert.plan import PARAMETRIZATIONS
-from toonport.port.bodies import Body, Setting, signature_of, write_body
-from toonport.port.classes import CellClass, Instance, constant, grouped, parameter
-from toonport.port.layers import rule_for
-from toonport.port.made import Argument, Made, Raw
-from toonport.port.tracing import trace
-from toonport.port.values import Region, UnportableError, Value, leaves
+from toonport.porting.bodies import Body, Setting, write_body
+from toonport.porting.classes import CellClass, Instance, constant, grouped, parameter
+from toonport.porting.layers import rule_for
+from toonport.porting.made import Argument, Made, Raw
+from toonport.porting.runs import signature_of
+from toonport.porting.tracing import CannotRunError, trace
+from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
 PLAIN_LISTS = (nn.Sequential, nn.ModuleList)
 # attributes that every cell has already
 CELLS_OWN = frozenset(
-    "bprop cell_type cells cls_name compile construct flags grad_hook name param_prefix parameters_dict phase "
-    "pipeline_stage recompute requires_grad shard to_float train trainable_params training type enable_hook "
-    "init_parameters_data insert_param_to_cell offload jit_config_dict cast_param untrainable_params".split()
+    [
+        "bprop",
+        "cell_type",
+        "cells",
+        "cls_name",
+        "compile",
+        "construct",
+        "flags",
+        "grad_hook",
+        "name",
+        "param_prefix",
+        "parameters_dict",
+        "phase",
+        "pipeline_stage",
+        "recompute",
+        "requires_grad",
+        "shard",
+        "to_float",
+        "train",
+        "trainable_params",
+        "training",
+        "type",
+        "enable_hook",
+        "init_parameters_data",
+        "insert_param_to_cell",
+        "offload",
+        "jit_config_dict",
+        "cast_param",
+        "untrainable_params",
+    ]
 )
 
 
@@ -116,8 +144,23 @@ class _Porter:
         network = copy.deepcopy(self.network).train(training)
         paths = {id(module): path for path, module in network.named_modules()}
         again_args, again_kwargs = copy.deepcopy((args, dict(kwargs)))
-        is_leaf = lambda module: bool(self.leaf.get(paths[id(module)], True))  # noqa: E731
-        return trace(network, again_args, again_kwargs, is_leaf).regions
+        try:
+            return trace(network, again_args, again_kwargs, lambda m: self._is_leaf(paths[id(m)])).regions
+        except CannotRunError:
+            if not training:
+                raise
+        return self._traced_twice(args, kwargs)
+
+    def _traced_twice(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:
+        """The runs in train mode on every example twice, where a norm over the batch cannot run on one."""
+        network = copy.deepcopy(self.network).train()
+        paths = {id(module): path for path, module in network.named_modules()}
+        twice = mapped(lambda leaf: torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
+        return trace(network, twice[0], twice[1], lambda m: self._is_leaf(paths[id(m)])).regions
+
+    def _is_leaf(self, path: str) -> bool:
+        """Whether a module is written as one layer, or is a part of one."""
+        return bool(self.leaf.get(path, True))
 
     def _inputs(self) -> dict[str, list[str]]:
         """Arguments of each construct: those that hold values in any run."""
@@ -216,7 +259,7 @@ class _Porter:
         holder = f"{path}." if path else ""
         if not first.startswith(holder):
             raise UnportableError(f"{inside}: is the same module as {first}, elsewhere in the network")
-        from toonport.port.expressions import reach
+        from toonport.porting.expressions import reach
 
         return Made(
             "", [Argument("", Raw(reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))))]
@@ -244,7 +287,7 @@ class _Porter:
 
     def _norm_base(self, path: str, module: nn.Module) -> tuple[str, list[Argument]]:
         """The batch norm that a layer inherits from, and what its constructor is given."""
-        from toonport.port.layers import RULES
+        from toonport.porting.layers import RULES
 
         made = RULES[nn.BatchNorm2d](module, [])
         return made.callee, [each for each in made.arguments]

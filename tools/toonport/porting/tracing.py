@@ -21,7 +21,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from convert.errors import first_line
-from toonport.port.values import (
+from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
+from toonport.porting.values import (
     NUMBERS,
     Call,
     Constant,
@@ -37,32 +38,14 @@ from toonport.port.values import (
     plain,
 )
 
-# asked of a tensor without making another one; the answer goes into the code as it is
-ASKED = {
-    "dtype", "device", "ndim", "dim", "is_floating_point", "requires_grad", "is_cuda", "is_contiguous", "stride", "type",
-    "layout", "is_sparse", "is_quantized", "is_complex", "is_mps", "is_meta", "names", "element_size", "get_device",
-    "data_ptr", "result_type", "is_nested", "is_xpu", "grad_fn", "is_leaf", "grad", "storage_offset", "is_same_size",
-    "is_tensor", "is_inference", "_version", "_base", "itemsize", "nbytes", "_backward_hooks", "__hash__", "__repr__", "__str__", "__format__", "nelement_static",
-    "retain_grad", "promote_types", "get_default_dtype", "can_cast", "finfo", "iinfo", "register_hook", "assert_async",
-}  # fmt: skip
-# gives values of tensors to Python, which then may do anything with them
-READ = {
-    "__bool__": "a decision by the values of a tensor",
-    "__int__": "a number out of a tensor",
-    "__float__": "a number out of a tensor",
-    "__index__": "a number out of a tensor",
-    "__contains__": "a decision by the values of a tensor",
-    "item": "a number out of a tensor",
-    "tolist": "numbers out of a tensor",
-    "numpy": "an array out of a tensor",
-    "__array__": "an array out of a tensor",
-    "equal": "a decision by the values of a tensor",
-    "allclose": "a decision by the values of a tensor",
-}
 TORCH = str(Path(torch.__file__).parent)
 HERE = str(Path(__file__).parent)
 COUNTER = "num_batches_tracked"
 UNNAMED = {"self", "_", "args", "kwargs"}
+
+
+class CannotRunError(UnportableError):
+    """The network itself does not run on the inputs."""
 
 
 @dataclass
@@ -91,7 +74,9 @@ def trace(
         args, kwargs: example inputs.
         leaf: whether a module is written as one layer, so that what it calls is of no interest.
 
-    Raises UnportableError: it decides by the values of tensors, or passes them in ways that cannot be followed.
+    Raises:
+        CannotRunError: the network does not run on the inputs.
+        UnportableError: it decides by the values of tensors, or passes them in ways that cannot be followed.
     """
     return _Tracer(network, leaf).run(args, kwargs)
 
@@ -118,7 +103,7 @@ class _Tracer(TorchFunctionMode):
                 raise
             except Exception as error:
                 where = self.frames[-1].region.path if self.frames else ""
-                raise UnportableError(f"{where or 'the network'}: cannot run: {first_line(error)}{_at()}") from error
+                raise CannotRunError(f"{where or 'the network'}: cannot run: {first_line(error)}") from error
         return Traced(self.network, self.regions)
 
     # modules
@@ -186,7 +171,7 @@ class _Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.resting or not self.frames:
             return func(*mapped(plain, args), **mapped(plain, kwargs))
-        name = _name(func)
+        name = name_of(func)
         if name in {"shape", "size"}:
             return self._shape(args, kwargs)
         if name == "__len__":
@@ -195,8 +180,8 @@ class _Tracer(TorchFunctionMode):
             raise UnportableError(f"{name.strip('_')}: {READ[name]}{_at()}")
         if name in ASKED or name in READ or name == "__get__":
             return func(*mapped(plain, args), **mapped(plain, kwargs))
-        call = Call(_canonical(name), *self._values((args, kwargs)), line=_line())
-        if args and isinstance(own := self._value(args[0]), Own) and _changes(name):
+        call = Call(canonical(name), *self._values((args, kwargs)), line=_line())
+        if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             if own.name.endswith(COUNTER):  # which MindSpore's norms do without
                 return func(*args, **kwargs)
             raise UnportableError(f"{name}: changes {own.name}, a state of the network, in its forward{_at()}")
@@ -209,7 +194,7 @@ class _Tracer(TorchFunctionMode):
 
     def _written(self, call: Call, tensor: Any) -> None:
         """A tensor of which elements were written is another value from then on."""
-        value = call.result = Value(call, (), tensor, self._value(call_target(call)).name)
+        value = call.result = Value(call, (), tensor, getattr(call.args[0], "name", ""))
         self.frames[-1].region.calls.append(call)
         self.frames[-1].known[id(tensor)] = (value, tensor, tensor._version)
 
@@ -337,11 +322,6 @@ class _Tracer(TorchFunctionMode):
             self.resting -= 1
 
 
-def call_target(call: Call) -> Any:
-    """What a call writes into."""
-    return call.args[0]
-
-
 def _like(tree: Any, found: Any) -> Any:
     """The structure as it was handed on: itself, unless numbers in it are others now."""
     pairs = list(found.values()) if isinstance(found, dict) else found
@@ -392,37 +372,6 @@ def _calls_go_to(tracer: _Tracer) -> Iterator[None]:
         yield
     finally:
         nn.Module.__call__ = run  # type: ignore[method-assign]
-
-
-def _name(func: Any) -> str:
-    """Name of a function of PyTorch; of a property, that of the property."""
-    name = getattr(func, "__name__", type(func).__name__)
-    if name in {"__get__", "__set__"}:
-        return str(getattr(func.__self__, "__name__", getattr(getattr(func.__self__, "fget", None), "__name__", name)))
-    return str(name)
-
-
-def _canonical(name: str) -> str:
-    """One name for the forms of an operator: function, method, in place, Python's operator."""
-    bare = name.removeprefix("linalg_").removeprefix("special_").strip("_") or name
-    return SAME.get(bare, bare)
-
-
-SAME = {
-    "iadd": "add", "radd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "rmul": "mul", "multiply": "mul",
-    "itruediv": "div", "truediv": "div", "idiv": "div", "true_divide": "div", "divide": "div", "rtruediv": "rdiv",
-    "floor_divide": "floordiv", "ifloordiv": "floordiv", "remainder": "mod", "negative": "neg", "ipow": "pow",
-    "absolute": "abs", "concat": "cat", "concatenate": "cat", "swapaxes": "transpose", "swapdims": "transpose",
-    "greater": "gt", "less": "lt", "greater_equal": "ge", "less_equal": "le", "not_equal": "ne", "bitwise_and": "and",
-    "logical_and": "and", "iand": "and", "or": "or", "bitwise_or": "or", "logical_or": "or", "invert": "logical_not",
-    "bitwise_not": "logical_not", "clip": "clamp", "movedim": "moveaxis", "view": "reshape", "view_as": "reshape_as",
-    "fix": "trunc", "imatmul": "matmul", "H": "mT",
-}  # fmt: skip
-
-
-def _changes(name: str) -> bool:
-    """Whether an operator writes into its first argument."""
-    return name == "__setitem__" or (name.endswith("_") and not name.startswith("__")) or name.startswith("__i")
 
 
 def _frames() -> Iterator[FrameType]:

@@ -7,36 +7,23 @@ stands for several values that are needed at once, later ones get a number.
 from __future__ import annotations
 
 import keyword
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from toonport.port import arithmetic, nets, shapes
-from toonport.port.expressions import Expr, Slot, Writer, reach
-from toonport.port.registry import Rule
-from toonport.port.tracing import bound
-from toonport.port.values import Call, Constant, Own, Region, UnportableError, Value, leaves, mapped
+from toonport.porting import arithmetic, nets, shapes
+from toonport.porting.expressions import Expr, Slot, Writer, reach
+from toonport.porting.loops import MARK, Statement, rolled
+from toonport.porting.registry import Rule
+from toonport.porting.runs import needed
+from toonport.porting.tracing import bound
+from toonport.porting.values import Call, Constant, Region, UnportableError, Value, leaves
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
-MODES = {"dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "batch_norm"}  # that are told the mode
 NESTED = 60  # characters of what is still written inside another call
 TAKEN = {"self", "ops", "nn", "ms", "np", "math", "Tensor", "Parameter", "int", "super", "range", "tuple"}
-MARK = re.compile(r"«(\d+)»")
-NUMBER = re.compile(r"‹(\d+)›")
-
-
-@dataclass
-class Statement:
-    """One line: what it gives names to, and the code, with marks."""
-
-    targets: list[Value | None]
-    text: str
-    loop: str = ""  # over which list the line is repeated, on its own result
-    first: str = ""  # mark of what the loop begins with
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ class _BodyWriter:
 
     def body(self) -> Body:
         """Write everything."""
-        live, self.uses = _needed(self.region)
+        live, self.uses = needed(self.region)
         for name, tree in self.region.inputs.items():
             self._input(name, tree)
         for call in live:
@@ -96,9 +83,18 @@ class _BodyWriter:
         self.writer.hint = "returned"
         returned = self.writer.expr(self.region.output)
         self.statements.append(Statement([], f"return {self._bare(returned)}"))
-        self.statements = list(_rolled(self.statements, self.writer, self.region.path, self.setting))
+        self.statements = list(rolled(self.statements, self.writer, self._lists()))
         names = self._names()
         return self._finished(names)
+
+    def _lists(self) -> dict[str, int]:
+        """How the module reaches each list of layers inside it -> how many it holds."""
+        prefix, own = self.region.path, self.setting.attribute(self.region.path)
+        return {
+            reach(self.setting.attribute(path).removeprefix(own).strip(".")): count
+            for path, count in self.setting.lists.items()
+            if path != prefix and path.startswith(f"{prefix}." if prefix else "")
+        }
 
     def _bare(self, expr: Expr) -> str:
         """What is returned, without the parentheses of a tuple."""
@@ -207,9 +203,7 @@ class _BodyWriter:
 
     def _keep_one(self, value: Value, found: Expr) -> None:
         """Nested where the source gives it no name and uses it once."""
-        if MARK.fullmatch(found.text):
-            self.writer.inlined[id(value)] = found
-        elif not value.name and self.uses[id(value)] == 1 and len(found.text) <= NESTED:
+        if MARK.fullmatch(found.text) or (not value.name and self.uses[id(value)] == 1 and len(found.text) <= NESTED):
             self.writer.inlined[id(value)] = found
         else:
             self.statements.append(Statement([value], found.text))
@@ -285,7 +279,7 @@ class _BodyWriter:
                 notes.append((len(lines) - 1, value.shape or ()))
         inputs = [leaf.shape for leaf in leaves(self.region.inputs) if isinstance(leaf, Value)]
         outputs = [leaf.shape for leaf in leaves(self.region.output) if hasattr(leaf, "shape")]
-        returns = {tuple: "tuple[Tensor, ...]", list: "list[Tensor]", dict: "dict[str, Tensor]"}
+        returns: dict[type, str] = {tuple: "tuple[Tensor, ...]", list: "list[Tensor]", dict: "dict[str, Tensor]"}
         return Body(
             tuple(_safe(name) for name in self.region.inputs),
             tuple(lines),
@@ -316,91 +310,6 @@ def _worth_saying(value: Value) -> bool:
         "squeeze",
     }
     return value.call is not None and value.call.op in moved and value.shape is not None
-
-
-def _needed(region: Region) -> tuple[list[Call], Counter[int]]:
-    """The calls whose results are used, and how often each value is."""
-    uses: Counter[int] = Counter(id(leaf) for leaf in leaves(region.output) if isinstance(leaf, Value))
-    live: list[Call] = []
-    for call in reversed(region.calls):
-        if call.module or any(uses[id(leaf)] for leaf in leaves(call.result) if isinstance(leaf, Value)):
-            live.append(call)
-            uses.update(id(leaf) for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Value))
-    return live[::-1], uses
-
-
-def signature_of(region: Region, training: bool) -> str:
-    """Return what a module did in one run as text, whatever the source calls its values.
-
-    What asks for the mode that was traced is the same in both.
-    """
-    live, _ = _needed(region)
-    numbers: dict[int, int] = {}
-
-    def word(leaf: Any) -> str:
-        """A value by its number, anything else as it is."""
-        if isinstance(leaf, Value):
-            return f"%{numbers.setdefault(id(leaf), len(numbers))}"
-        return leaf.name if isinstance(leaf, Own | Constant) else repr(leaf)
-
-    lines = [str(mapped(word, region.inputs))]
-    for call in live:
-        args = (call.args, {name: each for name, each in call.kwargs.items() if name != "inplace"})
-        if call.op in MODES:
-            args = mapped(lambda leaf: "the mode" if leaf is training else leaf, args)
-        lines.append(f"{call.called} {mapped(word, args)} {mapped(word, call.result)}")
-    return "\n".join([*lines, str(mapped(word, region.output))])
-
-
-def _rolled(statements: Sequence[Statement], writer: Writer, path: str, setting: Setting) -> Iterator[Statement]:
-    """Lines that call the layers of a whole list one after the other, as one loop over the list."""
-    place = 0
-    while place < len(statements):
-        count, loop = _loop_at(statements, place, writer, path, setting)
-        yield loop if loop else statements[place]
-        place += count
-
-
-def _loop_at(
-    statements: Sequence[Statement], place: int, writer: Writer, path: str, setting: Setting
-) -> tuple[int, Statement | None]:
-    """How many lines from a place on are one loop, and the loop; 1 and None where none begins there."""
-    for name, count in setting.lists.items():
-        inside = setting.attribute(name).removeprefix(setting.attribute(path)).strip(".")
-        first = f"{reach(inside)}[0]("
-        run = statements[place : place + count]
-        if count < 2 or len(run) < count or first not in run[0].text or not name.startswith(path):
-            continue
-        read = MARK.findall(run[0].text)
-        for start in dict.fromkeys(f"«{number}»" for number in read):
-            texts = {
-                _step(each, start if k == 0 else _mark(run[k - 1], writer), f"{reach(inside)}[{k}](", writer)
-                for k, each in enumerate(run)
-            }
-            inner = [_mark(each, writer) for each in run[:-1]]
-            later = "".join(each.text + each.first for each in statements[place + count :])
-            if len(texts) == 1 and None not in texts and not any(mark in later for mark in inner):
-                target = run[-1].targets[0]
-                text = _own_numbers(run[0].text.replace(first, "layer(").replace(start, _mark(run[-1], writer)))
-                return count, Statement([target], text, reach(inside), start)
-    return 1, None
-
-
-def _own_numbers(text: str) -> str:
-    return text
-
-
-def _mark(statement: Statement, writer: Writer) -> str:
-    value = statement.targets[0] if len(statement.targets) == 1 else None
-    return writer.mark(value) if value is not None else "no mark"
-
-
-def _step(statement: Statement, carried: str, layer: str, writer: Writer) -> str | None:
-    """One line of a loop, without what changes from one to the next."""
-    if len(statement.targets) != 1 or statement.loop or layer not in statement.text:
-        return None
-    text = statement.text.replace(layer, "layer(").replace(carried, "carried")
-    return NUMBER.sub(lambda found: repr(writer.slots[int(found[1])].value), text)
 
 
 def _safe(name: str) -> str:

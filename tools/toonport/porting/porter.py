@@ -21,10 +21,10 @@ from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.run import Comparison, Say, silent
 from parity_tests.harness.sides.tree import arguments
 from toonport.own_pair import OwnPair, built, convert_own, imported, in_script, inputs_of, load_each
-from toonport.port.network import Ported, port_network
-from toonport.port.proof import Candidate, Proof, prove
-from toonport.port.readme import readme
-from toonport.port.source import constants_file, layers_source, network_source
+from toonport.porting.network import Ported, port_network
+from toonport.porting.proof import Candidate, Proof, prove
+from toonport.porting.readme import readme
+from toonport.porting.source import constants_file, layers_source, network_source
 
 UNPROVEN = ".unproven"  # what stands after the name of a folder until its network is proven
 MARK = "UNPROVEN.txt"  # in such a folder
@@ -122,14 +122,12 @@ def _written(
     return Port(options.out, outcome, proof.comparisons, proof.sizes, "", ())
 
 
-def _trained(
-    staging: Path, stem: str, network: Any, ported: Ported, inputs: Any, proof: Proof, say: Say
-) -> Proof:
+def _trained(staging: Path, stem: str, network: Any, ported: Ported, inputs: Any, proof: Proof, say: Say) -> Proof:
     """Write a training step, and prove it as well.
 
     Raises InputError: the network is not called with tensors one after the other.
     """
-    from toonport.port.training import prove_training, training_source
+    from toonport.porting.training import prove_training, training_source
 
     given = as_inputs(inputs)
     if not getattr(given, "plain", True):

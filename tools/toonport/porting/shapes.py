@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from toonport.port.expressions import OMIT, Expr, Writer
-from toonport.port.registry import Rule, flat, is_tensor, other_type, rank, refuse_unless, registering
+from toonport.porting.expressions import OMIT, Expr, Writer
+from toonport.porting.registry import Rule, flat, is_tensor, other_type, rank, refuse_unless, registering
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from toonport.port.expressions import MULTIPLIED, OMIT, Expr, Writer
-from toonport.port.registry import Rule, is_tensor, rank, refuse_unless, registering, sides
-from toonport.port.values import Own, UnportableError
+from toonport.porting.expressions import OMIT, Expr, Writer
+from toonport.porting.registry import Rule, is_tensor, rank, refuse_unless, registering, sides
+from toonport.porting.values import Own, UnportableError
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toonport.port.network import Ported
-from toonport.port.proof import Proof
+from toonport.porting.network import Ported
+from toonport.porting.proof import Proof
 
 if TYPE_CHECKING:
-    from toonport.port.porter import PortOptions
+    from toonport.porting.porter import PortOptions
 
 
 def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None, checkpoint: str | None) -> str:
@@ -42,8 +42,8 @@ def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None,
 
 def _assumed(options: PortOptions, stem: str, ported: Ported) -> list[str]:
     found = [
-        "Decisions that the source makes by its settings or by the sizes of its input are made as for the input that was "
-        "traced; sides that are computed with stay variable.",
+        "Decisions that the source makes by its settings or by the sizes of its input are made as for the input that "
+        "was traced; sides that are computed with stay variable.",
         "The network is built as it was"
         + (f", with {dict(options.kwargs)}" if options.kwargs else "")
         + "; numbers stand in the code.",

@@ -60,8 +60,16 @@ def prove(candidate: Candidate, say: Say) -> Proof:
     write = None
     if candidate.case and candidate.builds:
         write = partial(write_case, Replay(candidate.case, *candidate.builds))
-    again = {"names": candidate.layers, "say": say}
-    first = compare(module, cell, candidate.inputs, name=candidate.name, write_case=write, pictures=True, **again)
+    first = compare(
+        module,
+        cell,
+        candidate.inputs,
+        name=candidate.name,
+        names=candidate.layers,
+        say=say,
+        write_case=write,
+        pictures=True,
+    )
     comparisons, sizes = [first], [_size(as_inputs(candidate.inputs))]
     if first.outcome is not Outcome.EQUAL:
         return Proof((first,), ())
@@ -71,7 +79,8 @@ def prove(candidate: Candidate, say: Say) -> Proof:
     if other is not None:
         name = f"{candidate.name} at {_size(other)}"
         modes = (Mode.ACCUMULATED,)
-        comparisons.append(compare(module, cell, list(other), modes, list(other), name, **again))
+        given = list(other)
+        comparisons.append(compare(module, cell, given, modes, given, name, names=candidate.layers, say=say))
         sizes.append(_size(other))
     return Proof(tuple(comparisons), tuple(sizes))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from toonport.port.expressions import ADDED, COMPARED, MULTIPLIED, OMIT, SIGNED, Expr, Writer
-from toonport.port.registry import Rule, flat, is_tensor, other_type, refuse_unless, registering
+from toonport.porting.expressions import ADDED, COMPARED, MULTIPLIED, OMIT, SIGNED, Expr, Writer
+from toonport.porting.registry import Rule, flat, is_tensor, other_type, refuse_unless, registering
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)
