@@ -353,6 +353,12 @@ def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     return x
 
 
+def every(x: Tensor, axis: int, start: int, step: int, stop: int | None = None) -> Tensor:
+    """Every so many elements of an axis, from one on; MindSpore's gradient of x[start::step] fails."""
+    side = x.shape[axis]
+    return ops.index_select(x, axis, ops.arange(start, side if stop is None or stop > side else stop, step))
+
+
 def random_mask(x: Tensor, keep: float) -> Tensor:
     """Ones with a probability, and zeros, in the shape of a tensor."""
     return ops.dropout(ops.ones_like(x), 1 - keep, training=True) * keep

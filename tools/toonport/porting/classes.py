@@ -177,17 +177,16 @@ class CellClass:
         first = shapes[0]
         whole = self.instances[0].bodies[0].shapes[0]
         picture = next((shape for shape in whole if shape is not None and len(shape) == 4), None)
-        words = []
-        for axis, side in enumerate(first):
+        scaled = len(first) == 4 and picture is not None and first[2] * picture[3] == first[3] * picture[2]
+        words = ["N"]
+        for axis, side in enumerate(first[1:], 1):
             letters = LETTERS.get(len(first), ("N", *"ABCDEFGH"))
-            alike = all(len(shape) > axis and shape[axis] == side for shape in shapes)
-            if axis == 0:
-                words.append("N")
-            elif len(first) == 4 and axis >= 2 and picture:
+            if picture and scaled and axis >= 2:
                 words.append(_ratio(side, picture[axis], letters[axis]))
             else:
+                alike = all(len(shape) > axis and shape[axis] == side for shape in shapes)
                 words.append(str(side) if alike else letters[axis])
-        return f"[{', '.join(words)}]"
+        return f"[{', '.join(words)}]" if first else "[]"
 
 
 def _ratio(side: int, whole: int, letter: str) -> str:
@@ -198,7 +197,7 @@ def _ratio(side: int, whole: int, letter: str) -> str:
         return "1"
     if whole % side == 0:
         return f"{letter}/{whole // side}"
-    return f"{side // whole}{letter}" if side % whole == 0 else f"{letter}'"
+    return f"{side // whole}{letter}" if side % whole == 0 else str(side)
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

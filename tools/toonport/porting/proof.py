@@ -123,10 +123,9 @@ def _others(given: Sequence[Array]) -> Iterator[list[Array]]:
 
 
 def _resized(array: Array, more: tuple[int, int]) -> Array:
-    """One example more, and pictures with more rows and columns, which go on from the other end."""
+    """One example more, and pictures with more rows and columns, which go on from the beginning."""
     if array.ndim == 4:
-        array = np.concatenate([array, array[:, :, : more[0]]], 2)
-        array = np.concatenate([array, array[:, :, :, : more[1]]], 3)
+        array = np.pad(array, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "wrap")
     return _more(array)
 
 

@@ -140,8 +140,30 @@ def _getitem(w: Writer, input: Any, index: Any) -> Expr:
     parts = index if isinstance(index, tuple) else (index,)
     masks = [part for part in parts if is_tensor(part) and part.example.dtype == torch.bool]
     refuse_unless(not masks, "indexing by a mask: the shape of the result depends on values")
+    text, parts = _every(w, input, parts)
     words = ", ".join(w.text(part) for part in parts)
-    return Expr(f"{w.atom(input)}[{words}]")
+    plain = all(isinstance(part, slice) and part == slice(None) or part is Ellipsis for part in parts)
+    return Expr(text if plain and text != w.atom(input) else f"{text}[{words}]")
+
+
+def _every(w: Writer, input: Any, parts: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """What is left to index where only every so many elements are taken, and how; MindSpore has no gradient of that."""
+    text, left = w.atom(input), list(parts)
+    counted = [part for part in parts if part is not None and part is not Ellipsis]
+    for place, part in enumerate(parts):
+        if not isinstance(part, slice) or part.step in (None, 1):
+            continue
+        refuse_unless(None not in parts, "indexing by steps and by new axes at once")
+        step, stop = getattr(part.step, "example", part.step), getattr(part.stop, "example", part.stop)
+        refuse_unless(step > 0 and (stop is None or stop >= 0), "indexing by steps from the end")
+        before = parts[:place]
+        axis = place + (rank(input) - len(counted) - 1 if Ellipsis in before else 0)
+        bounds = [w.text(axis), w.text(part.start or 0), w.text(part.step)] + (
+            [] if stop is None else [w.text(part.stop)]
+        )
+        text, left[place] = f"every({text}, {', '.join(bounds)})", slice(None)
+        w.functions.add("every")
+    return text, tuple(left)
 
 
 @rule("setitem")
