@@ -242,13 +242,13 @@ def axes(dim: Any) -> Any:
 @rule("mean")
 def _mean(w: Writer, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Expr:
     refuse_unless(not other_type(input, dtype), "mean: with dtype")
-    return w.call("ops.mean", input, axes(dim), *([True] if keepdim else []))
+    return w.call("ops.mean", input, *([] if dim is None else [axes(dim)]), *([True] if keepdim else []))
 
 
 @rule("sum")
 def _sum(w: Writer, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Expr:
     refuse_unless(not other_type(input, dtype), "sum: with dtype")
-    return w.call("ops.sum", input, axes(dim), keepdim=True if keepdim else OMIT)
+    return w.call("ops.sum", input, *([] if dim is None else [axes(dim)]), keepdim=True if keepdim else OMIT)
 
 
 @rule("amax", "amin")

@@ -19,7 +19,7 @@ from toonport.porting.loops import MARK, Statement, rolled
 from toonport.porting.registry import Rule
 from toonport.porting.runs import needed
 from toonport.porting.tracing import bound
-from toonport.porting.values import Call, Constant, Region, UnportableError, Value, leaves
+from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
 NESTED = 60  # characters of what is still written inside another call
@@ -121,6 +121,8 @@ class _BodyWriter:
         self.constants += [leaf for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Constant)]
         try:
             found = self._module(call) if call.module else self._operator(call)
+            if call.still and _differentiable(call):
+                found = Expr(f"ops.stop_gradient({found.text})")
         except UnportableError as error:
             error = (
                 error if "(" in str(error) and ", line " in str(error) else UnportableError(f"{error} ({call.line})")
@@ -293,6 +295,13 @@ class _BodyWriter:
 
     def _target(self, value: Value | None, names: Mapping[str, str]) -> str:
         return "_" if value is None else names[str(self.writer.numbers[id(value)])]
+
+
+def _differentiable(call: Call) -> bool:
+    """Whether a gradient would flow through an operator."""
+    values = [leaf for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Value | Own)]
+    tensors = [value for value in values if value.shape is not None]
+    return isinstance(call.result, Value) and any(each.example.is_floating_point() for each in tensors)
 
 
 def _worth_saying(value: Value) -> bool:

@@ -64,6 +64,7 @@ class Ported:
     layers: dict[str, str] = field(default_factory=dict)  # PyTorch path -> MindSpore path, where they differ
     constants: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)  # what is no part of the state
     frozen: list[str] = field(default_factory=list)  # parameters of layers that are not trained
+    twice: bool = False  # whether it takes two examples to train
     left_out: list[str] = field(default_factory=list)  # what has no rule, where that was allowed
 
     @property
@@ -153,6 +154,7 @@ class _Porter:
 
     def _traced_twice(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:
         """The runs in train mode on every example twice, where a norm over the batch cannot run on one."""
+        self.ported.twice = True
         network = copy.deepcopy(self.network).train()
         paths = {id(module): path for path, module in network.named_modules()}
         twice = mapped(lambda leaf: torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))

@@ -84,6 +84,7 @@ def port(options: PortOptions, say: Say = silent) -> Port:
     say("tracing the network")
     args, kwargs = _tensors(inputs)
     ported = port_network(network, args, kwargs, options.partial)
+    inputs = doubled(inputs) if ported.twice else inputs
     try:
         return _written(options, staging, stem, network, ported, inputs, say)
     except BaseException:
@@ -166,6 +167,14 @@ def _stem(network: str) -> str:
         raise InputError(f"{network}: say FILE.py:NAME or package.module:NAME")
     stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
     return "".join(c if c.isalnum() else "_" for c in stem)
+
+
+def doubled(inputs: Any) -> Any:
+    """Return inputs with every example twice, the second one turned round, where they are arrays one after the other."""
+    given = as_inputs(inputs)
+    if not getattr(given, "plain", True):
+        return inputs
+    return [np.ascontiguousarray(np.concatenate([each, each[..., ::-1]])) for each in given]
 
 
 def _require_module(network: Any, text: str) -> None:

@@ -96,7 +96,7 @@ class _Tracer(TorchFunctionMode):
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
         """Trace one run."""
-        with _calls_go_to(self), torch.no_grad(), self:
+        with _calls_go_to(self), torch.enable_grad(), self:
             try:
                 self.network(*args, **kwargs)
             except UnportableError:
@@ -180,7 +180,7 @@ class _Tracer(TorchFunctionMode):
             raise UnportableError(f"{name.strip('_')}: {READ[name]}{_at()}")
         if name in ASKED or name in READ or name == "__get__":
             return func(*mapped(plain, args), **mapped(plain, kwargs))
-        call = Call(canonical(name), *self._values((args, kwargs)), line=_line())
+        call = Call(canonical(name), *self._values((args, kwargs)), line=_line(), still=not torch.is_grad_enabled())
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             if own.name.endswith(COUNTER):  # which MindSpore's norms do without
                 return func(*args, **kwargs)

@@ -65,6 +65,7 @@ class Call:
     line: str  # where the source calls it
     module: str = ""  # dotted path of the module that is called
     result: Any = None  # what it returned, in the same structure
+    still: bool = False  # whether no gradient flows through it
 
     @property
     def called(self) -> str:
