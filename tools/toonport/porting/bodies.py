@@ -236,10 +236,10 @@ class _BodyWriter:
                 last[number] = place
         names: dict[str, str] = {}
         holders: dict[str, str] = {}  # name -> number of the value that has it
-        for name, value in self.bases.items():
-            number = str(self.writer.numbers.get(id(value), f"unused {name}"))
-            names[number] = holders_name = _safe(name)
-            holders[holders_name] = number
+        for name, base in self.bases.items():
+            number = str(self.writer.numbers.get(id(base), f"unused {name}"))
+            names[number] = _safe(name)
+            holders[names[number]] = number
         for place, statement in enumerate(self.statements):
             for value in statement.targets:
                 if value is None:

@@ -142,7 +142,7 @@ def _dropout(m: Any, shapes: Shapes) -> Made:
 def _recurrent(m: Any, shapes: Shapes) -> Made:
     name = type(m).__name__
     refuse_unless(not getattr(m, "proj_size", 0), f"{name}: proj_size")
-    more = {"nonlinearity": Optional(m.nonlinearity, "tanh")} if isinstance(m, nn.RNN) else {}
+    more: dict[str, Any] = {"nonlinearity": Optional(m.nonlinearity, "tanh")} if isinstance(m, nn.RNN) else {}
     return layer(
         f"nn.{name}",
         ("input_size", m.input_size),

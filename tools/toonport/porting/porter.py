@@ -170,7 +170,7 @@ def _stem(network: str) -> str:
 
 
 def doubled(inputs: Any) -> Any:
-    """Return inputs with every example twice, the second one turned round, where they are arrays one after the other."""
+    """Return arrays with every example twice, the second one turned round; other inputs as they are."""
     given = as_inputs(inputs)
     if not getattr(given, "plain", True):
         return inputs

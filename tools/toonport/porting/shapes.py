@@ -142,7 +142,7 @@ def _getitem(w: Writer, input: Any, index: Any) -> Expr:
     refuse_unless(not masks, "indexing by a mask: the shape of the result depends on values")
     text, parts = _every(w, input, parts)
     words = ", ".join(w.text(part) for part in parts)
-    plain = all(isinstance(part, slice) and part == slice(None) or part is Ellipsis for part in parts)
+    plain = all((isinstance(part, slice) and part == slice(None)) or part is Ellipsis for part in parts)
     return Expr(text if plain and text != w.atom(input) else f"{text}[{words}]")
 
 
@@ -154,7 +154,8 @@ def _every(w: Writer, input: Any, parts: tuple[Any, ...]) -> tuple[str, tuple[An
         if not isinstance(part, slice) or part.step in (None, 1):
             continue
         refuse_unless(None not in parts, "indexing by steps and by new axes at once")
-        step, stop = getattr(part.step, "example", part.step), getattr(part.stop, "example", part.stop)
+        step: Any = getattr(part.step, "example", part.step)
+        stop = getattr(part.stop, "example", part.stop)
         refuse_unless(step > 0 and (stop is None or stop >= 0), "indexing by steps from the end")
         before = parts[:place]
         axis = place + (rank(input) - len(counted) - 1 if Ellipsis in before else 0)

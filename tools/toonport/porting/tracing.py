@@ -117,10 +117,11 @@ class _Tracer(TorchFunctionMode):
             given = self._values((args, kwargs)) if self.frames else ((), {})
             with self._at_rest():
                 found = run(module, *mapped(plain, args), **mapped(plain, kwargs))
-            return self._returned(Call("", *given, line=_line(), module=path), found)
+            return self._returned(Call("", given[0], given[1], _line(), path), found)
         if not self.frames:
             return self._inside(run, module, path, args, kwargs)
-        call = Call("", *self._values((args, kwargs)), line=_line(), module=path)
+        given = self._values((args, kwargs))
+        call = Call("", given[0], given[1], _line(), path)
         return self._returned(call, self._inside(run, module, path, args, kwargs))
 
     def _inside(
@@ -180,7 +181,8 @@ class _Tracer(TorchFunctionMode):
             raise UnportableError(f"{name.strip('_')}: {READ[name]}{_at()}")
         if name in ASKED or name in READ or name == "__get__":
             return func(*mapped(plain, args), **mapped(plain, kwargs))
-        call = Call(canonical(name), *self._values((args, kwargs)), line=_line(), still=not torch.is_grad_enabled())
+        given = self._values((args, kwargs))
+        call = Call(canonical(name), given[0], given[1], _line(), still=not torch.is_grad_enabled())
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             if own.name.endswith(COUNTER):  # which MindSpore's norms do without
                 return func(*args, **kwargs)
