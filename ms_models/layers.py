@@ -91,18 +91,23 @@ class Upsample(nn.Cell):
         return upsample_nearest(x, self.scale_factor)
 
 
-class Tanh(nn.Cell):
-    """Hyperbolic tangent to float32 precision.
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent to float32 precision: any shape -> the same shape, values in [-1, 1].
 
     MindSpore's own CPU kernel is off by up to 1e-4 once |x| exceeds about 4 and exact to rounding only
     near 0; away from 0, expm1(2x) / (expm1(2x) + 2) is used, which is exact to rounding there.
     """
+    limit = 5.0 if x.dtype == ms.float16 else 10.0  # beyond it the result is 1; float16 ends at exp(11)
+    grown = ops.expm1(2 * ops.clamp(x, -limit, limit))
+    return ops.where(ops.abs(x) < 0.3, ops.tanh(x), grown / (grown + 2))
+
+
+class Tanh(nn.Cell):
+    """Hyperbolic tangent to float32 precision, see `tanh`."""
 
     def construct(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape, values in [-1, 1]."""
-        limit = 5.0 if x.dtype == ms.float16 else 10.0  # beyond it the result is 1; float16 ends at exp(11)
-        grown = ops.expm1(2 * ops.clamp(x, -limit, limit))
-        return ops.where(ops.abs(x) < 0.3, ops.tanh(x), grown / (grown + 2))
+        return tanh(x)
 
 
 class AdaLIN(nn.Cell):

@@ -4,6 +4,7 @@
     toonport.convert("photo2cartoon_weights.pt", "photo2cartoon.ckpt")
     toonport.compare("photo2cartoon", weights="photo2cartoon_weights.pt")       # or your own module, cell and inputs
     toonport.compare_steps(torch_step, ms_step, batches)                        # a training step of your own
+    toonport.port("mynet.py:build", "3x256x256", "ported/")                     # write the port, and prove it
     toonport.export("photo2cartoon.ckpt", "photo2cartoon.onnx")
     toonport.cartoonize("me.jpg", "photo2cartoon.ckpt", "cartoon.png")
 
@@ -16,7 +17,7 @@ from parity_tests.harness.capturing import capture
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
 from toonport.environments import environment
-from toonport.face import cartoonize, compare, convert, export, load
+from toonport.face import cartoonize, compare, convert, export, load, port
 
 __all__ = [
     "InputError",
@@ -30,6 +31,7 @@ __all__ = [
     "environment",
     "export",
     "load",
+    "port",
 ]
 
 __version__ = "0.1.0"

@@ -20,6 +20,7 @@ COMMANDS = (
     "inspect",
     "compare",
     "match",
+    "port",
     "train",
     "evaluate",
     "mutants",

@@ -21,6 +21,7 @@ from toonport.train.finished import generating
 
 if TYPE_CHECKING:
     from toonport.photo.picture import Picture
+    from toonport.porting.porter import Port
 
 
 def load(
@@ -127,6 +128,31 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
 
         options["picture"] = partial(network_picture, Path(path))
     return compare_family(CompareOptions(reference, **options))
+
+
+def port(network: str, inputs: Any, out: str | Path, weights: str | None = None, **options: Any) -> Port:
+    """Write the MindSpore network of a PyTorch network; it is kept only if it is proven equal.
+
+        port = toonport.port("mynet.py:build", "3x256x256", "ported/", weights="my.pt")
+        print(port.equal, port.folder)
+
+    Args:
+        network: "FILE.py:NAME" or "package.module:NAME", a class or a function that returns a `torch.nn.Module`.
+        inputs: what it is called with, as arrays or as the command line says it.
+        out: folder for the port, which is not there yet.
+        weights: checkpoint in the network's own names; default: seeded weights.
+        options: further fields of `PortOptions`: key, kwargs, seed, partial, train.
+
+    Returns:
+        A Port: `.equal`, `.folder`, `.comparisons`. What is not equal lies in a folder with the suffix `.unproven`.
+
+    Raises InputError: something cannot be used, or an operator has no rule; nothing is written then.
+    """
+    from toonport.porting.porter import PortOptions
+    from toonport.porting.porter import port as run
+
+    _require_known(options, PortOptions)
+    return run(PortOptions(network, inputs, Path(out), weights, **options))
 
 
 def export(

@@ -76,7 +76,7 @@ class OwnPair:
 
     def builds(self) -> tuple[Build, Build]:
         """Return how a script of its own builds the module and the cell."""
-        return _in_script(self.torch, self.kwargs), _in_script(self.mindspore, self.kwargs)
+        return in_script(self.torch, self.kwargs), in_script(self.mindspore, self.kwargs)
 
     def build(self) -> tuple[Any, Any, Plan]:
         """Return the module, the cell, and which tensor of one is which of the other.
@@ -94,6 +94,17 @@ class OwnPair:
         return module, cell, plan
 
 
+def built(text: str, kwargs: Mapping[str, Any], seed: int = 0) -> Any:
+    """Return what a name builds, with PyTorch's chance seeded; a network that exists already is returned as it is.
+
+    Raises InputError: the code or the name is not there, or fails.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    return _built(text, kwargs)
+
+
 def _require_none(names: Sequence[str], what: str) -> None:
     if names:
         shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
@@ -107,11 +118,11 @@ def pair_from(torch: str, mindspore: str, kwargs: str | None, names: str | None,
 
     Raises InputError: one of them is not of this form.
     """
-    return OwnPair(torch, mindspore, _json_object(kwargs), layers_from(Path(names)) if names else {}, seed)
+    return OwnPair(torch, mindspore, kwargs_from(kwargs), layers_from(Path(names)) if names else {}, seed)
 
 
-def _json_object(kwargs: str | None) -> dict[str, Any]:
-    """What --kwargs says."""
+def kwargs_from(kwargs: str | None) -> dict[str, Any]:
+    """Return what --kwargs says. Raises InputError: it is no object of JSON."""
     try:
         found = json.loads(kwargs) if kwargs else {}
     except ValueError as error:
@@ -173,7 +184,7 @@ def compare_with_folder(
     Raises InputError: the capture or the port cannot be used.
     """
     capture, layers = read_index(folder), layers_from(Path(names)) if names else {}
-    cell = _built(mindspore, _json_object(kwargs))
+    cell = _built(mindspore, kwargs_from(kwargs))
     if framework_of(cell) != "mindspore":
         raise InputError(f"{mindspore}: builds no mindspore.nn.Cell")
     plan = plan_with(capture, cell, layers)
@@ -290,8 +301,8 @@ def _built(text: str, kwargs: Mapping[str, Any]) -> Any:
     return _called(found, text, kwargs) if callable(found) and not _is_network(found) else found
 
 
-def _in_script(text: str, kwargs: Mapping[str, Any]) -> Build:
-    """How a script builds what `_built` does."""
+def in_script(text: str, kwargs: Mapping[str, Any]) -> Build:
+    """Return how a script of its own builds what a name builds."""
     found, (where, _, name) = _found(text), text.rpartition(":")
     call = f"({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
     call = call if callable(found) and not _is_network(found) else ""
@@ -314,7 +325,7 @@ def _found(text: str) -> Any:
     where, colon, name = text.rpartition(":")
     if not colon or not where or not name:
         raise InputError(f"{text}: say FILE.py:NAME or package.module:NAME")
-    module = _imported(where, text)
+    module = imported(where, text)
     try:
         found = module
         for part in name.split("."):
@@ -325,7 +336,8 @@ def _found(text: str) -> Any:
     return found
 
 
-def _imported(where: str, text: str) -> Any:
+def imported(where: str, text: str) -> Any:
+    """Return the module of a file or a dotted name. Raises InputError, which begins with `text`: it has none."""
     path = Path(where)
     try:
         if path.suffix != ".py":

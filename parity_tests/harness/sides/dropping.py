@@ -1,5 +1,6 @@
 """Dropout at rest: what leaves out elements at random passes on what it is given, in functions as well as in layers.
 
+A mask that is drawn with one probability holds that probability, as in stochastic depth.
 So the same numbers come out of every run, and the uses of dropout are known, each with its rate.
 """
 
@@ -32,6 +33,9 @@ def resting_in_torch(note: Note) -> Any:
             kwargs, name = dict(kwargs or {}), func.__name__.rstrip("_")
             if name == "dropout" or name in WHOLE + OTHER:
                 return _function(note, name, args, kwargs)
+            if name == "bernoulli" and isinstance(rate := kwargs.get("p", args[1] if len(args) > 1 else None), float):
+                note(Dropout(1 - rate, False))
+                return args[0].fill_(rate) if func.__name__.endswith("_") else args[0].new_full(args[0].shape, rate)
             if name in RECURRENT:
                 return func(*_without_rate(note, args), **kwargs)
             if name in ATTENTION:

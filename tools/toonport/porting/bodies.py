@@ -1,0 +1,335 @@
+"""What a construct does, written from what a traced module did.
+
+Nested calls stay nested as the source has them, and values keep the names that the source gives them; where one name
+stands for several values that are needed at once, later ones get a number.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from toonport.porting import arithmetic, nets, shapes
+from toonport.porting.expressions import Expr, Slot, Writer, reach
+from toonport.porting.loops import MARK, Statement, rolled
+from toonport.porting.registry import Rule
+from toonport.porting.runs import needed
+from toonport.porting.tracing import bound
+from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves
+
+RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
+NESTED = 60  # characters of what is still written inside another call
+TAKEN = {"self", "ops", "nn", "ms", "np", "math", "Tensor", "Parameter", "int", "super", "range", "tuple"}
+
+
+@dataclass(frozen=True)
+class Body:
+    """The lines of a construct, in which numbers are still marks."""
+
+    inputs: tuple[str, ...]
+    lines: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    functions: frozenset[str]
+    constants: tuple[Constant, ...]
+    shapes: tuple[tuple[tuple[int, ...] | None, ...], tuple[tuple[int, ...] | None, ...]]  # of inputs and outputs
+    notes: tuple[tuple[int, tuple[int, ...]], ...] = ()  # line and shape of what it makes, where that is worth saying
+    returns: str = "Tensor"
+
+    @property
+    def skeleton(self) -> str:
+        """What is the same where bodies differ in numbers only."""
+        return "\n".join([*self.inputs, *self.lines])
+
+
+@dataclass
+class Setting:
+    """What bodies are written with."""
+
+    modules: Mapping[str, nn.Module]
+    attribute: Callable[[str], str]  # dotted path of a module -> in MindSpore
+    kinds: Callable[[str], tuple[str, ...]]  # dotted path of a module -> names of its class and base classes
+    inputs: Mapping[str, Sequence[str]]  # dotted path of each module that is traced -> arguments of its construct
+    lists: Mapping[str, int] = field(default_factory=dict)  # dotted path of lists of layers -> how many they hold
+    partial: Callable[[UnportableError], None] | None = None  # told what is left out; None: it is raised
+
+
+def write_body(region: Region, setting: Setting, training: bool) -> Body:
+    """Write what a module did in one run.
+
+    Raises UnportableError: an operator has no rule, or an argument is not one that its rule knows.
+    """
+    return _BodyWriter(region, setting, training).body()
+
+
+class _BodyWriter:
+    def __init__(self, region: Region, setting: Setting, training: bool) -> None:
+        self.region, self.setting = region, setting
+        self.writer = Writer(region.path, training, setting.attribute, setting.kinds)
+        self.statements: list[Statement] = []
+        self.constants: list[Constant] = []
+        self.bases: dict[str, Value] = {}
+
+    def body(self) -> Body:
+        """Write everything."""
+        live, self.uses = needed(self.region)
+        for name, tree in self.region.inputs.items():
+            self._input(name, tree)
+        for call in live:
+            self._write(call)
+        self.writer.hint = "returned"
+        returned = self.writer.expr(self.region.output)
+        self.statements.append(Statement([], f"return {self._bare(returned)}"))
+        self.statements = list(rolled(self.statements, self.writer, self._lists()))
+        names = self._names()
+        return self._finished(names)
+
+    def _lists(self) -> dict[str, int]:
+        """How the module reaches each list of layers inside it -> how many it holds."""
+        prefix, own = self.region.path, self.setting.attribute(self.region.path)
+        return {
+            reach(self.setting.attribute(path).removeprefix(own).strip(".")): count
+            for path, count in self.setting.lists.items()
+            if path != prefix and path.startswith(f"{prefix}." if prefix else "")
+        }
+
+    def _bare(self, expr: Expr) -> str:
+        """What is returned, without the parentheses of a tuple."""
+        text, several = expr.text, isinstance(self.region.output, tuple) and len(self.region.output) > 1
+        return text[1:-1] if several and text.startswith("(") else text
+
+    def _input(self, name: str, tree: Any) -> None:
+        """Arguments: a value is a name, and what is inside a structure is reached through it."""
+        if isinstance(tree, Value):
+            tree.name = name
+            self.bases[name] = tree
+            self.writer.mark(tree)
+            return
+        base = self.bases[name] = Value(None, (name,), 0, name)
+        for value in leaves(tree):
+            if isinstance(value, Value):
+                place = "".join(f"[{part!r}]" for part in value.path[1:])
+                self.writer.inlined[id(value)] = Expr(self.writer.mark(base) + place)
+
+    # calls
+
+    def _write(self, call: Call) -> None:
+        self.writer.hint = call.op or call.module.rpartition(".")[2]
+        self.constants += [leaf for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Constant)]
+        try:
+            found = self._module(call) if call.module else self._operator(call)
+            if call.still and _differentiable(call):
+                found = Expr(f"ops.stop_gradient({found.text})")
+        except UnportableError as error:
+            error = (
+                error if "(" in str(error) and ", line " in str(error) else UnportableError(f"{error} ({call.line})")
+            )
+            if not self.setting.partial:
+                raise error from None
+            self.setting.partial(error)
+            found = Expr(f"not_ported({str(error)!r})")
+            self.writer.functions.add("not_ported")
+        self._keep(call, found)
+
+    def _operator(self, call: Call) -> Expr:
+        rule = RULES.get(call.op)
+        if rule is None:
+            raise UnportableError(f"{call.op}: no rule for this operator")
+        if call.op == "batch_norm" and (found := self._norm_of_base(call)):
+            return found
+        try:
+            return rule(self.writer, *call.args, **call.kwargs)
+        except TypeError as error:
+            raise UnportableError(f"{call.op}: called in a form that its rule does not know ({error})") from error
+
+    def _norm_of_base(self, call: Call) -> Expr | None:
+        """Batch norm as a function, in a layer that is a batch norm itself: what its base class does."""
+        module = self.setting.modules[self.region.path]
+        given = dict(zip(("x", "running_mean", "running_var", "weight", "bias", "training"), call.args, strict=False))
+        given |= call.kwargs
+        prefix = f"{self.region.path}." if self.region.path else ""
+        held = {
+            name: getattr(given.get(name), "name", None) for name in ("running_mean", "running_var", "weight", "bias")
+        }
+        mine = all(name is None or name == prefix + key for key, name in held.items()) and held["weight"]
+        if (
+            not isinstance(module, nn.BatchNorm2d)
+            or not mine
+            or given.get("training", False) is not self.writer.training
+        ):
+            return None
+        return Expr(f"super().construct({self.writer.text(call.args[0])})")
+
+    def _module(self, call: Call) -> Expr:
+        prefix = f"{self.region.path}." if self.region.path else ""
+        if not call.module.startswith(prefix):
+            raise UnportableError(f"{call.module}: called by {self.region.path}, which does not hold it")
+        there = self.setting.attribute(call.module).removeprefix(self.setting.attribute(self.region.path)).strip(".")
+        words = [self.writer.text(each) for each in self._given(call)]
+        words += [f"{name}={self.writer.text(each)}" for name, each in self._named(call).items()]
+        return Expr(f"{reach(there)}({', '.join(words)})")
+
+    def _given(self, call: Call) -> list[Any]:
+        inputs = self.setting.inputs.get(call.module)
+        if inputs is None:
+            args = list(call.args)
+            while args and args[-1] is None:
+                args.pop()
+            return args
+        given = bound(self.setting.modules[call.module], call.args, call.kwargs)
+        return [given[name] for name in inputs]
+
+    def _named(self, call: Call) -> dict[str, Any]:
+        if call.module in self.setting.inputs:
+            return {}
+        return {name: each for name, each in call.kwargs.items() if each is not None and name != "is_causal"}
+
+    # results
+
+    def _keep(self, call: Call, found: Expr) -> None:
+        result = call.result
+        if isinstance(result, Value):
+            self._keep_one(result, found)
+        elif isinstance(result, tuple) and all(isinstance(each, Value) for each in result):
+            self._keep_several(call, result, found)
+        else:
+            base = Value(call, (), 0, "outputs")
+            self.statements.append(Statement([base], found.text))
+            for value in leaves(result):
+                if isinstance(value, Value):
+                    place = "".join(f"[{part!r}]" for part in value.path)
+                    self.writer.inlined[id(value)] = Expr(self.writer.mark(base) + place)
+
+    def _keep_one(self, value: Value, found: Expr) -> None:
+        """Nested where the source gives it no name and uses it once."""
+        if MARK.fullmatch(found.text) or (not value.name and self.uses[id(value)] == 1 and len(found.text) <= NESTED):
+            self.writer.inlined[id(value)] = found
+        else:
+            self.statements.append(Statement([value], found.text))
+
+    def _keep_several(self, call: Call, values: tuple[Value, ...], found: Expr) -> None:
+        """Unpacked where several are used; a single one is taken by its place."""
+        used = [value for value in values if self.uses[id(value)]]
+        if (
+            len(used) == 1
+            and (call.op == "shape" or self.uses[id(used[0])] == 1)
+            and not (used[0].name and call.op != "shape")
+        ):
+            place = next(place for place, value in enumerate(values) if value is used[0])
+            self.writer.inlined[id(used[0])] = Expr(f"{found.text}[{place}]")
+        elif call.op == "shape" and not any(value.name for value in used):
+            for place, value in enumerate(values):
+                self.writer.inlined[id(value)] = Expr(f"{found.text}[{place}]")
+        else:
+            self.statements.append(Statement([value if self.uses[id(value)] else None for value in values], found.text))
+
+    # names
+
+    def _names(self) -> dict[str, str]:
+        """Mark number of each value -> its name."""
+        last: dict[str, int] = {}
+        for place, statement in enumerate(self.statements):
+            for number in MARK.findall(statement.text + statement.first):
+                last[number] = place
+        names: dict[str, str] = {}
+        holders: dict[str, str] = {}  # name -> number of the value that has it
+        for name, base in self.bases.items():
+            number = str(self.writer.numbers.get(id(base), f"unused {name}"))
+            names[number] = _safe(name)
+            holders[names[number]] = number
+        for place, statement in enumerate(self.statements):
+            for value in statement.targets:
+                if value is None:
+                    continue
+                number = str(self.writer.numbers.setdefault(id(value), len(self.writer.numbers)))
+                wanted = _safe(value.name) if value.name else self._unnamed(statement, last, names, place)
+                names[number] = name = _free(wanted, holders, last, place)
+                holders[name] = number
+        if unnamed := set(last) - set(names):
+            raise AssertionError(f"{self.region.path}: values {sorted(unnamed)} come from nowhere")
+        return names
+
+    def _unnamed(self, statement: Statement, last: Mapping[str, int], names: Mapping[str, str], place: int) -> str:
+        """A name for what the source does not name: that of the first operand, where it is not needed again."""
+        operands = MARK.findall(statement.text)
+        ended = [names[number] for number in operands if last[number] == place and number in names]
+        return ended[0] if ended and not ended[0].isupper() else "out"
+
+    def _finished(self, names: Mapping[str, str]) -> Body:
+        lines: list[str] = []
+        notes: list[tuple[int, tuple[int, ...]]] = []
+        for statement in self.statements:
+            text = MARK.sub(lambda found: names[found[1]], statement.text)
+            targets = [self._target(value, names) for value in statement.targets]
+            if statement.loop:
+                first = MARK.sub(lambda found: names[found[1]], statement.first)
+                lines += [f"{targets[0]} = {first}"] if first != targets[0] else []
+                lines += [f"for layer in {statement.loop}:", f"    {targets[0]} = {text}"]
+            elif targets:
+                if not any(each != "_" for each in targets):
+                    targets = ["_"]
+                lines.append(
+                    f"{', '.join(targets)}{',' if len(targets) == 1 and len(statement.targets) > 1 else ''} = {text}"
+                )
+            else:
+                lines.append(text)
+            value = statement.targets[0] if len(statement.targets) == 1 else None
+            if value is not None and _worth_saying(value):
+                notes.append((len(lines) - 1, value.shape or ()))
+        inputs = [leaf.shape for leaf in leaves(self.region.inputs) if isinstance(leaf, Value)]
+        outputs = [leaf.shape for leaf in leaves(self.region.output) if hasattr(leaf, "shape")]
+        returns: dict[type, str] = {tuple: "tuple[Tensor, ...]", list: "list[Tensor]", dict: "dict[str, Tensor]"}
+        return Body(
+            tuple(_safe(name) for name in self.region.inputs),
+            tuple(lines),
+            tuple(self.writer.slots),
+            frozenset(self.writer.functions),
+            tuple(self.constants),
+            (tuple(inputs), tuple(outputs)),
+            tuple(notes),
+            returns.get(type(self.region.output), "Tensor"),
+        )
+
+    def _target(self, value: Value | None, names: Mapping[str, str]) -> str:
+        return "_" if value is None else names[str(self.writer.numbers[id(value)])]
+
+
+def _differentiable(call: Call) -> bool:
+    """Whether a gradient would flow through an operator."""
+    values = [leaf for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Value | Own)]
+    tensors = [value for value in values if value.shape is not None]
+    return isinstance(call.result, Value) and any(each.example.is_floating_point() for each in tensors)
+
+
+def _worth_saying(value: Value) -> bool:
+    """Whether the shape of something is not what one expects: where axes are moved, split or joined."""
+    moved = {
+        "reshape",
+        "permute",
+        "transpose",
+        "flatten",
+        "unflatten",
+        "cat",
+        "stack",
+        "einsum",
+        "unsqueeze",
+        "squeeze",
+    }
+    return value.call is not None and value.call.op in moved and value.shape is not None
+
+
+def _safe(name: str) -> str:
+    """A name that means nothing else in the code."""
+    return f"{name}_" if name in TAKEN or keyword.iskeyword(name) or not name.isidentifier() else name
+
+
+def _free(wanted: str, holders: Mapping[str, str], last: Mapping[str, int], place: int) -> str:
+    """The wanted name, or the next with a number, that no value has which is needed after a line."""
+    name, number = wanted, 1
+    while name in holders and last.get(holders[name], -1) > place:
+        number += 1
+        name = f"{wanted}{number}"
+    return name

@@ -1,0 +1,60 @@
+"""What the functions and methods of PyTorch are called, and which of them only ask, or read values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# asked of a tensor without making another one; the answer goes into the code as it is
+ASKED = {
+    "dtype", "device", "ndim", "dim", "is_floating_point", "requires_grad", "is_cuda", "is_contiguous", "stride",
+    "layout", "is_sparse", "is_quantized", "is_complex", "is_mps", "is_meta", "names", "element_size", "get_device",
+    "data_ptr", "result_type", "is_nested", "is_xpu", "grad_fn", "is_leaf", "grad", "storage_offset", "is_same_size",
+    "is_tensor", "is_inference", "_version", "_base", "itemsize", "nbytes", "_backward_hooks",
+    "__hash__", "__repr__", "__str__", "__format__",
+    "retain_grad", "promote_types", "get_default_dtype", "can_cast", "finfo", "iinfo", "register_hook", "assert_async",
+}  # fmt: skip
+# gives values of tensors to Python, which then may do anything with them
+READ = {
+    "__bool__": "a decision by the values of a tensor",
+    "__int__": "a number out of a tensor",
+    "__float__": "a number out of a tensor",
+    "__index__": "a number out of a tensor",
+    "__contains__": "a decision by the values of a tensor",
+    "item": "a number out of a tensor",
+    "tolist": "numbers out of a tensor",
+    "numpy": "an array out of a tensor",
+    "__array__": "an array out of a tensor",
+    "equal": "a decision by the values of a tensor",
+    "allclose": "a decision by the values of a tensor",
+}
+
+
+def name_of(func: Any) -> str:
+    """Name of a function of PyTorch; of a property, that of the property."""
+    name = getattr(func, "__name__", type(func).__name__)
+    if name in {"__get__", "__set__"}:
+        return str(getattr(func.__self__, "__name__", getattr(getattr(func.__self__, "fget", None), "__name__", name)))
+    return str(name)
+
+
+def canonical(name: str) -> str:
+    """One name for the forms of an operator: function, method, in place, Python's operator."""
+    bare = name.removeprefix("linalg_").removeprefix("special_").strip("_") or name
+    return SAME.get(bare, bare)
+
+
+SAME = {
+    "iadd": "add", "radd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "rmul": "mul", "multiply": "mul",
+    "itruediv": "div", "truediv": "div", "idiv": "div", "true_divide": "div", "divide": "div", "rtruediv": "rdiv",
+    "floor_divide": "floordiv", "ifloordiv": "floordiv", "remainder": "mod", "negative": "neg", "ipow": "pow",
+    "absolute": "abs", "concat": "cat", "concatenate": "cat", "swapaxes": "transpose", "swapdims": "transpose",
+    "greater": "gt", "less": "lt", "greater_equal": "ge", "less_equal": "le", "not_equal": "ne", "bitwise_and": "and",
+    "logical_and": "and", "iand": "and", "or": "or", "bitwise_or": "or", "logical_or": "or", "invert": "logical_not",
+    "bitwise_not": "logical_not", "clip": "clamp", "movedim": "moveaxis", "view": "reshape", "view_as": "reshape_as",
+    "fix": "trunc", "imatmul": "matmul", "H": "mT",
+}  # fmt: skip
+
+
+def changes(name: str) -> bool:
+    """Whether an operator writes into its first argument."""
+    return name == "__setitem__" or (name.endswith("_") and not name.startswith("__")) or name.startswith("__i")

@@ -1,0 +1,83 @@
+"""What tables of rules are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from toonport.porting.expressions import Expr
+from toonport.porting.made import Made
+from toonport.porting.values import UnportableError
+
+Shapes = Sequence[tuple[int, ...]]  # of what a layer is called with
+LayerRule = Callable[[Any, Shapes], Made]  # a layer -> its constructor's call
+Rule = Callable[..., Expr]  # a writer, and the arguments of the operator as PyTorch takes them -> the code
+
+
+def registering(table: dict[str, Rule]) -> Callable[..., Callable[[Rule], Rule]]:
+    """Return the decorator that puts a rule into a table, under the canonical names of its operators."""
+
+    def rule(*names: str) -> Callable[[Rule], Rule]:
+        """Say which operators a rule is for."""
+
+        def register(function: Rule) -> Rule:
+            """Register a rule."""
+            table.update(dict.fromkeys(names, function))
+            return function
+
+        return register
+
+    return rule
+
+
+def layer_rules(table: dict[type, LayerRule]) -> Callable[..., Callable[[LayerRule], LayerRule]]:
+    """Return the decorator that puts a rule into a table, under the layer types that it is for."""
+
+    def rule(*kinds: type) -> Callable[[LayerRule], LayerRule]:
+        """Say which layer types a rule is for."""
+
+        def register(function: LayerRule) -> LayerRule:
+            """Register a rule."""
+            table.update(dict.fromkeys(kinds, function))
+            return function
+
+        return register
+
+    return rule
+
+
+def refuse_unless(holds: bool, what: str) -> None:
+    """Raise UnportableError unless an argument is one that the rule knows."""
+    if not holds:
+        raise UnportableError(what)
+
+
+def rank(value: Any) -> int:
+    """Number of axes of a tensor."""
+    return len(value.shape)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether an argument is a tensor."""
+    return getattr(value, "shape", None) is not None
+
+
+def flat(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return sizes or axes that may have come one by one or in one sequence."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+
+
+def other_type(value: Any, dtype: Any) -> bool:
+    """Whether a type is asked for that a tensor does not have."""
+    return dtype is not None and value.example.dtype != dtype
+
+
+def sides(value: Any, count: int) -> tuple[Any, ...]:
+    """Return a number for each of `count` axes: as it is given, or the same for all."""
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * count
+
+
+def pair_of(value: Any) -> tuple[int, int]:
+    """Return a number for rows and one for columns."""
+    rows, columns = sides(value, 2)
+    return rows, columns

@@ -1,0 +1,400 @@
+"""Runs a network once on example inputs and records what each of its modules calls.
+
+Everything really runs, on real tensors: control flow goes where it goes for the example, and numbers that are computed
+from shapes keep how they were computed. What depends on the values of tensors is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import Parameter, signature
+from linecache import getline
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from convert.errors import first_line
+from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
+from toonport.porting.values import (
+    NUMBERS,
+    Call,
+    Constant,
+    Dim,
+    FloatDim,
+    Own,
+    Region,
+    Shape,
+    UnportableError,
+    Value,
+    leaves,
+    mapped,
+    plain,
+)
+
+TORCH = str(Path(torch.__file__).parent)
+HERE = str(Path(__file__).parent)
+COUNTER = "num_batches_tracked"
+UNNAMED = {"self", "_", "args", "kwargs"}
+
+
+class CannotRunError(UnportableError):
+    """The network itself does not run on the inputs."""
+
+
+@dataclass
+class _Frame:
+    """A module that runs, with the values that it knows by the identity of the tensor."""
+
+    region: Region
+    known: dict[int, tuple[Value, Any, int]] = field(default_factory=dict)  # id -> value, tensor, its version then
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network with its runs."""
+
+    network: nn.Module
+    regions: Mapping[str, list[Region]]  # dotted path of each module that holds others -> its runs, in order
+
+
+def trace(
+    network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], leaf: Callable[[nn.Module], bool]
+) -> Traced:
+    """Run a network and return what each of its modules did.
+
+    Args:
+        network: in the mode that is to be traced; buffers that a run moves are moved.
+        args, kwargs: example inputs.
+        leaf: whether a module is written as one layer, so that what it calls is of no interest.
+
+    Raises:
+        CannotRunError: the network does not run on the inputs.
+        UnportableError: it decides by the values of tensors, or passes them in ways that cannot be followed.
+    """
+    return _Tracer(network, leaf).run(args, kwargs)
+
+
+class _Tracer(TorchFunctionMode):
+    def __init__(self, network: nn.Module, leaf: Callable[[nn.Module], bool]) -> None:
+        super().__init__()
+        self.network, self.leaf = network, leaf
+        self.paths: dict[int, str] = {}
+        for path, module in network.named_modules():
+            self.paths.setdefault(id(module), path)
+        named = [*network.named_parameters(), *network.named_buffers()]
+        self.own = {id(tensor): Own(name, tensor) for name, tensor in named}
+        self.frames: list[_Frame] = []
+        self.regions: dict[str, list[Region]] = {}
+        self.resting = 0  # how many layers are running whose inside is of no interest
+
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
+        """Trace one run."""
+        with _calls_go_to(self), torch.enable_grad(), self:
+            try:
+                self.network(*args, **kwargs)
+            except UnportableError:
+                raise
+            except Exception as error:
+                where = self.frames[-1].region.path if self.frames else ""
+                raise CannotRunError(f"{where or 'the network'}: cannot run: {first_line(error)}") from error
+        return Traced(self.network, self.regions)
+
+    # modules
+
+    def called(self, run: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer for a call of a module."""
+        path = self.paths.get(id(module))
+        if self.resting or path is None:
+            return run(module, *args, **kwargs)
+        if self.leaf(module):
+            given = self._values((args, kwargs)) if self.frames else ((), {})
+            with self._at_rest():
+                found = run(module, *mapped(plain, args), **mapped(plain, kwargs))
+            return self._returned(Call("", given[0], given[1], _line(), path), found)
+        if not self.frames:
+            return self._inside(run, module, path, args, kwargs)
+        given = self._values((args, kwargs))
+        call = Call("", given[0], given[1], _line(), path)
+        return self._returned(call, self._inside(run, module, path, args, kwargs))
+
+    def _inside(
+        self, run: Callable[..., Any], module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a module that holds others, and record what it does."""
+        frame = _Frame(Region(path))
+        given_names = bound(module, args, kwargs)
+        for name, given in given_names.items():
+            values = self._incoming(frame, given, (name,))
+            if any(isinstance(each, Value) for each in leaves(values)):
+                frame.region.inputs[name] = values
+        dims = {id(each.example): each for each in leaves(frame.region.inputs) if isinstance(each, Value)}
+
+        def inner(leaf: Any) -> Any:
+            """A number that came in, as the module's own."""
+            value = dims.get(id(leaf))
+            return leaf if value is None or isinstance(leaf, torch.Tensor) else self._number(plain(leaf), value)
+
+        self.frames.append(frame)
+        try:
+            found = run(module, *_renewed(inner, args), **_renewed(inner, kwargs))
+            frame.region.output = self._values(found)
+        finally:
+            if sys.exc_info()[0] is None:
+                self.frames.pop()
+        self.regions.setdefault(path, []).append(frame.region)
+        return found
+
+    def _incoming(self, frame: _Frame, tree: Any, path: tuple[Any, ...]) -> Any:
+        """The values that a module is handed, each with its place among the arguments."""
+        if isinstance(tree, Mapping):
+            return {key: self._incoming(frame, each, (*path, key)) for key, each in tree.items()}
+        if isinstance(tree, list | tuple) and not isinstance(tree, Shape):
+            return [self._incoming(frame, each, (*path, place)) for place, each in enumerate(tree)]
+        if isinstance(tree, Dim | FloatDim):
+            return Value(None, path, tree)
+        if not isinstance(tree, torch.Tensor):
+            return tree
+        value = Value(None, path, tree, path[0] if len(path) == 1 else "")
+        frame.known.setdefault(id(tree), (value, tree, tree._version))
+        return value
+
+    # operators
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answer for a function or method of PyTorch."""
+        kwargs = kwargs or {}
+        if self.resting or not self.frames:
+            return func(*mapped(plain, args), **mapped(plain, kwargs))
+        name = name_of(func)
+        if name in {"shape", "size"}:
+            return self._shape(args, kwargs)
+        if name == "__len__":
+            return func(*args)
+        if name in READ and self._follows(args):
+            raise UnportableError(f"{name.strip('_')}: {READ[name]}{_at()}")
+        if name in ASKED or name in READ or name == "__get__":
+            return func(*mapped(plain, args), **mapped(plain, kwargs))
+        given = self._values((args, kwargs))
+        call = Call(canonical(name), given[0], given[1], _line(), still=not torch.is_grad_enabled())
+        if args and isinstance(own := self._value(args[0]), Own) and changes(name):
+            if own.name.endswith(COUNTER):  # which MindSpore's norms do without
+                return func(*args, **kwargs)
+            raise UnportableError(f"{name}: changes {own.name}, a state of the network, in its forward{_at()}")
+        found = func(*mapped(plain, args), **mapped(plain, kwargs))
+        if name == "numel":
+            return self._number_of(call, found)
+        if name == "__setitem__":
+            return self._written(call, args[0])
+        return self._returned(call, found)
+
+    def _written(self, call: Call, tensor: Any) -> None:
+        """A tensor of which elements were written is another value from then on."""
+        value = call.result = Value(call, (), tensor, getattr(call.args[0], "name", ""))
+        self.frames[-1].region.calls.append(call)
+        self.frames[-1].known[id(tensor)] = (value, tensor, tensor._version)
+
+    def _follows(self, tree: Any) -> bool:
+        """Whether something comes from the inputs, so that it is another one for other inputs."""
+        return any(
+            isinstance(leaf, torch.Tensor) and id(leaf) in self.frames[-1].known and id(leaf) not in self.own
+            for leaf in leaves(tree)
+        )
+
+    def _shape(self, args: Any, kwargs: Any) -> Any:
+        tensor, axis = args[0], args[1] if len(args) > 1 else kwargs.get("dim")
+        with self._at_rest():
+            sides = tuple(tensor.shape)
+        value = self._value(tensor)
+        if not isinstance(value, Value):
+            return Shape(sides) if axis is None else sides[axis]
+        call = Call("shape", (value,), {}, _line())
+        values = tuple(Value(call, (place,), side) for place, side in enumerate(sides))
+        call.result = values
+        self._note()
+        self.frames[-1].region.calls.append(call)
+        found = Shape(self._number(side, each) for side, each in zip(sides, values, strict=True))
+        return found if axis is None else found[axis]
+
+    def _number(self, number: Any, value: Value) -> Any:
+        """A number that is recorded whenever something is computed from it."""
+        return (FloatDim if isinstance(number, float) else Dim)(number, value, self._computed)
+
+    def _number_of(self, call: Call, number: Any) -> Any:
+        value = call.result = Value(call, (), number)
+        self.frames[-1].region.calls.append(call)
+        return self._number(number, value)
+
+    def _computed(self, op: str, numbers: tuple[Any, ...]) -> Any:
+        """A number computed from numbers that come from shapes."""
+        found = NUMBERS[op](*(plain(number) for number in numbers))
+        if self.resting or not self.frames or not isinstance(found, int | float):
+            return found
+        return self._number_of(Call(op, tuple(self._value(each) for each in numbers), {}, _line()), found)
+
+    # values
+
+    def _values(self, tree: Any) -> Any:
+        self._note()
+        return mapped(self._value, tree)
+
+    def _value(self, leaf: Any) -> Any:
+        """What stands for something that is passed on in the frame that runs."""
+        if isinstance(leaf, Dim | FloatDim):
+            return leaf.value if self._here(leaf.value) else plain(leaf)
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        frame = self.frames[-1]
+        if id(leaf) in frame.known:
+            value, _, version = frame.known[id(leaf)]
+            if leaf._version != version:
+                raise UnportableError(f"in place: a tensor is used after it was changed under another name{_at()}")
+            return value
+        if id(leaf) in self.own:
+            return self.own[id(leaf)]
+        return self._attribute(leaf)
+
+    def _here(self, value: Value) -> bool:
+        """Whether a number belongs to the module that runs."""
+        region = self.frames[-1].region
+        return value.call in region.calls if value.call else value in leaves(region.inputs)
+
+    def _attribute(self, tensor: torch.Tensor) -> Constant:
+        """A tensor that some module keeps as an attribute, in lists or dictionaries or alone."""
+        for path, module in self.network.named_modules():
+            for key, held in vars(module).items():
+                if not key.startswith("_") or isinstance(held, torch.Tensor):
+                    for each in leaves(held) if isinstance(held, torch.Tensor | list | tuple | dict) else ():
+                        if each is tensor:
+                            return Constant(f"{path}.{key}".strip("."), tensor)
+        raise UnportableError(f"a tensor comes from neither the inputs nor the network's state{_at()}")
+
+    def _returned(self, call: Call, found: Any) -> Any:
+        """Record a call with what it returned, and hand that on with numbers that know where they came from."""
+        if not self.frames:
+            return found
+        frame = self.frames[-1]
+
+        def made(tree: Any, path: tuple[Any, ...]) -> tuple[Any, Any]:
+            """The values of what was returned, and what is handed on."""
+            if isinstance(tree, torch.Tensor):
+                value = Value(call, path, tree)
+                frame.known[id(tree)] = (value, tree, tree._version)
+                return value, tree
+            if isinstance(tree, Dim | FloatDim):
+                value = Value(call, path, plain(tree))
+                return value, self._number(plain(tree), value)
+            if isinstance(tree, Mapping):
+                pairs = {key: made(each, (*path, key)) for key, each in tree.items()}
+                return {key: value for key, (value, _) in pairs.items()}, _like(tree, pairs)
+            if isinstance(tree, list | tuple):
+                both = [made(each, (*path, place)) for place, each in enumerate(tree)]
+                return tuple(value for value, _ in both), _like(tree, both)
+            return tree, tree
+
+        call.result, handed = made(found, ())
+        frame.region.calls.append(call)
+        return handed
+
+    def _note(self) -> None:
+        """Note what the source calls the values that it has."""
+        frame = self.frames[-1]
+        for each in _frames():
+            for name, held in list(each.f_locals.items()):
+                if name in UNNAMED or not isinstance(held, torch.Tensor | Dim):
+                    continue
+                value = held.value if isinstance(held, Dim) else frame.known.get(id(held), (None,))[0]
+                if value is not None and not value.name:
+                    value.name = name
+            if each.f_code.co_name == "forward":
+                break
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        self.resting += 1
+        try:
+            yield
+        finally:
+            self.resting -= 1
+
+
+def _like(tree: Any, found: Any) -> Any:
+    """The structure as it was handed on: itself, unless numbers in it are others now."""
+    pairs = list(found.values()) if isinstance(found, dict) else found
+    own = list(tree.values()) if isinstance(tree, Mapping) else list(tree)
+    if all(new is old for (_, new), old in zip(pairs, own, strict=True)):
+        return tree
+    if isinstance(tree, Mapping):
+        return {key: new for key, (_, new) in found.items()}
+    return type(tree)(new for _, new in pairs)
+
+
+def _renewed(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Arguments with other numbers; structures without numbers stay what they are."""
+    if isinstance(tree, dict):
+        return {key: _renewed(change, each) for key, each in tree.items()}
+    if type(tree) in (list, tuple, Shape):
+        return type(tree)(_renewed(change, each) for each in tree)
+    return change(tree)
+
+
+def bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of each argument of a module's forward -> what it was given; of those it was given several, each."""
+    own = signature(module.forward)
+    found = own.bind(*args, **kwargs).arguments
+    names: dict[str, Any] = {}
+    for name, given in found.items():
+        kind = own.parameters[name].kind
+        if kind is Parameter.VAR_POSITIONAL:
+            names |= {f"{name}_{place}": each for place, each in enumerate(given)}
+        elif kind is Parameter.VAR_KEYWORD:
+            names |= given
+        else:
+            names[name] = given
+    return names
+
+
+@contextmanager
+def _calls_go_to(tracer: _Tracer) -> Iterator[None]:
+    """Have calls of modules answered by a tracer."""
+    run = nn.Module.__call__
+
+    def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The call of a module."""
+        return tracer.called(run, module, args, kwargs)
+
+    nn.Module.__call__ = called  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = run  # type: ignore[method-assign]
+
+
+def _frames() -> Iterator[FrameType]:
+    """The frames of the user's own code that are running, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((TORCH, HERE)):
+            yield frame
+        frame = frame.f_back
+
+
+def _line() -> str:
+    """File and line of the user's code that is running."""
+    frame = next(_frames(), None)
+    if frame is None:
+        return ""
+    code = getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}" + (f": {code}" if code else "")
+
+
+def _at() -> str:
+    line = _line()
+    return f" ({line})" if line else ""

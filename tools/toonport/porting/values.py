@@ -1,0 +1,238 @@
+"""What a traced run consists of: values, the calls that made them, and the runs of modules that hold the calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from convert.errors import InputError
+
+
+class UnportableError(InputError):
+    """Something in the network has no rule: names the operator or layer, and the line of the source."""
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor or a number that the network computes, or that is handed to a module."""
+
+    call: Call | None  # what made it; None: it came in
+    path: tuple[Any, ...]  # where it is in what the call returned, or the name of the argument and where in it
+    example: Any  # the tensor or number of the traced run
+    name: str = ""  # what the source calls it, "" where it does not
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of a tensor, None of a number."""
+        return None if isinstance(self.example, int | float) else tuple(int(side) for side in self.example.shape)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A parameter or buffer of the network, by its dotted name; `example` is the tensor."""
+
+    name: str
+    example: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.example.shape)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that is no part of the network's state: an attribute of a module, by its dotted name."""
+
+    name: str
+    example: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.example.shape)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of an operator, or of a module inside the one that runs."""
+
+    op: str  # canonical name of the operator; "" for a module
+    args: tuple[Any, ...]  # what it was given, in the same structure: Value, Own, Constant or plain
+    kwargs: Mapping[str, Any]
+    line: str  # where the source calls it
+    module: str = ""  # dotted path of the module that is called
+    result: Any = None  # what it returned, in the same structure
+    still: bool = False  # whether no gradient flows through it
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.op or f"module {self.module}"
+
+
+@dataclass(eq=False)
+class Region:
+    """One run of one module: what it was given, the calls that it made, and what it returned."""
+
+    path: str
+    inputs: dict[str, Any] = field(default_factory=dict)  # argument -> structure of values, of those that hold any
+    calls: list[Call] = field(default_factory=list)
+    output: Any = None
+
+
+Record = Callable[[str, tuple[Any, ...]], Any]
+
+
+class Dim(int):
+    """A side of a tensor, or a number computed from sides, that keeps how it was computed."""
+
+    value: Value
+    record: Record
+
+    def __new__(cls, number: int, value: Value, record: Record) -> Dim:
+        """Make a number that knows its value and who records what is computed from it."""
+        made = super().__new__(cls, number)
+        made.value, made.record = value, record
+        return made
+
+    def __deepcopy__(self, memo: Any) -> int:
+        return int(self)
+
+    def __add__(self, other: Any) -> Any:
+        return self._with("add", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with("add", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with("sub", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with("mul", other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._with("floordiv", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._with("floordiv", other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._with("mod", self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._with("mod", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._with("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._with("div", other, self)
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        return self._with("pow", self, other)
+
+    def __neg__(self) -> Any:
+        return self._with("mul", self, -1)
+
+    def _with(self, op: str, first: Any, second: Any) -> Any:
+        """Compute with another number, and record it; anything else answers for itself."""
+        if not isinstance(first, int | float) or not isinstance(second, int | float) or isinstance(second, bool):
+            return NotImplemented
+        return self.record(op, (first, second))
+
+
+class FloatDim(float):
+    """A fraction computed from sides; rounding it down or up gives a side again."""
+
+    value: Value
+    record: Record
+
+    def __new__(cls, number: float, value: Value, record: Record) -> FloatDim:
+        """Make a number that knows its value and who records what is computed from it."""
+        made = super().__new__(cls, number)
+        made.value, made.record = value, record
+        return made
+
+    def __mul__(self, other: Any) -> Any:
+        return self.record("mul", (self, other)) if isinstance(other, int | float) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Any) -> Any:
+        return self.record("add", (self, other)) if isinstance(other, int | float) else NotImplemented
+
+    __radd__ = __add__
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.record("div", (self, other)) if isinstance(other, int | float) else NotImplemented
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        return self.record("pow", (self, other)) if isinstance(other, int | float) else NotImplemented
+
+    def __ceil__(self) -> Any:
+        return self.record("ceil", (self,))
+
+    def __floor__(self) -> Any:
+        return self.record("floor", (self,))
+
+
+NUMBERS: Mapping[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a**b,
+    "ceil": math.ceil,
+    "floor": math.floor,
+}
+
+
+class Shape(tuple[int, ...]):
+    """The shape of a tensor as numbers that keep where they came from."""
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return math.prod(self)
+
+
+def plain(value: Any) -> Any:
+    """Return a number as Python's own, without how it was computed; everything else as it is."""
+    if isinstance(value, Dim):
+        return int(value)
+    return float(value) if isinstance(value, FloatDim) else value
+
+
+def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a structure of tuples, lists, dictionaries and slices with every leaf changed.
+
+    Named tuples and dataclasses become tuples and dictionaries of what they hold.
+    """
+    if isinstance(tree, slice):
+        return slice(mapped(change, tree.start), mapped(change, tree.stop), mapped(change, tree.step))
+    if isinstance(tree, Mapping):
+        return {key: mapped(change, each) for key, each in tree.items()}
+    if isinstance(tree, list):
+        return [mapped(change, each) for each in tree]
+    if isinstance(tree, tuple):
+        return tuple(mapped(change, each) for each in tree)
+    if is_dataclass(tree) and not isinstance(tree, type | Value | Own | Constant | Call):
+        return {each.name: mapped(change, getattr(tree, each.name)) for each in fields(tree)}
+    return change(tree)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """Return the leaves of a structure, in order."""
+    found: list[Any] = []
+    mapped(found.append, tree)
+    return found
