@@ -13,7 +13,7 @@ from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.formats import file_format, write_checkpoint
 from convert.identify import Network, identify, left_out, open_source, require_one_family
-from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
+from convert.ledger import LedgerEntry, remove_ledger, require_replaceable, verify_ledger, write_ledger
 from convert.plan import Row, build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
@@ -76,6 +76,7 @@ def convert_file(
     progress: Progress | None = None,
     style: str | None = None,
     key: str | None = None,
+    force: bool = True,
 ) -> Conversion:
     """Convert a checkpoint; the direction follows from the suffixes.
 
@@ -88,6 +89,7 @@ def convert_file(
         progress: called as (tensors done, tensors in all, name).
         style: system of the family whose networks are to be written, see `in_style`; default: as in the source.
         key: dictionary or prefix of the source to look in, where several sets of weights fit.
+        force: whether a file is replaced that is no unchanged result of an earlier conversion.
 
     Returns:
         The files written and what they hold.
@@ -101,7 +103,7 @@ def convert_file(
         require_one_family(networks)
     if style:
         networks = [in_style(network, style) for network in networks]
-    return write_networks(checkpoint, networks, Path(target), names, progress, unused)
+    return write_networks(checkpoint, networks, Path(target), names, progress, unused, force)
 
 
 def require_another_file(source: str | Path, target: str | Path) -> None:
@@ -118,16 +120,17 @@ def write_networks(
     names: str | None = None,
     progress: Progress | None = None,
     unused: tuple[str, ...] = (),
+    force: bool = True,
 ) -> Conversion:
     """Write networks that were found in a checkpoint, and their ledgers.
 
     Args:
         checkpoint: where they come from.
         networks: what to write.
-        target, names, progress: as in `convert_file`.
+        target, names, progress, force: as in `convert_file`.
         unused: tensors of the checkpoint that are in none of the networks.
 
-    Raises InputError: the target's suffix and `names` contradict each other.
+    Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced.
     """
     side = _side(target, checkpoint.format, networks, names)
     beside = {"not_tensors": dict(checkpoint.extras)} if checkpoint.extras else {}
@@ -135,11 +138,11 @@ def write_networks(
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)
     groups = [[network] for network in networks] if "{part}" in target.name else [networks]
-    outputs, ledgers = [], []
-    for group in groups:
-        path = target.with_name(target.name.replace("{part}", group[0].part.name))
-        ledgers.append(_write(path, group, side, facts, report, unused))
-        outputs.append(path)
+    outputs = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
+    if not force:
+        for path in outputs:
+            require_replaceable(path)
+    ledgers = [_write(path, group, side, facts, report, unused) for path, group in zip(outputs, groups, strict=True)]
     return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused, checkpoint.format)
 
 

@@ -1,6 +1,6 @@
 """The registry: every family of networks that Toonport knows, as one literal tuple."""
 
-from convert.errors import InputError
+from convert.errors import InputError, did_you_mean
 from convert.families.cyclegan import CYCLEGAN
 from convert.families.dtn import DTN
 from convert.families.mobilefacenet import MOBILEFACENET
@@ -23,8 +23,8 @@ def family_named(name: str) -> Family:
     for family in families():
         if family.name == name:
             return family
-    known = ", ".join(family.name for family in families())
-    raise InputError(f"unknown family '{name}'; known families: {known}")
+    known = [family.name for family in families()]
+    raise InputError(f"unknown family '{name}'{did_you_mean(name, known)}; known families: {', '.join(known)}")
 
 
 def part_named(family: Family, name: str) -> Part:
@@ -32,5 +32,5 @@ def part_named(family: Family, name: str) -> Part:
     for part in family.parts:
         if part.name == name:
             return part
-    known = ", ".join(part.name for part in family.parts)
-    raise InputError(f"{family.name} has no part '{name}'; its parts: {known}")
+    known = [part.name for part in family.parts]
+    raise InputError(f"{family.name} has no part '{name}'{did_you_mean(name, known)}; its parts: {', '.join(known)}")

@@ -8,8 +8,9 @@ from pathlib import Path
 from parity_tests.harness.report.data import versions, write_json
 from parity_tests.harness.report.html import write_page
 from toonport.commands.options import Subparsers, add_command
-from toonport.commands.ui import out, print_table, spinner
+from toonport.commands.ui import out, print_json, print_table, spinner
 from toonport.demo import run_demo
+from toonport.exit_codes import ExitCode
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -31,4 +32,5 @@ def run(args: argparse.Namespace) -> int:
     rows = [[step.title, "ok" if step.good else "FAILED", f"{step.seconds:.1f} s", step.outcome] for step in steps]
     print_table(["step", "", "time", "outcome"], rows, right=(2,))
     out.print(f"results in {folder.resolve()}: summary.html, parity.html")
-    return 0 if good else 1
+    print_json(args.json, facts)
+    return ExitCode.DONE if good else ExitCode.DIFFERENT

@@ -1,12 +1,13 @@
 """toonport fetch: bring a published weight file, checked."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from convert.disk import sha256_of
-from convert.errors import InputError
+from convert.errors import InputError, did_you_mean
 from toonport.commands.options import Subparsers, add_command
-from toonport.commands.ui import bar, out, print_table
+from toonport.commands.ui import bar, out, print_json, print_table
 from toonport.fetch import fetch, load_manifest, weights_folder
 
 
@@ -29,12 +30,16 @@ def run(args: argparse.Namespace) -> int:
             for release in releases.values()
         ]  # fmt: skip
         print_table(["name", "family", "part", "how", "present", "licence", "source"], rows)
+        known = [asdict(release) | {"present": (folder / release.file).is_file()} for release in releases.values()]
+        print_json(args.json, {"folder": str(folder), "releases": known})
         return 0
     if args.name not in releases:
-        raise InputError(f"unknown name '{args.name}'; known: {', '.join(releases)}")
+        close = did_you_mean(args.name, releases)
+        raise InputError(f"unknown name '{args.name}'{close}; known: {', '.join(releases)}")
     release = releases[args.name]
     with bar("fetching") as progress:
         path = fetch(release, folder, progress)
     checked = "matches the manifest" if release.sha256 else "the manifest has no hash to compare"
     out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
+    print_json(args.json, {"file": str(path), "sha256": sha256_of(path), "checked": bool(release.sha256)})
     return 0

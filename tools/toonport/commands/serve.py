@@ -6,7 +6,7 @@ import tempfile
 
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option, number
-from toonport.commands.ui import out
+from toonport.commands.ui import out, print_json
 from toonport.fetch import weights_folder
 
 
@@ -38,5 +38,6 @@ def run(args: argparse.Namespace) -> int:
         except (OSError, OverflowError) as error:
             raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
         out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")
+        print_json(args.json, {"url": page.local_url, "weights": [str(path) for path in weights]})
         page.block_thread()
     return 0
