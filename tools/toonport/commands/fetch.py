@@ -1,6 +1,7 @@
 """toonport fetch: bring a published weight file, checked."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from convert.disk import sha256_of
 from convert.errors import InputError, did_you_mean
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_json, print_table
-from toonport.fetch import fetch, load_manifest, weights_folder
+from toonport.fetch import Release, fetch, load_manifest, weights_folder
+from toonport.recognise import place, recognise
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -16,6 +18,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "fetch", run, "download published weights, or say how to get them")
     parser.add_argument("name", nargs="?", help="entry of the manifest; without it, list them")
     parser.add_argument("--dir", metavar="FOLDER", help="where to store it (default: the weights folder)")
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="take this file instead; without a name, say what it is"
+    )
     parser.add_argument("--manifest", metavar="FILE", help="another manifest")
 
 
@@ -23,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     """List the releases, or fetch one."""
     releases = load_manifest(Path(args.manifest) if args.manifest else None)
     folder = Path(args.dir) if args.dir else weights_folder()
+    if args.source and not args.name:
+        args.name = _recognised(args.source, releases)
     if not args.name:
         rows = [
             [release.name, release.family, release.part, release.how,
@@ -37,9 +44,24 @@ def run(args: argparse.Namespace) -> int:
         close = did_you_mean(args.name, releases)
         raise InputError(f"unknown name '{args.name}'{close}; known: {', '.join(releases)}")
     release = releases[args.name]
-    with bar("fetching") as progress:
-        path = fetch(release, folder, progress)
+    if args.source:
+        path = place(Path(args.source), release, folder)
+    else:
+        with bar("fetching") as progress:
+            path = fetch(release, folder, progress)
     checked = "matches the manifest" if release.sha256 else "the manifest has no hash to compare"
     out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
-    print_json(args.json, {"file": str(path), "sha256": sha256_of(path), "checked": bool(release.sha256)})
+    print_json(
+        args.json, {"name": release.name, "file": str(path), "sha256": sha256_of(path), "checked": bool(release.sha256)}
+    )
     return 0
+
+
+def _recognised(source: str, releases: Mapping[str, Release]) -> str:
+    """Return the one release that a file may be. Raises InputError: it may be none, or several."""
+    known, what = recognise(Path(source), tuple(releases.values()))
+    if len(known) != 1:
+        names = ", ".join(release.name for release in known)
+        raise InputError(f"{source}: {what}; {f'it may be {names}: name one' if names else 'none of the known files'}")
+    out.print(f"{source}: {what}")
+    return known[0].name
