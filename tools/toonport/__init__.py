@@ -14,9 +14,8 @@ import ms_models as _prepared_environment  # noqa: F401  # sets variables that m
 from convert.errors import InputError
 from parity_tests.harness.capturing import capture
 from parity_tests.harness.own_step_runs import TrainingStep
-from parity_tests.harness.own_steps import compare_steps
 from toonport.environments import environment
-from toonport.face import cartoonize, compare, convert, export, load
+from toonport.face import cartoonize, compare, compare_steps, convert, export, load
 
 __all__ = [
     "InputError",
