@@ -17,7 +17,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one block per family."""
     for family in families():
-        out.print(family.name, style="bold", end=f"  {family.title}\n")
+        out.print(f"{family.name}  {family.title}", style="bold")
         out.print(f"  paper {family.paper}; source {family.source}; licence {family.licence}")
         rows = [
             [part.name, part.class_name, ", ".join(f"{name}={value}" for name, value in part.kwargs.items())]

@@ -67,17 +67,27 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
     whole = [max(len(row[index]) for row in cells) for index in range(len(headings))]
     words = [max(len(word) for row in cells for word in [*row[index].split(), ""]) for index in range(len(headings))]
     least = [whole[index] if index in right else words[index] for index in range(len(headings))]
-    if sum(least) + GAP * (len(headings) - 1) > out.columns:
+    room = out.columns - GAP * (len(headings) - 1)
+    if sum(least) > room:
         _print_blocks(headings, rows)
         return
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    widths = _narrowed(whole, least, room)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index in right else "left", min_width=least[index])
+        table.add_column(heading, justify="right" if index in right else "left", width=widths[index])
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
         _said.info("%s", "  ".join(row))
-    width = min(out.columns, sum(whole) + GAP * len(headings))
-    Console(soft_wrap=True, highlight=False, width=width, quiet=out.quiet).print(table)
+    Console(highlight=False, width=sum(widths) + GAP * len(widths), quiet=out.quiet).print(table, crop=False)
+
+
+def _narrowed(whole: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return widths of columns that fit into `room`: the widest that can give way do so first."""
+    widths = list(whole)
+    while sum(widths) > room:
+        giving = [index for index, width in enumerate(widths) if width > least[index]]
+        widths[max(giving, key=lambda index: widths[index])] -= 1
+    return widths
 
 
 def _print_blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
