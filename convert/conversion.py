@@ -13,9 +13,10 @@ from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.formats import file_format, write_checkpoint
 from convert.identify import Network, identify, left_out, open_source, require_one_family
-from convert.ledger import LedgerEntry, remove_ledger, require_replaceable, verify_ledger, write_ledger
+from convert.ledger import LedgerEntry, remove_ledger, verify_ledger, write_ledger
 from convert.plan import Row, build_plan
 from convert.registry import family_named, part_named
+from convert.replacing import require_replaceable
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
 
 Progress = Callable[[int, int, str], None]
@@ -133,16 +134,18 @@ def write_networks(
     Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced.
     """
     side = _side(target, checkpoint.format, networks, names)
+    if not force:
+        require_replaceable(target, (network.part.name for network in networks))
     beside = {"not_tensors": dict(checkpoint.extras)} if checkpoint.extras else {}
     facts = {**_source_facts(checkpoint.path, checkpoint.format), **beside}
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)
     groups = [[network] for network in networks] if "{part}" in target.name else [networks]
-    outputs = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
-    if not force:
-        for path in outputs:
-            require_replaceable(path)
-    ledgers = [_write(path, group, side, facts, report, unused) for path, group in zip(outputs, groups, strict=True)]
+    outputs, ledgers = [], []
+    for group in groups:
+        path = target.with_name(target.name.replace("{part}", group[0].part.name))
+        ledgers.append(_write(path, group, side, facts, report, unused))
+        outputs.append(path)
     return Conversion(tuple(outputs), tuple(ledgers), tuple(networks), checkpoint.extras, unused, checkpoint.format)
 
 

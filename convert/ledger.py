@@ -90,20 +90,6 @@ def _read_ledger(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def require_replaceable(path: Path) -> None:
-    """Raise InputError where a file lies at `path` that no conversion wrote, or that was changed since."""
-    if path.is_file() and not _unchanged(path):
-        raise InputError(f"{path}: is there already, and not the unchanged result of a conversion; --force replaces it")
-
-
-def _unchanged(path: Path) -> bool:
-    """Whether the ledger beside a file tells of this very file."""
-    try:
-        return bool(_read_ledger(ledger_path(path))["target"]["sha256"] == sha256_of(path))
-    except InputError:
-        return False
-
-
 def remove_ledger(path: Path) -> None:
     """Remove the ledger of a file that is about to be replaced, if there is one."""
     try:

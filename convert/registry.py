@@ -1,6 +1,6 @@
 """The registry: every family of networks that Toonport knows, as one literal tuple."""
 
-from convert.errors import InputError, did_you_mean
+from convert.errors import InputError
 from convert.families.cyclegan import CYCLEGAN
 from convert.families.dtn import DTN
 from convert.families.mobilefacenet import MOBILEFACENET
@@ -9,6 +9,7 @@ from convert.families.sagan_cyclegan import SAGAN_CYCLEGAN
 from convert.families.ugatit import UGATIT
 from convert.families.whitebox import FACIALCARTOONIZATION, VGG19, WHITEBOX
 from convert.family import Family, Part
+from convert.suggest import did_you_mean
 
 FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, CYCLEGAN, SAGAN_CYCLEGAN, DTN, WHITEBOX, FACIALCARTOONIZATION, VGG19)
 

@@ -7,8 +7,8 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -28,8 +28,8 @@ Progress = Callable[[int, int, str], None]
 class Release:
     """One published file, as `weights/manifest.toml` describes it.
 
-    It lies at `url` or one of `mirrors`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a
-    browser, of which `mirror` is another. `seen` is the day on which it was last seen to come, where that is known.
+    It lies at `url`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a browser. `mirrors` are
+    further addresses; `seen` is the day on which it was last seen to come, where that is known.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Release:
     url: str = ""
     page: str = ""
     mirror: str = ""
+    mirrors: list[str] = field(default_factory=list)
+    seen: str = ""
     hint: str = ""
     sha256: str = ""
     package: str = ""
     member: str = ""
-    mirrors: Sequence[str] = ()
-    seen: str = ""
 
     @property
     def how(self) -> str:
@@ -109,30 +109,13 @@ def fetch(release: Release, folder: Path, progress: Progress | None = None) -> P
         return _from_package(release, target)
     if not release.url:
         pages = " or ".join(page for page in (release.page, release.mirror) if page)
-        raise InputError(
-            f"{release.name}: open {pages} in a browser ({release.hint}; {release.last_seen}) and put the file at "
-            f"{target}, or: toonport fetch {release.name} --from FILE"
-        )
+        raise InputError(f"{release.name}: open {pages} in a browser ({release.hint}) and put the file at {target}")
     folder.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
-    _download_any(release, partial, progress)
+    download(release.url, partial, progress)
     _require_hash(partial, release)
     os.replace(partial, target)
     return target
-
-
-def _download_any(release: Release, partial: Path, progress: Progress | None) -> None:
-    """Download from the first address that answers. Raises InputError: what each of them said."""
-    problems = []
-    for address in (release.url, *release.mirrors):
-        try:
-            return download(address, partial, progress)
-        except InputError as error:
-            problems.append(str(error))
-    raise InputError(
-        f"{'; '.join(problems)}; {release.last_seen}; with the file from elsewhere: "
-        f"toonport fetch {release.name} --from FILE"
-    )
 
 
 def _from_package(release: Release, target: Path) -> Path:

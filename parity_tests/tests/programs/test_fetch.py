@@ -13,6 +13,7 @@ import pytest
 from convert.errors import InputError
 from toonport.cli import main
 from toonport.fetch import Release, fetch, load_manifest, manifest_path, weights_folder
+from toonport.sources import fetch_any
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -137,10 +138,10 @@ def test_broken_manifest_is_a_clear_error(tmp_path):
 def test_every_mirror_is_tried_and_the_day_it_last_worked_is_said(server, tmp_path):
     url, requests = server
     release = replace(_release(f"{url}/missing"), mirrors=["http://127.0.0.1:9/x", f"{url}/whole"], seen="2026-11-26")
-    assert fetch(release, tmp_path / "a").read_bytes() == CONTENT
+    assert fetch_any(release, tmp_path / "a").read_bytes() == CONTENT
     assert [path for path, _ in requests] == ["/missing", "/whole"]
     with pytest.raises(InputError, match=r"404.*download failed.*2026-11-26.*--from FILE"):
-        fetch(replace(release, mirrors=["http://127.0.0.1:9/x"]), tmp_path / "b")
+        fetch_any(replace(release, mirrors=["http://127.0.0.1:9/x"]), tmp_path / "b")
 
 
 def test_a_local_file_is_recognised_whatever_it_is_called(six_networks, tmp_path, capsys):

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from convert.disk import sha256_of
-from convert.errors import InputError, did_you_mean
+from convert.errors import InputError
+from convert.suggest import did_you_mean
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_json, print_table
-from toonport.fetch import Release, fetch, load_manifest, weights_folder
-from toonport.recognise import place, recognise
+from toonport.fetch import Release, load_manifest, weights_folder
+from toonport.sources import fetch_any, place, recognise
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         path = place(Path(args.source), release, folder)
     else:
         with bar("fetching") as progress:
-            path = fetch(release, folder, progress)
+            path = fetch_any(release, folder, progress)
     checked = "matches the manifest" if release.sha256 else "the manifest has no hash to compare"
     out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
     print_json(

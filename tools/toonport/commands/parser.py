@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from convert.errors import did_you_mean
+from convert.suggest import did_you_mean
 from toonport.commands.ui import STANDARD_OUTPUT, fit
 
 INVALID_CHOICE = re.compile(r"^(?P<what>.*)invalid choice: '?(?P<name>.*?)'? \(choose from (?P<known>.*)\)$")

@@ -1,14 +1,30 @@
-"""Says which published file a local file is, whatever it is called, and puts it in its place."""
+"""Where a published file comes from when its link is gone: mirrors, or a file of the user's, whatever it is called."""
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError
 from convert.identify import identify, open_source
 from convert.registry import families
-from toonport.fetch import Release
+from toonport.fetch import Progress, Release, fetch
+
+
+def fetch_any(release: Release, folder: Path, progress: Progress | None = None) -> Path:
+    """Return the path of a release, from the first of its addresses that gives it, see `fetch`.
+
+    Raises InputError: what each address said, when the file was last seen to come, and how to hand in one's own.
+    """
+    problems = []
+    for address in dict.fromkeys((release.url, *release.mirrors)):
+        try:
+            return fetch(replace(release, url=address), folder, progress)
+        except InputError as error:
+            problems.append(str(error))
+    own = f"with the file from elsewhere: toonport fetch {release.name} --from FILE"
+    raise InputError(f"{'; '.join(problems)}; {release.last_seen}; {own}")
 
 
 def recognise(path: Path, releases: Sequence[Release]) -> tuple[list[Release], str]:
