@@ -37,6 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--vgg-weights", metavar="FILE", help="VGG19 (default: as fetched)")
     for name in ("--family", "--part", "--backend", "--device", "--size"):
         add_option(parser, name)
+    add("--html", metavar="FILE", help="write the numbers, how they are computed and their limits as one offline page")
     add_option(parser, "--seed", help="of the kernel distance's subsets or blocks (default: 0)")
 
 
