@@ -45,5 +45,5 @@ def test_many_steps_are_averaged_and_few_are_not():
     noise = np.random.default_rng(0).normal(size=len(steps))
     middle, mean = smoothed(steps, noise)
     assert mean.std() < noise.std() / 2
-    assert middle[0] == 5.5  # of the first ten
+    assert middle[0] == pytest.approx(5.5)  # of the first ten
     assert len(middle) == len(mean)

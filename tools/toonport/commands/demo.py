@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if seeded(folder):
         out.print(
             "These are seeded weights: everything is proved with them, but what they draw is noise. No trained network "
-            "comes along, as the licences of the published ones do not allow it and the project commits no weights; "
-            "toonport fetch photo2cartoon says where the released file is."
+            "comes along: the project commits no weights, neither others' nor its own. toonport fetch photo2cartoon "
+            "says where the released file is; with it in the weights folder the demo draws a cartoon."
         )
     out.print("\n".join(["next:", *(f"  {command}" for command in following)]))
     print_json(args.json, facts)
