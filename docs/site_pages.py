@@ -19,7 +19,7 @@ from toonport.exit_codes import MEANINGS
 from toonport.fetch import load_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = "100"  # width of the help texts
+COLUMNS = "80"  # width of the help texts
 # Pages that are files of the project, and what their links become.
 COPIED = {
     "adding_a_family.md": "CONTRIBUTING.md",

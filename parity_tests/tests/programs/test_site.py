@@ -1,6 +1,7 @@
 """The documentation: its commands and snippets run, its made pages are whole, and both languages say the same."""
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -179,3 +180,22 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path):
             r"<(?:script|img|link rel=.stylesheet.)[^>]*(?:src|href)=.?(https?://[^\s\"'>]+)", page.read_text()
         )
         assert loaded == [], page
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("export photo2cartoon --weights photo2cartoon.ckpt --part disLA --out d.onnx", "outputs"),
+        ("cartoonize me.jpg --weights photo2cartoon.ckpt --frame whole --out whole.png", "photos"),
+        ("preprocess me.jpg --keep-background --out crops", "photos"),
+        ("train cyclegan --framework torch --size 32 --width 4 --network n_blocks=1 --dry-run", "parameters"),
+        ("compare photo2cartoon --weights photo2cartoon.ckpt --part disLA --mode weights", "networks"),
+        ("inspect photo2cartoon.ckpt photo2cartoon_weights.pt", "tensors"),
+        ("doctor", "findings"),
+    ],
+)
+def test_results_are_printed_as_json_and_nothing_else(folder, monkeypatch, capfd, line, key):
+    monkeypatch.chdir(folder)
+    assert main([*line.split(), "--json"]) == 0
+    assert key in json.loads(capfd.readouterr().out)
