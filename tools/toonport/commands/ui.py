@@ -26,16 +26,17 @@ logging.getLogger("toonport").addHandler(logging.NullHandler())
 
 
 class Output(Console):
-    """Standard output: lines wrap at words where a width is known, a terminal's or $COLUMNS, else they stay whole."""
+    """Standard output: on a terminal lines wrap at words; elsewhere they stay whole, for programs to read."""
 
     @property
     def columns(self) -> int:
-        """Width to keep to; without end where the output is a file or a pipe."""
+        """Width that tables and trees keep to: the terminal's or $COLUMNS; without end where there is neither."""
         return self.width if self.is_terminal or "COLUMNS" in os.environ else UNLIMITED
 
     def print(self, *objects: Any, **more: Any) -> None:
         """Print as rich does; text is wrapped before, and kept for --log-file."""
-        fitted = [fit(each, self.columns) if isinstance(each, str) else each for each in objects]
+        width = self.width if self.is_terminal else UNLIMITED
+        fitted = [fit(each, width) if isinstance(each, str) else each for each in objects]
         for each in objects:
             _said.info("%s", each)
         super().print(*fitted, **{"soft_wrap": True, **more})
