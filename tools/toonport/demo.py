@@ -169,7 +169,8 @@ def _say_untrained(path: Path) -> None:
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {prop.key: prop.value for prop in model.metadata_props} | {"weights": UNTRAINED})
+    told = {prop.key: prop.value for prop in model.metadata_props}
+    onnx.helper.set_model_props(model, told | {"toonport.weights": UNTRAINED})
     with atomic_path(path) as temporary:
         onnx.save(model, temporary)
 
