@@ -9,7 +9,7 @@ WORKERS ?= auto
 TESTS ?= parity_tests
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all quick fuzz check format picture install lock audit clean
+.PHONY: demo test test-all quick fuzz check docs format picture install lock audit clean
 
 demo: install
 	$(BIN)/toonport demo --out out
@@ -36,6 +36,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, into site/; every link is checked. It loads nothing from elsewhere.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: install
 	$(BIN)/ruff format .
@@ -80,4 +84,4 @@ audit:
 	$(VENV)/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) out build site *.egg-info

@@ -18,6 +18,7 @@ from convert.ledger import LedgerEntry, ledger_path, ledger_text
 from convert.outputs import Output, write_outputs
 from convert.plan import Row, build_plan
 from convert.registry import family_named, part_named
+from convert.replacing import require_replaceable
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
 
 Progress = Callable[[int, int, str], None]
@@ -77,6 +78,7 @@ def convert_file(
     progress: Progress | None = None,
     style: str | None = None,
     key: str | None = None,
+    force: bool = True,
 ) -> Conversion:
     """Convert a checkpoint; the direction follows from the suffixes.
 
@@ -89,6 +91,7 @@ def convert_file(
         progress: called as (tensors done, tensors in all, name).
         style: system of the family whose networks are to be written, see `in_style`; default: as in the source.
         key: dictionary or prefix of the source to look in, where several sets of weights fit.
+        force: whether a file is replaced that is no unchanged result of an earlier conversion.
 
     Returns:
         The files written and what they hold.
@@ -102,7 +105,7 @@ def convert_file(
         require_one_family(networks)
     if style:
         networks = [in_style(network, style) for network in networks]
-    return write_networks(checkpoint, networks, Path(target), names, progress, unused)
+    return write_networks(checkpoint, networks, Path(target), names, progress, unused, force)
 
 
 def require_another_file(source: str | Path, target: str | Path) -> None:
@@ -119,18 +122,21 @@ def write_networks(
     names: str | None = None,
     progress: Progress | None = None,
     unused: tuple[str, ...] = (),
+    force: bool = True,
 ) -> Conversion:
     """Write networks that were found in a checkpoint, and their ledgers.
 
     Args:
         checkpoint: where they come from.
         networks: what to write.
-        target, names, progress: as in `convert_file`.
+        target, names, progress, force: as in `convert_file`.
         unused: tensors of the checkpoint that are in none of the networks.
 
-    Raises InputError: the target's suffix and `names` contradict each other.
+    Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced.
     """
     side = _side(target, checkpoint.format, networks, names)
+    if not force:
+        require_replaceable(target, (network.part.name for network in networks))
     beside = {"not_tensors": dict(checkpoint.extras)} if checkpoint.extras else {}
     facts = {**_source_facts(checkpoint.path, checkpoint.format), **beside}
     total = sum(len(network.tensors) for network in networks)

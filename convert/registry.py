@@ -9,6 +9,7 @@ from convert.families.sagan_cyclegan import SAGAN_CYCLEGAN
 from convert.families.ugatit import UGATIT
 from convert.families.whitebox import FACIALCARTOONIZATION, VGG19, WHITEBOX
 from convert.family import Family, Part
+from convert.suggest import did_you_mean
 
 FAMILIES = (PHOTO2CARTOON, UGATIT, MOBILEFACENET, CYCLEGAN, SAGAN_CYCLEGAN, DTN, WHITEBOX, FACIALCARTOONIZATION, VGG19)
 
@@ -23,8 +24,8 @@ def family_named(name: str) -> Family:
     for family in families():
         if family.name == name:
             return family
-    known = ", ".join(family.name for family in families())
-    raise InputError(f"unknown family '{name}'; known families: {known}")
+    known = [family.name for family in families()]
+    raise InputError(f"unknown family '{name}'{did_you_mean(name, known)}; known families: {', '.join(known)}")
 
 
 def part_named(family: Family, name: str) -> Part:
@@ -32,5 +33,5 @@ def part_named(family: Family, name: str) -> Part:
     for part in family.parts:
         if part.name == name:
             return part
-    known = ", ".join(part.name for part in family.parts)
-    raise InputError(f"{family.name} has no part '{name}'; its parts: {known}")
+    known = [part.name for part in family.parts]
+    raise InputError(f"{family.name} has no part '{name}'{did_you_mean(name, known)}; its parts: {', '.join(known)}")

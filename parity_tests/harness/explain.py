@@ -7,7 +7,8 @@ from parity_tests.harness.measurement import Mode
 
 IN_GRAPHS = "right operation by operation: compiled to a graph (ms.jit), MindSpore computes something else"
 LOADED = "the weights differ: convert again and compare the ledger"
-UNKNOWN = "cause not identified: no experiment could be made"
+NOT_IDENTIFIED = "cause not identified"
+UNKNOWN = f"{NOT_IDENTIFIED}: no experiment could be made"
 
 
 def known_causes(verdicts: Sequence[Verdict]) -> list[str]:

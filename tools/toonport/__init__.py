@@ -11,13 +11,16 @@
 A mistake of the caller's is an `InputError`, in one line. The same can be had from the command line, `toonport --help`.
 """
 
+from toonport.own_packages import require_own_packages as _require_own_packages
+
+_require_own_packages()  # before the first of them is imported
+
 import ms_models as _prepared_environment  # noqa: F401  # sets variables that must precede every framework
 from convert.errors import InputError
 from parity_tests.harness.capturing import capture
 from parity_tests.harness.own_step_runs import TrainingStep
-from parity_tests.harness.own_steps import compare_steps
 from toonport.environments import environment
-from toonport.face import cartoonize, compare, convert, export, load, port
+from toonport.face import cartoonize, compare, compare_steps, convert, export, load, port
 
 __all__ = [
     "InputError",

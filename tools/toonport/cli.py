@@ -1,10 +1,8 @@
-"""The command `toonport`: one file per subcommand, one place for errors and exit codes.
-
-Exit codes: 0 done (or equal), 1 different, 2 bad input or usage, 3 internal error, 130 interrupted.
-"""
+"""The command `toonport`: one file per subcommand, one place for errors; `exit_codes.py` says how it ends."""
 
 import argparse
 import io
+import logging
 import os
 import sys
 import traceback
@@ -13,6 +11,10 @@ from importlib import import_module
 
 from convert.errors import InputError
 from toonport import __version__
+from toonport.commands.options import add_output_options
+from toonport.commands.parser import Parser, with_json_plain
+from toonport.commands.ui import STANDARD_OUTPUT, shown
+from toonport.exit_codes import ExitCode, exit_codes_text
 from toonport.terminal import discard_output, flush_output, plain
 
 COMMANDS = (
@@ -33,19 +35,22 @@ COMMANDS = (
     "list",
     "doctor",
     "demo",
+    "completion",
 )
+_log = logging.getLogger("toonport.ended")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser with every subcommand; imports no framework."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="toonport",
         description="Carry photo-to-cartoon GANs between PyTorch and MindSpore, and prove that nothing was lost.",
-        epilog="Exit codes: 0 done or equal, 1 different, 2 bad input or usage, 3 internal error.",
+        epilog=exit_codes_text(),
     )
     parser.add_argument("--version", action="version", version=f"toonport {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_output_options(parser, None)
+    parser.set_defaults(root=parser)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for name in COMMANDS:
         import_module(f"toonport.commands.{name}").add_parser(subparsers)
     return parser
@@ -56,38 +61,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args, unknown = build_parser().parse_known_args(with_json_plain(words))
+    if unknown:
+        args.parser.error(f"more than it takes: {' '.join(unknown)}")
+    try:
+        with shown(args.quiet or args.json == STANDARD_OUTPUT, args.verbose, args.log_file):
+            return _run(args, words)
+    except InputError as error:
+        return _failed(args, f"toonport {args.command}: {error}", ExitCode.BAD_INPUT)
+
+
+def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
+    _log.info("toonport %s: %s", __version__, " ".join(words))
     try:
         code = int(args.run(args))
         flush_output()
         return code
     except InputError as error:
-        return _failed(args.debug, f"toonport {args.command}: {error}", 2)
+        return _failed(args, f"toonport {args.command}: {error}", ExitCode.BAD_INPUT)
     except ModuleNotFoundError as error:
         text = f"the package '{error.name}' is missing; toonport doctor says what to install"
-        return _failed(args.debug, f"toonport {args.command}: {text}", 2)
+        return _failed(args, f"toonport {args.command}: {text}", ExitCode.BAD_INPUT)
     except BrokenPipeError:
         discard_output()
-        return 0
+        return ExitCode.DONE
     except OSError as error:  # a disk that is full, a folder that may not be written: never this program's own
         try:
             flush_output()
         except OSError:
             discard_output()
         where = error.filename or "standard output or a file"
-        return _failed(args.debug, f"toonport {args.command}: {where}: {error.strerror or error}", 2)
+        return _failed(args, f"toonport {args.command}: {where}: {error.strerror or error}", ExitCode.BAD_INPUT)
     except MemoryError as error:
-        return _failed(args.debug, f"toonport {args.command}: not enough memory ({error or 'none is free'})", 2)
+        text = f"not enough memory ({error or 'none is free'})"
+        return _failed(args, f"toonport {args.command}: {text}", ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
-        return _failed(args.debug, "interrupted", 130)
+        return _failed(args, "interrupted", ExitCode.STOPPED)
     except Exception as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         what = f"internal error: {type(error).__name__}: {text} (toonport --debug {args.command} shows more)"
-        return _failed(args.debug, f"toonport {args.command}: {what}", 3)
+        return _failed(args, f"toonport {args.command}: {what}", ExitCode.INTERNAL_ERROR)
 
 
-def _failed(debug: bool, message: str, code: int) -> int:
-    if debug:
+def _failed(args: argparse.Namespace, message: str, code: ExitCode) -> int:
+    """Say on one line what went wrong; --debug and --log-file get the traceback."""
+    _log.error("%s (exit code %d)", message, code, exc_info=True)
+    if args.debug:
         traceback.print_exc()
     print(plain(" ".join(message.split("\n"))), file=sys.stderr)
     return code

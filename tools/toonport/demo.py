@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.conversion import convert_file, load_networks
+from convert.disk import atomic_path
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.registry import family_named
@@ -29,18 +30,25 @@ RELEASED = "photo2cartoon_weights.pt"
 FACE_WEIGHTS = "mobilefacenet_y1_128_torch.pth"
 FACE_EMBEDDINGS = "mobilefacenet_y1_lfw_embeddings.npz"
 EMBEDDING_TOLERANCE = 1e-5
+UNTRAINED = "seeded weights, which nobody trained"
 MODES = ("weights", "isolated", "accumulated")
 
 
 @dataclass
 class Step:
-    """One step of the demo: its outcome in one line, whether it is good, and how long it took."""
+    """One step of the demo: its outcome in one line, whether it ran, whether it is good, and how long it took."""
 
     title: str
     outcome: str = ""
     good: bool = True
+    ran: bool = True
     seconds: float = 0.0
     files: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """What became of it, in one word or two."""
+        return "FAILED" if not self.good else "ok" if self.ran else "not run"
 
 
 def shared_folder() -> Path | None:
@@ -59,6 +67,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> list[Step]:
         "prove parity": partial(_prove, say=say),
         "convert back": _back,
         "export to ONNX": _export,
+        "draw a face": _draw,
         "real MobileFaceNet": _faces,
     }
     steps = []
@@ -75,6 +84,20 @@ def run_demo(out: Path, say: Callable[[str], None]) -> list[Step]:
     return steps
 
 
+def next_commands(out: Path) -> list[str]:
+    """Return three commands to go on with, with the files that the demo has made."""
+    return [
+        f"toonport inspect {out / 'photo2cartoon.ckpt'}",
+        f"toonport compare photo2cartoon --weights {_source(out)} --part genA2B --quick --html report.html",
+        f"toonport cartoonize me.jpg --weights {out / 'photo2cartoon.ckpt'} --out cartoon.png",
+    ]
+
+
+def seeded(out: Path) -> bool:
+    """Whether the demo works with weights that nobody trained."""
+    return _source(out).parent == out
+
+
 def _source(out: Path) -> Path:
     released = weights_folder() / RELEASED
     return released if released.is_file() else out / "photo2cartoon_seeded.pt"
@@ -89,7 +112,7 @@ def _checkpoint(step: Step, out: Path) -> None:
     tensors = {f"{part}.{name}": value for part, weights in parts.items() for name, value in weights.items()}
     write_checkpoint(path, tensors.items(), {}, tuple(parts))
     size = path.stat().st_size / 2**20
-    step.outcome = f"{RELEASED} is not in the weights folder: seeded weights in its exact layout, {size:.0f} MiB"
+    step.outcome = f"{RELEASED} is not in the weights folder: {UNTRAINED}, in its exact layout, {size:.0f} MiB"
     step.files.append(path.name)
 
 
@@ -131,6 +154,8 @@ def _export(step: Step, out: Path) -> None:
     network = load_networks(out / "photo2cartoon.ckpt", FAMILY, "genA2B")[0]
     inputs = part_inputs(network.part, network.kwargs, 0)
     done = export_onnx(build(network, "torch"), inputs, network.part.outputs, out / "photo2cartoon.onnx")
+    if seeded(out):
+        _say_untrained(out / "photo2cartoon.onnx")
     image = done.verdicts[0]
     step.outcome = (
         f"{done.nodes} nodes; ONNX Runtime's picture differs by at most {image.measurement.difference:.1e}, "
@@ -139,13 +164,42 @@ def _export(step: Step, out: Path) -> None:
     step.files.append("photo2cartoon.onnx")
 
 
+def _say_untrained(path: Path) -> None:
+    """Write into an ONNX file that nobody trained its weights."""
+    import onnx
+
+    model = onnx.load(path)
+    told = {prop.key: prop.value for prop in model.metadata_props}
+    onnx.helper.set_model_props(model, told | {"toonport.weights": UNTRAINED})
+    with atomic_path(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def _draw(step: Step, out: Path) -> None:
+    """Draw the project's own face; a picture by untrained weights says so."""
+    from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+    from toonport.photo.captions import captioned
+    from toonport.photo.example import drawn_face
+    from toonport.photo.picture import write_picture
+
+    try:
+        cartoon = Cartoonizer(CartoonSettings(str(out / "photo2cartoon.ckpt"), FAMILY)).draw(drawn_face())[0]
+    except InputError as error:
+        step.ran, step.outcome = False, f"not run: {error}"
+        return
+    words = "seeded weights, untrained: noise" if seeded(out) else "cartoon"
+    write_picture(out / "cartoon.png", captioned(cartoon.picture, words))
+    step.outcome = f"cartoon.png: {f'noise, because these are {UNTRAINED}' if seeded(out) else 'a cartoon'}"
+    step.files.append("cartoon.png")
+
+
 def _faces(step: Step, out: Path) -> None:
     shared = shared_folder()
     released = weights_folder() / "model_mobilefacenet.pth"
     recorded = shared / "weights" / FACE_WEIGHTS if shared else None
     source = recorded if recorded and recorded.is_file() else released
     if not source.is_file():
-        step.outcome = f"not run: no {released.name} in the weights folder"
+        step.ran, step.outcome = False, f"not run: no {released.name} in the weights folder"
         return
     target = out / f"{source.stem}.ckpt"
     convert_file(source, target, "mobilefacenet")

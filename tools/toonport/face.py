@@ -13,15 +13,19 @@ from convert.errors import InputError
 from convert.tensors import Array
 from parity_tests.harness import run as harness
 from parity_tests.harness.families import compare_family
+from parity_tests.harness.own_steps import compare_steps as _compare_steps
 from parity_tests.harness.request import CompareOptions
-from parity_tests.harness.run import Comparison
 from toonport.draw.generators import build
 from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
+from toonport.results import Result, Results, result_of, with_result
 from toonport.train.finished import generating
 
 if TYPE_CHECKING:
     from toonport.photo.picture import Picture
     from toonport.porting.porter import Port
+
+
+compare_steps = with_result(_compare_steps)
 
 
 def load(
@@ -85,16 +89,16 @@ def convert(
 
 
 @overload
-def compare(reference: str, **options: Any) -> list[Comparison]:
+def compare(reference: str, **options: Any) -> Results:
     """Compare the networks of a family."""
 
 
 @overload
-def compare(reference: Any, port: Any, inputs: Sequence[Array] | Array, **options: Any) -> Comparison:
+def compare(reference: Any, port: Any, inputs: Sequence[Array] | Array, **options: Any) -> Result:
     """Compare your own two networks."""
 
 
-def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any) -> list[Comparison] | Comparison:
+def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any) -> Results | Result:
     """Judge a MindSpore port against its PyTorch reference, layer by layer: a family's, or your own.
 
         for comparison in toonport.compare("photo2cartoon", weights="photo2cartoon_weights.pt"):
@@ -111,14 +115,15 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
             modes, probe, name, dtype, captures, keywords, names.
 
     Returns:
-        A Comparison for each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`.
+        The result of each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`. Reports
+        are written by `.save_html(path)`, `.save_json(path)` and `.save_junit(path)`, of one or of all of them.
 
     Raises InputError: something that cannot be compared, or an option that is not known.
     """
     if not isinstance(reference, str):
         if port is None or inputs is None:
             raise InputError("compare takes the name of a family, or a module, a cell and their inputs")
-        return harness.compare(reference, port, inputs, **options)
+        return result_of(harness.compare(reference, port, inputs, **options))
     if port is not None or inputs is not None:
         raise InputError(f"compare('{reference}') builds both networks itself; give a module to compare your own cell")
     _require_known(options, CompareOptions)
@@ -127,7 +132,7 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
         from toonport.photo.picture import network_picture
 
         options["picture"] = partial(network_picture, Path(path))
-    return compare_family(CompareOptions(reference, **options))
+    return Results(map(result_of, compare_family(CompareOptions(reference, **options))))
 
 
 def port(network: str, inputs: Any, out: str | Path, weights: str | None = None, **options: Any) -> Port:

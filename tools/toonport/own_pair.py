@@ -233,6 +233,7 @@ def convert_own(
     names: str | None = None,
     progress: Progress | None = None,
     key: str | None = None,
+    force: bool = True,
 ) -> Conversion:
     """Convert a checkpoint of a user's own network; the suffixes give the direction, see `convert_file`.
 
@@ -244,7 +245,7 @@ def convert_own(
     network = own_network(checkpoint, plan, pair.name, key)
     used = set(network.file_names.values())
     unused = tuple(name for name in checkpoint.tensors if name not in used)
-    return write_networks(checkpoint, [network], Path(target), names, progress, unused)
+    return write_networks(checkpoint, [network], Path(target), names, progress, unused, force)
 
 
 def inputs_of(text: str, seed: int = 0) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 from parity_tests.harness.judge import Outcome, Verdict, blind_spots
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.places import key_of
 from parity_tests.harness.report.words import (
+    cause_lines,
     causes,
     layer_words,
     place,
@@ -25,6 +28,14 @@ from parity_tests.tolerances import UNDECIDED_SHARE
 
 NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
 HEADING = f"{'layer':<52} {'tensor':<22} {'mode':<15} {'probe':<24} {NUMBERS}"
+NARROW_NUMBERS = f"{'max|Δ|':>9} {'×budget':>8}  verdict"
+VERDICT_WIDTH = 11  # of the longest verdict, "cannot tell"
+TREE_WIDTH = 52 + 1 + 22 + 1 + len(NUMBERS) - len("verdict") + VERDICT_WIDTH
+ROW_WIDTH = len(HEADING) - len("verdict") + VERDICT_WIDTH
+
+
+LOOK_HERE = "  <-- look here first"
+_Form: TypeAlias = Callable[[str, str, Verdict | None], str]  # a layer's name, its type, what is shown of it
 
 
 @dataclass(frozen=True)
@@ -44,17 +55,19 @@ class _Node:
     children: dict[str, _Node] = field(default_factory=dict)
 
 
-def tree_lines(comparison: Comparison) -> Iterator[TreeLine]:
+def tree_lines(comparison: Comparison, width: int = TREE_WIDTH) -> Iterator[TreeLine]:
     """Yield the tree of a comparison in the order of computation, a heading first.
 
     Each line holds a named layer, its type, and the numbers of whichever of its tensors came closest to its budget
-    or left it furthest, over all modes. The layer to look at first is marked.
+    or left it furthest, over all modes. The layer to look at first is marked. In less than `TREE_WIDTH` columns the
+    type stands behind the name, and of the numbers the largest difference and the multiple of the budget remain.
     """
     root = _grow(comparison)
     first = next((verdict.measurement.layer for verdict in comparison.blamed), None)
-    yield TreeLine(f"{'layer':<52} {'type':<22} {NUMBERS}", False)
-    yield _node_line(root, comparison.name, first)
-    yield from _inside(root, "", first)
+    form = _wide_line if width >= TREE_WIDTH else partial(_narrow_line, width)
+    yield TreeLine(form("layer", "type", None), False)
+    yield from _node_lines(root, comparison.name, first, form)
+    yield from _inside(root, "", first, form)
 
 
 def _grow(comparison: Comparison) -> _Node:
@@ -73,26 +86,71 @@ def _position(verdict: Verdict) -> tuple[bool, int]:
     return verdict.measurement.mode is Mode.WEIGHTS, verdict.measurement.order
 
 
-def _inside(node: _Node, indent: str, first: str | None) -> Iterator[TreeLine]:
+def _inside(node: _Node, indent: str, first: str | None, form: _Form) -> Iterator[TreeLine]:
     for number, (name, child) in enumerate(node.children.items(), 1):
         last = number == len(node.children)
-        yield _node_line(child, indent + ("└─ " if last else "├─ ") + name, first)
-        yield from _inside(child, indent + ("   " if last else "│  "), first)
+        yield from _node_lines(child, indent + ("└─ " if last else "├─ ") + name, first, form)
+        yield from _inside(child, indent + ("   " if last else "│  "), first, form)
 
 
-def _node_line(node: _Node, name: str, first: str | None) -> TreeLine:
+def _node_lines(node: _Node, name: str, first: str | None, form: _Form) -> Iterator[TreeLine]:
     if not node.verdicts:
-        return TreeLine(name, False)
+        yield TreeLine(name, False)
+        return
     worst = max(_telling(node.verdicts), key=lambda verdict: verdict.multiple)
     kind = next((verdict.measurement.layer_type for verdict in node.verdicts), "")
-    mark = "  <-- look here first" if not worst.equal and node.path == first else ""
-    return TreeLine(f"{name:<52} {kind:<22} {_numbers(worst)}{mark}", not worst.equal)
+    marked = not worst.equal and node.path == first
+    wide = form is _wide_line
+    yield TreeLine(form(name, kind, worst) + (LOOK_HERE if marked and wide else ""), not worst.equal)
+    if marked and not wide:
+        yield TreeLine(f"  ^ {LOOK_HERE.strip(' <-')}", True)
+
+
+def _wide_line(name: str, kind: str, verdict: Verdict | None) -> str:
+    return f"{name:<52} {kind:<22} {_numbers(verdict) if verdict else NUMBERS}"
+
+
+def _narrow_line(width: int, name: str, kind: str, verdict: Verdict | None) -> str:
+    room = width - (len(NARROW_NUMBERS) - len("verdict") + VERDICT_WIDTH) - 1
+    named = name if verdict is None else f"{name} {kind}" if len(name) + len(kind) < room else name
+    return f"{_cut(named, room):<{room}} {_few_numbers(verdict) if verdict else NARROW_NUMBERS}"
+
+
+def _cut(text: str, room: int) -> str:
+    """The text, its middle left out where there is no room for it."""
+    half = (room - 1) // 2
+    return text if len(text) <= room else f"{text[:half]}…{text[len(text) - (room - 1 - half) :]}"
+
+
+def _few_numbers(verdict: Verdict) -> str:
+    found = verdict.measurement
+    text = found.problem or found.not_run
+    columns = f"{found.difference:9.1e} {short(verdict.multiple):>8}"
+    return f"{_cut(text, len(columns)) if text else columns}  {verdict_word(verdict)}"
 
 
 def _telling(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
     """Leave out what was not run, and equal weights, where anything else is known of the layer."""
     beyond = [it for it in verdicts if it.measurement.mode is not Mode.WEIGHTS or not it.equal] or verdicts
     return [verdict for verdict in beyond if not verdict.measurement.not_run] or beyond
+
+
+def row_lines(verdicts: Sequence[Verdict], width: int = ROW_WIDTH) -> Iterator[TreeLine]:
+    """Yield measured tensors with all their numbers, a heading first; in few columns, two lines each."""
+    if verdicts and width >= ROW_WIDTH:
+        yield TreeLine(HEADING, False)
+    for verdict in verdicts:
+        yield TreeLine(line(verdict) if width >= ROW_WIDTH else _two_lines(verdict), not verdict.equal)
+
+
+def _two_lines(verdict: Verdict) -> str:
+    found, words = verdict.measurement, words_of(verdict.measurement)
+    numbers = found.problem or found.not_run
+    if not numbers:
+        numbers = f"{short(verdict.multiple)} × budget {verdict.budget:.1e}; max|Δ| {found.difference:.1e}, "
+        numbers += f"rel L2 {found.relative:.1e}, torch err {found.noise:.1e}, port err {found.error:.1e}"
+    where = f"{words['layer']}: {words['tensor']}, {found.mode}, {words['probe']}"
+    return f"{where}: {verdict_word(verdict)}\n  {numbers}"
 
 
 def line(verdict: Verdict) -> str:
@@ -168,7 +226,7 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
     yield from filter(None, [places_words(comparison.places.get(key_of(first.measurement)))])
     if comparison.case:
         yield f"replay: {comparison.case}"
-    yield from (f"likely cause: {cause}" for cause in causes(comparison.verdicts, comparison.finding))
+    yield from cause_lines(causes(comparison.verdicts, comparison.finding))
     in_file = comparison.first_of(Mode.ONNX)
     if in_file and in_file is not first:
         yield f"first out of budget in the ONNX file: {_describe(in_file)}"

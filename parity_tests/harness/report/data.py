@@ -69,6 +69,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "unreached": [asdict(each) for each in comparison.unreached],
         "not_reached": {words: layers for words, layers in unreached_words(comparison.unreached)},
         "not_run": comparison.not_run,
+        "coverage": {"layers": comparison.layer_count, "within_others": comparison.covered},
         "rows": [_row(verdict, comparison) for verdict in verdicts],
     }
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from convert.disk import atomic_path
+from parity_tests.harness.report.graph import graph_cards
+from parity_tests.harness.report.words import cause_lines
 from parity_tests.harness.sides.base import Array
 
 
@@ -23,9 +25,11 @@ def write_html(path: Path, data: Mapping[str, Any], pictures: Mapping[str, Mappi
     from markupsafe import Markup
 
     rows = [[row | row["words"] for row in network["rows"]] for network in data["networks"]]
+    graphs = [[Markup(card) for card in graph_cards(network["rows"])] for network in data["networks"]]
+    causes = [cause_lines(network["causes"]) for network in data["networks"]]
     rows_json = Markup(json.dumps(rows).replace("<", "\\u003c"))  # safe inside a script element
     template = Path(__file__).with_name("page.html.j2")
-    write_page(path, template, data=data, pictures=pictures or {}, rows_json=rows_json)
+    write_page(path, template, data=data, pictures=pictures or {}, rows_json=rows_json, graphs=graphs, causes=causes)
 
 
 def write_page(path: Path, template: Path, **facts: Any) -> None:

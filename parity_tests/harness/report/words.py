@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from parity_tests.harness.experiments import Finding
-from parity_tests.harness.explain import known_causes
+from parity_tests.harness.explain import NOT_IDENTIFIED, known_causes
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind, Measurement, Probe, Quantity, Rest, Resting, Unreached, Values
 from parity_tests.harness.places import Places
@@ -129,12 +129,17 @@ def finding_words(finding: Finding) -> str:
     """Say what experiments showed: the cause, or that it was not found and what was excluded."""
     if finding.cause:
         return f"{cause_words(finding.cause)}; it makes the same error"
-    return f"cause not identified; excluded: {', '.join(change.value for change in finding.excluded) or 'nothing'}"
+    return f"{NOT_IDENTIFIED}; excluded: {', '.join(change.value for change in finding.excluded) or 'nothing'}"
 
 
 def causes(verdicts: Sequence[Verdict], finding: Finding | None) -> list[str]:
     """Say what the first difference may come from: what experiments showed, or what is known without them."""
     return [finding_words(finding)] if finding else known_causes(verdicts)
+
+
+def cause_lines(found: Sequence[str]) -> list[str]:
+    """Introduce what `causes` says as likely causes, if it is not that none was identified."""
+    return [cause if cause.startswith(NOT_IDENTIFIED) else f"likely cause: {cause}" for cause in found]
 
 
 def places_words(places: Places | None) -> str:

@@ -1,4 +1,4 @@
-"""Files around the weights (ledgers, manifests, records, runs, reports) and names of files: strange ones are one line."""
+"""Ledgers, manifests, records, runs, reports and names of files: strange ones around the weights are one line."""
 
 import json
 import os

@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -94,6 +96,51 @@ def test_wheel_installs_the_five_packages_and_nothing_else(tmp_path):
     assert any(name.endswith("toonport/commands/summary.html.j2") for name in names)
     assert "toonport/photo/portrait.py" in names
     assert any(name.endswith("share/toonport/manifest.toml") for name in names)
+    assert [name for name in names if "/tests/" in name or Path(name).name.startswith("test_")] == []
+    _smoke(next(tmp_path.glob("*.whl")), tmp_path)
+
+
+def _smoke(wheel, folder):
+    """Install a wheel beside nothing of this checkout, and start it from an empty folder."""
+    site, empty = folder / "site", folder / "empty"
+    empty.mkdir()
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": f"{site}:{os.environ.get('PYTHONPATH', '')}"}
+    where = "import toonport, convert; print(toonport.__file__, convert.__file__)"
+    for command in (["-c", where], ["-m", "toonport", "list"]):
+        done = subprocess.run([sys.executable, *command], cwd=empty, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(str(site)) == (2 if command[0] == "-c" else 0)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("file", ["convert/__init__.py", "convert.py", "parity_tests/__init__.py"])
+def test_a_package_of_our_name_beside_the_user_is_named_in_one_line(tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("")
+    for command, code in ((["-m", "toonport", "list"], 2), (["-c", "import toonport"], 1)):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert str(tmp_path / file) in done.stderr.splitlines()[-1]
+        assert "rename that one" in done.stderr.splitlines()[-1]
+    assert (
+        len(subprocess.run([sys.executable, "-m", "toonport"], cwd=tmp_path, capture_output=True).stderr.splitlines())
+        == 1
+    )
+
+
+@pytest.mark.quick
+def test_the_container_copies_what_the_wheel_is_made_of():
+    text = (ROOT / "Dockerfile").read_text()
+    copied = [word for line in text.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert {name for name in copied if (ROOT / name).is_dir()} == {*PACKAGES, "tools"} - {"toonport"}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(copied) == allowed
+    assert re.search(r"^FROM python:3\.(10|11|12)-\S+$", text, re.MULTILINE)
+    words = {line.split()[0] for line in text.splitlines() if line and line[0].isupper()}
+    assert words == {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "ENTRYPOINT", "CMD"}
 
 
 @pytest.mark.quick

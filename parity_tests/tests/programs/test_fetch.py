@@ -10,13 +10,15 @@ import zipfile
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from convert.errors import InputError
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport.cli import main
-from toonport.fetch import Release, fetch, load_manifest, manifest_path
+from toonport.fetch import Release, fetch, load_manifest, manifest_path, weights_folder
+from toonport.sources import fetch_any
 
 
 def _weights():
@@ -275,6 +277,43 @@ def test_broken_manifest_is_a_clear_error(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=r"manifest.toml: not a (TOML file|usable manifest)"):
             load_manifest(path)
+
+
+def test_every_mirror_is_tried_and_the_day_it_last_worked_is_said(server, tmp_path):
+    url, requests = server
+    release = replace(_release(f"{url}/missing"), mirrors=f"http://127.0.0.1:9/x {url}/whole", seen="2026-11-26")
+    assert fetch_any(release, tmp_path / "a").read_bytes() == CONTENT
+    assert [path for path, _ in requests] == ["/missing", "/whole"]
+    with pytest.raises(InputError, match=r"404.*download failed.*2026-11-26.*--from FILE"):
+        fetch_any(replace(release, mirrors="http://127.0.0.1:9/x"), tmp_path / "b")
+
+
+def test_a_local_file_is_recognised_whatever_it_is_called(six_networks, tmp_path, capsys):
+    odd = tmp_path / "downloaded (1).bin"
+    odd.write_bytes(six_networks.read_bytes())
+    assert main(["fetch", "--from", str(odd), "--dir", str(tmp_path / "w")]) == 0
+    assert "photo2cartoon disLA" in capsys.readouterr().out
+    assert (tmp_path / "w" / "photo2cartoon_weights.pt").read_bytes() == odd.read_bytes()
+    for name in ("mobilefacenet", "selfie_segmentation"):
+        assert main(["fetch", name, "--from", str(odd), "--dir", str(tmp_path / "x")]) == 2
+        assert f"not {name}" in capsys.readouterr().err
+    (tmp_path / "noise").write_bytes(b"noise")
+    for name in (["photo2cartoon"], []):
+        assert main(["fetch", *name, "--from", str(tmp_path / "noise"), "--dir", str(tmp_path / "x")]) == 2
+    assert not (tmp_path / "x").exists()
+    assert main(["fetch", "head-segmentation", "--from", str(tmp_path / "noise"), "--dir", str(tmp_path / "x")]) == 0
+
+
+def test_weights_lie_where_they_are_said_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("toonport.fetch.checkout", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOONPORT_WEIGHTS", raising=False)
+    assert weights_folder() == tmp_path / "cache" / "toonport" / "weights"
+    (tmp_path / "weights").mkdir()
+    assert weights_folder() == Path("weights")
+    monkeypatch.setenv("TOONPORT_WEIGHTS", str(tmp_path / "mine"))
+    assert weights_folder() == tmp_path / "mine"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 
 import numpy as np
 import pytest
@@ -120,6 +121,39 @@ def test_other_weights_can_be_tried_on_the_same_photo(page):
     page.click("text=small_ugatit.pt")
     page.click("#again")
     page.wait_for_function("document.querySelector('#message textarea').value.includes('ugatit')", timeout=PATIENCE)
+
+
+@needs_matte
+@pytest.mark.parametrize("width", [1280, 390])
+def test_several_photos_are_drawn_and_the_page_fits(browser, address, width, tmp_path):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.wait_for_selector("#upload input[type=file]", state="attached")
+    assert page.inner_text("#again").strip() == "Draw"
+    for hidden in ("cartoon", "crop", "matte", "heat-map", "photo", "slider", "several", "download-all"):
+        assert not page.is_visible(f"#{hidden}"), hidden
+    face = {"name": "me.png", "mimeType": "image/png", "buffer": FACE}
+    page.set_input_files("#upload input[type=file]", files=[face, {**face, "name": "you.png"}])
+    assert message(page).splitlines()[1].startswith("2: Drawn by photo2cartoon")
+    assert page.inner_text("#again").strip() == "Draw again"
+    page.wait_for_selector("#several img")
+    page.wait_for_selector("#slider img")
+    with page.expect_download() as download:
+        page.click("#download-all")
+    download.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.namelist() == ["cartoon_01.png", "cartoon_02.png"]
+        assert len(archive.read("cartoon_01.png")) > 1000
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    above = page.evaluate("['#message', '#upload'].map(n => document.querySelector(n).getBoundingClientRect().top)")
+    assert width > 767 or above[0] < above[1]
+    assert "you" in page.inner_text("#upload")
+    page.click("#examples button >> nth=1")
+    page.wait_for_function("!document.querySelector('#upload').innerText.includes('you')")
+    page.wait_for_function("!document.querySelector('#message textarea').value.includes('2:')")
+    assert not page.is_visible("#several")
+    page.close()
 
 
 @needs_matte

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from toonport.commands.options import Subparsers, add_command, add_option, number
-from toonport.commands.ui import out, spinner
+from toonport.commands.ui import out, print_json, spinner
 from toonport.photo.batch import cores
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ def run(args: argparse.Namespace) -> int:
     threads = args.threads or cores()
     load = os.getloadavg()[0]
     out.print(f"{threads} threads; load of the machine at the start {load:.1f}; contenders take turns")
+    found: list[Ratio] = []
     with spinner("exporting the generator") as say:
         for ratio in run_cases(args.case or list(CASES), args.weights, args.rounds, args.photos, threads):
             out.print(_line(ratio))
+            found.append(ratio)
             say("measuring")
+    print_json(args.json, {"threads": threads, "load": load, "ratios": [asdict(ratio) for ratio in found]})
     return 0

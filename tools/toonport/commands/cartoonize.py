@@ -22,6 +22,7 @@ from toonport.commands.photo_run import (
     require_folder,
     run_photos,
 )
+from toonport.commands.ui import STANDARD_OUTPUT
 from toonport.photo.batch import Record, Task, plan_tasks, require_kept
 from toonport.photo.files import WRITABLE
 from toonport.train.finished import generating
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     target = args.out or (STANDARD if args.photos == [STANDARD] else None)
     if target is None:
         raise InputError("--out is needed: a file for one photo, a folder for several, or -")
+    if target == STANDARD and args.json == STANDARD_OUTPUT:
+        raise InputError("--out - and --json both want standard output; give one of them a file")
     if target == STANDARD:
         return _to_standard_output(args.photos, settings)
     tasks, record = _tasks(args.photos, Path(target), settings)
@@ -93,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if jobs > 1:  # each process has its share of the cores
         settings = replace(settings, threads=1, portrait=replace(settings.portrait, threads=1))
     notes = folder_notes(args.photos, Path(target))
-    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing", notes)
+    return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing", notes, args.json)
 
 
 def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[list[Task], Record | None]:

@@ -13,8 +13,8 @@ from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.judge import Outcome, Verdict, worst
 from parity_tests.harness.judging_captures import compare_captures
 from parity_tests.harness.replay.write import Replay, write_case
-from parity_tests.harness.report.console import HEADING, line, summary_lines, tree_lines
-from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.console import row_lines, summary_lines, tree_lines
+from parity_tests.harness.report.data import report_data
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.report.junit import write_junit
 from parity_tests.harness.report.saved import changes, judge_again, load_report
@@ -22,8 +22,9 @@ from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import Comparison, compare
 from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT, QUICK_MODES
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
-from toonport.commands.ui import out, print_table, spinner
+from toonport.commands.ui import out, print_json, print_table, spinner
 from toonport.environments import environment_differences, load_environment
+from toonport.exit_codes import ExitCode
 
 EPILOG = """examples:
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt
@@ -38,8 +39,12 @@ EPILOG = """examples:
   toonport compare --environment a.json b.json      what two machines differ in, see toonport doctor
   toonport compare --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x256x256 --weights my.pt
 Without --weights, seeded weights in the released configuration are used.
-exit code: 0 equal, 1 different, 2 cannot be compared, 4 cannot tell (too much could not be judged)."""
-EXIT_CODES = {Outcome.EQUAL: 0, Outcome.DIFFERENT: 1, Outcome.CANNOT_TELL: 4}
+Exit codes: 0 equal · 1 different · 2 cannot be compared · 4 cannot tell (too much could not be judged)."""
+EXIT_CODES = {
+    Outcome.EQUAL: ExitCode.DONE,
+    Outcome.DIFFERENT: ExitCode.DIFFERENT,
+    Outcome.CANNOT_TELL: ExitCode.CANNOT_TELL,
+}
 BRIEF_ROWS = 12
 
 
@@ -61,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
     text = "in half a minute: layers alone and whole networks on small pictures; the report says what is left out"
     parser.add_argument("--quick", action="store_true", help=text)
-    parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train)")
+    parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train; default: 3)")
     parser.add_argument("--compiled", action="store_true", help="compare training steps as graphs, too (mode train)")
     parser.add_argument(
         "--input", metavar="IMG", help="a picture for the whole run, in its own shape (default: seeded)"
@@ -79,7 +84,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--reuse-port", action="store_true", help="use the port's captures again too")
     text = "write the smallest case that still differs, with a script for either framework"
     parser.add_argument("--replay", metavar="DIR", help=text)
-    add_option(parser, "--json", help="write the report as JSON")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument(
@@ -249,8 +253,7 @@ def _environments(args: argparse.Namespace) -> int:
     if found:
         print_table(["what", "name", "A", "B"], [[each.area, each.name, each.first, each.second] for each in found])
     out.print(f"{len(found)} differences between {args.family} and {args.other}" if found else "no difference")
-    if args.json:
-        write_json(Path(args.json), {"equal": not found, "differences": [asdict(each) for each in found]})
+    print_json(args.json, {"equal": not found, "differences": [asdict(each) for each in found]})
     return 1 if found else 0
 
 
@@ -266,21 +269,21 @@ def _saved(args: argparse.Namespace) -> int:
         found, _ = changes(first, second), (first["verdict"], second["verdict"])
     out.print("\n".join(found) if found else "no verdict changed")
     out.print(f"{args.family}: {first['verdict']}; {args.other}: {second['verdict']}")
+    print_json(args.json, {"verdicts": [first["verdict"], second["verdict"]], "changes": found})
     return 1 if found else 0
 
 
 def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: list[str]) -> int:
     for comparison in comparisons:
         if not args.brief:
-            for row in tree_lines(comparison):
+            for row in tree_lines(comparison, out.columns):
                 out.print(row.text, style="bold red" if row.bad else None)
         _print_rows(comparison.verdicts if args.rows else comparison.blamed[:BRIEF_ROWS])
         out.print("\n".join(summary_lines(comparison)))
     if args.quick:
         out.print("\n".join(f"left out: {reason}" for reason in not_run))
     data = report_data(comparisons, args.device, not_run)
-    if args.json:
-        write_json(Path(args.json), data)
+    print_json(args.json, data)
     if args.junit:
         write_junit(Path(args.junit), data)
     if args.html:
@@ -291,7 +294,5 @@ def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: li
 
 def _print_rows(verdicts: Sequence[Verdict]) -> None:
     """Print tensors with all their numbers."""
-    if verdicts:
-        out.print(HEADING)
-    for verdict in verdicts:
-        out.print(line(verdict), style=None if verdict.equal else "bold red")
+    for row in row_lines(verdicts, out.columns):
+        out.print(row.text, style="bold red" if row.bad else None)

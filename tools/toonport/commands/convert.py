@@ -2,13 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from convert.conversion import Conversion, Progress, convert_file
 from convert.errors import InputError
 from convert.formats import READABLE
 from convert.places import in_short
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
-from toonport.commands.ui import bar, out
+from toonport.commands.ui import bar, out, print_json
 
 EPILOG = """examples:
   toonport convert photo2cartoon_weights.pt photo2cartoon.ckpt           six networks, one file
@@ -16,7 +17,8 @@ EPILOG = """examples:
   toonport convert 'p2c_{part}.ckpt' photo2cartoon_weights.pt            and back
   toonport convert photo2cartoon_weights.pt genA2B.ckpt --part genA2B    one network
   toonport convert my.pt my.ckpt --torch mynet.py:Net --mindspore mynet_ms.py:Net
-A ledger (DST.ledger.json) names every tensor, its rule and its hash."""
+A ledger (DST.ledger.json) names every tensor, its rule and its hash. What an earlier conversion wrote, and nobody
+changed since, is replaced; any other file only with --force."""
 
 WORDS = {
     "torch": "PyTorch",
@@ -47,6 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
     )
+    parser.add_argument("--force", action="store_true", help="replace a DST that is no earlier conversion's")
 
 
 def _own(args: argparse.Namespace, progress: Progress) -> Conversion:
@@ -55,7 +58,7 @@ def _own(args: argparse.Namespace, progress: Progress) -> Conversion:
     from toonport.own_pair import convert_own, pair_from
 
     pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map)
-    return convert_own(pair, args.source, args.target, args.names, progress, args.key)
+    return convert_own(pair, args.source, args.target, args.names, progress, args.key, args.force)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,9 +68,41 @@ def run(args: argparse.Namespace) -> int:
         if args.torch or args.mindspore:
             done = _own(args, progress)
         else:
-            done = convert_file(args.source, args.target, args.family, part, args.names, progress, args.style, args.key)
-    if READABLE.get(Path(args.source).suffix.lower()) != done.format:
-        out.print(f"{args.source}: by its content a file of {WORDS[done.format]}")
+            done = convert_file(
+                args.source, args.target, args.family, part, args.names, progress, args.style, args.key, args.force
+            )
+    _say(args.source, done)
+    print_json(args.json, _facts(done))
+    return 0
+
+
+def _facts(done: Conversion) -> dict[str, Any]:
+    """What was written, as plain data."""
+    return {
+        "format": done.format,
+        "networks": [
+            {
+                "family": network.family.name,
+                "part": network.part.name,
+                "kwargs": dict(network.kwargs),
+                "spelling": network.spelling,
+                "tensors": len(network.tensors),
+                "notes": list(network.notes),
+            }
+            for network in done.networks
+        ],
+        "left_out": list(done.left_out),
+        "not_tensors": list(done.ignored),
+        "written": [
+            {"file": str(path), "bytes": path.stat().st_size, "ledger": str(ledger)}
+            for path, ledger in zip(done.outputs, done.ledgers, strict=True)
+        ],
+    }
+
+
+def _say(source: str, done: Conversion) -> None:
+    if READABLE.get(Path(source).suffix.lower()) != done.format:
+        out.print(f"{source}: by its content a file of {WORDS[done.format]}")
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())
@@ -85,4 +120,3 @@ def run(args: argparse.Namespace) -> int:
         out.print(f"not tensors, left out: {', '.join(done.ignored)}")
     for path, ledger in zip(done.outputs, done.ledgers, strict=True):
         out.print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB), ledger {ledger}")
-    return 0

@@ -8,8 +8,9 @@ from pathlib import Path
 from parity_tests.harness.report.data import versions, write_json
 from parity_tests.harness.report.html import write_page
 from toonport.commands.options import Subparsers, add_command
-from toonport.commands.ui import out, print_table, spinner
-from toonport.demo import run_demo
+from toonport.commands.ui import out, print_json, print_table, spinner
+from toonport.demo import next_commands, run_demo, seeded
+from toonport.exit_codes import ExitCode
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -25,10 +26,26 @@ def run(args: argparse.Namespace) -> int:
         steps = run_demo(folder, say)
     good = all(step.good for step in steps)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    facts = {"good": good, "created": created, "versions": versions(), "steps": [asdict(step) for step in steps]}
+    following = next_commands(folder)
+    facts = {
+        "good": good,
+        "seeded": seeded(folder),
+        "next": following,
+        "created": created,
+        "versions": versions(),
+        "steps": [asdict(step) | {"state": step.state} for step in steps],
+    }
     write_json(folder / "summary.json", facts)
     write_page(folder / "summary.html", Path(__file__).with_name("summary.html.j2"), **facts)
-    rows = [[step.title, "ok" if step.good else "FAILED", f"{step.seconds:.1f} s", step.outcome] for step in steps]
+    rows = [[step.title, step.state, f"{step.seconds:.1f} s", step.outcome] for step in steps]
     print_table(["step", "", "time", "outcome"], rows, right=(2,))
     out.print(f"results in {folder.resolve()}: summary.html, parity.html")
-    return 0 if good else 1
+    if seeded(folder):
+        out.print(
+            "These are seeded weights: everything is proved with them, but what they draw is noise. No trained network "
+            "comes along: the project commits no weights, neither others' nor its own. toonport fetch photo2cartoon "
+            "says where the released file is; with it in the weights folder the demo draws a cartoon."
+        )
+    out.print("\n".join(["next:", *(f"  {command}" for command in following)]))
+    print_json(args.json, facts)
+    return ExitCode.DONE if good else ExitCode.DIFFERENT

@@ -2,13 +2,12 @@
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from convert.errors import InputError
-from toonport.commands.options import Subparsers, add_command, add_option
-from toonport.commands.ui import out, print_table
+from toonport.commands.options import Subparsers, add_command
+from toonport.commands.ui import out, print_json, print_table
 from toonport.doctor import examine
-from toonport.environments import environment, named, write_environment
+from toonport.environments import environment, named
 
 EPILOG = """examples:
   toonport doctor
@@ -19,8 +18,8 @@ toonport.environment(...) in your own script returns the same with the settings 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    parser = add_command(subparsers, "doctor", run, "say what is installed, usable and missing", EPILOG)
-    add_option(parser, "--json", help="write versions, variables, settings and what the options name, for compare")
+    text = "versions, variables, settings and what the options name, printed; with a name in .json, written for compare"
+    parser = add_command(subparsers, "doctor", run, "say what is installed, usable and missing", EPILOG, text)
     group = parser.add_argument_group("what --json holds, too (each as often as needed)")
     group.add_argument(
         "--seed", action="append", default=[], metavar="NAME=N", help="a seed that you use, e.g. torch=1"
@@ -40,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
     bad = [f"{found.what}: {found.detail}" for found in findings if found.state in {"missing", "problem"}]
     if args.json:
         data = environment(*given) | {"findings": [asdict(found) for found in findings]}
-        write_environment(Path(args.json), data)
+        print_json(args.json, data)
     out.print(f"{len(bad)} to mend: {'; '.join(bad)}" if bad else "ready")
     return 2 if bad else 0

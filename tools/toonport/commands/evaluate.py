@@ -20,7 +20,8 @@ beside `best`, which training goes on to write by its losses; a selected checkpo
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
     text = "KID, FID, Face-ID similarity and perceptual distance; the best checkpoint of a run"
-    parser = add_command(subparsers, "evaluate", run, text, EPILOG)
+    json_help = "print every number, with definitions, counts and hashes; with a name in .json, write it there"
+    parser = add_command(subparsers, "evaluate", run, text, EPILOG, json_help)
     add = parser.add_argument
     add("--real", metavar="DIR", help="real cartoons (with --select: default testB of the run's data)")
     add("--photos", metavar="DIR", help="photos (with --select: default testA of the run's data)")
@@ -36,8 +37,8 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--vgg-weights", metavar="FILE", help="VGG19 (default: as fetched)")
     for name in ("--family", "--part", "--backend", "--device", "--size"):
         add_option(parser, name)
+    add("--html", metavar="FILE", help="write the numbers, how they are computed and their limits as one offline page")
     add_option(parser, "--seed", help="of the kernel distance's subsets or blocks (default: 0)")
-    add_option(parser, "--json", help="write every number, with definitions, counts and hashes")
 
 
 def run(args: argparse.Namespace) -> int:

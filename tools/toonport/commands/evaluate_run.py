@@ -9,12 +9,20 @@ import torch
 import torchmetrics.image  # noqa: F401  # missing: said before anything is drawn
 
 from convert.errors import InputError
-from toonport.commands.ui import bar, out, print_table
+from toonport.commands.ui import STANDARD_OUTPUT, bar, out, print_json, print_table
 from toonport.draw.cartoonizer import CartoonSettings
 from toonport.evaluate.evaluator import Evaluator
 from toonport.evaluate.metrics import Evaluation, open_networks
 from toonport.evaluate.pictures import require_pairs
-from toonport.evaluate.report import candidate_rows, definition_lines, evaluation_rows, facts, note_lines, write_report
+from toonport.evaluate.report import (
+    candidate_rows,
+    definition_lines,
+    evaluation_rows,
+    facts,
+    note_lines,
+    write_evaluation_page,
+    write_report,
+)
 from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, open_run
 from toonport.photo.folder import PictureFolder
 from toonport.train.finished import drawing_side, generating
@@ -91,5 +99,9 @@ def _print(notes: Sequence[str], definitions: Sequence[str]) -> None:
 
 
 def _save(args: argparse.Namespace, content: dict[str, Any]) -> None:
-    if args.json:
+    if args.html:
+        write_evaluation_page(content, Path(args.html))
+    if args.json == STANDARD_OUTPUT:
+        print_json(args.json, content)
+    elif args.json:
         write_report(content, Path(args.json))

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from convert.errors import InputError
 from convert.registry import family_named
@@ -10,7 +12,8 @@ from parity_tests.harness.judge import Verdict
 from parity_tests.harness.onnx.write import NotReproducedError
 from parity_tests.harness.report.words import tensor_at
 from toonport.commands.options import Subparsers, add_command, add_option
-from toonport.commands.ui import out, spinner
+from toonport.commands.ui import out, print_json, spinner
+from toonport.exit_codes import ExitCode
 from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
 from toonport.photo.files import left_out, picture_files
 from toonport.terminal import plain
@@ -65,9 +68,32 @@ def run(args: argparse.Namespace) -> int:
             done = export_network(options, target)
     except NotReproducedError as error:
         print(plain(f"toonport export: {error}"), file=sys.stderr)
-        return 1
+        return ExitCode.DIFFERENT
     _say(options, done)
+    print_json(args.json, _facts(options, done))
     return 0
+
+
+def _facts(options: ExportOptions, done: Exported) -> dict[str, Any]:
+    """What was written, as plain data."""
+    return {
+        "written": str(done.path),
+        "bytes": done.path.stat().st_size,
+        "family": options.family,
+        "parts": [network.part.name for network in done.networks],
+        "outputs": [
+            {
+                "tensor": tensor_at(verdict.measurement),
+                "difference": float(verdict.measurement.difference),
+                "error": float(verdict.measurement.error),
+                "torch_error": float(verdict.measurement.noise),
+                "budget": float(verdict.budget),
+            }
+            for verdict in done.verdicts
+        ],
+        "facts": list(done.facts),
+        "int8_error": asdict(done.quantization) if done.quantization else None,
+    }
 
 
 def given_pictures(names: list[str]) -> list[Path]:

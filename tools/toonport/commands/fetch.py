@@ -1,13 +1,17 @@
 """toonport fetch: bring a published weight file, checked."""
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from convert.disk import sha256_of
 from convert.errors import InputError
+from convert.suggest import did_you_mean
 from toonport.commands.options import Subparsers, add_command
-from toonport.commands.ui import bar, out, print_table
-from toonport.fetch import RECORD, fetch, load_manifest, weights_folder
+from toonport.commands.ui import bar, out, print_json, print_table
+from toonport.fetch import RECORD, Release, load_manifest, weights_folder
+from toonport.sources import fetch_any, place, recognise
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -15,6 +19,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "fetch", run, "download published weights, or say how to get them")
     parser.add_argument("name", nargs="?", help="entry of the manifest; without it, list them")
     parser.add_argument("--dir", metavar="FOLDER", help="where to store it (default: the weights folder)")
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="take this file instead; without a name, say what it is"
+    )
     parser.add_argument("--manifest", metavar="FILE", help="another manifest")
 
 
@@ -22,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """List the releases, or fetch one."""
     releases = load_manifest(Path(args.manifest) if args.manifest else None)
     folder = Path(args.dir) if args.dir else weights_folder()
+    if args.source and not args.name:
+        args.name = _recognised(args.source, releases)
     if not args.name:
         rows = [
             [release.name, release.family, release.part, release.how,
@@ -29,15 +38,34 @@ def run(args: argparse.Namespace) -> int:
             for release in releases.values()
         ]  # fmt: skip
         print_table(["name", "family", "part", "how", "present", "licence", "source"], rows)
+        known = [asdict(release) | {"present": (folder / release.file).is_file()} for release in releases.values()]
+        print_json(args.json, {"folder": str(folder), "releases": known})
         return 0
     if args.name not in releases:
-        raise InputError(f"unknown name '{args.name}'; known: {', '.join(releases)}")
+        close = did_you_mean(args.name, releases)
+        raise InputError(f"unknown name '{args.name}'{close}; known: {', '.join(releases)}")
     release = releases[args.name]
-    with bar("fetching") as progress:
-        path = fetch(release, folder, progress, lambda: out.print("another process is fetching it; waiting"))
+    if args.source:
+        path = place(Path(args.source), release, folder)
+    else:
+        with bar("fetching") as progress:
+            path = fetch_any(release, folder, progress, lambda: out.print("another process is fetching it; waiting"))
     kind = f"holds {release.family} {release.part} by its content"
     checked = "matches the manifest" if release.is_known else f"not verifiable, nobody published its hash: {kind}"
     if not release.is_known:
         checked += f"; its hash is on record, and another one will be refused ({path.with_name(RECORD)})"
     out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
+    print_json(
+        args.json, {"name": release.name, "file": str(path), "sha256": sha256_of(path), "checked": release.is_known}
+    )
     return 0
+
+
+def _recognised(source: str, releases: Mapping[str, Release]) -> str:
+    """Return the one release that a file may be. Raises InputError: it may be none, or several."""
+    known, what = recognise(Path(source), tuple(releases.values()))
+    if len(known) != 1:
+        names = ", ".join(release.name for release in known)
+        raise InputError(f"{source}: {what}; {f'it may be {names}: name one' if names else 'none of the known files'}")
+    out.print(f"{source}: {what}")
+    return known[0].name

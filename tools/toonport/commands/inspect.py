@@ -1,7 +1,6 @@
 """toonport inspect: what a checkpoint file holds, without loading it, and what two files differ in."""
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from convert.identify import Network, identify, open_source
 from convert.own import own_network
 from convert.tensors import Checkpoint
 from toonport.commands.options import Subparsers, add_command, add_own_pair
-from toonport.commands.ui import bar, out, print_table
-from toonport.terminal import write
+from toonport.commands.ui import bar, out, print_json, print_table
 
 EPILOG = """examples:
   toonport inspect my.pt
@@ -31,7 +29,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("other", metavar="B", nargs="?", help="another one, of any format: compare both")
     add_own_pair(parser)
     parser.add_argument("--all", action="store_true", help="of two files: print equal tensors, too")
-    parser.add_argument("--json", action="store_true", help="print JSON instead")
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -72,11 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if args.torch or args.mindspore:
         raise InputError("--torch and --mindspore are for comparing two files")
     data = describe(open_source(Path(args.file)))
-    if args.json:
-        write(json.dumps(data, indent=1))
-        return 0
+    print_json(args.json, data)
     rows = [[row["name"], row["dtype"], str(row["shape"]), f"{row['numbers']:,}"] for row in data["tensors"]]
-    print_table(["tensor", "dtype", "shape", "numbers"], rows, right=(3,))
     total = sum(row["numbers"] for row in data["tensors"])
     out.print(f"{data['file']}: {data['format']}, {len(rows)} tensors, {total:,} numbers")
     for network in data["networks"]:
@@ -84,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         out.print(f"  {network['family']} {network['part']} ({settings}), {network['spelling']} names")
     if data["not_recognised"]:
         out.print(f"  not recognised: {data['not_recognised']}")
+    print_table(["tensor", "dtype", "shape", "numbers"], rows, right=(3,))
     return 0
 
 
@@ -95,10 +90,8 @@ def _compare(args: argparse.Namespace) -> int:
             found.append(difference)
             progress(len(found), len(first.tensors), difference.first or difference.second)
     differing = [each for each in found if each.result not in AGREEING]
-    if args.json:
-        write(json.dumps({"equal": not differing, "tensors": [_row(each) for each in found]}, indent=1))
-    else:
-        _print(found, differing, args.all)
+    _print(found, differing, args.all)
+    print_json(args.json, {"equal": not differing, "tensors": [_row(each) for each in found]})
     return 1 if differing else 0
 
 

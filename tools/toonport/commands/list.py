@@ -1,11 +1,12 @@
 """toonport list: every family and part, with its paper, source and licence."""
 
 import argparse
+from typing import Any
 
 from convert.family import Family
 from convert.registry import families
 from toonport.commands.options import Subparsers, add_command
-from toonport.commands.ui import out, print_table
+from toonport.commands.ui import out, print_json, print_table
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -16,7 +17,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one block per family."""
     for family in families():
-        out.print(family.name, style="bold", end=f"  {family.title}\n")
+        out.print(f"{family.name}  {family.title}", style="bold")
         out.print(f"  paper {family.paper}; source {family.source}; licence {family.licence}")
         rows = [
             [part.name, part.class_name, ", ".join(f"{name}={value}" for name, value in part.kwargs.items())]
@@ -26,7 +27,25 @@ def run(args: argparse.Namespace) -> int:
         out.print(f"  works: {_works(family)}")
         for note in family.notes:
             out.print(f"  note: {note}")
+    print_json(args.json, {"families": [_facts(family) for family in families()]})
     return 0
+
+
+def _facts(family: Family) -> dict[str, Any]:
+    """A family as plain data."""
+    return {
+        "name": family.name,
+        "title": family.title,
+        "paper": family.paper,
+        "source": family.source,
+        "licence": family.licence,
+        "parts": [
+            {"name": part.name, "network": part.class_name, "kwargs": dict(part.kwargs)} for part in family.parts
+        ],
+        "draws": family.cartoonize is not None,
+        "trains": family.training is not None,
+        "notes": list(family.notes),
+    }
 
 
 def _works(family: Family) -> str:

@@ -1,11 +1,18 @@
 """toonport match: which layer of a port is which of its reference, where the two call them otherwise."""
 
+from __future__ import annotations
+
 import argparse
 import json
+from typing import TYPE_CHECKING, Any
 
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
+from toonport.commands.ui import STANDARD_OUTPUT, print_json
 from toonport.terminal import write
+
+if TYPE_CHECKING:
+    from parity_tests.harness.matching import Matching
 
 EPILOG = """example:
   toonport match --torch mynet.py:Net --mindspore mynet_ms.py:Net --inputs 3x64x64 > map.toml
@@ -40,6 +47,22 @@ def run(args: argparse.Namespace) -> int:
     load_each(module, cell, args.weights, args.ported, args.key)
     inputs = as_inputs(inputs_of(args.inputs, args.seed))
     found = match_layers(module.eval(), cell.set_train(False), inputs, pair.layers)
+    print_json(args.json, _facts(found))
+    if args.json != STANDARD_OUTPUT:
+        _print_map(found)
+    return 0
+
+
+def _facts(found: Matching) -> dict[str, Any]:
+    return {
+        "layers": {match.torch: {"port": match.mindspore, "reason": match.reason} for match in found.matches},
+        "differing": list(found.differing),
+        "not_run_in_reference": list(found.torch),
+        "in_port_only": list(found.mindspore),
+    }
+
+
+def _print_map(found: Matching) -> None:
     write("[layers]")
     for match in found.matches:
         write(f"{json.dumps(match.torch)} = {json.dumps(match.mindspore)}  # {match.reason}")
@@ -50,4 +73,3 @@ def run(args: argparse.Namespace) -> int:
         write(f"# not run in the reference: {path}")
     for path in found.mindspore:
         write(f"# in the port only: {path}")
-    return 0

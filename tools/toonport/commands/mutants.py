@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convert.disk import atomic_path
 from toonport.commands.mutants_systematic import add_options, run_systematic
 from toonport.commands.options import Subparsers, add_command
-from toonport.commands.ui import out, print_table, spinner
+from toonport.commands.ui import out, print_json, print_table, spinner
 
 if TYPE_CHECKING:
     from parity_tests.harness.mutants.run import Outcome
@@ -28,7 +28,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these bugs (default: all)")
     parser.add_argument("--list", action="store_true", help="print the bugs' names and plant none")
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="write the table as Markdown, as in docs/mutants.md")
     add_options(parser)
 
@@ -38,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
     if args.systematic:
         return run_systematic(args)
     from parity_tests.harness.mutants import run as suite
-    from parity_tests.harness.report.data import versions, write_json
+    from parity_tests.harness.report.data import versions
 
     bugs = suite.bugs_named(args.names)
     if args.list:
         print_table(["bug", "planted in", "what"], [[bug.name, bug.place, bug.what] for bug in bugs])
+        print_json(args.json, {"bugs": [{"name": bug.name, "place": bug.place, "what": bug.what} for bug in bugs]})
         return 0
     with spinner("mutants") as say:
         outcomes = list(suite.run_mutants(args.names, say))
@@ -52,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
         ]
     print_table(HEADINGS, [_row(outcome) for outcome in outcomes], right=(4,))
     _print_counts(outcomes, alarms, args.seeds)
-    if args.json:
-        write_json(Path(args.json), _data(outcomes, alarms))
+    print_json(args.json, _data(outcomes, alarms))
     if args.markdown:
         _write_page(Path(args.markdown), list(markdown_lines(outcomes, versions(), alarms, args.seeds)))
     passed = all(outcome.caught_by and outcome.right for outcome in outcomes)

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.disk import atomic_path
 from convert.errors import InputError
 from convert.registry import families, family_named
 from toonport.commands.options import add_option, number
-from toonport.commands.ui import out, spinner
+from toonport.commands.ui import STANDARD_OUTPUT, out, print_json, spinner
 
 if TYPE_CHECKING:
     from parity_tests.harness.mutants.systematic.judging import Result
@@ -50,6 +50,8 @@ def run_systematic(args: argparse.Namespace) -> int:
             results.append(result)
             out.print(_line(result))
             _write(args, plan, results)
+    if args.json == STANDARD_OUTPUT:
+        print_json(args.json, _data(plan, results))
     out.print("\n".join(summary(results)))
     return 1 if any(result.verdict == "missed" for result in results) else 0
 
@@ -77,16 +79,19 @@ def _line(result: Result) -> str:
 def _write(args: argparse.Namespace, plan: Plan, results: Sequence[Result]) -> None:
     """Write what is known so far: a run takes long, and may be stopped."""
     from parity_tests.harness.mutants.systematic.table import markdown, replaced
-    from parity_tests.harness.report.data import versions, write_json
+    from parity_tests.harness.report.data import versions
 
-    if args.json:
-        data = {"schema": "toonport-systematic-mutants/1", "seed": plan.seed, "mutants": [*map(asdict, results)]}
-        write_json(Path(args.json), data)
+    if args.json != STANDARD_OUTPUT:
+        print_json(args.json, _data(plan, results))
     if args.markdown:
         target = Path(args.markdown)
         page = target.read_text() if target.is_file() else ""
         with atomic_path(target) as path:
             path.write_text(replaced(page, list(markdown(results, _command(args), versions()))))
+
+
+def _data(plan: Plan, results: Sequence[Result]) -> dict[str, Any]:
+    return {"schema": "toonport-systematic-mutants/1", "seed": plan.seed, "mutants": [*map(asdict, results)]}
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from toonport.commands.parser import Parser
+from toonport.commands.ui import STANDARD_OUTPUT
 from toonport.draw.generators import BACKENDS, DEVICES
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def number(text: str) -> int:
@@ -22,12 +24,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "--family": {"help": "family of the weights (default: by the tensors)"},
     "--part": {"help": "one network, e.g. genA2B (default: the one that draws)"},
     "--weights": {"metavar": "FILE", "help": "checkpoint of any format, or the folder of a training run"},
-    "--backend": {"choices": BACKENDS, "help": "default: the weights' own"},
+    "--backend": {"choices": BACKENDS, "help": "what runs the network (default: the weights' own framework)"},
     "--device": {"choices": DEVICES, "default": "cpu", "help": "device of the network (default: cpu)"},
     "--size": {"type": number, "metavar": "N", "help": "side of the picture in pixels (default: as trained)"},
     "--seed": {"type": int, "default": 0, "help": "default: 0"},
-    "--json": {"metavar": "FILE", "help": "write everything as JSON"},
 }
+JSON_HELP = "print the result as JSON, and no text; with a name that ends in .json, write it there instead"
 
 
 def add_own_pair(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +43,38 @@ def add_own_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def add_command(
-    subparsers: Subparsers, name: str, run: Callable[[argparse.Namespace], int], text: str, epilog: str = ""
-) -> argparse.ArgumentParser:
-    """Register a subcommand: `run` returns its exit code, `text` is its line in the list, `epilog` ends its help."""
-    parser = subparsers.add_parser(name, help=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(run=run)
+    subparsers: Subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    epilog: str = "",
+    json_help: str = JSON_HELP,
+) -> Parser:
+    """Register a subcommand with the options of every command.
+
+    Args:
+        subparsers: where.
+        name: of the command.
+        run: returns its exit code.
+        text: its line in the list of commands.
+        epilog: ends its help.
+        json_help: what its --json holds.
+    """
+    parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
+    parser.set_defaults(run=run, parser=parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="FILE", nargs="?", const=STANDARD_OUTPUT, help=json_help)
+    add_output_options(group)
     return parser
+
+
+def add_output_options(container: argparse._ActionsContainer, default: Any = argparse.SUPPRESS) -> None:
+    """Add how much is shown; before or after the command's name, so that a command's own default says nothing."""
+    add = container.add_argument
+    add("-q", "--quiet", action="store_true", default=default, help="print errors only, and what --json asks for")
+    add("-v", "--verbose", action="store_true", default=default, help="print each step of what takes long, and when")
+    add("--log-file", metavar="FILE", default=default, help="add text, steps and errors to this file, with times")
+    add("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
 def add_option(container: argparse._ActionsContainer, name: str, **more: Any) -> None:

@@ -6,13 +6,15 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.disk import folder_locked
 from convert.errors import InputError
 from toonport.commands.options import number
-from toonport.commands.ui import bar, out
+from toonport.commands.ui import bar, out, print_json
+from toonport.exit_codes import ExitCode
 from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
 from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
 from toonport.photo.files import left_out
@@ -66,6 +68,7 @@ def run_photos(
     record: Record | None = None,
     title: str = "photos",
     notes: Sequence[str] = (),
+    json_target: str | None = None,
 ) -> int:
     """Run over photos, print what was not done and why, and a summary; 0 when every photo was done, else 2.
 
@@ -74,6 +77,7 @@ def run_photos(
         record: what earlier runs did.
         title: of the bar that shows how far the run is.
         notes: lines that end the summary.
+        json_target: where --json wants the outcomes, see `print_json`.
     """
     outcomes = []
     with folder_locked(record.folder) if record else nullcontext(), bar(title) as progress:
@@ -85,7 +89,8 @@ def run_photos(
             if outcome.problem:
                 err.print(f"{outcome.source}: {outcome.problem}; nothing written", style="red")
     out.print("\n".join([*_summary(outcomes), *(f"  {note}" for note in notes)]))
-    return 2 if any(outcome.problem for outcome in outcomes) else 0
+    print_json(json_target, {"photos": [asdict(outcome) for outcome in outcomes], "notes": list(notes)})
+    return ExitCode.BAD_INPUT if any(outcome.problem for outcome in outcomes) else ExitCode.DONE
 
 
 def _with_record(make: Callable[[], Maker], tasks: list[Task], jobs: int, record: Record | None) -> Iterator[Outcome]:

@@ -1,13 +1,20 @@
 """toonport port: write the MindSpore network of a PyTorch network, and keep it only if it is proven equal."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from parity_tests.harness.judge import Outcome
 from parity_tests.harness.report.console import summary_lines
+from parity_tests.harness.report.data import report_data
 from toonport.commands.compare import EXIT_CODES
 from toonport.commands.options import Subparsers, add_command, add_option
-from toonport.commands.ui import out, spinner
+from toonport.commands.ui import out, print_json, spinner
+
+if TYPE_CHECKING:
+    from toonport.porting.porter import Port
 
 EPILOG = """example:
   toonport port mynet.py:build --weights my.pt --inputs 3x256x256 --out ported/
@@ -59,4 +66,16 @@ def run(args: argparse.Namespace) -> int:
     )
     kept = "kept" if found.outcome is Outcome.EQUAL else "not proven, so not kept under its name"
     out.print(f"{found.folder}: {kept}")
+    print_json(args.json, _facts(found))
     return EXIT_CODES[found.outcome]
+
+
+def _facts(found: Port) -> dict[str, Any]:
+    """How it ended, as plain data."""
+    return {
+        "outcome": str(found.outcome),
+        "folder": str(found.folder),
+        "comparisons": [report_data([comparison], "cpu")["networks"][0] for comparison in found.comparisons],
+        "left_out": list(found.left_out),
+        "problem": found.problem,
+    }

@@ -51,4 +51,4 @@ def run(args: argparse.Namespace) -> int:
     if jobs > 1:  # each process has its share of the cores
         options = replace(options, threads=1)
     notes = folder_notes(args.photos, folder)
-    return run_photos(partial(Preprocessor, options, args.size), tasks, jobs, record, "preprocessing", notes)
+    return run_photos(partial(Preprocessor, options, args.size), tasks, jobs, record, "preprocessing", notes, args.json)

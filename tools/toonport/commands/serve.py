@@ -11,7 +11,7 @@ from pathlib import Path
 from convert.disk import folder_locked
 from convert.errors import InputError
 from toonport.commands.options import Subparsers, add_command, add_option, number
-from toonport.commands.ui import out
+from toonport.commands.ui import out, print_json
 from toonport.fetch import weights_folder
 
 PREFIX = "toonport_serve_"  # of the temporary folder with the visitors' photos
@@ -57,5 +57,6 @@ def run(args: argparse.Namespace) -> int:
         except (OSError, OverflowError) as error:
             raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
         out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")
+        print_json(args.json, {"url": page.local_url, "weights": [str(path) for path in weights]})
         page.block_thread()
     return 0

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -12,7 +12,8 @@ from typing import Any, get_args, get_type_hints
 from convert.errors import InputError
 from convert.registry import families
 from toonport.commands.options import Subparsers, add_command, add_option
-from toonport.commands.ui import out, print_table, spinner
+from toonport.commands.ui import out, print_json, print_table, spinner
+from toonport.exit_codes import ExitCode
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, switches, trained_family
 from toonport.train.parallel import WORKER_FLAG, join_workers, start_workers
 
@@ -32,10 +33,20 @@ The data folder holds trainA, trainB and, for the sample sheets, testA and testB
 metrics.jsonl, losses.png, sheets/, tensorboard/ and checkpoints/; `latest` names the newest. SIGTERM or Ctrl-C ends a
 run after the step in hand, saved, with exit code 130. White-box's weights w0 to w4 are variation, surface, texture,
 content and structure; --set landmark=1000 adds the landmark term (dlib finds the faces)."""
-NUMBERS = ("lr", "beta1", "beta2", "weight_decay", "adversarial", "cycle", "identity", "cam", "face_id", "rho_limit",
-           "soft_limit")  # fmt: skip
+NUMBERS = {
+    "lr": "learning rate at the start",
+    "beta1": "Adam's decay of the mean of gradients",
+    "beta2": "Adam's decay of the mean of their squares",
+    "weight_decay": "Adam's pull of the weights towards 0",
+    "adversarial": "weight of the adversarial loss",
+    "cycle": "weight of the cycle loss",
+    "identity": "weight of the identity loss",
+    "cam": "weight of the loss of the class activation maps",
+    "face_id": "weight of the Face-ID loss",
+    "rho_limit": "upper limit of rho in LIN and AdaLIN",
+    "soft_limit": "upper limit of the soft weights in Soft-AdaLIN",
+}
 SWITCHES = {known.name: known for family in families() if family.training for known in switches(family.training)}
-STOPPED = 130
 DEFAULT_PORT = 8118
 
 
@@ -47,10 +58,9 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--resume", action="store_true", help="continue the run in --out")
     add("--config", metavar="FILE", help="TOML file; flags win over it")
     _add_config_flags(parser)
-    for name in NUMBERS:
+    for name, what in NUMBERS.items():
         defaults = ", ".join(f"{family} {value:g}" for family, value in _holders(name).items())
-        text = argparse.SUPPRESS if name.startswith("beta") else f"see --settings (default: {defaults})"
-        add(f"--{name.replace('_', '-')}", type=float, help=text)
+        add(f"--{name.replace('_', '-')}", type=float, help=f"{what} (default: {defaults})")
     for known in SWITCHES.values():
         add(flag_of(known), action="store_true", default=None, help=known.metadata["help"])
     add("--settings", action="store_true", dest="list_settings", help="list the family's settings and stop")
@@ -95,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what the flags say; 0 when the run reached its end, 130 when a signal stopped it."""
     trained_family(args.family)
     if args.list_settings:
-        return _list_settings(args.family)
+        return _list_settings(args)
     if args.beside:
         return _beside(args)
     given = given_values(args)
@@ -107,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if workers > 1 and not args.worker:
         RunConfig(**given).checked()
         return start_workers(sys.argv[1:], workers, Path(given["out"]), args.port)
-    return _train(given, args.resume, args.worker)
+    return _train(args, given)
 
 
 def given_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,36 +155,42 @@ def _pairs(texts: Sequence[str] | None) -> dict[str, Any]:
     return pairs
 
 
-def _list_settings(family: str) -> int:
-    _, training = trained_family(family)
+def _list_settings(args: argparse.Namespace) -> int:
+    _, training = trained_family(args.family)
     made = settings_of(training, training.defaults)
     print_table(["setting", "default"], [[known.name, str(getattr(made, known.name))] for known in fields(made)])
     for described in filter(is_dataclass, type(made).__mro__):  # a family's settings may extend another's
         out.print(getdoc(described))
+    print_json(args.json, {"settings": {known.name: getattr(made, known.name) for known in fields(made)}})
     return 0
 
 
-def _train(given: dict[str, Any], resume: bool, worker: bool) -> int:
+def _train(args: argparse.Namespace, given: dict[str, Any]) -> int:
     import ms_models  # noqa: F401  # prepares the environment before TensorBoard loads protobuf
     from toonport.train.config import CONFIG_FILE
     from toonport.train.loop import train
     from toonport.train.progress import progress
 
     rank = 0
-    if worker:
+    if args.worker:
         rank = join_workers(str(given.get("device", "cpu")))
     saved = Path(given["out"]) / CONFIG_FILE
-    known = read_config(saved) if resume and saved.is_file() else {}
-    with progress(RunConfig(**{"data": "", **known, "until": None, **given}).checked(), quiet=rank > 0) as show:
-        outcome = train(given, show, resume, rank, lambda text: out.print(text))
+    known = read_config(saved) if args.resume and saved.is_file() else {}
+    with progress(
+        RunConfig(**{"data": "", **known, "until": None, **given}).checked(), quiet=rank > 0 or out.quiet
+    ) as show:
+        outcome = train(given, show, args.resume, rank, lambda text: out.print(text))
     if rank > 0:
         return 0
+    facts = {name: value for name, value in asdict(outcome).items() if name in {"step", "steps", "stopped_by"}}
+    checkpoint = str(outcome.checkpoint) if outcome.checkpoint else None
+    print_json(args.json, {**facts, "checkpoint": checkpoint, "best": outcome.best.step if outcome.best else None})
     for path in outcome.unreadable:
         out.print(f"left out, cannot be read: {path}")
     where = f"; checkpoint {outcome.checkpoint}" if outcome.checkpoint else ""
     if outcome.stopped_by:
         out.print(f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on")
-        return STOPPED
+        return ExitCode.STOPPED
     best = f"; best at step {outcome.best.step}" if outcome.best and outcome.best.step else ""
     more = "--resume --steps MORE goes on beyond the end" if outcome.step >= outcome.steps else "--resume goes on"
     out.print(f"done: step {outcome.step} of {outcome.steps}{where}{best}; {more}")
@@ -189,6 +205,7 @@ def _beside(args: argparse.Namespace) -> int:
     if not plot_losses([own, other], target):
         raise InputError(f"{own}: nothing to draw, or matplotlib is not installed (pip install 'toonport[train]')")
     out.print(f"wrote {target}")
+    print_json(args.json, {"written": str(target)})
     return 0
 
 
@@ -199,11 +216,13 @@ def _measure(args: argparse.Namespace, config: RunConfig) -> int:
     if args.bench:
         side = config.size
         with spinner("foreseeing the memory") as say:
-            rows = [
-                [str(port.size), str(port.batch), f"{port.median:.2f}", f"{reference.median:.2f}",
-                 f"{port.median / reference.median:.2f}", f"{port.first:.1f}"]
-                for port, reference in benchmark(config, (side, side * 4 // 3), (1, 2), say)
-            ]  # fmt: skip
+            pairs = list(benchmark(config, (side, side * 4 // 3), (1, 2), say))
+        print_json(args.json, {"times": [{"mindspore": asdict(port), "torch": asdict(ref)} for port, ref in pairs]})
+        rows = [
+            [str(port.size), str(port.batch), f"{port.median:.2f}", f"{reference.median:.2f}",
+             f"{port.median / reference.median:.2f}", f"{port.first:.1f}"]
+            for port, reference in pairs
+        ]  # fmt: skip
         headings = ["size", "batch", "MindSpore s/step", "PyTorch s/step", "ratio", "MindSpore first step s"]
         print_table(headings, rows, (0, 1, 2, 3, 4, 5))
         return 0
@@ -214,6 +233,7 @@ def _measure(args: argparse.Namespace, config: RunConfig) -> int:
     with spinner("timing a few steps"):
         cell = measured(config, 2)
     sizes, seconds = cell.parts, cell.time
+    print_json(args.json, {"parameters": dict(sizes), "seconds": asdict(seconds)})
     rows = [[part, f"{count:,}", f"{count * PARAMETER_BYTES / 2**20:.1f}"] for part, count in sizes.items()]
     print_table(["network", "parameters", "weights, gradients, moments MiB"], rows, (1, 2))
     count = sum(sizes.values())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from convert.errors import InputError
 from toonport.draw.generators import Generator, open_generator
 from toonport.photo.batch import Outcome, Task
+from toonport.photo.captions import captioned
 from toonport.photo.compose import finish, heat_picture, sheet, to_input
 from toonport.photo.files import numbered
 from toonport.photo.picture import Picture, resize, write_picture
@@ -57,10 +58,17 @@ class Cartoon:
         return None if self.attention is None else heat_picture(self.attention, *self.picture.shape[:2])
 
     def sheet(self, photo: Picture) -> Picture:
-        """Return photo, crop, heat map and cartoon side by side."""
-        crop = [self.crop] if self.portrait else []
-        heat = [self.heat] if self.heat is not None else []
-        return sheet([photo, *crop, *heat, self.picture], self.picture.shape[0])
+        """Return photo, crop, heat map and cartoon side by side, with captions where there is room."""
+        height = self.picture.shape[0]
+        shown = {"photo": photo, **({"crop": self.crop} if self.portrait else {})}
+        shown |= {} if self.heat is None else {"attention": self.heat}
+        shown["cartoon"] = self.picture
+        return sheet([captioned(_at(height, it), name, name == "attention") for name, it in shown.items()], height)
+
+
+def _at(height: int, picture: Picture) -> Picture:
+    """Return a picture at another height, so that its caption is not made smaller with it."""
+    return resize(picture, height, max(1, round(picture.shape[1] * height / len(picture))))
 
 
 class Cartoonizer:

@@ -10,7 +10,7 @@ import numpy as np
 from convert.errors import InputError
 from convert.tensors import Array
 from toonport.evaluate import face_id, perceptual
-from toonport.evaluate.distances import BLOCK, SMALLEST, Kernel, frechet, kernel, kernel_definition
+from toonport.evaluate.distances import BLOCK, SMALLEST, SUBSET_SIZE, Kernel, frechet, kernel, kernel_definition
 from toonport.evaluate.features import Features, find_weights, open_face, open_inception, open_vgg
 from toonport.evaluate.pictures import Pair
 
@@ -172,7 +172,9 @@ def evaluate(real: Looked, fake: Looked, networks: Networks, protocol: str, seed
         if reason := _too_few(counts, SMALLEST * blocks):
             not_run.append(NotRun(_names(features)[0], f"{reason} in blocks of {BLOCK}"))
         else:
-            metrics.append(_kernel(features, kernel(*sets, protocol, seed), counts, protocol))
+            found = kernel(*sets, protocol, seed)
+            metrics.append(_kernel(features, found, counts, protocol))
+            warnings += _subset_warning(features, found, counts, protocol)
         key = "fid" if features.standard else f"frechet-{features.key}"
         name, value = _names(features)[1], frechet(*sets)
         metrics.append(Metric(key, name, value, None, 1, "lower", features.name, counts, FRECHET))
@@ -208,6 +210,16 @@ def _kernel(features: Features, found: Kernel, counts: Mapping[str, int], protoc
     spread = None if found.spread is None else TIMES * found.spread
     definition = kernel_definition(found, protocol)
     return Metric(key, name, TIMES * found.value, spread, TIMES, "lower", features.name, counts, definition)
+
+
+def _subset_warning(features: Features, found: Kernel, counts: Mapping[str, int], protocol: str) -> list[str]:
+    """Say that a spread means nothing where every subset is the whole of both sets."""
+    if protocol != "standard" or set(counts.values()) != {found.size}:
+        return []
+    return [
+        f"{_names(features)[0]}: each subset of {found.size} pictures is the whole set, so ± says nothing about how "
+        f"sure the value is; sets of more than {SUBSET_SIZE} pictures, or --kid ugatit, give a spread"
+    ]
 
 
 def _rank_warning(features: Features, real: int, fake: int) -> list[str]:

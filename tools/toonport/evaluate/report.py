@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.disk import atomic_path, sha256_of
+from parity_tests.harness.report.html import write_page
 from toonport import __version__
 from toonport.evaluate.evaluator import Evaluator
 from toonport.evaluate.metrics import Evaluation, Metric
@@ -95,6 +96,14 @@ def _candidate_facts(found: Candidate, fake: PictureFolder | None) -> dict[str, 
         source |= {"weights": str(found.weights), "sha256": sha256_of(found.weights) if readable else None}
     numbers = asdict(found.evaluation) if found.evaluation else {"problem": found.problem}
     return {**source, **numbers}
+
+
+def write_evaluation_page(content: dict[str, Any], path: Path) -> None:
+    """Write a record as one page that needs no network.
+
+    Raises InputError: the file cannot be written.
+    """
+    write_page(path, Path(__file__).with_name("page.html.j2"), **{"selected": None, **content})
 
 
 def write_report(content: dict[str, Any], path: Path) -> None:

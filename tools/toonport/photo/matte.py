@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from convert.errors import InputError
 from parity_tests.harness.onnx.session import open_session
-from toonport.fetch import load_manifest, weights_folder
+from toonport.fetch import fetch, load_manifest, weights_folder
 from toonport.photo.align import Crop
 from toonport.photo.backends import MATTE_NAMES, Backend, Usable, open_backend
 from toonport.photo.picture import Picture, resize
@@ -197,6 +197,20 @@ MATTES: dict[str, Backend[Matte]] = {
     MATTE_NAMES[0]: Backend(_examine_selfie, lambda threads: SelfieMatte(selfie_file(), threads)),
     MATTE_NAMES[1]: Backend(_examine_head, lambda threads: HeadMatte(head_file(), threads)),
 }
+
+
+def bring_matte(name: str) -> None:
+    """Fetch the default backend's network where it is missing, and say so on standard error.
+
+    Raises InputError: it could not be fetched.
+    """
+    if name == MATTE_NAMES[0] and not selfie_file().is_file():
+        release = load_manifest()[SELFIE]
+        print(
+            f"fetching {release.file}, which cuts people out, from {release.package} ({release.licence})",
+            file=sys.stderr,
+        )
+        fetch(release, weights_folder())
 
 
 def open_matte(name: str = "selfie", threads: int = 2) -> Matte:

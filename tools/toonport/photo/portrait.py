@@ -13,7 +13,7 @@ from toonport.photo.compose import on_white
 from toonport.photo.detect import find_faces, find_faces_as_reference
 from toonport.photo.faces import NO_FACE, Face, largest
 from toonport.photo.landmarks import open_landmarks
-from toonport.photo.matte import open_matte
+from toonport.photo.matte import bring_matte, open_matte
 from toonport.photo.picture import Picture, resize
 
 SMALL_CROP = 128  # half the side at which the portrait networks draw
@@ -71,6 +71,7 @@ class Portraits:
     def __init__(self, options: PortraitOptions) -> None:
         self.options = options
         self._landmarks = open_landmarks(options.landmarks, options.device)
+        bring_matte(options.matte)
         self._matte = open_matte(options.matte, options.threads) if options.matte else None
 
     def __call__(self, picture: Picture) -> list[Portrait]:

@@ -98,6 +98,13 @@ class Studio:
         """
         return self._worker.submit(self._draw, content, (weights, family, backend)).result()
 
+    def preview(self, content: bytes) -> Picture | None:
+        """Return an uploaded photo as it will be understood, or None where it cannot be; `draw` says why."""
+        try:
+            return self._read(content)
+        except InputError:
+            return None
+
     def _draw(self, content: bytes, choice: tuple[str, str, str]) -> Drawing:
         photo = None
         try:

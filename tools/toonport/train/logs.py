@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from convert.disk import atomic_path
 from convert.errors import InputError, guarded
 
+Line: TypeAlias = NDArray[np.float64]  # [N]
 METRICS_FILE = "metrics.jsonl"
 PLOT_COLUMNS = 4
+SMOOTHED_POINTS = 40  # steps are averaged over this part of a run
 
 
 class RunLog:
@@ -84,7 +86,9 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def plot_losses(runs: Sequence[Path], target: Path) -> bool:
-    """Draw every loss term of one run, or of several beside each other, over the steps.
+    """Draw every loss term of one run, or of several beside each other, over the steps, and the learning rates.
+
+    Where there are many steps, a mean over neighbouring ones is drawn over the faint single values.
 
     Args:
         runs: folders of runs.
@@ -99,13 +103,14 @@ def plot_losses(runs: Sequence[Path], target: Path) -> bool:
         return False
     from matplotlib.figure import Figure
 
-    columns = min(PLOT_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
+    columns = min(PLOT_COLUMNS, len(names) + 1)
+    rows = -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(4 * columns, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
         _plot_term(axis, name, logs)
-    for axis in axes[len(names) :]:
+    _plot_rates(axes[len(names)], logs)
+    for axis in axes[len(names) + 1 :]:
         axis.set_visible(False)
     if len(logs) > 1:
         axes[0].legend(fontsize=7)
@@ -116,8 +121,36 @@ def plot_losses(runs: Sequence[Path], target: Path) -> bool:
 
 def _plot_term(axis: Any, name: str, logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     for label, log in logs.items():
-        points = [(row["step"], row["loss"][name]) for row in log if name in row["loss"]]
-        if points:
-            axis.plot(*zip(*points, strict=True), label=label, linewidth=0.8)
-    axis.set_title(name, fontsize=9)
+        points = np.array([(row["step"], row["loss"][name]) for row in log if name in row["loss"]], np.float64)
+        if len(points):
+            steps, values = smoothed(*points.T)
+            (line,) = axis.plot(steps, values, label=label, linewidth=1.0)
+            if len(steps) < len(points):
+                axis.plot(*points.T, color=line.get_color(), linewidth=0.5, alpha=0.25)
+    _label(axis, name, "loss")
+
+
+def smoothed(steps: Line, values: Line) -> tuple[Line, Line]:
+    """Return steps and values [N], or, of many, the means of neighbouring ones, each at its middle step."""
+    width = len(values) // SMOOTHED_POINTS
+    if width < 2:
+        return steps, values
+    kernel = np.full(width, 1 / width)
+    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
+
+
+def _plot_rates(axis: Any, logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    for label, log in logs.items():
+        for phase in dict.fromkeys(phase for row in log for phase in row["lr"]):
+            points = [(row["step"], row["lr"][phase]) for row in log if phase in row["lr"]]
+            axis.plot(*zip(*points, strict=True), label=f"{label} {phase}" if len(logs) > 1 else phase, linewidth=1.0)
+    axis.legend(fontsize=7)
+    _label(axis, "learning rate", "rate")
+
+
+def _label(axis: Any, title: str, unit: str) -> None:
+    axis.set_title(title, fontsize=9)
+    axis.set_xlabel("step", fontsize=7)
+    axis.set_ylabel(unit, fontsize=7)
+    axis.grid(alpha=0.3, linewidth=0.5)
     axis.tick_params(labelsize=7)

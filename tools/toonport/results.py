@@ -1,0 +1,79 @@
+"""What comparisons return to a script: the comparison itself, and the reports that can be written of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.html import difference_pictures, write_html
+from parity_tests.harness.report.junit import write_junit
+from parity_tests.harness.run import Comparison
+
+P = ParamSpec("P")
+
+
+class _Saved:
+    """Writes reports of one comparison, or of several."""
+
+    def _comparisons(self) -> Sequence[Comparison]:
+        raise NotImplementedError
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write the report as one page that needs no network, and return its path.
+
+        Raises InputError: the file cannot be written.
+        """
+        pictures = {each.name: difference_pictures(*each.pictures) for each in self._comparisons() if each.pictures}
+        write_html(Path(path), self._data(), pictures)
+        return Path(path)
+
+    def save_json(self, path: str | Path) -> Path:
+        """Write the report as JSON, which `toonport compare FILE.json` judges again, and return its path.
+
+        Raises InputError: the file cannot be written.
+        """
+        write_json(Path(path), self._data())
+        return Path(path)
+
+    def save_junit(self, path: str | Path) -> Path:
+        """Write the report as JUnit XML, and return its path.
+
+        Raises InputError: the file cannot be written.
+        """
+        write_junit(Path(path), self._data())
+        return Path(path)
+
+    def _data(self) -> dict[str, Any]:
+        return report_data(self._comparisons(), "cpu")
+
+
+class Result(Comparison, _Saved):
+    """The comparison of one network, with its reports: `.equal`, `.blamed`, `.verdicts`, `.save_html(path)`."""
+
+    def _comparisons(self) -> Sequence[Comparison]:
+        return [self]
+
+
+class Results(list[Result], _Saved):
+    """The comparisons of a family's networks, and one report of all of them."""
+
+    def _comparisons(self) -> Sequence[Comparison]:
+        return self
+
+
+def result_of(comparison: Comparison) -> Result:
+    """Return a comparison as a result."""
+    return Result(**vars(comparison))
+
+
+def with_result(function: Callable[P, Comparison]) -> Callable[P, Result]:
+    """Return a function that returns a result where this one returns a comparison."""
+
+    @wraps(function)
+    def returning(*args: P.args, **kwargs: P.kwargs) -> Result:
+        return result_of(function(*args, **kwargs))
+
+    return returning
