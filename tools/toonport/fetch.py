@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +29,7 @@ class Release:
     """One published file, as `weights/manifest.toml` describes it.
 
     It lies at `url`, or is the `member` of a Python `package`'s wheel, or behind a `page` for a browser. `mirrors` are
-    further addresses; `seen` is the day on which it was last seen to come, where that is known.
+    further addresses, with spaces between; `seen` is the day on which it was last seen to come, where that is known.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Release:
     url: str = ""
     page: str = ""
     mirror: str = ""
-    mirrors: list[str] = field(default_factory=list)
+    mirrors: str = ""
     seen: str = ""
     hint: str = ""
     sha256: str = ""

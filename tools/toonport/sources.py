@@ -18,7 +18,7 @@ def fetch_any(release: Release, folder: Path, progress: Progress | None = None) 
     Raises InputError: what each address said, when the file was last seen to come, and how to hand in one's own.
     """
     problems = []
-    for address in dict.fromkeys((release.url, *release.mirrors)):
+    for address in dict.fromkeys((release.url, *release.mirrors.split())):
         try:
             return fetch(replace(release, url=address), folder, progress)
         except InputError as error:

@@ -137,11 +137,11 @@ def test_broken_manifest_is_a_clear_error(tmp_path):
 
 def test_every_mirror_is_tried_and_the_day_it_last_worked_is_said(server, tmp_path):
     url, requests = server
-    release = replace(_release(f"{url}/missing"), mirrors=["http://127.0.0.1:9/x", f"{url}/whole"], seen="2026-11-26")
+    release = replace(_release(f"{url}/missing"), mirrors=f"http://127.0.0.1:9/x {url}/whole", seen="2026-11-26")
     assert fetch_any(release, tmp_path / "a").read_bytes() == CONTENT
     assert [path for path, _ in requests] == ["/missing", "/whole"]
     with pytest.raises(InputError, match=r"404.*download failed.*2026-11-26.*--from FILE"):
-        fetch_any(replace(release, mirrors=["http://127.0.0.1:9/x"]), tmp_path / "b")
+        fetch_any(replace(release, mirrors="http://127.0.0.1:9/x"), tmp_path / "b")
 
 
 def test_a_local_file_is_recognised_whatever_it_is_called(six_networks, tmp_path, capsys):
