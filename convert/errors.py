@@ -19,6 +19,11 @@ def first_line(error: Exception) -> str:
     return next(lines, type(error).__name__)[:200]
 
 
+def short(name: str, longest: int = 80) -> str:
+    """Return a name as a message shows it: the beginning of one that is longer than names are."""
+    return name if len(name) <= longest else f"{name[: longest - 3]}..."
+
+
 @contextmanager
 def guarded(path: str | PathLike[str], problem: str) -> Iterator[None]:
     """Make whatever a strange file does to code that reads it the one error that programs print.

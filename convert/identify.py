@@ -16,7 +16,7 @@ from typing import Any
 
 from convert.attempts import Attempt, attempts
 from convert.closest import closest, refusal
-from convert.errors import InputError, guarded
+from convert.errors import InputError, guarded, short
 from convert.family import Family, Part
 from convert.formats import open_checkpoint
 from convert.ledger import recorded_families, verify_ledger, verify_set
@@ -326,7 +326,7 @@ def _refuse(place: Place, searches: list[_Search], part: str | None) -> None:
     if found is not None and (found.fitting or len(found.problems.misshaped) > found.problems.count / 2):
         raise InputError(refusal(checkpoint.path, found))
     wanted = searches[0].family.name if len(searches) == 1 else "any known family"
-    first = ", ".join(list(checkpoint.tensors)[:SHOWN])
+    first = ", ".join(short(name) for name in list(checkpoint.tensors)[:SHOWN])
     raise InputError(
         f"{checkpoint.path}: the tensors do not belong to {wanted} "
         f"(the file begins with {first}); toonport inspect shows what the file holds"

@@ -1,4 +1,4 @@
-"""Ledgers, manifests, records, runs, reports and names of files: strange ones around the weights are one line."""
+"""Files around the weights (ledgers, manifests, records, runs, reports), and names: a strange one is one line."""
 
 import json
 import os
@@ -103,6 +103,7 @@ def test_markup_and_orders_to_the_terminal_are_text(good, tmp_path, capsys):
     import torch
 
     state = {name: torch.from_numpy(value) for name, value in seeded_state("photo2cartoon", "disLA").items()}
+    (tmp_path / "a[").mkdir()
     torch.save({**state, "[/bold] note": 3, "\x1b]0;title\x07": "text"}, "a[/b].pt")
     target = "runs [v2]/\x1b[31mx[/b].ckpt"
     assert main(["convert", "a[/b].pt", target, "--family", "photo2cartoon"]) == 0

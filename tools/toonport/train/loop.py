@@ -15,6 +15,7 @@ from toonport.train.config import CONFIG_FILE, RunConfig, read_config, resumed_c
 from toonport.train.data import Batches
 from toonport.train.engine import Engine
 from toonport.train.logs import RunLog, plot_losses
+from toonport.train.memory import require_room
 from toonport.train.progress import Show
 from toonport.train.sheets import make_sheets
 from toonport.train.start import starting_point
@@ -84,6 +85,7 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
     checkpoints.keep = config.keep
     batches = Batches(config, rank)
     start = starting_point(source, [len(folder) for folder in batches.folders])
+    require_room(start)
     engine = Engine(config, start)
     if step is not None:
         best = restore_run(engine.trainer, checkpoints.path(step))

@@ -5,6 +5,7 @@ U-GAT-IT that have a weight for every pixel.
 """
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import psutil
 
 from convert.errors import InputError
 from toonport.train.config import RunConfig
-from toonport.train.sizing import StepTime
+from toonport.train.sizing import PARAMETER_BYTES, StepTime
+from toonport.train.start import Start
 
 GIB = 2**30
 LEAST = 160  # sides from which a prediction is worth two further processes
@@ -105,6 +107,20 @@ def require_memory(forecast: Forecast, cells: Sequence[tuple[int, int]], framewo
     if wanted > free:
         raise InputError(f"{where}: needs about {wanted / GIB:.1f} GiB, {free / GIB:.1f} free: {ADVICE}")
     return f"{where}: needs about {wanted / GIB:.1f} GiB, {free / GIB:.1f} free" if wanted else ""
+
+
+def require_room(start: Start) -> None:
+    """Refuse a training whose parameters alone, with gradients and moments, are more than what is free.
+
+    Raises InputError: they are.
+    """
+    numbers = sum(math.prod(row.spec.shape) for part in start.parts for row in start.plan(part).rows)
+    wanted, free = numbers * PARAMETER_BYTES, free_bytes()
+    if wanted > free:
+        raise InputError(
+            f"{start.family.name}: its parameters, gradients and moments alone need {wanted / GIB:.1f} GiB, "
+            f"{free / GIB:.1f} free: {ADVICE}; --dry-run foresees the whole"
+        )
 
 
 def benchmark(
