@@ -1,6 +1,7 @@
 """Which files a conversion may replace without being told to: the unchanged results of earlier conversions."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def require_replaceable(target: Path, parts: Iterable[str]) -> None:
     """
     for name in dict.fromkeys(target.name.replace("{part}", part) for part in parts):
         path = target.with_name(name)
-        if path.is_file() and not _unchanged(path):
+        if os.path.isfile(path) and not _unchanged(path):
             raise InputError(
                 f"{path}: is there already, and not the unchanged result of a conversion; --force replaces it"
             )
