@@ -96,7 +96,7 @@ def _print_blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
     for first, *others in rows:
         facts = [f"{name} {cell}".strip() for name, cell in zip(headings[1:], others, strict=True) if cell]
         out.print(first, style="bold")
-        out.print(f"  {' · '.join(facts)}")
+        out.print(fit(f"  {' · '.join(facts)}", out.columns))
 
 
 def print_json(target: str | None, data: Mapping[str, Any]) -> None:
