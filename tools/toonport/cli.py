@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     args, unknown = build_parser().parse_known_args(with_json_plain(words))
     if unknown:
-        args.parser.error(f"more than it takes: {' '.join(unknown)}")
+        parser = args.root if args.root.unknown_options() else args.parser
+        parser.error(f"more than it takes: {' '.join(unknown)}")
     try:
         with shown(args.quiet or args.json == STANDARD_OUTPUT, args.verbose, args.log_file):
             return _run(args, words)

@@ -113,6 +113,8 @@ def test_only_what_a_conversion_wrote_is_replaced_without_force(network, tmp_pat
     ("words", "meant"),
     [
         (["convrt"], "convert"),
+        (["--versoin"], "--version"),
+        (["--quiett", "list"], "--quiet"),
         (["convert", "--fmily", "ugatit", "a", "b"], "--family"),
         (["compare", "cyclegun"], "cyclegan"),
         (["compare", "photo2cartoon", "--prt", "genA2B"], "--part"),

@@ -124,6 +124,7 @@ def test_other_weights_can_be_tried_on_the_same_photo(page):
 
 
 @needs_matte
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("width", [1280, 390])
 def test_several_photos_are_drawn_and_the_page_fits(browser, address, width, tmp_path):
     page = browser.new_page(viewport={"width": width, "height": 900})

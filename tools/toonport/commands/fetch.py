@@ -34,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.name:
         rows = [
             [release.name, release.family, release.part, release.how,
-             "here" if (folder / release.file).is_file() else "-", release.licence, release.source]
+             "here" if (folder / release.file).is_file() else "-", release.seen or "-", release.licence, release.source]
             for release in releases.values()
         ]  # fmt: skip
-        print_table(["name", "family", "part", "how", "present", "licence", "source"], rows)
+        print_table(["name", "family", "part", "how", "present", "last worked", "licence", "source"], rows)
         known = [asdict(release) | {"present": (folder / release.file).is_file()} for release in releases.values()]
         print_json(args.json, {"folder": str(folder), "releases": known})
         return 0

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from convert.suggest import did_you_mean
@@ -44,10 +45,11 @@ class Parser(argparse.ArgumentParser):
 
     def unknown_options(self) -> list[str]:
         """Options among the words that this parser has not; what a word begins is taken for it, as argparse does."""
-        before = self._words[: self._words.index("--")] if "--" in self._words else self._words
+        before = list(self._words[: self._words.index("--")] if "--" in self._words else self._words)
+        if any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            before = list(takewhile(lambda word: word.startswith("-"), before))  # the rest is the command's
         given = [word.partition("=")[0] for word in before if word.startswith("--")]
-        has_commands = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
-        return [] if has_commands else [name for name in given if not self._begins_option(name)]
+        return [name for name in given if not self._begins_option(name)]
 
     def _begins_option(self, name: str) -> bool:
         return any(option.startswith(name) for option in self._option_string_actions)
