@@ -142,7 +142,7 @@ class _BodyWriter:
             return found
         try:
             return rule(self.writer, *call.args, **call.kwargs)
-        except TypeError as error:
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise UnportableError(f"{call.op}: called in a form that its rule does not know ({error})") from error
 
     def _norm_of_base(self, call: Call) -> Expr | None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.errors import first_line
 from toonport.porting.network import Ported
+from toonport.porting.values import UnportableError
 
 SETTINGS = ("--line-length", "120", "--target-version", "py310")
 LAYER_FILES = (Path(__file__).with_name("cells.py"), Path(__file__).parents[3] / "ms_models" / "layers.py")
@@ -124,5 +126,5 @@ def formatted(code: str) -> str:
         check=False,
     )
     if run.returncode:
-        raise AssertionError(f"code that cannot be formatted: {run.stderr.strip()}")
+        raise UnportableError(f"what was written is not Python: {first_line(ValueError(run.stderr))}")
     return run.stdout
