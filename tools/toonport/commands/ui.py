@@ -94,15 +94,9 @@ def _narrowed(whole: Sequence[int], least: Sequence[int], room: int) -> list[int
 def _print_blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print each row as its first cell, and below it the others with their headings."""
     for first, *others in rows:
-<<<<<<< HEAD
         facts = [f"{name} {cell(text)}".strip() for name, text in zip(headings[1:], others, strict=True) if text]
         out.print(cell(first), style="bold")
-        out.print(f"  {' · '.join(facts)}")
-=======
-        facts = [f"{name} {cell}".strip() for name, cell in zip(headings[1:], others, strict=True) if cell]
-        out.print(first, style="bold")
         out.print(fit(f"  {' · '.join(facts)}", out.columns))
->>>>>>> origin/t18
 
 
 def print_json(target: str | None, data: Mapping[str, Any]) -> None:
