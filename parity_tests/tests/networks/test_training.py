@@ -10,7 +10,7 @@ from convert.plan import build_plan
 from convert.recipes.ugatit import UgatitSettings
 from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
-from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.judge import Outcome, judge, judge_all, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.training import measure_training
 from parity_tests.harness.training_noise import TrainingNoise
@@ -114,6 +114,18 @@ def test_a_tensor_that_rounding_decides_is_called_blind():
     assert not judge(found).blind
     assert judge(replace(found, undecided=0.75)).blind
     assert not judge(replace(found, error=1.0, undecided=0.75)).equal
+
+
+def test_a_weight_that_only_rounding_moves_does_not_keep_a_run_from_being_equal():
+    change, mean = (("conv", Quantity(kind, "bias", phase="G")) for kind in (Kind.CHANGE, Kind.MEAN))
+    other = ("conv", replace(mean[1], name="weight"))
+    for size, idle, ends in ((1e-12, True, Outcome.EQUAL), (1e-7, False, Outcome.CANNOT_TELL)):
+        wanted = {change: np.ones(4), mean: np.full(4, size), other: np.ones(4)}
+        noise = TrainingNoise(((0, 1),))
+        noise.next_step(wanted, [{**wanted, mean: np.full(4, 2e-7)}])
+        found = noise.measure(_head(Kind.CHANGE), -np.ones(4))
+        assert (found.undecided, found.idle) == (1.0, idle)
+        assert outcome([judge(found)]) is ends
 
 
 def test_the_learning_rate_ends_at_zero_and_never_below():
