@@ -23,6 +23,7 @@ from parity_tests.harness.training_noise import STAGES, Control, Key, Results, T
 from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
+PLAIN = Execution()
 HOPELESS = 100  # multiple of a budget that more controls do not widen enough
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
 RANKS = (Kind.LOSS, Kind.RATE, Kind.GRADIENT, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
@@ -32,7 +33,7 @@ def measure_training(
     setup: TrainingSetup,
     make_port: MakeStep | None = None,
     reference: "TrainingReference | None" = None,
-    compiled: bool = False,
+    execution: Execution = PLAIN,
     note: Callable[[Results], None] = lambda results: None,
 ) -> Iterator[Measurement]:
     """Yield loss terms, learning rates, changes of weights and state, and Adam moments after every step.
@@ -41,13 +42,13 @@ def measure_training(
         setup: networks, settings and batches.
         make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
         reference: what PyTorch makes of the setup, where that is known already.
-        compiled: run the port's phases as graphs.
+        execution: how the port computes gradients.
         note: told what the port made of each step.
     """
     reference = reference or TrainingReference(setup)
     trainer: Trainer = MindSporeTrainer(setup, make_port)
-    if compiled:
-        trainer.execute(Execution(compiled=True))
+    if execution != PLAIN:
+        trainer.execute(execution)
     port = _FamilyRun(trainer, setup)
     yield from measure_steps(reference, port, len(setup.batches), list(setup.training.phases), note)
 
