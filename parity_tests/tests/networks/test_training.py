@@ -12,7 +12,7 @@ from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
 from parity_tests.harness.judge import Outcome, judge, judge_all, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.training import measure_training
+from parity_tests.harness.training import Run, State, StepsReference, measure_steps, measure_training
 from parity_tests.harness.training_noise import TrainingNoise
 from parity_tests.harness.training_setup import small_setup
 from parity_tests.tolerances import FLOAT64_TRAINING_RELATIVE, LOSS_SCALE_FLOOR
@@ -126,6 +126,42 @@ def test_a_weight_that_only_rounding_moves_does_not_keep_a_run_from_being_equal(
         found = noise.measure(_head(Kind.CHANGE), -np.ones(4))
         assert (found.undecided, found.idle) == (1.0, idle)
         assert outcome([judge(found)]) is ends
+
+
+class _Kinked(Run):
+    """One step of a network of one weight; its gradient is larger by a share where the weight is not above a kink."""
+
+    number = 1
+
+    def __init__(self, kink, jump):
+        self._kink, self._jump = kink, jump
+
+    def state(self):
+        return State({"net": {"w": np.full(3, 0.5, np.float32)}}, {})
+
+    def step(self, index, state):
+        jump = self._jump * (state.weights["net"]["w"][0] <= self._kink)
+        return {("net", Quantity(Kind.GRADIENT, "w", phase="G")): np.full(3, 2.0 * (1 + jump))}
+
+
+@pytest.mark.parametrize(
+    ("kink", "jump", "equal"),
+    [(0.5, 0.02, True), (0.6, 0.02, False), (0.5, 0.5, False)],
+    ids=["rounding crosses it", "a bug", "too large a jump"],
+)
+def test_a_port_on_the_other_side_of_a_kink_is_equal_and_a_bug_is_not(kink, jump, equal):
+    def far():
+        return _Kinked(0.0, 0.0)
+
+    made = []
+
+    def port():
+        made.append(_Kinked(kink, jump))
+        return made[-1]
+
+    (found,) = measure_steps(StepsReference(far(), far), port, 1, ["G"])
+    assert judge(found).equal == equal
+    assert len(made) > 1 or jump == 0.5
 
 
 def test_the_learning_rate_ends_at_zero_and_never_below():
