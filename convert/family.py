@@ -87,6 +87,20 @@ class FrozenNetwork:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """Another way through a training step, which a parity run takes in a step of its own."""
+
+    settings: Mapping[str, Any]  # beside those of `Training.parity`
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # constructor arguments of other networks
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others, for reports."""
+        architectures = {f"{kwargs['architecture']} networks" for kwargs in self.networks.values()}
+        return ", ".join((*(f"{name} {value}" for name, value in self.settings.items()), *sorted(architectures)))
+
+
+@dataclass(frozen=True)
 class Training:
     """How a family is trained."""
 
@@ -105,6 +119,7 @@ class Training:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)  # settings that switch on, in parity runs, what rests else
     resumed: Mapping[str, Any] = field(default_factory=dict)  # what of them changes where a parity run is resumed
+    branches: tuple[Branch, ...] = ()  # what parity runs take a step of beside these settings
     # other name of a setting, as the source's flags have it -> the setting
     synonyms: Mapping[str, str] = field(default_factory=dict)
     multiple: int = 4  # sides of training pictures are multiples of this

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.families.cyclegan_zoo import to_junyanz, to_zoo, zoo_discriminator_kwargs, zoo_generator_kwargs
-from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
+from convert.family import Branch, Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
 from convert.recipes.cyclegan import PHASES, CycleGanSettings
 
 # PyTorch before 0.4 stored running statistics of every instance norm, and its networks never read them.
@@ -178,6 +178,16 @@ CYCLEGAN = Family(
         narrow={"ngf": 4, "ndf": 4, "n_blocks": 1},
         picture=(48, 64),
         resumed={"gan_mode": "vanilla"},
+        branches=(
+            Branch({"gan_mode": "vanilla", "identity": 0.0, "decay": "none"}),
+            Branch(
+                {"decay": "zoo", "reference_exact": True, "batch_size": 2, "constant_epochs": 1},
+                {
+                    **{name: {"architecture": "zoo_resnet", "ngf": 4, "n_blocks": 2} for name in PHASES["G"]},
+                    **{name: {"architecture": "zoo_patch", "ndf": 4} for name in PHASES["D"]},
+                },
+            ),
+        ),
         own_multiple=lambda kwargs: side_of_unet(kwargs) or 1,
         widths=("ngf", "ndf"),
     ),

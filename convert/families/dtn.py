@@ -9,7 +9,7 @@ Bugs of the source:
 """
 
 from convert.families.sagan_cyclegan import SIDE, WEIGHT_BAR, discriminator_sa_kwargs, label_part
-from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Training
+from convert.family import Branch, Cartoonize, Family, Kwargs, Part, Shapes, Training
 from convert.recipes.dtn import PHASES, DtnSettings
 
 
@@ -84,6 +84,7 @@ DTN = Family(
         picture=(SIDE, SIDE + 16),
         parity={"beta1": 0.3},
         resumed={"gan_mode": "wgan"},
+        branches=(Branch({"gan_mode": "vanilla", "reference_exact": True}), Branch({"gan_mode": "lsgan"})),
         multiple=16,
         widths=("conv_dim",),
     ),

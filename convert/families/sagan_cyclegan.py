@@ -16,7 +16,7 @@ Bugs of the source:
 from collections.abc import Mapping
 from typing import Any
 
-from convert.family import Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
+from convert.family import Branch, Cartoonize, Family, Kwargs, Part, Shapes, Spelling, Training
 from convert.recipes.sagan_cyclegan import PHASES, SaganCycleGanSettings
 
 SIDE = 64
@@ -137,6 +137,12 @@ SAGAN_CYCLEGAN = Family(
         picture=(SIDE, SIDE + 16),
         parity={"identity": 0.05, "beta1": 0.3},
         resumed={"gan_mode": "sn+gp"},
+        branches=(
+            Branch({"gan_mode": "wgan", "reference_exact": True, "identity": 0.0}),
+            Branch({"gan_mode": "wgangp", "penalty_at": "real"}),
+            Branch({"gan_mode": "vanilla", "n_critic": 2}),
+            Branch({"gan_mode": "sn+gp", "penalty_at": "fake", "reference_exact": True}),
+        ),
         multiple=16,
         widths=("conv_dim",),
     ),

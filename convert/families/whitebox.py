@@ -14,8 +14,9 @@ Bugs of the sources, and what is done here:
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from convert.family import Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
+from convert.family import Branch, Cartoonize, Family, FrozenNetwork, Kwargs, Part, Shapes, Spelling, Training
 from convert.recipes.settings import Settings
 from convert.recipes.whitebox import PHASES, FacialSettings, WhiteboxSettings
 from convert.tensors import Entry, as_float32, transposed
@@ -141,8 +142,13 @@ def networks(form: str) -> tuple[Part, ...]:
     )
 
 
-def training(settings: type[Settings]) -> Training:
-    """Return how the three networks are trained: generator first, then the discriminators."""
+def training(settings: type[Settings], branch: Mapping[str, Any]) -> Training:
+    """Return how the three networks are trained: generator first, then the discriminators.
+
+    Args:
+        settings: class of the settings.
+        branch: settings of which each differs from its default, see `Training.branches`.
+    """
     return Training(
         step="steps.whitebox.WhiteboxStep",
         settings=settings,
@@ -150,6 +156,7 @@ def training(settings: type[Settings]) -> Training:
         narrow={"channel": 4, "num_blocks": 1},
         picture=(32, 40),
         parity={"decay": True},
+        branches=(Branch(branch), Branch({"pretrain": True, "decay": False})),
         widths=("channel",),
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
         synonyms={"w0": "variation", "w1": "surface", "w2": "texture", "w3": "content", "w4": "structure"},
@@ -170,7 +177,7 @@ WHITEBOX = Family(
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
         "Trained in two stages: train whitebox --pretrain, then train whitebox --init RUN --frozen vgg19.pth.",
     ),
-    training=training(WhiteboxSettings),
+    training=training(WhiteboxSettings, {"colours": "rgb", "shift": "normal", "shift_per_pixel": True}),
     cartoonize=Cartoonize(
         part="generator", side=None, multiple=8, shorter_limit=720, channels="BGR", after="filters.finish_whitebox"
     ),
@@ -187,7 +194,7 @@ FACIALCARTOONIZATION = Family(
         "As published: the skip connections and both ConvReLU of the up-sampling take no part, slope 0.01, tanh.",
         "The landmark term that its README promises is described in docs/landmark_term.md; off by default.",
     ),
-    training=training(FacialSettings),
+    training=training(FacialSettings, {"colours": "bgr", "shift": "normal", "shift_per_pixel": False}),
     cartoonize=Cartoonize(part="generator", frame="face", side=128, after="filters.finish_facial"),
 )
 

@@ -18,25 +18,19 @@ from convert.registry import family_named, part_named
 from convert.tensors import Array
 from ms_models.environment import choose_device
 from parity_tests.harness.inputs import formula_state, in_channels
-from parity_tests.harness.judge import Verdict, blamed, judge
+from parity_tests.harness.judge import blamed, judge
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.leg import Judged, judge_onnx
 from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
-from parity_tests.harness.places import Key, Places, find_places, find_step_places
+from parity_tests.harness.places import find_places
 from parity_tests.harness.recorded import recorded
-from parity_tests.harness.replay.steps import StepReplay
 from parity_tests.harness.replay.write import Build, Replay, write_case
-from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions, Source
 from parity_tests.harness.run import SHOWN, Comparison, Say, compare_pair, part_inputs, probe_inputs, silent
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT
-from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer
-from parity_tests.harness.training import TrainingReference, measure_training
-from parity_tests.harness.training_causes import training_finding
-from parity_tests.harness.training_noise import Results
-from parity_tests.harness.training_setup import TrainingSetup, small_setup
+from parity_tests.harness.training_comparison import compare_training
 from torch_ref.build import build_torch, for_inference
 
 
@@ -48,8 +42,7 @@ def compare_family(options: CompareOptions, say: Say = silent) -> list[Compariso
     family = family_named(options.family)
     comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
     if _trains(family, options) and options.dtype == "float32":
-        trained = compare_training(family, options.steps, options.seed, options.compiled, say, options.replay)
-        comparisons.extend(trained)
+        comparisons.extend(compare_training(family, options, say))
     return comparisons
 
 
@@ -64,50 +57,12 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     if _trains(family_named(options.family), options) and options.dtype != "float32":
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
     elif _trains(family_named(options.family), options) and not options.compiled:
-        reasons.append("training steps as graphs: not asked for (--compiled)")
+        reasons.append("training steps in pieces and resumed, as graphs: not asked for (--compiled)")
     return [*reasons, *(QUICK_LEAVES_OUT if options.quick else ())]
 
 
 def _trains(family: Family, options: CompareOptions) -> bool:
     return "train" in options.modes and family.training is not None and options.part == "all"
-
-
-def compare_training(
-    family: Family, steps: int, seed: int, compiled: bool = False, say: Say = silent, replay: Path | None = None
-) -> Iterator[Comparison]:
-    """Compare training steps of a family on seeded narrow networks; `compiled`: also run as graphs.
-
-    The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds. `replay`: folder for
-    the first step that differs.
-    """
-    setup = small_setup(family, steps, seed)
-    reference = TrainingReference(setup)
-    for graphs in (False, True) if compiled else (False,):
-        name = f"{family.name} training{', compiled' if graphs else ''}"
-        say(f"{name}: {steps} steps")
-        verdicts, port = list[Verdict](), list[Results]()
-        for done, measurement in enumerate(measure_training(setup, None, reference, graphs, port.append), 1):
-            verdicts.append(judge(measurement))
-            say(f"{name}: {probe_words(measurement.probe)}, {done} tensors")
-        batch = list(setup.batches[0][0].shape)
-        facts = {
-            "networks": "seeded, narrow",
-            "steps": steps,
-            "seed": seed,
-            "batch": batch,
-            "settings": dict(setup.settings),
-        }
-        say(f"{name}: looking for the cause of what differs, if anything does")
-        finding = training_finding(setup, reference, port, verdicts)
-        found = Comparison(name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=reference.resting())
-        case = StepReplay(replay, setup, steps, seed, graphs).write(name, reference, verdicts) if replay else ""
-        yield replace(found, places=_training_places(setup, found), case=case)
-
-
-def _training_places(setup: TrainingSetup, comparison: Comparison) -> dict[Key, Places]:
-    """Where the code of what is blamed is."""
-    blamed = [verdict.measurement for verdict in comparison.blamed[:SHOWN]]
-    return find_step_places(TorchTrainer(setup), MindSporeTrainer(setup), blamed) if blamed else {}
 
 
 def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:

@@ -32,6 +32,11 @@ class Verdict:
     blind: bool = False
 
     @property
+    def unproven(self) -> bool:
+        """Whether a bug could hide in it that would matter to an output or a loss."""
+        return self.blind and not self.measurement.idle
+
+    @property
     def multiple(self) -> float:
         """The port's error as a multiple of its budget; infinite when it could not be compared."""
         if self.measurement.problem:
@@ -61,7 +66,7 @@ def outcome(verdicts: Sequence[Verdict]) -> Outcome:
     """Return how a comparison ends, by the share of its tensors that are judged where they were run."""
     if not all(verdict.equal for verdict in verdicts):
         return Outcome.DIFFERENT
-    undecided = sum(verdict.blind or verdict.measurement.missing for verdict in verdicts)
+    undecided = sum(verdict.unproven or verdict.measurement.missing for verdict in verdicts)
     return Outcome.CANNOT_TELL if undecided > UNDECIDED_SHARE * len(verdicts) else Outcome.EQUAL
 
 

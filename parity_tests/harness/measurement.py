@@ -148,6 +148,9 @@ class Measurement:
     not_run: str = ""  # why the framework cannot run the layer in that precision on that device, else ""
     not_finite: int = 0  # elements that are NaN or infinite at the same places on both sides, left out of the numbers
     undecided: float = 0.0  # share of the elements that rounding decides
+    # whether it is the change of a weight whose gradient cancels to nothing but rounding, such as that of a bias before
+    # an instance norm: no output and no loss rests on it
+    idle: bool = False
     # known bug -> root-mean-square change that it would make here
     effects: Mapping[str, float] = field(default_factory=dict)
     # facts about the difference that point at a cause, e.g. {"ratio": 1.016}; no verdict depends on them.

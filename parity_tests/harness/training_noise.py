@@ -76,14 +76,20 @@ class TrainingNoise:
             controls = [truth + (x - truth) / units for x, units in zip(controls, self._units, strict=True)]
         elif head.quantity.kind in MOMENTS:  # rounding does not grow with the units, but with the terms that cancel
             scale, share = max(scale, self._size(head.quantity, head.layer)), 1.0
-        return measure(replace(head, undecided=share), truth, controls, port, scale)
+        return measure(replace(head, undecided=share, idle=self._idle(*key)), truth, controls, port, scale)
 
     def _scale(self, quantity: Quantity, truth: Array) -> float:
         """Size of a tensor; a moment that is nothing but rounding is held against the largest of its phase."""
-        scale = rms(truth)
-        if quantity.kind in MOMENTS and scale < FLOAT64_RELATIVE * self._size(quantity):
-            return self._size(quantity)
-        return scale
+        rounding = quantity.kind in MOMENTS and self._is_rounding(quantity, truth)
+        return self._size(quantity) if rounding else rms(truth)
+
+    def _is_rounding(self, moment: Quantity, truth: Array) -> bool:
+        return rms(truth) < FLOAT64_RELATIVE * self._size(moment)
+
+    def _idle(self, layer: str, quantity: Quantity) -> bool:
+        """Whether this is a change that is made of nothing but rounding."""
+        made_of = list(self._made_of(layer, quantity)) if quantity.kind is Kind.CHANGE else []
+        return bool(made_of) and all(self._is_rounding(key[1], self._wanted[key]) for key in made_of)
 
     def _size(self, moment: Quantity, layer: str | None = None) -> float:
         return self._sizes[moment.phase, moment.kind, layer]

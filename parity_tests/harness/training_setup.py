@@ -6,9 +6,10 @@ the run, the pools fill in its first step, and every number among the settings h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
-from convert.family import Family, FrozenNetwork, Training
+from convert.family import Branch, Family, FrozenNetwork, Training
 from convert.recipes.settings import Settings
 from convert.registry import family_named, part_named
 from parity_tests.harness.inputs import image, seeded_weights
@@ -43,12 +44,19 @@ def frozen_network(frozen: FrozenNetwork, seed: int) -> Frozen:
     return part, kwargs, seeded_weights(part, kwargs, f"train{seed}/{part.name}")
 
 
-def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
+def small_setup(family: Family, steps: int = 2, seed: int = 0, branch: Branch | None = None) -> TrainingSetup:
     """Return a seeded setup with narrow networks and small pictures.
 
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds. From two steps on,
     the batch of the last one is worked through in pieces; from three on, the port is resumed before it.
+
+    Args:
+        family: whose networks are trained.
+        steps: how many batches.
+        seed: of weights and pictures.
+        branch: another way through the step, if any.
     """
+    branch = branch or Branch({})
     training = family.training
     assert training is not None, f"{family.name} is not trained"
     kwargs: dict[str, dict[str, Any]] = {}
@@ -56,9 +64,9 @@ def small_setup(family: Family, steps: int = 2, seed: int = 0) -> TrainingSetup:
     for name in training.parts:
         part = part_named(family, name)
         changes = {key: value for key, value in training.narrow.items() if key in part.kwargs}
-        kwargs[name] = {**part.kwargs, **changes}
+        kwargs[name] = dict(branch.networks.get(name, {**part.kwargs, **changes}))
         weights[name] = seeded_weights(part, kwargs[name], f"train{seed}/{name}")
-    settings = moving_settings(training, steps)
+    settings = moving_settings(training, steps, branch.settings)
     return TrainingSetup(
         family,
         kwargs,
@@ -76,11 +84,14 @@ def _batch(tag: str, step: int, picture: tuple[int, int]) -> tuple[Array, Array]
     return image(f"{tag}/A/{step}", PICTURES, *picture), image(f"{tag}/B/{step}", PICTURES, *picture)
 
 
-def moving_settings(training: Training, steps: int) -> dict[str, Any]:
-    """Return settings of a training under which schedules move, pools fill, and no two numbers are alike or 1."""
+def moving_settings(training: Training, steps: int, others: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Return settings of a training under which schedules move, pools fill, and no two numbers are alike or 1.
+
+    `others` are settings that stay as they are.
+    """
     moving = {"total_steps": 2 * steps + 2, "steps_per_epoch": 2, "decay_epochs": steps + 1, "pool_size": PICTURES}
     known = {setting.name for setting in fields(training.settings)}
-    chosen = {name: value for name, value in moving.items() if name in known} | dict(training.parity)
+    chosen = {name: value for name, value in moving.items() if name in known} | dict(training.parity) | dict(others)
     return chosen | _distinct(training.settings(**chosen))
 
 

@@ -25,6 +25,7 @@ class StepReplay:
     steps: int
     seed: int
     compiled: bool  # whether the port's steps run as graphs
+    branch: int | None = None  # place of the step's branch among those of the family
 
     def write(self, name: str, reference: TrainingReference, verdicts: Sequence[Verdict]) -> str:
         """Write the first step that differs, and return in words where, or why there is no case; "" where none does.
@@ -64,7 +65,8 @@ class StepReplay:
             "what": f"{quantity_words(found.quantity)} {found.layer}".strip(),
             "name": name,
             "family": self.setup.family.name,
-            "steps": self.steps,
+            "steps": self.steps if self.branch is None else 1,
+            "branch": self.branch,
             "seed": self.seed,
             "index": index,
             "stated": stated,

@@ -204,9 +204,12 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
         yield f"{share:.0%} of the reference's layers compared alone; {words}"
     if comparison.outcome is Outcome.CANNOT_TELL:
         yield f"more than {UNDECIDED_SHARE:.0%} of the tensors could not be judged, so this is no proof"
-    blind = [verdict for verdict in comparison.verdicts if verdict.blind]
+    blind = [verdict for verdict in comparison.verdicts if verdict.unproven]
     if blind:
         yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
+    idle = dict.fromkeys(verdict.measurement.layer for verdict in comparison.verdicts if verdict.measurement.idle)
+    if idle:
+        yield f"no output rests on a weight of {_some(list(idle))} ({len(idle)}): rounding alone moves it"
     for bug, layers in blind_spots(comparison.verdicts).items():
         yield f"cannot detect {bug} in {len(layers)} layers on these probes, e.g. {layers[0]}"
     for words, layers in unreached_words(comparison.unreached):

@@ -63,7 +63,7 @@ def _network(comparison: Comparison) -> dict[str, Any]:
         "case": comparison.case,
         "causes": causes(verdicts, comparison.finding),
         "finding": asdict(comparison.finding) if comparison.finding else None,
-        "cannot_tell": sum(verdict.blind for verdict in verdicts),
+        "cannot_tell": sum(verdict.unproven for verdict in verdicts),
         "cannot_detect": blind_spots(verdicts),
         "resting": [asdict(resting) | {"words": resting_words(resting)} for resting in comparison.resting],
         "unreached": [asdict(each) for each in comparison.unreached],

@@ -35,7 +35,7 @@ CAUSES = {
 }
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if not isinstance(bug, OnnxBug)], ids=lambda bug: bug.name)
 def test_planted_bug_is_caught_and_blamed(bug):
     outcome = judge_bug(bug, training_causes=bug.name in CAUSES)
@@ -63,7 +63,7 @@ def test_correct_ports_are_networks_and_steps_and_correct_exports_networks_alone
     assert not any("training" in name for name in exports)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("check", list(correct_ports(20, QUICK)), ids=lambda check: check[0])
 def test_no_alarm_on_correct_ports_over_twenty_seeds(check):
     assert list(false_alarms([check])) == [(check[0], 0)]

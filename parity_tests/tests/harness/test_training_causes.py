@@ -9,7 +9,8 @@ import pytest
 from convert.registry import family_named
 from ms_models.optim import Adam
 from ms_models.steps.dtn import DtnStep
-from parity_tests.harness.families import compare_training
+from parity_tests.harness.request import CompareOptions
+from parity_tests.harness.training_comparison import compare_training
 from parity_tests.harness.report.words import causes
 
 GRADIENTS, BUILD = Adam.__call__, Adam.__init__
@@ -51,6 +52,6 @@ BUGS = {
 def test_the_cause_is_what_was_planted(name):
     planted, words = BUGS[name]
     with planted():
-        (found,) = compare_training(family_named("dtn"), 1, 0)
+        found = next(compare_training(family_named("dtn"), CompareOptions("dtn", steps=1)))
     assert not found.equal
     assert words in causes(found.verdicts, found.finding)[0], causes(found.verdicts, found.finding)

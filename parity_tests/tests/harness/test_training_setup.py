@@ -11,10 +11,12 @@ from parity_tests.harness.measurement import Kind, Rest, Resting
 from parity_tests.harness.report.words import resting_words
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.training import TrainingReference, measure_training
+from parity_tests.harness.training_comparison import steps_of
 from parity_tests.harness.training_setup import moving_settings, small_setup
 
 TRAINED = [family for family in families() if family.training]
 STEPS = CompareOptions("").steps
+BRANCHES = [(family.name, number) for family in TRAINED for number in range(len(family.training.branches))]
 OFF = {"landmark"}  # needs landmarks that no seeded picture has
 
 
@@ -68,3 +70,28 @@ def test_what_rests_is_named():
     words = {resting_words(it) for it in resting}
     assert {Resting(Rest.RATE, "G"), Resting(Rest.POOL, "A"), Resting(Rest.LATER_STEPS)} <= resting
     assert {"learning rate of phase G: constant in this run", "setting decay: junyanz throughout"} <= words
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(("family", "number"), BRANCHES)
+def test_a_branch_of_a_step_is_equal_and_each_of_its_settings_is_another(family, number):
+    known = family_named(family)
+    branch = known.training.branches[number]
+    usual, other = small_setup(known, 1).settings, small_setup(known, 1, 0, branch)
+    defaults = vars(known.training.settings())
+    assert all(
+        usual.get(name, defaults[name]) != value for name, value in branch.settings.items() if name != "gan_mode"
+    )
+    assert {**other.settings, **branch.settings} == other.settings
+    verdicts = judge_all(measure_training(other))
+    assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
+
+
+def test_a_comparison_of_training_steps_has_graphs_and_branches():
+    run, *branches = steps_of(family_named("dtn"), STEPS, 0)
+    assert [branch.name for branch in branches] == [
+        "dtn training, gan_mode vanilla, reference_exact True",
+        "dtn training, gan_mode lsgan",
+    ]
+    graphs = run.graphs
+    assert (graphs.execution.compiled, len(graphs.setup.batches), graphs.setup.resumed) == (True, STEPS - 1, None)

@@ -52,7 +52,7 @@ def _judged(truth, references, port):
     return judge(measure(head, truth, references, port))
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("family", "part", "changes", "shape"), SIZES)
 @pytest.mark.parametrize("training", [False, True])
 def test_both_sides_agree_at_many_sizes(family, part, changes, shape, training):
@@ -94,7 +94,7 @@ def test_sizes_that_cannot_run_are_refused_alike_with_the_allowed_ones(family, p
     assert messages[0] == messages[1]
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("family", "part", "shape"),
     [

@@ -10,9 +10,9 @@ from convert.plan import build_plan
 from convert.recipes.ugatit import UgatitSettings
 from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
-from parity_tests.harness.judge import judge, judge_all
+from parity_tests.harness.judge import Outcome, judge, judge_all, outcome
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.training import measure_training
+from parity_tests.harness.training import Run, State, StepsReference, measure_steps, measure_training
 from parity_tests.harness.training_noise import TrainingNoise
 from parity_tests.harness.training_setup import small_setup
 from parity_tests.tolerances import FLOAT64_TRAINING_RELATIVE, LOSS_SCALE_FLOOR
@@ -114,6 +114,54 @@ def test_a_tensor_that_rounding_decides_is_called_blind():
     assert not judge(found).blind
     assert judge(replace(found, undecided=0.75)).blind
     assert not judge(replace(found, error=1.0, undecided=0.75)).equal
+
+
+def test_a_weight_that_only_rounding_moves_does_not_keep_a_run_from_being_equal():
+    change, mean = (("conv", Quantity(kind, "bias", phase="G")) for kind in (Kind.CHANGE, Kind.MEAN))
+    other = ("conv", replace(mean[1], name="weight"))
+    for size, idle, ends in ((1e-12, True, Outcome.EQUAL), (1e-7, False, Outcome.CANNOT_TELL)):
+        wanted = {change: np.ones(4), mean: np.full(4, size), other: np.ones(4)}
+        noise = TrainingNoise(((0, 1),))
+        noise.next_step(wanted, [{**wanted, mean: np.full(4, 2e-7)}])
+        found = noise.measure(_head(Kind.CHANGE), -np.ones(4))
+        assert (found.undecided, found.idle) == (1.0, idle)
+        assert outcome([judge(found)]) is ends
+
+
+class _Kinked(Run):
+    """One step of a network of one weight; its gradient is larger by a share where the weight is not above a kink."""
+
+    number = 1
+
+    def __init__(self, kink, jump):
+        self._kink, self._jump = kink, jump
+
+    def state(self):
+        return State({"net": {"w": np.full(3, 0.5, np.float32)}}, {})
+
+    def step(self, index, state):
+        jump = self._jump * (state.weights["net"]["w"][0] <= self._kink)
+        return {("net", Quantity(Kind.GRADIENT, "w", phase="G")): np.full(3, 2.0 * (1 + jump))}
+
+
+@pytest.mark.parametrize(
+    ("kink", "jump", "equal"),
+    [(0.5, 0.02, True), (0.6, 0.02, False), (0.5, 0.5, False)],
+    ids=["rounding crosses it", "a bug", "too large a jump"],
+)
+def test_a_port_on_the_other_side_of_a_kink_is_equal_and_a_bug_is_not(kink, jump, equal):
+    def far():
+        return _Kinked(0.0, 0.0)
+
+    made = []
+
+    def port():
+        made.append(_Kinked(kink, jump))
+        return made[-1]
+
+    (found,) = measure_steps(StepsReference(far(), far), port, 1, ["G"])
+    assert judge(found).equal == equal
+    assert len(made) > 1 or jump == 0.5
 
 
 def test_the_learning_rate_ends_at_zero_and_never_below():

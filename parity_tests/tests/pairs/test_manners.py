@@ -15,7 +15,7 @@ from parity_tests.tests.pairs.manners import MANNERS, blamed_layer, right_port, 
 from parity_tests.tests.pairs.twins import carry, mindspore_library, torch_library, twin
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.name)
 def test_a_right_pair_is_silent_and_a_bug_is_blamed_where_it_is(manner):
     right = right_port(manner)

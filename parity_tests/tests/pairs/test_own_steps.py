@@ -168,7 +168,7 @@ def _ported(kind, settings):
     return small_steps.ms_step(kind, **rate, **{name: value for name, value in settings.items() if name != "lr"})
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("optimizer", "settings", "kind", "more"),
     [(optimizer, settings, kind, more) for optimizer, settings, kinds, more in SHARED for kind in kinds],
@@ -180,7 +180,7 @@ def test_an_optimiser_that_both_frameworks_have_is_silent(optimizer, settings, k
 RMS = {"lr": 0.01, "alpha": 0.9}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("optimizer", "settings", "kind", "ported", "cause"),
     [

@@ -13,7 +13,7 @@ from unittest import mock
 from convert.family import Family, Part
 from convert.plan import build_plan
 from convert.registry import family_named
-from parity_tests.harness import families, run
+from parity_tests.harness import families, run, training_comparison
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.inputs import formula_state
 from parity_tests.harness.judge import Verdict, judge
@@ -22,7 +22,7 @@ from parity_tests.harness.mutants.judging import NARROW
 from parity_tests.harness.mutants.systematic.memory import Answers, RememberedReference, remembering
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.request import CompareOptions, Source
-from parity_tests.harness.training_setup import small_setup
+from parity_tests.harness.training_comparison import compare_training, steps_of
 
 NETWORK_MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
 # networks that a file of the family can hold beside the released one: what the command builds from such a file
@@ -111,12 +111,11 @@ def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | No
     family = family_named(check.family)
     with ExitStack() as stack:
         if known is not None:
-            for module in (run, families):
+            for module in (run, families, training_comparison):
                 stack.enter_context(mock.patch.object(module, "judge", stopping(known)))
         if not check.part:
             stack.enter_context(remembering(answers))
-            steps = CompareOptions(check.family).steps
-            found = families.compare_training(family, steps, check.seed)
+            found = compare_training(family, CompareOptions(check.family, seed=check.seed))
             return [verdict for comparison in found for verdict in comparison.verdicts]
         stack.enter_context(mock.patch.object(families, "recorded", _reference_recorded))
         options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
@@ -132,8 +131,8 @@ def _reference_recorded(pair: Pair, folder: Path, *_: bool) -> Pair:
 
 def learn_reference(check: Check, answers: Answers) -> None:
     """Run all that a comparison of training steps can ask PyTorch for, even where a mutant strays."""
-    steps = CompareOptions(check.family).steps
-    RememberedReference(small_setup(family_named(check.family), steps, check.seed), answers).learn(steps)
+    for steps in steps_of(family_named(check.family), CompareOptions(check.family).steps, check.seed):
+        RememberedReference(steps.setup, answers).learn()
 
 
 def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int) -> Source:

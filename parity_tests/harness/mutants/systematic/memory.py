@@ -5,20 +5,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from parity_tests.harness import families
+from parity_tests.harness import training_comparison
 from parity_tests.harness.measurement import Resting
 from parity_tests.harness.training import TrainingReference
 from parity_tests.harness.training_noise import CONTROLS, Control, Results
 from parity_tests.harness.training_setup import TrainingSetup
 
-Answers = dict[Any, Any]  # which run and step -> its results
+Answers = dict[Any, Any]  # setup -> which run and step -> its results
 
 
 class RememberedReference(TrainingReference):
     """A reference that asks `answers` first, and adds to them what it had to run."""
 
     def __init__(self, setup: TrainingSetup, answers: Answers) -> None:
-        self._answers = answers
+        self._answers = answers.setdefault(f"{setup.kwargs} {setup.settings}", {})
+        self._setup = setup
         super().__init__(setup)
 
     def truth(self, index: int) -> Results:
@@ -37,9 +38,9 @@ class RememberedReference(TrainingReference):
         """See `TrainingReference.resting`."""
         return self._known("resting", super().resting)
 
-    def learn(self, steps: int) -> None:
+    def learn(self) -> None:
         """Run everything that a comparison can ask for."""
-        for index in range(steps):
+        for index in range(len(self._setup.batches)):
             self.truth(index)
             self.state(index)
             for control in CONTROLS:
@@ -54,4 +55,6 @@ class RememberedReference(TrainingReference):
 
 def remembering(answers: Answers) -> AbstractContextManager[Any]:
     """Let comparisons of training steps ask `answers` for what PyTorch makes of them."""
-    return mock.patch.object(families, "TrainingReference", lambda setup: RememberedReference(setup, answers))
+    return mock.patch.object(
+        training_comparison, "TrainingReference", lambda setup: RememberedReference(setup, answers)
+    )
