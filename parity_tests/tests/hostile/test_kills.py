@@ -226,6 +226,7 @@ def test_two_conversions_to_one_target_leave_a_file_with_its_own_ledger(sources,
     assert sorted(path.name for path in target.parent.iterdir()) == ["x.safetensors", "x.safetensors.ledger.json"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("command", ["preprocess", "cartoonize", "train", "export"])
 def test_every_command_that_writes_is_told_of_another(command, sources, tmp_path, capsys, monkeypatch):
     """The lock is held here by another descriptor, which to the system is another process."""

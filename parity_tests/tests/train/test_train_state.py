@@ -159,3 +159,10 @@ def test_a_run_is_drawn_with_its_selected_or_newest_checkpoint_at_its_own_size(t
     checkpoints.select(20)
     assert generating(str(tmp_path), size=128) == Generating(selected, "ugatit", 128)
     assert generating(newest, "photo2cartoon") == Generating(newest, "photo2cartoon", None)
+
+
+def test_leftovers_of_killed_processes_are_swept_from_a_runs_folder(tmp_path):
+    for name in (".losses.png.lock", ".latest.partial", ".lock", "latest", "metrics.jsonl"):
+        (tmp_path / name).write_text("")
+    Checkpoints(tmp_path).sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "latest", "metrics.jsonl"]

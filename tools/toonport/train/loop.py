@@ -95,6 +95,7 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
     if rank == 0:
         if saved is None or config.steps > saved.steps:
             write_config(replace(saved, steps=config.steps) if saved else config, out / CONFIG_FILE)
+        checkpoints.sweep()
         checkpoints.forget_after(step or 0)
     return Run(config, engine, batches, checkpoints, best, rank, saved.steps if saved else config.steps)
 

@@ -26,6 +26,7 @@ from parity_tests.harness.trainers import Trainer
 SCHEMA = "toonport-training/1"
 MOMENTS_FILE, STATE_FILE = "optimizer.safetensors", "state.json"
 SELECTED = "selected"
+RUN_LOCK = ".lock"  # see `convert.disk.folder_locked`
 
 
 @dataclass
@@ -145,6 +146,12 @@ class Checkpoints:
         for later in self.steps():
             if later > step:
                 shutil.rmtree(_set_aside(self.path(later)), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove from the run's folder what killed processes left; only the process that holds its lock may."""
+        for leftover in (*self.out.glob(".*.partial"), *self.out.glob(".*.lock")):
+            if leftover.is_file() and leftover.name != RUN_LOCK:
+                leftover.unlink(missing_ok=True)
 
     def clean(self, best_step: int) -> None:
         """Remove leftovers of killed processes and all but the newest `keep` checkpoints, the best and the selected."""
