@@ -273,35 +273,33 @@ def _argmax(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Ex
 
 @rule("var", "std")
 def _var(w: Writer, input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, **more: Any) -> Expr:
-    """MindSpore's default is the biased variance; PyTorch's is not."""
+    """MindSpore's own default is the biased variance, and its gradient NaN where there is none."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     ddof = more.pop("correction", 1 if unbiased is None else int(unbiased))
     refuse_unless(not more, f"{w.hint}: with {', '.join(more)}")
-    return w.call(f"ops.{w.hint}", input, axes(dim), int(ddof), bool(keepdim))
+    variance = w.own_function("variance", input, axes(dim), int(ddof), bool(keepdim))
+    return variance if w.hint.startswith("var") else _root(w, variance)
 
 
 @rule("var_mean", "std_mean")
 def _var_mean(w: Writer, input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, **more: Any) -> Expr:
-    first = _var_of(w, w.hint.partition("_")[0], input, dim, unbiased, keepdim, more)
-    return Expr(f"({first}, {_mean(w, input, dim, keepdim).text})")
+    spread = _var(w, input, dim, unbiased, keepdim, **more)
+    return Expr(f"({spread.text}, {_mean(w, input, dim, keepdim).text})")
 
 
-def _var_of(w: Writer, name: str, input: Any, dim: Any, unbiased: Any, keepdim: bool, more: Any) -> str:
-    ddof = more.get("correction", 1 if unbiased is None else int(unbiased))
-    return w.call(f"ops.{name}", input, axes(dim), int(ddof), bool(keepdim)).text
+def _root(w: Writer, value: Expr) -> Expr:
+    w.functions.add("root")
+    return Expr(f"root({value.text})")
 
 
 @rule("norm", "vector_norm")
 def _norm(w: Writer, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, **more: Any) -> Expr:
     order = more.pop("ord", p)
-    refuse_unless(
-        order in (2, None, "fro") and not any(value is not None for value in more.values()),
-        "norm: of another order than 2",
-    )
-    squares = f"ops.square({w.text(input)})"
-    words = [squares, *([w.text(axes(dim))] if dim is not None else []), *(["keepdim=True"] if keepdim else [])]
-    return Expr(f"ops.sqrt(ops.sum({', '.join(words)}))")
+    plain = order in (2, None, "fro") and not any(value is not None for value in more.values())
+    refuse_unless(plain, "norm: of another order than 2")
+    words = [f"ops.square({w.text(input)})", *([w.text(axes(dim))] if dim is not None else [])]
+    return _root(w, Expr(f"ops.sum({', '.join([*words, *(['keepdim=True'] if keepdim else [])])})"))
 
 
 @rule("prod")

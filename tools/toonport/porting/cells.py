@@ -230,8 +230,23 @@ class LocalResponseNorm(nn.Cell):
 
 def unit_length(x: Tensor, axis: int, eps: float) -> Tensor:
     """Divide by the length along an axis, which counts as `eps` at least; the shape stays."""
-    length = ops.sqrt(ops.sum(ops.square(x), axis, keepdim=True))
-    return x / ops.maximum(length, ops.full_like(length, eps))
+    squares = ops.sum(ops.square(x), axis, keepdim=True)
+    return x / ops.sqrt(ops.maximum(squares, ops.full_like(squares, eps * eps)))
+
+
+def variance(x: Tensor, axes: int | tuple[int, ...] | None, ddof: int, keepdims: bool) -> Tensor:
+    """Variance over axes, or over all, with the divisor count - ddof; MindSpore's has no gradient where it is 0."""
+    over = tuple(range(x.ndim)) if axes is None else (axes,) if isinstance(axes, int) else axes
+    count = 1
+    for axis in over:
+        count *= x.shape[axis]
+    return ops.sum(ops.square(x - ops.mean(x, over, True)), over, keepdim=keepdims) / (count - ddof)
+
+
+def root(x: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0, as that of PyTorch's norms and deviations; any shape -> the same shape."""
+    positive = x > 0
+    return ops.where(positive, ops.sqrt(ops.where(positive, x, ops.ones_like(x))), ops.zeros_like(x))
 
 
 def max_pool2d(
