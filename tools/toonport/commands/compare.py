@@ -67,9 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
     text = "in half a minute: layers alone and whole networks on small pictures; the report says what is left out"
     parser.add_argument("--quick", action="store_true", help=text)
     parser.add_argument("--steps", type=number, default=3, help="training steps to compare (mode train; default: 3)")
-    parser.add_argument(
-        "--compiled", action="store_true", help="run all training steps as graphs, not the first ones only (mode train)"
-    )
+    parser.add_argument("--compiled", action="store_true", help="run all training steps as graphs, not the first alone")
     parser.add_argument(
         "--input", metavar="IMG", help="a picture for the whole run, in its own shape (default: seeded)"
     )

@@ -10,7 +10,7 @@ from convert.errors import InputError
 from convert.suggest import did_you_mean
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_json, print_table
-from toonport.fetch import RECORD, Release, load_manifest, weights_folder
+from toonport.fetch import RECORD, Release, fetch, load_manifest, weights_folder
 from toonport.sources import fetch_any, place, recognise
 
 
@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"unknown name '{args.name}'{close}; known: {', '.join(releases)}")
     release = releases[args.name]
     if args.source:
-        path = place(Path(args.source), release, folder)
+        place(Path(args.source), release, folder)
+        path = fetch(release, folder)  # its hash goes on record
     else:
         with bar("fetching") as progress:
             path = fetch_any(release, folder, progress, lambda: out.print("another process is fetching it; waiting"))
