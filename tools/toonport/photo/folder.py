@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from convert.errors import InputError
 from toonport.photo.files import left_out, name_photos
 from toonport.photo.picture import Picture, read_picture
@@ -35,17 +38,26 @@ class PictureFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, name: str) -> Picture | None:
-        """Return a picture, RGB uint8 [H, W, 3]; None, and counted, when it cannot be read."""
-        try:
-            return self._read(self.files[name])
-        except InputError:
-            self.unreadable.add(self.files[name])
-            return None
+    def read(self, picture: str | Path, side: int | None = None) -> Picture | None:
+        """Return a picture by name or file, RGB uint8 [H, W, 3]; None, and counted, when it cannot be read.
 
-    def pictures(self, places: Iterable[int] | None = None) -> Iterator[Picture]:
-        """Yield the pictures that can be read: all in order, or those at some places of the order."""
+        `side`: of the square that it is made, [side, side, 3].
+        """
+        file = self.files[picture] if isinstance(picture, str) else picture
+        try:
+            pixels = self._read(file)
+        except InputError:
+            self.unreadable.add(file)
+            return None
+        return pixels if side is None else _square(pixels, side)
+
+    def pictures(self, places: Iterable[int] | None = None, side: int | None = None) -> Iterator[Picture]:
+        """Yield the pictures that can be read: all in order, or those at some places of the order; see `read`."""
         for place in range(len(self)) if places is None else places:
-            pixels = self.read(self._order[place])
+            pixels = self.read(self._order[place], side)
             if pixels is not None:
                 yield pixels
+
+
+def _square(pixels: Picture, side: int) -> Picture:
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from convert.errors import InputError
 from toonport.photo.files import picture_files
@@ -76,10 +75,9 @@ class Batches:
         folder, config = self.folders[domain], self.config
         epoch, place = divmod(number, len(folder))
         order = _order(config.seed, domain, epoch, len(folder))
-        readable = next(folder.pictures(np.roll(order, -place)), None)
-        if readable is None:
+        pixels = next(folder.pictures(np.roll(order, -place), config.size + config.margin), None)
+        if pixels is None:
             raise InputError(f"{folder.path}: none of the {len(folder)} pictures can be read")
-        pixels = _resized(readable, config.size + config.margin)
         random = np.random.default_rng([config.seed, domain, AUGMENTATION, number])
         mirrored = random.random() < 0.5
         top, left = random.integers(0, config.margin, size=2, endpoint=True)
@@ -91,12 +89,8 @@ class Batches:
         name = "AB"[domain]
         test = Path(self.config.data) / f"test{name}"
         folders = [self.folders[domain], *([PictureFolder(test, read=self._read)] if picture_files(test) else [])]
-        readable = (pixels for folder in folders for pixels in islice(folder.pictures(), count))
-        return [normalized(_resized(pixels, self.config.size)) for pixels in readable]
-
-
-def _resized(pixels: Pixels, side: int) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+        side = self.config.size
+        return [normalized(pixels) for folder in folders for pixels in islice(folder.pictures(side=side), count)]
 
 
 def normalized(pixels: Pixels) -> Picture:
