@@ -155,6 +155,13 @@ def compare_step(family: str, seed: int = 0, bug: TrainingBug | None = None) -> 
     return _compared_step(family, seed, bug, causes=False)[0], {}
 
 
+def compare_branch(family: str, number: int, seed: int = 0) -> WithPublished:
+    """Compare one step of another branch of a family's training, by its place among them."""
+    known = family_named(family)
+    assert known.training is not None, f"{family} is not trained"
+    return judge_all(measure_training(small_setup(known, 1, seed, known.training.branches[number]))), {}
+
+
 def _compared_step(
     family: str, seed: int, bug: TrainingBug | None, causes: bool
 ) -> tuple[list[Verdict], Finding | None]:

@@ -22,6 +22,7 @@ from parity_tests.harness.mutants.judging import (
     LARGE,
     Outcome,
     WithPublished,
+    compare_branch,
     compare_step,
     compare_subject,
     judge_bug,
@@ -86,12 +87,14 @@ def correct_subjects() -> tuple[Subject, ...]:
 
 def correct_ports(seeds: int, subjects: Sequence[Subject] | None = None) -> Iterator[Check]:
     """Yield comparisons of correct ports; None: every kind of network and the training step of every family."""
-    trained = [] if subjects else [family.name for family in families() if family.training]
+    trained = [] if subjects else [(family.name, family.training) for family in families() if family.training]
     for seed in range(1, seeds + 1):
         for subject in subjects or correct_subjects():
             yield f"{' '.join(subject)}, seed {seed}", partial(compare_subject, subject, seed)
-        for family in trained:
+        for family, training in trained:
             yield f"{family} training, seed {seed}", partial(compare_step, family, seed)
+            for number, branch in enumerate(training.branches):
+                yield f"{family} training, {branch.name}, seed {seed}", partial(compare_branch, family, number, seed)
 
 
 def correct_exports(seeds: int, subjects: Sequence[Subject] | None = None) -> Iterator[Check]:

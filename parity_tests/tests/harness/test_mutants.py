@@ -56,7 +56,7 @@ def test_every_bug_has_a_name_of_its_own_and_a_place():
 def test_correct_ports_are_networks_and_steps_and_correct_exports_networks_alone():
     ports = [name for name, _ in correct_ports(2)]
     assert len(set(ports)) == len(ports)
-    assert {"dtn training, seed 2", "whitebox generator, seed 1"} <= set(ports)
+    assert {"dtn training, seed 2", "dtn training, gan_mode lsgan, seed 1", "whitebox generator, seed 1"} <= set(ports)
     exports = [name for name, _ in correct_exports(2)]
     assert "photo2cartoon genA2B ONNX, seed 1" in exports
     assert "photo2cartoon genA2B ONNX, seed 2" not in exports
