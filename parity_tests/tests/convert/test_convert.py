@@ -190,6 +190,7 @@ def _integers(state):
     return "FC.2.bias is int64"
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("damage", [_drop, _add, _rename, _reshape, _integers])
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
 def test_tensors_that_do_not_fit_are_refused_and_named(damage, suffix, tmp_path, write):

@@ -167,6 +167,7 @@ def _judged(step, tensors):
     return step.run_phase("D", *tensors[:2], tuple(tensors[2:]))[0]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mode", MODES)
 def test_discriminators_train_alike_in_every_mode(mode):
     import mindspore

@@ -11,6 +11,7 @@ from parity_tests.harness.training_setup import small_setup
 FAMILIES = ("ugatit", "cyclegan", "sagan_cyclegan", "dtn", "whitebox")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("make", [TorchTrainer, MindSporeTrainer])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_terms_and_weights_belong_together_and_nan_stops_before_weights_move(family, make):
