@@ -371,7 +371,7 @@ def unknown(path: Path) -> InputError:
 
 def absent(path: Path) -> InputError:
     """The error for a path that is no file: nothing is there, a folder, or what several files begin with."""
-    if path.with_name(f"{path.name}.index").is_file():
+    if os.path.isfile(f"{path}.index"):
         return TENSORFLOW_VALUES.refusal(path, index=f"{path}.index")
     if not path.is_dir():
         return InputError(f"{path}: no such file")
