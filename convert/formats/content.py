@@ -62,7 +62,7 @@ class Foreign:
         names = {"file": path.name, "bare": path.stem, "folder": f"{path.stem}_unpacked"}
         names["plain"] = f"{path.stem}_plain.ckpt"
         names |= {suffix: f"{path.stem}.{suffix}" for suffix in ("pth", "ckpt", "npz", "safetensors")}
-        quoted = {name: repr(str(path.with_name(text))) for name, text in names.items()}
+        quoted = {name: repr(str(path.parent / text)) for name, text in names.items()}
         return InputError(f"{path}: " + f"{self.what}; {self.advice}".format(**quoted, **words))
 
 
