@@ -48,8 +48,8 @@ def clean_leftovers(place: Path) -> None:
 
 
 def require_address(host: str) -> None:
-    """Raise OSError where a name or address is none of this machine's."""
-    family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    """Raise OSError where a name or address, of IPv6 in brackets or not, is none of this machine's."""
+    family, kind, _, _, address = socket.getaddrinfo(host.strip("[]") or None, 0, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as probe:
         probe.bind(address)
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             require_address(args.host)
             page = start(studio, folder, args.host, args.port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise InputError(f"cannot listen on {args.host}:{args.port or 7860}: {error}") from error
         try:
             out.print(f"{page.local_url} serves {len(weights)} weights files; Ctrl-C ends it")
