@@ -13,7 +13,7 @@ from convert.channels import channel_order
 from convert.disk import Written, sha256_of
 from convert.errors import InputError
 from convert.formats import file_format
-from convert.identify import Network, identify, left_out, open_source, require_one_family
+from convert.identify import Network, files_of, identify, left_out, open_source, require_one_family
 from convert.ledger import LedgerEntry, ledger_path, ledger_text
 from convert.outputs import Output, write_outputs
 from convert.plan import Row, build_plan
@@ -132,7 +132,8 @@ def write_networks(
         target, names, progress, force: as in `convert_file`.
         unused: tensors of the checkpoint that are in none of the networks.
 
-    Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced.
+    Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced,
+        such as a file of the checkpoint itself.
     """
     side = _side(target, checkpoint.format, networks, names)
     if not force:
@@ -144,6 +145,7 @@ def write_networks(
     apart = "{part}" in target.name
     groups = [[network] for network in networks] if apart else [networks]
     paths = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
+    _require_no_source(checkpoint.path, paths)
     entries: list[list[LedgerEntry]] = [[] for _ in groups]
     outputs = [
         _output(path, group, side, found, report) for path, group, found in zip(paths, groups, entries, strict=True)
@@ -159,6 +161,14 @@ def write_networks(
     write_outputs(outputs, ledger)
     ledgers = tuple(ledger_path(path) for path in paths)
     return Conversion(tuple(paths), ledgers, tuple(networks), checkpoint.extras, unused, checkpoint.format)
+
+
+def _require_no_source(source: Path, paths: Sequence[Path]) -> None:
+    """Raise InputError where a file to be written is one of those that are read."""
+    read = {os.path.realpath(path) for path in (source, *files_of(source).values())}
+    for path in paths:
+        if os.path.realpath(path) in read:
+            raise InputError(f"{path}: is one of the files that are read; choose another name")
 
 
 def _names_differ(network: Network) -> bool:

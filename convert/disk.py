@@ -22,6 +22,7 @@ else:
 Buffer = bytes | bytearray | memoryview
 LONGEST_NAME = 255  # bytes
 PATIENCE = 10.0  # seconds that a file in the making is waited for
+NO_FILES = ("/proc/", "/sys/", "/dev/fd/", "/dev/std")  # beginnings of names of what the system has open
 POLL_SECONDS = 0.02
 
 
@@ -36,8 +37,10 @@ def beside(path: Path, ending: str) -> Path:
 def written_place(path: Path) -> Path:
     """Return the file that is replaced when `path` is written: a link's own target, for anything else the path.
 
-    Raises InputError: its name is too long, or links lead in a circle.
+    Raises InputError: its name is too long, links lead in a circle, or it stands for an open file or a device.
     """
+    if os.path.abspath(path).startswith(NO_FILES):
+        raise InputError(f"{path}: cannot be written: no file can be made there")
     try:
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         if target.exists() and not target.is_file():

@@ -59,16 +59,23 @@ def open_source(source: str | Path) -> Checkpoint:
     path = Path(source)
     if "{part}" not in path.name:
         return _opened(path)
-    pattern = re.compile(re.escape(path.name).replace(r"\{part\}", r"(\w+)") + "$")
-    found = [(match[1], file) for file in sorted(path.parent.glob("*")) if (match := pattern.match(file.name))]
+    found = files_of(path)
     if not found:
         raise InputError(f"{path}: no file matches this pattern")
-    opened = [(part, _opened(file)) for part, file in found]
-    verify_set(path, dict(found))
+    opened = [(part, _opened(file)) for part, file in found.items()]
+    verify_set(path, found)
     tensors = {f"{part}.{name}": entry for part, one in opened for name, entry in one.tensors.items()}
     extras = {f"{part}.{name}": text for part, one in opened for name, text in one.extras.items()}
     said = {checkpoint.families for _, checkpoint in opened}
     return Checkpoint(path, opened[0][1].format, tensors, extras, said.pop() if len(said) == 1 else ())
+
+
+def files_of(pattern: Path) -> dict[str, Path]:
+    """Files that a name with "{part}" stands for, by what is in its place; a name without it is none's."""
+    name = re.compile(re.escape(pattern.name).replace(r"\{part\}", r"(\w+)") + "$")
+    if not name.groups:
+        return {}
+    return {match[1]: file for file in sorted(pattern.parent.glob("*")) if (match := name.match(file.name))}
 
 
 def _opened(path: Path) -> Checkpoint:

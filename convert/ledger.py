@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.disk import beside, sha256_of
+from convert.disk import LONGEST_NAME, beside, sha256_of, written_place
 from convert.errors import InputError, first_line
 from convert.tensors import Checkpoint, tensor_sha256
 
 SCHEMA = "toonport-ledger/1"
+ENDING = ".ledger.json"
 SHOWN = 20
 
 
@@ -29,8 +30,26 @@ class LedgerEntry:
 
 
 def ledger_path(path: Path) -> Path:
-    """Return where the ledger of a converted file lies."""
-    return path.with_name(path.name + ".ledger.json")
+    """Return where the ledger of a converted file is written: beside the file itself where `path` is a link to it."""
+    return _ledger_beside(Path(os.path.realpath(path)) if os.path.islink(path) else path)
+
+
+def _ledger_beside(path: Path) -> Path:
+    return path.with_name(path.name + ENDING)
+
+
+def _found_ledger(path: Path) -> Path:
+    """The ledger that counts: beside the file itself or, where none is there, beside the link to it."""
+    own = ledger_path(path)
+    return own if os.path.isfile(own) else _ledger_beside(path)
+
+
+def require_ledger_place(path: Path) -> None:
+    """Raise InputError where the ledger of a file that is to be written could not be written beside it."""
+    place = ledger_path(path)
+    if len(os.fsencode(place.name)) > LONGEST_NAME:
+        raise InputError(f"{path}: cannot be written: its name leaves no room for {ENDING} behind it; shorten it")
+    written_place(place)
 
 
 def pending_path(path: Path) -> Path:
@@ -84,6 +103,15 @@ def recorded_channels(path: Path, part: str) -> str | None:
     return next((one["channels"] for one in networks if one.get("part") == part and "channels" in one), None)
 
 
+def is_as_converted(path: Path) -> bool:
+    """Whether a file is the unchanged result of a conversion, by its ledger; without a readable one it is not."""
+    try:
+        content = _ledger_of(path)
+    except InputError:
+        return False
+    return content is not None and bool(content["target"]["sha256"] == sha256_of(path))
+
+
 def verify_ledger(checkpoint: Checkpoint) -> None:
     """Check a file against the ledger beside it, if there is one.
 
@@ -98,7 +126,7 @@ def verify_ledger(checkpoint: Checkpoint) -> None:
     changed += [f"{name} (gone)" for name in recorded if name not in checkpoint.tensors]
     raise InputError(
         f"{path}: was changed after it was converted: {len(changed)} tensors differ from its ledger"
-        f"{': ' + ', '.join(changed[:SHOWN]) if changed else ''}; if that is meant, delete {ledger_path(path).name}"
+        f"{': ' + ', '.join(changed[:SHOWN]) if changed else ''}; if that is meant, delete {_found_ledger(path).name}"
     )
 
 
@@ -139,7 +167,8 @@ def _ledger_of(path: Path) -> Mapping[str, Any] | None:
             with suppress(OSError):
                 os.replace(pending, ledger_path(path))
             return content
-    return _read_ledger(ledger_path(path)) if ledger_path(path).is_file() else None
+    ledger = _found_ledger(path)
+    return _read_ledger(ledger) if os.path.isfile(ledger) else None
 
 
 def _read_ledger(path: Path) -> Mapping[str, Any]:

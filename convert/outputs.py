@@ -8,7 +8,7 @@ from pathlib import Path
 from convert.disk import Written, beside, locked, put, temporary_beside, written_place
 from convert.errors import InputError
 from convert.formats import write_in_place
-from convert.ledger import ledger_path, pending_path
+from convert.ledger import ledger_path, pending_path, require_ledger_place
 from convert.tensors import Array, TensorSpec
 
 
@@ -38,6 +38,7 @@ def write_outputs(outputs: Sequence[Output], ledger: Callable[[int, Sequence[Wri
     """
     with ExitStack() as stack:
         for output in outputs:
+            require_ledger_place(output.path)
             stack.enter_context(locked(written_place(output.path)))
         temporaries = [stack.enter_context(temporary_beside(written_place(output.path))) for output in outputs]
         written = []

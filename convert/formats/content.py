@@ -62,7 +62,7 @@ class Foreign:
         names = {"file": path.name, "bare": path.stem, "folder": f"{path.stem}_unpacked"}
         names["plain"] = f"{path.stem}_plain.ckpt"
         names |= {suffix: f"{path.stem}.{suffix}" for suffix in ("pth", "ckpt", "npz", "safetensors")}
-        quoted = {name: repr(str(path.with_name(text))) for name, text in names.items()}
+        quoted = {name: repr(str(path.parent / text)) for name, text in names.items()}
         return InputError(f"{path}: " + f"{self.what}; {self.advice}".format(**quoted, **words))
 
 
@@ -371,7 +371,7 @@ def unknown(path: Path) -> InputError:
 
 def absent(path: Path) -> InputError:
     """The error for a path that is no file: nothing is there, a folder, or what several files begin with."""
-    if path.with_name(f"{path.name}.index").is_file():
+    if os.path.isfile(f"{path}.index"):
         return TENSORFLOW_VALUES.refusal(path, index=f"{path}.index")
     if not path.is_dir():
         return InputError(f"{path}: no such file")

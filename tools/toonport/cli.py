@@ -15,7 +15,7 @@ from toonport.commands.options import add_output_options
 from toonport.commands.parser import Parser, with_json_plain
 from toonport.commands.ui import STANDARD_OUTPUT, shown
 from toonport.exit_codes import ExitCode, exit_codes_text
-from toonport.terminal import discard_output, flush_output, plain
+from toonport.terminal import discard_output, flush_output, open_closed_streams, plain
 
 COMMANDS = (
     "convert",
@@ -59,6 +59,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only
+    open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     words = sys.argv[1:] if argv is None else argv

@@ -1,5 +1,6 @@
 """Brings published weight files into the weights folder: one process at a time, checked, never half-written."""
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from toonport.download import Progress, download, remove_partial
 
 SHA256_DIGITS = 64
 RECORD = ".fetched.json"  # in the weights folder: hashes of files that nobody published one of
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 HEAD, SHOWN = 64, 16
 # How files begin that are not opened here.
 BEGINNINGS: Mapping[str, bytes] = {".onnx": rb"\x08[\x01-\x20]", ".pb": rb"\x0a.{1,4}\x0a"}
@@ -207,17 +209,36 @@ def _require_own(target: Path, release: Release) -> None:
         )
     if release.is_known:
         return
+    require_as_on_first_use(target, found)
+    if not is_on_record(target):
+        examine(release, target)
+        _put_on_record(target, found)
+
+
+def require_as_on_first_use(target: Path, found: str) -> None:
+    """Check a hash against the one on record. Raises InputError: another one is, or the record is damaged."""
     record = target.with_name(RECORD)
-    known = _recorded(record)
-    if known.get(release.file, found) != found:
+    known = _recorded(record).get(target.name, found)
+    if known != found:
         raise InputError(
-            f"{target}: has changed since its first use, when its sha256 began with {known[release.file][:16]}; "
+            f"{target}: has changed since its first use, when its sha256 began with {known[:16]}; "
             f"now with {found[:16]}; if that is meant, remove its line from {record}"
         )
-    if release.file not in known:
-        examine(release, target)
+
+
+def is_on_record(target: Path) -> bool:
+    """Whether the hash that a file had on first use is on record; it is not in a folder that may not be written."""
+    return target.name in _recorded(target.with_name(RECORD))
+
+
+def _put_on_record(target: Path, found: str) -> None:
+    record = target.with_name(RECORD)
+    try:
         with atomic_path(record) as temporary:
-            temporary.write_text(json.dumps({**_recorded(record), release.file: found}, indent=1) + "\n")
+            temporary.write_text(json.dumps({**_recorded(record), target.name: found}, indent=1) + "\n")
+    except InputError as error:
+        if getattr(error.__cause__, "errno", None) not in READ_ONLY:
+            raise
 
 
 def _recorded(path: Path) -> dict[str, str]:
@@ -243,7 +264,21 @@ def examine(release: Release, path: Path) -> None:
         if not re.match(BEGINNINGS[suffix], head):
             raise InputError(f"{path}: not a file {suffix}; it begins with {head[:SHOWN]!r}")
         return
-    parts = [part.name for family in families() if family.name == release.family for part in family.parts]
     checkpoint = open_source(path)
-    if release.part in (*parts, "all"):
+    if _is_of_networks_known(release):
         identify(checkpoint, release.family, None if release.part == "all" else release.part)
+
+
+def _is_of_networks_known(release: Release) -> bool:
+    parts = [part.name for family in families() if family.name == release.family for part in family.parts]
+    return release.part in (*parts, "all")
+
+
+def seen_in(release: Release) -> str:
+    """What `examine` saw in a file that it took, in words."""
+    suffix = Path(release.file).suffix.lower()
+    if suffix in BEGINNINGS:
+        return f"begins as a file {suffix} does, no more was looked at"
+    if _is_of_networks_known(release):
+        return f"holds {release.family} {release.part} by its content"
+    return "a checkpoint of networks that are not known here"

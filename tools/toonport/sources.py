@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from convert.disk import atomic_path, sha256_of
+from convert.disk import PATIENCE, locked, put, sha256_of, temporary_beside, written_place
 from convert.errors import InputError
 from convert.identify import identify, open_source
 from convert.registry import families
 from toonport.download import Progress
-from toonport.fetch import Release, fetch
+from toonport.fetch import Release, examine, fetch, require_as_on_first_use
 
 
 def fetch_any(
@@ -20,6 +20,8 @@ def fetch_any(
 
     Raises InputError: what each address said, when the file was last seen to come, and how to hand in one's own.
     """
+    if (folder / release.file).is_file():
+        return fetch(release, folder, progress, waiting)
     problems = []
     for address in dict.fromkeys((release.url, *release.mirrors.split())):
         try:
@@ -73,7 +75,7 @@ def place(source: Path, release: Release, folder: Path) -> Path:
     A published hash must agree. Where none is published, a file that can be told must be the release's networks; what
     cannot be told, such as networks of no family, is taken at the user's word.
 
-    Raises InputError: the file is another one; nothing is copied then.
+    Raises InputError: the file is another one, or another one is there or on record; nothing is copied then.
     """
     found, what = recognise(source, (release,))
     if not found and (release.sha256 or _can_be_told(release)):
@@ -81,7 +83,27 @@ def place(source: Path, release: Release, folder: Path) -> Path:
         raise InputError(f"{source}: not {release.name}, which is {wanted}: {what}")
     target = folder / release.file
     if source.resolve() != target.resolve():
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as partial:
-            shutil.copyfile(source, partial)
+        _copy(source, target, release)
     return target
+
+
+def _copy(source: Path, target: Path, release: Release) -> None:
+    """Copy a file to where none is, or the same. Raises InputError: another one is there, or was on first use."""
+    digest, written = sha256_of(source), written_place(target)
+    if not release.is_known:
+        examine(release, source)
+    with locked(written, PATIENCE):
+        if target.is_file() and (there := sha256_of(target)) != digest:
+            raise InputError(
+                f"{target}: another file is there, its sha256 begins with {there[:16]} where that of {source} begins "
+                f"with {digest[:16]}; move it away first"
+            )
+        if not release.is_known:
+            require_as_on_first_use(target, digest)
+        if not target.is_file():
+            try:
+                with temporary_beside(written) as partial:
+                    shutil.copyfile(source, partial)
+                    put(partial, written)
+            except OSError as error:
+                raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error

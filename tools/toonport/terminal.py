@@ -49,6 +49,13 @@ def write(text: str) -> None:
         discard_output()
 
 
+def open_closed_streams() -> None:
+    """Let standard streams that were closed lead nowhere, before a file that is opened takes their place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
 def flush_output() -> None:
     """Hand on what was printed. Raises OSError: it cannot be, e.g. because the disk is full."""
     try:

@@ -1,6 +1,7 @@
 """Conversion: round trips bit for bit, every spelling, strictness, ledgers."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.formats import open_checkpoint
 from convert.identify import identify
-from convert.ledger import ledger_path
+from convert.ledger import ledger_path, pending_path
 from convert.registry import families, family_named
 from convert.tensors import tensor_sha256
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
@@ -254,6 +255,48 @@ def test_tensors_changed_after_conversion_are_refused_by_the_ledger(damage, six_
         convert_file(tmp_path / "a.ckpt", tmp_path / "b.pt")
     ledger_path(tmp_path / "a.ckpt").unlink()
     convert_file(tmp_path / "a.ckpt", tmp_path / "b.pt")
+
+
+def test_a_set_is_not_written_onto_its_own_files(tmp_path):
+    source = save_torch(tmp_path / "a.pt", {"disLA": seeded_state("photo2cartoon", "disLA")})
+    convert_file(source, tmp_path / "s_{part}.ckpt")
+    with pytest.raises(InputError, match=r"s_disLA\.ckpt: is one of the files that are read"):
+        convert_file(tmp_path / "s_{part}.ckpt", tmp_path / "s_disLA.ckpt")
+    with pytest.raises(InputError, match=r"s_disLA\.ckpt: is one of the files that are read"):
+        convert_file(tmp_path / "s_disLA.ckpt", tmp_path / "s_{part}.ckpt")
+
+
+@pytest.mark.parametrize("what", ["long name", "folder"])
+def test_nothing_is_replaced_where_the_ledger_cannot_be_written(what, tmp_path):
+    source = save_torch(tmp_path / "a.pt", {"disLA": seeded_state("photo2cartoon", "disLA")})
+    target = tmp_path / ("x.ckpt" if what == "folder" else f"{'n' * 245}.ckpt")
+    target.write_bytes(b"old")
+    if what == "folder":
+        ledger_path(target).mkdir()
+    with pytest.raises(InputError, match=r"leaves no room|is no file"):
+        convert_file(source, target)
+    assert target.read_bytes() == b"old"
+
+
+def test_a_file_written_through_a_link_has_its_ledger_beside_itself(tmp_path):
+    first = save_torch(tmp_path / "a.pt", {"disLA": seeded_state("photo2cartoon", "disLA")})
+    other = save_torch(tmp_path / "b.pt", {"disLA": seeded_state("photo2cartoon", "disLA", "another")})
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "x.ckpt", tmp_path / "x.ckpt"
+    convert_file(first, real)
+    link.symlink_to(real)
+    for source in (other, first):
+        assert convert_file(source, link, force=False).ledgers == (ledger_path(real),)
+    convert_file(real, tmp_path / "c.pt")
+    os.replace(ledger_path(real), tmp_path / "x.ckpt.ledger.json")
+    convert_file(first, link, force=False)
+
+
+def test_a_result_whose_ledger_is_still_pending_is_replaced(tmp_path):
+    source = save_torch(tmp_path / "a.pt", {"disLA": seeded_state("photo2cartoon", "disLA")})
+    convert_file(source, tmp_path / "x.ckpt")
+    os.replace(ledger_path(tmp_path / "x.ckpt"), pending_path(tmp_path / "x.ckpt"))
+    convert_file(source, tmp_path / "x.ckpt", force=False)
 
 
 @pytest.mark.quick

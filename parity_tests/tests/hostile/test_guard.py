@@ -1,6 +1,7 @@
 """What the web page's server refuses: foreign names and pages, and more photos than there is room for."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -48,6 +49,7 @@ OWN = {"host": "127.0.0.1:7860", "content-length": "10"}
         ({"content-length": "1001"}, 507),
         ({"content-length": "-1"}, 411),
         ({"content-length": ""}, 411),
+        ({"transfer-encoding": "chunked"}, 411),
     ],
 )
 def test_only_own_names_own_pages_and_what_there_is_room_for(headers, status, tmp_path):
@@ -72,6 +74,10 @@ def test_what_is_there_counts_towards_the_quota(tmp_path):
 
 
 def test_what_a_killed_server_left_is_removed_and_a_running_ones_stays(tmp_path):
+    new, old = tmp_path / f"{PREFIX}new", tmp_path / f"{PREFIX}old"
+    for folder in (new, old):
+        folder.mkdir()
+    os.utime(old, (0, 0))
     left, running, other = (tmp_path / name for name in (f"{PREFIX}left", f"{PREFIX}runs", "other"))
     for folder in (left, running, other):
         folder.mkdir()
@@ -81,4 +87,6 @@ def test_what_a_killed_server_left_is_removed_and_a_running_ones_stays(tmp_path)
         clean_leftovers(tmp_path)
         assert (running / "photo.png").exists()
     assert not left.exists()
+    assert new.exists()
+    assert not old.exists()
     assert (other / "photo.png").exists()

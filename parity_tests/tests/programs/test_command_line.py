@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import logging
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -14,7 +17,7 @@ from parity_tests.harness.report.saved import judge_again, load_report
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import COMMANDS, build_parser, main
 from toonport.commands.parser import with_json_plain
-from toonport.commands.ui import fit, out, print_table
+from toonport.commands.ui import UNLIMITED, Output, fit, out, print_table, shown
 
 VERSION1 = ROOT / "parity_tests" / "tests" / "harness" / "report_version1.json"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -57,6 +60,9 @@ def test_help_keeps_to_the_terminal(monkeypatch):
         (["list", "--json", "-"], ["list", "--json", "-"]),
         (["list", "--json=r"], ["list", "--json=r"]),
         (["list", "--json", "--quiet"], ["list", "--json=-", "--quiet"]),
+        (["inspect", "--js", "a.pt", "b.pt"], ["inspect", "--json=-", "a.pt", "b.pt"]),
+        (["inspect", "--j", "a.pt"], ["inspect", "--json=-", "a.pt"]),
+        (["inspect", "--js=r.json", "a.pt"], ["inspect", "--js=r.json", "a.pt"]),
     ],
 )
 def test_a_file_after_json_is_only_what_is_called_like_one(words, plain):
@@ -72,6 +78,45 @@ def test_json_is_printed_alone_or_written(command, tmp_path, capsys):
     assert json.loads((tmp_path / "a.json").read_text()) == printed
     assert main([*command, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("-q --json /dev/stdout >> kept", 0),
+        ("-q --json /dev/fd/1 >> kept", 0),
+        ("-q --json /dev/fd/3 3>> kept", 0),
+        ("--log-file /dev/full", 2),
+        (">&-", 0),
+    ],
+)
+def test_what_the_system_has_open_is_never_replaced_and_never_a_traceback(shell, code, tmp_path):
+    (tmp_path / "kept").write_text("before\n")
+    command = f"{shlex.quote(sys.executable)} -m toonport list {shell}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) == (code != 0)
+    kept = (tmp_path / "kept").read_text()
+    assert kept.startswith("before\n")
+    if "kept" in shell:
+        assert json.loads(kept.removeprefix("before\n"))
+
+
+def test_a_log_keeps_names_that_are_no_text(tmp_path):
+    with shown(False, False, str(tmp_path / "log")):
+        logging.getLogger("toonport.said").info("\udcff.pt")
+    assert "\\udcff.pt" in (tmp_path / "log").read_text()
+
+
+def test_a_width_below_one_counts_as_unset(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "0")
+    assert Output(width=0).columns == UNLIMITED
+
+
+def test_wide_characters_are_not_cut(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    print_table(["name", "what"], [["漫画风格网络", "卡通"], ["a", "b"]])
+    assert "漫画风格网络  卡通" in capsys.readouterr().out
 
 
 def test_every_command_takes_json_to_mean_the_same():

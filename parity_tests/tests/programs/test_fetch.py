@@ -1,8 +1,10 @@
 """Fetching against a local server: whole, resumed, broken, changed and wrong files, alone and two at once."""
 
+import errno
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from convert.errors import InputError
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 from toonport.cli import main
 from toonport.fetch import Release, fetch, load_manifest, manifest_path, weights_folder
-from toonport.sources import fetch_any
+from toonport.sources import fetch_any, place
 
 
 def _weights():
@@ -300,8 +302,34 @@ def test_a_local_file_is_recognised_whatever_it_is_called(six_networks, tmp_path
     (tmp_path / "noise").write_bytes(b"noise")
     for name in (["photo2cartoon"], []):
         assert main(["fetch", *name, "--from", str(tmp_path / "noise"), "--dir", str(tmp_path / "x")]) == 2
+    assert main(["fetch", "head-segmentation", "--from", str(tmp_path / "noise"), "--dir", str(tmp_path / "x")]) == 2
     assert not (tmp_path / "x").exists()
-    assert main(["fetch", "head-segmentation", "--from", str(tmp_path / "noise"), "--dir", str(tmp_path / "x")]) == 0
+    (tmp_path / "graph").write_bytes(b"\n\x05\n\x03abc")
+    assert main(["fetch", "head-segmentation", "--from", str(tmp_path / "graph"), "--dir", str(tmp_path / "x")]) == 0
+    assert "begins as a file .pb does" in capsys.readouterr().out
+
+
+def test_a_local_file_never_replaces_another(six_networks, tmp_path):
+    target, record = tmp_path / "photo2cartoon_weights.pt", tmp_path / ".fetched.json"
+    target.write_bytes(b"the user's own")
+    with pytest.raises(InputError, match="another file is there"):
+        place(six_networks, load_manifest()["photo2cartoon"], tmp_path)
+    assert target.read_bytes() == b"the user's own"
+    target.unlink()
+    record.write_text(json.dumps({target.name: "0" * 64}))
+    with pytest.raises(InputError, match="has changed since its first use"):
+        place(six_networks, load_manifest()["photo2cartoon"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [record.name]
+
+
+def test_a_folder_that_may_not_be_written_serves_without_a_record(six_networks, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise InputError("cannot be written") from OSError(errno.EROFS, "Read-only file system")
+
+    shutil.copyfile(six_networks, tmp_path / "photo2cartoon_weights.pt")
+    monkeypatch.setattr("toonport.fetch.atomic_path", refuse)
+    assert main(["fetch", "photo2cartoon", "--dir", str(tmp_path)]) == 0
+    assert "its hash is not on record" in capsys.readouterr().out
 
 
 def test_weights_lie_where_they_are_said_to(tmp_path, monkeypatch):

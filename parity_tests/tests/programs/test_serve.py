@@ -274,7 +274,7 @@ def test_uploads_are_removed_however_the_page_ends(weights, tmp_path, ending):
         "from toonport.serve import page\n"
         "def launch(studio, folder, host, port):\n"
         "    pathlib.Path(folder, 'photo').write_text('private')\n"
-        "    return types.SimpleNamespace(local_url='the page', block_thread=signal.pause)\n"
+        "    return types.SimpleNamespace(local_url='the page', block_thread=signal.pause, close=dict)\n"
         "page.launch = launch\n"
         f"raise SystemExit(cli.main(['serve', '--weights', {str(weights)!r}]))\n"
     )

@@ -10,6 +10,7 @@ from toonport.train import memory
 from toonport.train.config import RunConfig
 from toonport.train.memory import GIB, Cell, Forecast, benchmark, free_bytes
 from toonport.train.sizing import StepTime
+from toonport.train.start import larger_side
 
 FIXED, PER_PIXEL = 400 * 2**20, 50_000
 
@@ -48,6 +49,11 @@ def test_what_does_not_fit_is_refused_before_it_starts(asked, monkeypatch, capsy
     with pytest.raises(InputError, match=r"341x341, batch 2: needs about 11\.2 GiB, 2\.0 free"):
         next(benchmark(_config(), (256, 341), (1, 2)))
     assert {size for _, size, _ in asked} == {96, 128}
+
+
+@pytest.mark.parametrize(("size", "larger"), [(96, 128), (112, 144)])
+def test_the_second_side_of_a_benchmark_fits_the_family(size, larger):
+    assert larger_side(RunConfig(family="photo2cartoon", data="", out="", size=size, width=4).checked()) == larger
 
 
 def test_every_cell_of_a_benchmark_is_measured_alone(asked, monkeypatch):

@@ -23,6 +23,7 @@ from parity_tests.tolerances import FLOAT64_RELATIVE
 from toonport.cli import main
 from toonport.train.config import RunConfig, flag_of, read_config, settings_of, trained_family, write_config
 from toonport.train.logs import RunLog, read_metrics
+from toonport.train.loop import _stop_signals
 from toonport.train.state import Checkpoints
 
 SMALL = ["--width", "4", "--network", "n_blocks=1", "--size", "96", "--framework", "torch", "--no-tensorboard",
@@ -77,6 +78,17 @@ def test_sigterm_saves_and_says_how_to_go_on(pictures, tmp_path):
     step = Checkpoints(out).latest()
     assert step in (1, 2)
     assert f"stopped by SIGTERM after step {step}" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _stop_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_between_a_step_and_the_next_still_saves(pictures, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 import torchmetrics.image  # noqa: F401  # missing: said before anything is drawn
 
 from convert.errors import InputError
-from toonport.commands.ui import STANDARD_OUTPUT, bar, out, print_json, print_table
+from toonport.commands.ui import STANDARD_OUTPUT, bar, is_stream, out, print_json, print_table
 from toonport.draw.cartoonizer import CartoonSettings
 from toonport.evaluate.evaluator import Evaluator
 from toonport.evaluate.metrics import Evaluation, open_networks
@@ -101,7 +101,7 @@ def _print(notes: Sequence[str], definitions: Sequence[str]) -> None:
 def _save(args: argparse.Namespace, content: dict[str, Any]) -> None:
     if args.html:
         write_evaluation_page(content, Path(args.html))
-    if args.json == STANDARD_OUTPUT:
+    if args.json == STANDARD_OUTPUT or (args.json and is_stream(args.json)):
         print_json(args.json, content)
     elif args.json:
         write_report(content, Path(args.json))

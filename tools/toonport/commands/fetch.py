@@ -10,7 +10,7 @@ from convert.errors import InputError
 from convert.suggest import did_you_mean
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import bar, out, print_json, print_table
-from toonport.fetch import RECORD, Release, fetch, load_manifest, weights_folder
+from toonport.fetch import RECORD, Release, fetch, is_on_record, load_manifest, seen_in, weights_folder
 from toonport.sources import fetch_any, place, recognise
 
 
@@ -51,15 +51,21 @@ def run(args: argparse.Namespace) -> int:
     else:
         with bar("fetching") as progress:
             path = fetch_any(release, folder, progress, lambda: out.print("another process is fetching it; waiting"))
-    kind = f"holds {release.family} {release.part} by its content"
-    checked = "matches the manifest" if release.is_known else f"not verifiable, nobody published its hash: {kind}"
-    if not release.is_known:
-        checked += f"; its hash is on record, and another one will be refused ({path.with_name(RECORD)})"
+    checked = "matches the manifest" if release.is_known else _unpublished(release, path)
     out.print(f"{path}: sha256 {sha256_of(path)} ({checked}); licence {release.licence}")
     print_json(
         args.json, {"name": release.name, "file": str(path), "sha256": sha256_of(path), "checked": release.is_known}
     )
     return 0
+
+
+def _unpublished(release: Release, path: Path) -> str:
+    """What is known of a file whose hash nobody published."""
+    record = path.with_name(RECORD)
+    kept = f"its hash is on record, and another one will be refused ({record})"
+    if not is_on_record(path):
+        kept = f"its hash is not on record, because {record} may not be written"
+    return f"not verifiable, nobody published its hash: {seen_in(release)}; {kept}"
 
 
 def _recognised(source: str, releases: Mapping[str, Release]) -> str:

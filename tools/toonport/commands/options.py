@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from toonport.commands.parser import Parser
-from toonport.commands.ui import STANDARD_OUTPUT
+from toonport.commands.ui import STANDARD_OUTPUT, json_target
 from toonport.draw.generators import BACKENDS, DEVICES
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -63,7 +63,7 @@ def add_command(
     parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
     parser.set_defaults(run=run, parser=parser)
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", nargs="?", const=STANDARD_OUTPUT, help=json_help)
+    group.add_argument("--json", metavar="FILE", nargs="?", type=json_target, const=STANDARD_OUTPUT, help=json_help)
     add_output_options(group)
     return parser
 

@@ -65,5 +65,10 @@ def with_json_plain(words: Sequence[str]) -> list[str]:
     for index, word in enumerate(words):
         following = words[index + 1] if index + 1 < len(words) else ""
         is_file = following == STANDARD_OUTPUT or following.endswith(".json") or following.startswith("/dev/")
-        done.append(f"--json={STANDARD_OUTPUT}" if word == "--json" and not is_file else word)
+        done.append(f"--json={STANDARD_OUTPUT}" if _means_json(word) and not is_file else word)
     return done
+
+
+def _means_json(word: str) -> bool:
+    """Whether a word is --json, or what argparse takes for it."""
+    return len(word) > len("--") and "--json".startswith(word)

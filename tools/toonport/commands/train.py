@@ -212,11 +212,11 @@ def _beside(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace, config: RunConfig) -> int:
     from toonport.train.memory import Forecast, benchmark, measured, require_memory
     from toonport.train.sizing import PARAMETER_BYTES
+    from toonport.train.start import larger_side
 
     if args.bench:
-        side = config.size
         with spinner("foreseeing the memory") as say:
-            pairs = list(benchmark(config, (side, side * 4 // 3), (1, 2), say))
+            pairs = list(benchmark(config, (config.size, larger_side(config)), (1, 2), say))
         print_json(args.json, {"times": [{"mindspore": asdict(port), "torch": asdict(ref)} for port, ref in pairs]})
         rows = [
             [str(port.size), str(port.batch), f"{port.median:.2f}", f"{reference.median:.2f}",

@@ -3,12 +3,14 @@
 import json
 import logging
 import os
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +20,8 @@ from parity_tests.harness.report.data import write_json
 from toonport.terminal import Terminal, cell, plain, write
 
 STANDARD_OUTPUT = "-"
+OTHER_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+STREAMS = ("/dev/fd/", "/dev/std", "/proc/")
 UNLIMITED = 10**6
 GAP = 2  # between the columns of a table
 _said = logging.getLogger("toonport.said")
@@ -31,11 +35,14 @@ class Output(Terminal):
     @property
     def columns(self) -> int:
         """Width that tables and trees keep to: the terminal's or $COLUMNS; without end where there is neither."""
-        return self.width if self.is_terminal or "COLUMNS" in os.environ else UNLIMITED
+        return self._fitting(self.is_terminal or "COLUMNS" in os.environ)
+
+    def _fitting(self, limited: bool) -> int:
+        return self.width if limited and self.width > 0 else UNLIMITED  # COLUMNS=0 counts as unset
 
     def print(self, *objects: Any, **more: Any) -> None:
         """See `Terminal.print`; text is wrapped before, and kept for --log-file."""
-        width = self.width if self.is_terminal else UNLIMITED
+        width = self._fitting(self.is_terminal)
         fitted = [fit(each, width) if isinstance(each, str) else each for each in objects]
         for each in objects:
             _said.info("%s", each)
@@ -52,7 +59,7 @@ def fit(text: str, width: int) -> str:
 
 
 def _wrapped(line: str, width: int) -> str:
-    if len(line) <= width:
+    if cell_len(line) <= width:
         return line
     leading = len(line) - len(line.lstrip())
     indent = " " * min(leading + 2, width // 2) if leading else ""
@@ -65,8 +72,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
     Where the width does not suffice, cells wrap at words; where not even every word fits, each row becomes a block.
     """
     cells = [headings, *([cell(text) for text in row] for row in rows)]
-    whole = [max(len(row[index]) for row in cells) for index in range(len(headings))]
-    words = [max(len(word) for row in cells for word in [*row[index].split(), ""]) for index in range(len(headings))]
+    whole = [max(cell_len(row[index]) for row in cells) for index in range(len(headings))]
+    words = [
+        max(cell_len(word) for row in cells for word in [*row[index].split(), ""]) for index in range(len(headings))
+    ]
     least = [whole[index] if index in right else words[index] for index in range(len(headings))]
     room = out.columns - GAP * (len(headings) - 1)
     if sum(least) > room:
@@ -75,7 +84,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     widths = _narrowed(whole, least, room)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index in right else "left", width=widths[index])
+        table.add_column(heading, justify="right" if index in right else "left", width=widths[index], overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(text)) for text in row))
         _said.info("%s", "  ".join(row))
@@ -103,8 +112,22 @@ def print_json(target: str | None, data: Mapping[str, Any]) -> None:
     """Do what --json asks for: print to standard output, write to a file, or nothing."""
     if target == STANDARD_OUTPUT:
         write(json.dumps(data, indent=1))
+    elif target and is_stream(target):
+        with open(target, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(data, indent=1) + "\n")
     elif target:
         write_json(Path(target), data)
+
+
+def json_target(name: str) -> str:
+    """Return what --json names; names of standard output that the system has are "-", which adds to a file there."""
+    return STANDARD_OUTPUT if name in OTHER_NAMES else name
+
+
+def is_stream(name: str) -> bool:
+    """Whether a name is that of an open file, a pipe or a device: nothing that may be replaced by a new file."""
+    there = os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)
+    return there or name.startswith(STREAMS)
 
 
 @contextmanager
@@ -116,7 +139,7 @@ def shown(quiet: bool, verbose: bool, log_file: str | None) -> Iterator[None]:
         verbose: every step of what takes long as a line on standard error.
         log_file: text, steps and errors are added to it, with times.
 
-    Raises InputError: the file cannot be written.
+    Raises InputError: the file cannot be written, or could not in the end.
     """
     log = logging.getLogger("toonport")
     handlers = _handlers(verbose, log_file)
@@ -133,6 +156,30 @@ def shown(quiet: bool, verbose: bool, log_file: str | None) -> Iterator[None]:
         for owner, handler in handlers:
             owner.removeHandler(handler)
             handler.close()
+    for _, handler in handlers:
+        if isinstance(handler, _LogFile) and handler.problem:
+            raise InputError(f"--log-file {log_file}: cannot be written: {handler.problem.strerror}")
+
+
+class _LogFile(logging.FileHandler):
+    """Notes that the file can no longer be written, e.g. because the disk is full; the command goes on."""
+
+    problem: OSError | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """See `logging.Handler.handleError`."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self.problem = error
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        """See `logging.FileHandler.close`."""
+        try:
+            super().close()
+        except OSError as error:
+            self.problem = error
 
 
 class _PlainFormatter(logging.Formatter):
@@ -149,7 +196,8 @@ def _handlers(verbose: bool, log_file: str | None) -> list[tuple[logging.Logger,
         found.append((_doing, logging.StreamHandler()))
     if log_file:
         try:
-            found.append((logging.getLogger("toonport"), logging.FileHandler(log_file, encoding="utf-8")))
+            file = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
+            found.append((logging.getLogger("toonport"), file))
         except OSError as error:
             raise InputError(f"--log-file {log_file}: cannot be written: {error.strerror}") from error
     for _, handler in found:

@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _sizes(folder: Path) -> list[int]:
+    """Bytes of each file below a folder from which files may be removed meanwhile."""
+    sizes = []
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if file.is_file():
+                sizes.append(file.stat().st_size)
+    return sizes
 
 
 class Guard:
@@ -96,9 +107,9 @@ class Guard:
     def _too_much(self, headers: Any) -> tuple[tuple[int, str] | None, int]:
         """Why an upload is refused, if it is, and its bytes."""
         length = headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):  # chunks have any length
             return (411, "say how large the photo is"), 0
-        held = [file.stat().st_size for file in self._folder.rglob("*") if file.is_file()]
+        held = _sizes(self._folder)
         if sum(held) + self._coming + int(length) > self._quota or len(held) >= MOST_FILES:
             return (507, "there is no room for further photos now; come back in ten minutes"), 0
         return None, int(length)

@@ -56,7 +56,7 @@ def find_weights(given: Sequence[str], default: Path) -> dict[str, Path]:
     found = list(dict.fromkeys(path.resolve() for place in places for path in _weights_at(place)))
     if not found:
         place = ", ".join(given) or str(default)
-        raise InputError(f"{place}: holds no weights; give --weights FILE, or see toonport fetch --list")
+        raise InputError(f"{place}: holds no weights; give --weights FILE, or see toonport fetch")
     names = [path.name for path in found]
     return {
         path.name if names.count(path.name) == 1 else f"{path.name} ({number}, in {path.parent.name})": path

@@ -206,7 +206,10 @@ def _save(run: Run, values: list[float]) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[str]]:
-    """Note SIGTERM, Ctrl-C and a closed terminal instead of dying in the middle of a step; the second one dies."""
+    """Note SIGTERM, Ctrl-C and a closed terminal instead of dying in the middle of a step; the second one dies.
+
+    What is ignored, as nohup has a closed terminal ignored, stays so.
+    """
     stopped: list[str] = []
     before: dict[int, Any] = {}
 
@@ -217,7 +220,8 @@ def _stop_signals() -> Iterator[list[str]]:
             signal.signal(known, handler)
 
     for number in {"SIGINT", "SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
-        before[signal.Signals[number]] = signal.signal(signal.Signals[number], note)
+        if signal.getsignal(signal.Signals[number]) is not signal.SIG_IGN:
+            before[signal.Signals[number]] = signal.signal(signal.Signals[number], note)
     try:
         yield stopped
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 from convert.conversion import load_networks, torch_arrays
 from convert.errors import InputError
-from convert.family import Part, resolve
+from convert.family import Part, Training, resolve
 from convert.identify import Network, open_source
 from convert.registry import family_named, part_named
 from convert.tensors import Array
@@ -68,11 +68,25 @@ def _check_pictures(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) 
                 f"{name} takes pictures of {part.channels(values)} channels and makes {made}; training is on colour "
                 "pictures, of 3"
             )
-    multiple = max(training.multiple, *(training.own_multiple(values) for values in kwargs.values()))
+    multiple = _side_multiple(training, kwargs)
     if config.size < smallest or config.size % multiple:
         raise InputError(
             f"--size {config.size}: {family.name} trains on sides from {smallest} up that are multiples of {multiple}"
         )
+
+
+def _side_multiple(training: Training, kwargs: Mapping[str, Mapping[str, Any]]) -> int:
+    return max(training.multiple, *(training.own_multiple(values) for values in kwargs.values()))
+
+
+def larger_side(config: RunConfig) -> int:
+    """Return a side that the run's networks take, about a third larger than its own.
+
+    Raises InputError: see `starting_point`.
+    """
+    _, training = trained_family(config.family)
+    multiple = _side_multiple(training, starting_point(config, (1, 1)).kwargs)
+    return config.size + max(config.size // 3 // multiple, 1) * multiple
 
 
 def _given(config: RunConfig) -> dict[str, Network]:

@@ -10,7 +10,8 @@ keeps.
 import json
 import os
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,14 @@ def newest_weights(init: str | None) -> str | None:
     return str(run.weights(step))
 
 
-def run_lock(out: Path) -> AbstractContextManager[None]:
-    """Keep two processes from training in one folder, see `convert.disk.folder_locked`."""
-    return folder_locked(out)
+@contextmanager
+def run_lock(out: Path) -> Iterator[None]:
+    """Keep two processes from training in one folder, see `convert.disk.folder_locked`; one made in vain goes again."""
+    is_new = not out.exists()
+    try:
+        with folder_locked(out):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # something is in it
+                out.rmdir()
