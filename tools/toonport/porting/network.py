@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from convert.plan import PARAMETRIZATIONS
+from parity_tests.harness.pair import copied
 from toonport.porting.bodies import Body, Setting, write_body
 from toonport.porting.classes import CellClass, Instance, constant, grouped, parameter
 from toonport.porting.layers import rule_for
 from toonport.porting.made import Argument, Made, Raw
 from toonport.porting.runs import signature_of
+from toonport.porting.state import unmoved
 from toonport.porting.tracing import CannotRunError, trace
 from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
@@ -142,23 +144,30 @@ class _Porter:
         return ".".join(found)
 
     def _traced(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], training: bool) -> Mapping[str, list[Region]]:
-        network = copy.deepcopy(self.network).train(training)
-        paths = {id(module): path for path, module in network.named_modules()}
-        again_args, again_kwargs = copy.deepcopy((args, dict(kwargs)))
         try:
-            return trace(network, again_args, again_kwargs, lambda m: self._is_leaf(paths[id(m)])).regions
+            return self._run(training, *copy.deepcopy((args, dict(kwargs))))
         except CannotRunError:
             if not training:
                 raise
         return self._traced_twice(args, kwargs)
 
+    def _run(self, training: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:
+        """The runs of a copy of the network, which must leave nothing behind that a port would not."""
+        network = copied(self.network).train(training)
+        paths = {id(module): path for path, module in network.named_modules()}
+        written = [path for path, rule in self.leaf.items() if not rule]
+        with unmoved(network, written):
+            traced = trace(network, args, kwargs, lambda m: self._is_leaf(paths[id(m)]))
+        tensors = [leaf for leaf in leaves(traced.regions[""][0].output) if getattr(leaf, "shape", None) is not None]
+        if not tensors:
+            raise UnportableError(f"{type(network).__name__}: returns no tensor, so nothing could be compared")
+        return traced.regions
+
     def _traced_twice(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:
         """The runs in train mode on every example twice, where a norm over the batch cannot run on one."""
         self.ported.twice = True
-        network = copy.deepcopy(self.network).train()
-        paths = {id(module): path for path, module in network.named_modules()}
         twice = mapped(lambda leaf: torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
-        return trace(network, twice[0], twice[1], lambda m: self._is_leaf(paths[id(m)])).regions
+        return self._run(True, *twice)
 
     def _is_leaf(self, path: str) -> bool:
         """Whether a module is written as one layer, or is a part of one."""

@@ -18,6 +18,7 @@ from parity_tests.harness.pair import as_inputs, pair_networks, target_of
 from parity_tests.harness.replay.write import Build, Replay, write_case
 from parity_tests.harness.run import Comparison, Say, compare
 from parity_tests.harness.sides.base import Array, LayerError
+from parity_tests.harness.sides.tree import arguments, changed
 from toonport.own_pair import load
 
 
@@ -79,7 +80,8 @@ def prove(candidate: Candidate, say: Say) -> Proof:
     if other is not None:
         name = f"{candidate.name} at {_size(other)}"
         modes = (Mode.ACCUMULATED,)
-        given = list(other)
+        args, keywords = arguments(other, other)
+        given = keywords if keywords and not args else args
         comparisons.append(compare(module, cell, given, modes, given, name, names=candidate.layers, say=say))
         sizes.append(_size(other))
     return Proof(tuple(comparisons), tuple(sizes))
@@ -92,8 +94,6 @@ def other_inputs(
 
     None where it runs none; in words, what the port does with inputs that the reference runs.
     """
-    if getattr(given, "plain", True) is False:
-        return None
     pair = pair_networks(module, cell, layers=layers)
     for inputs in _others(given):
         try:
@@ -114,12 +114,12 @@ def other_inputs(
     return None
 
 
-def _others(given: Sequence[Array]) -> Iterator[list[Array]]:
-    """Inputs of one example more: pictures of other sides first, then of the same."""
+def _others(given: Sequence[Array]) -> Iterator[Sequence[Array]]:
+    """Inputs of one example more, in the same structure: pictures of other sides first, then of the same."""
     pictures = any(array.ndim == 4 for array in given)
     for more in ((16, 32), (32, 64), (64, 32)) if pictures else ():
-        yield [_resized(array, more) for array in given]
-    yield [_more(array) for array in given]
+        yield changed(given, [_resized(array, more) for array in given])
+    yield changed(given, [_more(array) for array in given])
 
 
 def _resized(array: Array, more: tuple[int, int]) -> Array:

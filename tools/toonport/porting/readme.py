@@ -62,14 +62,22 @@ def _assumed(options: PortOptions, stem: str, ported: Ported) -> list[str]:
 def _proven(options: PortOptions, proof: Proof | None) -> list[str]:
     if proof is None:
         return ["Nothing: parts are missing."]
-    found = [
-        "Weights, every layer alone, gradients, whole runs in both modes, and as compiled graphs: see `report.html`."
-    ]
+    found = [_modes(proof)]
     found.append(f"At inputs of {' and '.join(proof.sizes)}.")
     if len(proof.sizes) == 1:
         found.append("Not proven: another size or batch; the reference itself runs no other that was tried.")
     if options.train:
         found.append("Fifty training steps with Adam, in both frameworks.")
+    reasons = dict.fromkeys(reason for comparison in proof.comparisons for reason in comparison.not_run)
+    found += [f"Not run: {reason}" for reason in list(reasons)[:5]]
     unreached = [str(each) for comparison in proof.comparisons for each in comparison.unreached]
     found += [f"Not reached by the inputs: {each}" for each in unreached[:5]]
     return found
+
+
+def _modes(proof: Proof) -> str:
+    """In which ways both were compared."""
+    measured = [verdict.measurement for comparison in proof.comparisons for verdict in comparison.verdicts]
+    graphs = any(each.probe.compiled for each in measured if not each.not_run)
+    how = "and as compiled graphs" if graphs else "but not as compiled graphs"
+    return f"Weights, every layer alone, gradients, whole runs in both modes, {how}: see `report.html`."

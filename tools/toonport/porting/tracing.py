@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from convert.errors import first_line
 from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
+from toonport.porting.state import COUNTER
 from toonport.porting.values import (
     NUMBERS,
     Call,
@@ -40,7 +41,6 @@ from toonport.porting.values import (
 
 TORCH = str(Path(torch.__file__).parent)
 HERE = str(Path(__file__).parent)
-COUNTER = "num_batches_tracked"
 UNNAMED = {"self", "_", "args", "kwargs"}
 
 
@@ -201,9 +201,9 @@ class _Tracer(TorchFunctionMode):
         self.frames[-1].known[id(tensor)] = (value, tensor, tensor._version)
 
     def _follows(self, tree: Any) -> bool:
-        """Whether something comes from the inputs, so that it is another one for other inputs."""
+        """Whether something is another one for other inputs or weights: it comes from those."""
         return any(
-            isinstance(leaf, torch.Tensor) and id(leaf) in self.frames[-1].known and id(leaf) not in self.own
+            isinstance(leaf, torch.Tensor) and (id(leaf) in self.frames[-1].known or id(leaf) in self.own)
             for leaf in leaves(tree)
         )
 
