@@ -19,7 +19,7 @@ from toonport.porting.layers import rule_for
 from toonport.porting.made import Argument, Made, Raw
 from toonport.porting.runs import signature_of
 from toonport.porting.state import unmoved
-from toonport.porting.tracing import CannotRunError, trace
+from toonport.porting.tracing import CannotRunError, not_given, trace
 from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
 PLAIN_LISTS = (nn.Sequential, nn.ModuleList)
@@ -68,6 +68,8 @@ class Ported:
     frozen: list[str] = field(default_factory=list)  # parameters of layers that are not trained
     twice: bool = False  # whether it takes two examples to train
     left_out: list[str] = field(default_factory=list)  # what has no rule, where that was allowed
+    decisions: dict[str, None] = field(default_factory=dict)  # lines of the source that compare sides of tensors
+    defaults: dict[str, Any] = field(default_factory=dict)  # arguments of the forward that were not given
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ class _Porter:
         self.modules = {path: module for path, module in network.named_modules(remove_duplicate=False)}
         self.first = {path: self._first(module) for path, module in self.modules.items()}
         self.leaf = {path: rule_for(module) for path, module in self.modules.items() if not self._inside_leaf(path)}
-        self.ported = Ported([])
+        self.ported = Ported([], defaults=not_given(network, args, kwargs))
         self.renamed: dict[str, str] = {}
         self._rename()
         self.runs = {training: self._traced(args, kwargs, training) for training in (False, True)}
@@ -161,6 +163,7 @@ class _Porter:
         tensors = [leaf for leaf in leaves(traced.regions[""][0].output) if getattr(leaf, "shape", None) is not None]
         if not tensors:
             raise UnportableError(f"{type(network).__name__}: returns no tensor, so nothing could be compared")
+        self.ported.decisions |= dict.fromkeys(traced.decisions)
         return traced.regions
 
     def _traced_twice(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:

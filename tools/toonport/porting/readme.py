@@ -48,6 +48,10 @@ def _assumed(options: PortOptions, stem: str, ported: Ported) -> list[str]:
         + (f", with {dict(options.kwargs)}" if options.kwargs else "")
         + "; numbers stand in the code.",
     ]
+    found += [f"Compares sizes, and is written as for the input's: `{line}`" for line in ported.decisions]
+    if ported.defaults:
+        said = ", ".join(f"{name}={default!r}" for name, default in ported.defaults.items())
+        found.append(f"Arguments that were not given have their defaults, and cannot be given: `{said}`.")
     if ported.layers:
         found.append(
             "Some names mean something else in a cell and are others here; `map.toml` lists them, for `--map`."

@@ -24,6 +24,7 @@ from convert.errors import first_line
 from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
 from toonport.porting.state import COUNTER
 from toonport.porting.values import (
+    COMPARISONS,
     NUMBERS,
     Call,
     Constant,
@@ -62,6 +63,7 @@ class Traced:
 
     network: nn.Module
     regions: Mapping[str, list[Region]]  # dotted path of each module that holds others -> its runs, in order
+    decisions: tuple[str, ...] = ()  # lines of the source that compare sides of tensors
 
 
 def trace(
@@ -92,6 +94,7 @@ class _Tracer(TorchFunctionMode):
         self.own = {id(tensor): Own(name, tensor) for name, tensor in named}
         self.frames: list[_Frame] = []
         self.regions: dict[str, list[Region]] = {}
+        self.decisions: dict[str, None] = {}
         self.resting = 0  # how many layers are running whose inside is of no interest
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
@@ -104,7 +107,7 @@ class _Tracer(TorchFunctionMode):
             except Exception as error:
                 where = self.frames[-1].region.path if self.frames else ""
                 raise CannotRunError(f"{where or 'the network'}: cannot run: {first_line(error)}") from error
-        return Traced(self.network, self.regions)
+        return Traced(self.network, self.regions, tuple(self.decisions))
 
     # modules
 
@@ -234,9 +237,20 @@ class _Tracer(TorchFunctionMode):
     def _computed(self, op: str, numbers: tuple[Any, ...]) -> Any:
         """A number computed from numbers that come from shapes."""
         found = NUMBERS[op](*(plain(number) for number in numbers))
+        if op in COMPARISONS:
+            self._decided()
+            return found
         if self.resting or not self.frames or not isinstance(found, int | float):
             return found
         return self._number_of(Call(op, tuple(self._value(each) for each in numbers), {}, _line()), found)
+
+    def _decided(self) -> None:
+        """Note the line of the user's code that compares sides; PyTorch's own checks are of no interest."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(HERE):
+            frame = frame.f_back
+        if frame is not None and not self.resting and not frame.f_code.co_filename.startswith(TORCH):
+            self.decisions[_line()] = None
 
     # values
 
@@ -358,6 +372,14 @@ def bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         else:
             names[name] = given
     return names
+
+
+def not_given(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of each argument of a module's forward that is not given -> its default."""
+    own = signature(module.forward).parameters
+    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    left = [name for name, each in list(own.items())[len(args) :] if each.kind not in several and name not in kwargs]
+    return {name: own[name].default for name in left if own[name].default is not Parameter.empty}
 
 
 @contextmanager
