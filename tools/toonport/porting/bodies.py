@@ -6,7 +6,6 @@ stands for several values that are needed at once, later ones get a number.
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from toonport.porting import arithmetic, nets, shapes
 from toonport.porting.expressions import Expr, Slot, Writer, reach
 from toonport.porting.loops import MARK, Statement, rolled
+from toonport.porting.names import safe
 from toonport.porting.registry import Rule
 from toonport.porting.runs import needed
 from toonport.porting.tracing import bound
@@ -23,7 +23,6 @@ from toonport.porting.values import Call, Constant, Own, Region, UnportableError
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
 NESTED = 60  # characters of what is still written inside another call
-TAKEN = {"self", "ops", "nn", "ms", "np", "math", "Tensor", "Parameter", "int", "super", "range", "tuple"}
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ class _BodyWriter:
                 args.pop()
             return args
         given = bound(self.setting.modules[call.module], call.args, call.kwargs)
-        return [given[name] for name in inputs]
+        return [given.get(name) for name in inputs]
 
     def _named(self, call: Call) -> dict[str, Any]:
         if call.module in self.setting.inputs:
@@ -238,14 +237,14 @@ class _BodyWriter:
         holders: dict[str, str] = {}  # name -> number of the value that has it
         for name, base in self.bases.items():
             number = str(self.writer.numbers.get(id(base), f"unused {name}"))
-            names[number] = _safe(name)
+            names[number] = safe(name)
             holders[names[number]] = number
         for place, statement in enumerate(self.statements):
             for value in statement.targets:
                 if value is None:
                     continue
                 number = str(self.writer.numbers.setdefault(id(value), len(self.writer.numbers)))
-                wanted = _safe(value.name) if value.name else self._unnamed(statement, last, names, place)
+                wanted = safe(value.name) if value.name else self._unnamed(statement, last, names, place)
                 names[number] = name = _free(wanted, holders, last, place)
                 holders[name] = number
         if unnamed := set(last) - set(names):
@@ -283,7 +282,7 @@ class _BodyWriter:
         outputs = [leaf.shape for leaf in leaves(self.region.output) if hasattr(leaf, "shape")]
         returns: dict[type, str] = {tuple: "tuple[Tensor, ...]", list: "list[Tensor]", dict: "dict[str, Tensor]"}
         return Body(
-            tuple(_safe(name) for name in self.region.inputs),
+            tuple(safe(name) for name in self.setting.inputs[self.region.path]),
             tuple(lines),
             tuple(self.writer.slots),
             frozenset(self.writer.functions),
@@ -319,11 +318,6 @@ def _worth_saying(value: Value) -> bool:
         "squeeze",
     }
     return value.call is not None and value.call.op in moved and value.shape is not None
-
-
-def _safe(name: str) -> str:
-    """A name that means nothing else in the code."""
-    return f"{name}_" if name in TAKEN or keyword.iskeyword(name) or not name.isidentifier() else name
 
 
 def _free(wanted: str, holders: Mapping[str, str], last: Mapping[str, int], place: int) -> str:

@@ -41,7 +41,7 @@ class Writer:
 
     path: str  # of the module whose body it is
     training: bool  # the mode that was traced
-    attribute: Callable[[str], str]  # dotted path of a module -> dotted path in MindSpore
+    attribute: Callable[[str], str]  # dotted path of a module or tensor -> dotted path in MindSpore
     kinds: Callable[[str], tuple[str, ...]]  # dotted path of a module -> names of its class and base classes
     slots: list[Slot] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)  # of the file of layers
@@ -105,7 +105,7 @@ class Writer:
         rule = find_rule(self.kinds(owner)) if owner != self.path else None
         there = self.attribute(owner)
         inside = there.removeprefix(self.attribute(self.path)).strip(".") if owner != self.path else ""
-        leaf = rule.names.get(leaf, leaf) if rule else leaf
+        leaf = rule.names.get(leaf, leaf) if rule else self.attribute(tensor.name).rpartition(".")[2]
         return reach(inside) + f".{leaf}"
 
     def bound(self, value: Any) -> str:

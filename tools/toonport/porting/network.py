@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,47 +18,13 @@ from toonport.porting.bodies import Body, Setting, write_body
 from toonport.porting.classes import CellClass, Instance, constant, grouped, parameter
 from toonport.porting.layers import rule_for
 from toonport.porting.made import Argument, Made, Raw
+from toonport.porting.names import CELLS_OWN, taken_by_classes
 from toonport.porting.runs import signature_of
 from toonport.porting.state import unmoved
 from toonport.porting.tracing import CannotRunError, not_given, trace
 from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
 PLAIN_LISTS = (nn.Sequential, nn.ModuleList)
-# attributes that every cell has already
-CELLS_OWN = frozenset(
-    [
-        "bprop",
-        "cell_type",
-        "cells",
-        "cls_name",
-        "compile",
-        "construct",
-        "flags",
-        "grad_hook",
-        "name",
-        "param_prefix",
-        "parameters_dict",
-        "phase",
-        "pipeline_stage",
-        "recompute",
-        "requires_grad",
-        "shard",
-        "to_float",
-        "train",
-        "trainable_params",
-        "training",
-        "type",
-        "enable_hook",
-        "init_parameters_data",
-        "insert_param_to_cell",
-        "offload",
-        "jit_config_dict",
-        "cast_param",
-        "untrainable_params",
-    ]
-)
-
-
 @dataclass
 class Ported:
     """A network as MindSpore code."""
@@ -126,10 +93,11 @@ class _Porter:
         for path, module in self.modules.items():
             if path not in self.leaf or self.leaf[path]:
                 continue
-            for name in (*module._modules, *module._parameters, *module._buffers):
+            kept = [name for name in vars(module) if not name.startswith("_")]
+            for name in (*module._modules, *module._parameters, *module._buffers, *kept):
                 if isinstance(module, PLAIN_LISTS):
                     continue
-                if name in CELLS_OWN or not name.isidentifier():
+                if name in CELLS_OWN or not name.isidentifier() or keyword.iskeyword(name):
                     other = (
                         f"{name}_"
                         if name.isidentifier()
@@ -194,7 +162,7 @@ class _Porter:
         heights: dict[int, list[str]] = {}
         for path in self.leaf:
             heights.setdefault(self._height(path), []).append(path)
-        taken: set[str] = {"Tensor", "Parameter"}
+        taken = set(taken_by_classes())
         for height in sorted(heights):
             instances = []
             for path in heights[height]:
@@ -336,7 +304,7 @@ class _Porter:
         for each in {each.name: each for body in bodies for each in body.constants}.values():
             owner, _, name = each.name.rpartition(".")
             if owner == path and name not in known:
-                members.append((name, self._constant(each.name, each.example)))
+                members.append((self.renamed.get(each.name, name), self._constant(each.name, each.example)))
         return members
 
     def _constant(self, name: str, tensor: torch.Tensor) -> Made:
