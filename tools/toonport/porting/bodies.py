@@ -16,12 +16,13 @@ from toonport.porting import arithmetic, nets, shapes
 from toonport.porting.expressions import Expr, Slot, Writer, reach
 from toonport.porting.loops import MARK, Statement, rolled
 from toonport.porting.names import safe
-from toonport.porting.registry import Rule
+from toonport.porting.registry import Rule, refuse_unless
 from toonport.porting.runs import needed
 from toonport.porting.tracing import bound
 from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
+WORDS = {"axis": "dim", "keepdims": "keepdim"}  # names of arguments that PyTorch takes as well -> its own
 NESTED = 60  # characters of what is still written inside another call
 
 
@@ -121,6 +122,7 @@ class _BodyWriter:
         try:
             found = self._module(call) if call.module else self._operator(call)
             if call.still and _differentiable(call):
+                refuse_unless(isinstance(call.result, Value), f"{call.called}: several results without gradients")
                 found = Expr(f"ops.stop_gradient({found.text})")
         except UnportableError as error:
             error = (
@@ -139,8 +141,27 @@ class _BodyWriter:
             raise UnportableError(f"{call.op}: no rule for this operator")
         if call.op == "batch_norm" and (found := self._norm_of_base(call)):
             return found
+        start = len(self.writer.slots)
+        self.writer.written.clear()
+        found = self._ruled(rule, call)
+        again = [each for each in leaves((call.args, call.kwargs)) if isinstance(each, Value) and self._costly(each)]
+        if not again:
+            return found
+        del self.writer.slots[start:]
+        for value in {id(each): each for each in again}.values():
+            self.statements.append(Statement([value], self.writer.inlined.pop(id(value)).text))
+        return self._ruled(rule, call)
+
+    def _costly(self, value: Value) -> bool:
+        """Whether something that is computed where it is used was written more than once."""
+        inlined = self.writer.inlined.get(id(value))
+        return inlined is not None and "(" in inlined.text and self.writer.written[id(value)] > 1
+
+    def _ruled(self, rule: Rule, call: Call) -> Expr:
+        """What the rule of an operator writes."""
+        named = {WORDS.get(name, name): each for name, each in call.kwargs.items()}
         try:
-            return rule(self.writer, *call.args, **call.kwargs)
+            return rule(self.writer, *call.args, **named)
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise UnportableError(f"{call.op}: called in a form that its rule does not know ({error})") from error
 
@@ -223,7 +244,8 @@ class _BodyWriter:
             for place, value in enumerate(values):
                 self.writer.inlined[id(value)] = Expr(f"{found.text}[{place}]")
         else:
-            self.statements.append(Statement([value if self.uses[id(value)] else None for value in values], found.text))
+            targets = [value if self.uses[id(value)] else None for value in values]
+            self.statements.append(Statement(targets, found.text, unpacked=any(each is not None for each in targets)))
 
     # names
 
@@ -270,9 +292,7 @@ class _BodyWriter:
             elif targets:
                 if not any(each != "_" for each in targets):
                     targets = ["_"]
-                lines.append(
-                    f"{', '.join(targets)}{',' if len(targets) == 1 and len(statement.targets) > 1 else ''} = {text}"
-                )
+                lines.append(f"{', '.join(targets)}{',' if len(targets) == 1 and statement.unpacked else ''} = {text}")
             else:
                 lines.append(text)
             value = statement.targets[0] if len(statement.targets) == 1 else None
@@ -300,7 +320,9 @@ def _differentiable(call: Call) -> bool:
     """Whether a gradient would flow through an operator."""
     values = [leaf for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Value | Own)]
     tensors = [value for value in values if value.shape is not None]
-    return isinstance(call.result, Value) and any(each.example.is_floating_point() for each in tensors)
+    return any(isinstance(leaf, Value) for leaf in leaves(call.result)) and any(
+        each.example.is_floating_point() for each in tensors
+    )
 
 
 def _worth_saying(value: Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +49,12 @@ class Writer:
     inlined: dict[int, Expr] = field(default_factory=dict)  # id of a value -> what stands for it
     numbers: dict[int, int] = field(default_factory=dict)  # id of a value -> its number in the marks
     hint: str = ""  # of the call that is being written
+    written: Counter[int] = field(default_factory=Counter)  # how often the call that is being written uses a value
 
     def expr(self, value: Any) -> Expr:
         """Return anything that a call is given as an expression."""
         if isinstance(value, Value):
+            self.written[id(value)] += 1
             return self.inlined.get(id(value)) or Expr(self.mark(value))
         if isinstance(value, Own | Constant):
             return Expr(self.held(value))

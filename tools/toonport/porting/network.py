@@ -25,6 +25,8 @@ from toonport.porting.tracing import CannotRunError, not_given, trace
 from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
 PLAIN_LISTS = (nn.Sequential, nn.ModuleList)
+
+
 @dataclass
 class Ported:
     """A network as MindSpore code."""
@@ -204,9 +206,21 @@ class _Porter:
         if kind in PLAIN_LISTS and path:
             callee = "nn.SequentialCell" if kind is nn.Sequential else "nn.CellList"
             names = list(module._modules)
+            self._require_single(path, names)
             named = kind is nn.Sequential and names != [str(place) for place in range(len(names))]
             return Made(callee, (), [(name, self._member(path, name)) for name in names], named)
         return self._instance(path, module)
+
+    def _require_single(self, path: str, names: list[str]) -> None:
+        """Refuse a list in which a module stands again: nothing reaches it while the list is made."""
+        for inside in (f"{path}.{name}".strip(".") for name in names):
+            first = self.first[inside]
+            if first != inside and not self._alike_anew(first):
+                raise UnportableError(f"{inside}: is the same module as {first}, in a list, which is not written")
+
+    def _alike_anew(self, path: str) -> bool:
+        """Whether a module does the same where it is made again: a layer without state."""
+        return bool(self.leaf[path]) and not self.modules[path].state_dict()
 
     def _leaf(self, path: str, module: nn.Module, rule: Any) -> Made:
         shapes = [
@@ -236,16 +250,15 @@ class _Porter:
     def _member(self, path: str, name: str) -> Made:
         inside = f"{path}.{name}".strip(".")
         first = self.first[inside]
-        if first == inside:
-            return self.made[inside]
+        if first == inside or self._alike_anew(first):
+            return self.made[first]
         holder = f"{path}." if path else ""
         if not first.startswith(holder):
             raise UnportableError(f"{inside}: is the same module as {first}, elsewhere in the network")
         from toonport.porting.expressions import reach
 
-        return Made(
-            "", [Argument("", Raw(reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))))]
-        )
+        there = reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))
+        return Made("", [Argument("", Raw(there), positional=True)])
 
     def _instance(self, path: str, module: nn.Module) -> Instance:
         bodies = self._bodies(path)
@@ -253,6 +266,8 @@ class _Porter:
         base = next((name for kind, name in sequence.items() if isinstance(module, kind)), "nn.Cell")
         if base != "nn.Cell" and list(module._modules) != [str(place) for place in range(len(module._modules))]:
             base = "nn.Cell"
+        if base != "nn.Cell":
+            self._require_single(path, list(module._modules))
         inherited = base == "nn.SequentialCell" and type(module).forward is nn.Sequential.forward
         arguments: list[Argument] = []
         members: list[tuple[str, Made]] = []

@@ -19,7 +19,7 @@ def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None,
         stem: name of the file of the reference.
         ported: the port.
         proof: how it was proven; None: it was not.
-        checkpoint: name of the file of its weights, if there is one.
+        checkpoint: name of the file of its weights; None: it has none.
     """
     lines = [
         f"# {ported.name} for MindSpore",
@@ -27,12 +27,12 @@ def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None,
         f"Ported from `{options.network.rpartition('/')[2]}` by `toonport port`.",
         "",
     ]
-    if checkpoint:
-        lines += ["```python", "import mindspore", f"from {stem}_ms import {ported.name}", "", f"net = {ported.name}()"]
+    if proof:
         load = f'mindspore.load_param_into_net(net, mindspore.load_checkpoint("{checkpoint}"))'
-        lines += [load, "net.set_train(False)", "```", ""]
+        lines += ["```python", *(["import mindspore"] if checkpoint else []), f"from {stem}_ms import {ported.name}", ""]
+        lines += [f"net = {ported.name}()", *([load] if checkpoint else []), "net.set_train(False)", "```", ""]
     lines += ["## What was assumed", ""]
-    lines += [f"- {each}" for each in _assumed(options, stem, ported)]
+    lines += [f"- {each}" for each in _assumed(options, stem, ported, weights=bool(checkpoint))]
     lines += ["", "## What was proven", ""]
     lines += [f"- {each}" for each in _proven(options, proof)]
     if ported.left_out:
@@ -40,7 +40,7 @@ def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None,
     return "\n".join(lines) + "\n"
 
 
-def _assumed(options: PortOptions, stem: str, ported: Ported) -> list[str]:
+def _assumed(options: PortOptions, stem: str, ported: Ported, weights: bool) -> list[str]:
     found = [
         "Decisions that the source makes by its settings or by the sizes of its input are made as for the input that "
         "was traced; sides that are computed with stay variable.",

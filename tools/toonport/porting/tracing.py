@@ -54,6 +54,7 @@ class _Frame:
     """A module that runs, with the values that it knows by the identity of the tensor."""
 
     region: Region
+    still: bool = False  # whether it runs where no gradient flows
     known: dict[int, tuple[Value, Any, int]] = field(default_factory=dict)  # id -> value, tensor, its version then
 
 
@@ -120,18 +121,22 @@ class _Tracer(TorchFunctionMode):
             given = self._values((args, kwargs)) if self.frames else ((), {})
             with self._at_rest():
                 found = run(module, *mapped(plain, args), **mapped(plain, kwargs))
-            return self._returned(Call("", given[0], given[1], _line(), path), found)
+            return self._returned(Call("", given[0], given[1], _line(), path, still=self._still()), found)
         if not self.frames:
             return self._inside(run, module, path, args, kwargs)
         given = self._values((args, kwargs))
-        call = Call("", given[0], given[1], _line(), path)
+        call = Call("", given[0], given[1], _line(), path, still=self._still())
         return self._returned(call, self._inside(run, module, path, args, kwargs))
+
+    def _still(self) -> bool:
+        """Whether the module that runs has switched gradients off; one inside such a module is called without them."""
+        return not torch.is_grad_enabled() and not (self.frames and self.frames[-1].still)
 
     def _inside(
         self, run: Callable[..., Any], module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run a module that holds others, and record what it does."""
-        frame = _Frame(Region(path))
+        frame = _Frame(Region(path), not torch.is_grad_enabled())
         given_names = bound(module, args, kwargs)
         for name, given in given_names.items():
             values = self._incoming(frame, given, (name,))
@@ -185,7 +190,7 @@ class _Tracer(TorchFunctionMode):
         if name in ASKED or name in READ or name == "__get__":
             return func(*mapped(plain, args), **mapped(plain, kwargs))
         given = self._values((args, kwargs))
-        call = Call(canonical(name), given[0], given[1], _line(), still=not torch.is_grad_enabled())
+        call = Call(canonical(name), given[0], given[1], _line(), still=self._still())
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             if own.name.endswith(COUNTER):  # which MindSpore's norms do without
                 return func(*args, **kwargs)
@@ -284,9 +289,10 @@ class _Tracer(TorchFunctionMode):
         for path, module in self.network.named_modules():
             for key, held in vars(module).items():
                 if not key.startswith("_") or isinstance(held, torch.Tensor):
-                    for each in leaves(held) if isinstance(held, torch.Tensor | list | tuple | dict) else ():
+                    for place, each in enumerate(_tensors_in(held)):
                         if each is tensor:
-                            return Constant(f"{path}.{key}".strip("."), tensor)
+                            name = key if each is held else f"{key}_{place}"
+                            return Constant(f"{path}.{name}".strip("."), tensor)
         raise UnportableError(f"a tensor comes from neither the inputs nor the network's state{_at()}")
 
     def _returned(self, call: Call, found: Any) -> Any:
@@ -336,6 +342,11 @@ class _Tracer(TorchFunctionMode):
             yield
         finally:
             self.resting -= 1
+
+
+def _tensors_in(held: Any) -> list[Any]:
+    """An attribute, or what is in it where it is a list, tuple or dictionary."""
+    return leaves(held) if isinstance(held, torch.Tensor | list | tuple | dict) else []
 
 
 def _like(tree: Any, found: Any) -> Any:
