@@ -113,7 +113,8 @@ def _written(
     if outcome is Outcome.EQUAL and options.train:
         proof = _trained(staging, stem, network, ported, inputs, proof, say)
         outcome = proof.outcome
-    _report(staging / "report.html", proof.comparisons)
+    if proof.comparisons:
+        _report(staging / "report.html", proof.comparisons)
     if outcome is not Outcome.EQUAL:
         return Port(staging, outcome, proof.comparisons, (), problem, ())
     checkpoint = None

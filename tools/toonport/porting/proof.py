@@ -12,6 +12,7 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.plan import plan_of
+from parity_tests.harness.capture import REFUSALS, Pair
 from parity_tests.harness.judge import Outcome, worst
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.pair import as_inputs, pair_networks, target_of
@@ -54,10 +55,14 @@ class Candidate:
 def prove(candidate: Candidate, say: Say) -> Proof:
     """Give the port the weights of the reference, and compare both in every mode.
 
+    Where the port's own code cannot run, nothing is compared, and the proof says so.
+
     Raises InputError: the reference cannot run on the inputs, or a tensor has no place in the port.
     """
     module, cell = candidate.module.eval(), candidate.cell.set_train(False)
     load(module, cell, plan_of(module, target_of(cell), candidate.layers), None)
+    if problem := broken(pair_networks(module, cell, layers=candidate.layers), as_inputs(candidate.inputs)):
+        return Proof((), (), problem)
     write = None
     if candidate.case and candidate.builds:
         write = partial(write_case, Replay(candidate.case, *candidate.builds))
@@ -85,6 +90,24 @@ def prove(candidate: Candidate, say: Say) -> Proof:
         comparisons.append(compare(module, cell, given, modes, given, name, names=candidate.layers, say=say))
         sizes.append(_size(other))
     return Proof(tuple(comparisons), tuple(sizes))
+
+
+def broken(pair: Pair, inputs: Sequence[Array]) -> str:
+    """Return in words what is wrong with the code of a port itself, such as a name that it lacks; "" where nothing is.
+
+    What MindSpore refuses is none of it: the comparison says that, with the layer.
+    """
+    try:
+        for training in (False, True):
+            pair.set_training(training)
+            with pair.port.preserved():
+                pair.port.call("", inputs)
+    except LayerError as error:
+        if not isinstance(error.__cause__, REFUSALS):
+            return f"the port's code does not run: {error.reason}"
+    finally:
+        pair.set_training(False)
+    return ""
 
 
 def other_inputs(

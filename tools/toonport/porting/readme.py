@@ -29,7 +29,8 @@ def readme(options: PortOptions, stem: str, ported: Ported, proof: Proof | None,
     ]
     if proof:
         load = f'mindspore.load_param_into_net(net, mindspore.load_checkpoint("{checkpoint}"))'
-        lines += ["```python", *(["import mindspore"] if checkpoint else []), f"from {stem}_ms import {ported.name}", ""]
+        lines += ["```python", *(["import mindspore"] if checkpoint else [])]
+        lines += [f"from {stem}_ms import {ported.name}", ""]
         lines += [f"net = {ported.name}()", *([load] if checkpoint else []), "net.set_train(False)", "```", ""]
     lines += ["## What was assumed", ""]
     lines += [f"- {each}" for each in _assumed(options, stem, ported, weights=bool(checkpoint))]
@@ -58,7 +59,7 @@ def _assumed(options: PortOptions, stem: str, ported: Ported, weights: bool) -> 
         )
     if ported.constants:
         found.append(f"Tensors that are no part of the state lie in `{stem}_ms.npz`.")
-    if options.weights is None:
+    if options.weights is None and weights:
         found.append(f"The weights are random ones, of seed {options.seed}.")
     return found
 

@@ -139,14 +139,8 @@ def _method(op: str, swapped: bool = False) -> Callable[[Any, Any], Any]:
 
 
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
-for _op, _name in {
-    "add": "add",
-    "sub": "sub",
-    "mul": "mul",
-    "floordiv": "floordiv",
-    "mod": "mod",
-    "div": "truediv",
-}.items():
+for _op in ("add", "sub", "mul", "floordiv", "mod", "div"):
+    _name = "truediv" if _op == "div" else _op
     setattr(_Number, f"__{_name}__", _method(_op))
     setattr(_Number, f"__r{_name}__", _method(_op, swapped=True))
 for _op in COMPARISONS:
