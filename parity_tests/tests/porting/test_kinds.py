@@ -46,6 +46,7 @@ def built(name, folder, network, port):
         ("DecidesByBuffer", "bool: a decision by the values of a tensor"),
         ("PythonChance", "random numbers outside of torch"),
         ("NumpyChance", "random numbers outside of torch"),
+        ("OwnChance", "chance: is changed by the forward"),
         ("Counts", "calls: is changed by the forward"),
         ("Remembers", "seen: is changed by the forward"),
         ("Averages", "mean: is changed by the forward"),

@@ -6,6 +6,8 @@ import copy
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def _kept(module: nn.Module) -> dict[str, Any]:
 
 
 def _copy(kept: Any) -> Any:
-    """Numbers, text, tensors and arrays, in containers too; of anything else, its type."""
+    """Numbers, text, tensors, arrays and states of chance, in containers too; of anything else, its type."""
     if isinstance(kept, torch.Tensor):
         return kept.detach().clone()
     if isinstance(kept, Mapping):
@@ -65,6 +67,12 @@ def _copy(kept: Any) -> Any:
         return [_copy(each) for each in kept]
     if isinstance(kept, random.Random):
         return kept.getstate()
+    if isinstance(kept, np.random.Generator):
+        return _copy(kept.bit_generator.state)
+    if isinstance(kept, np.random.RandomState | torch.Generator):
+        return _copy(kept.get_state())
+    if isinstance(kept, SimpleNamespace) or (is_dataclass(kept) and not isinstance(kept, type)):
+        return _copy(vars(kept))
     if isinstance(kept, (*PLAIN, np.ndarray, np.generic, set, frozenset)):
         return copy.deepcopy(kept)
     return type(kept)
