@@ -13,12 +13,12 @@ from typing import Any
 from torch import nn
 
 from toonport.porting import arithmetic, nets, shapes
+from toonport.porting.arguments import bound
 from toonport.porting.expressions import Expr, Slot, Writer, reach
 from toonport.porting.loops import MARK, Statement, rolled
 from toonport.porting.names import safe
 from toonport.porting.registry import Rule, refuse_unless
 from toonport.porting.runs import needed
-from toonport.porting.tracing import bound
 from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}

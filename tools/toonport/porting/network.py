@@ -14,6 +14,7 @@ from torch import nn
 
 from convert.plan import PARAMETRIZATIONS
 from parity_tests.harness.pair import copied
+from toonport.porting.arguments import not_given
 from toonport.porting.bodies import Body, Setting, write_body
 from toonport.porting.classes import CellClass, Instance, constant, grouped, parameter
 from toonport.porting.layers import rule_for
@@ -21,7 +22,7 @@ from toonport.porting.made import Argument, Made, Raw
 from toonport.porting.names import CELLS_OWN, taken_by_classes
 from toonport.porting.runs import signature_of
 from toonport.porting.state import unmoved
-from toonport.porting.tracing import CannotRunError, not_given, trace
+from toonport.porting.tracing import CannotRunError, trace
 from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
 PLAIN_LISTS = (nn.Sequential, nn.ModuleList)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from inspect import Parameter, signature
 from linecache import getline
 from pathlib import Path
 from types import FrameType
@@ -21,6 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from convert.errors import first_line
+from toonport.porting.arguments import bound, like, renewed, tensors_in
 from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
 from toonport.porting.state import COUNTER
 from toonport.porting.values import (
@@ -151,7 +151,7 @@ class _Tracer(TorchFunctionMode):
 
         self.frames.append(frame)
         try:
-            found = run(module, *_renewed(inner, args), **_renewed(inner, kwargs))
+            found = run(module, *renewed(inner, args), **renewed(inner, kwargs))
             frame.region.output = self._values(found)
         finally:
             if sys.exc_info()[0] is None:
@@ -289,7 +289,7 @@ class _Tracer(TorchFunctionMode):
         for path, module in self.network.named_modules():
             for key, held in vars(module).items():
                 if not key.startswith("_") or isinstance(held, torch.Tensor):
-                    for place, each in enumerate(_tensors_in(held)):
+                    for place, each in enumerate(tensors_in(held)):
                         if each is tensor:
                             name = key if each is held else f"{key}_{place}"
                             return Constant(f"{path}.{name}".strip("."), tensor)
@@ -312,10 +312,10 @@ class _Tracer(TorchFunctionMode):
                 return value, self._number(plain(tree), value)
             if isinstance(tree, Mapping):
                 pairs = {key: made(each, (*path, key)) for key, each in tree.items()}
-                return {key: value for key, (value, _) in pairs.items()}, _like(tree, pairs)
+                return {key: value for key, (value, _) in pairs.items()}, like(tree, pairs)
             if isinstance(tree, list | tuple):
                 both = [made(each, (*path, place)) for place, each in enumerate(tree)]
-                return tuple(value for value, _ in both), _like(tree, both)
+                return tuple(value for value, _ in both), like(tree, both)
             return tree, tree
 
         call.result, handed = made(found, ())
@@ -342,55 +342,6 @@ class _Tracer(TorchFunctionMode):
             yield
         finally:
             self.resting -= 1
-
-
-def _tensors_in(held: Any) -> list[Any]:
-    """An attribute, or what is in it where it is a list, tuple or dictionary."""
-    return leaves(held) if isinstance(held, torch.Tensor | list | tuple | dict) else []
-
-
-def _like(tree: Any, found: Any) -> Any:
-    """The structure as it was handed on: itself, unless numbers in it are others now."""
-    pairs = list(found.values()) if isinstance(found, dict) else found
-    own = list(tree.values()) if isinstance(tree, Mapping) else list(tree)
-    if all(new is old for (_, new), old in zip(pairs, own, strict=True)):
-        return tree
-    if isinstance(tree, Mapping):
-        return {key: new for key, (_, new) in found.items()}
-    return type(tree)(new for _, new in pairs)
-
-
-def _renewed(change: Callable[[Any], Any], tree: Any) -> Any:
-    """Arguments with other numbers; structures without numbers stay what they are."""
-    if isinstance(tree, dict):
-        return {key: _renewed(change, each) for key, each in tree.items()}
-    if type(tree) in (list, tuple, Shape):
-        return type(tree)(_renewed(change, each) for each in tree)
-    return change(tree)
-
-
-def bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name of each argument of a module's forward -> what it was given; of those it was given several, each."""
-    own = signature(module.forward)
-    found = own.bind(*args, **kwargs).arguments
-    names: dict[str, Any] = {}
-    for name, given in found.items():
-        kind = own.parameters[name].kind
-        if kind is Parameter.VAR_POSITIONAL:
-            names |= {f"{name}_{place}": each for place, each in enumerate(given)}
-        elif kind is Parameter.VAR_KEYWORD:
-            names |= given
-        else:
-            names[name] = given
-    return names
-
-
-def not_given(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name of each argument of a module's forward that is not given -> its default."""
-    own = signature(module.forward).parameters
-    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    left = [name for name, each in list(own.items())[len(args) :] if each.kind not in several and name not in kwargs]
-    return {name: own[name].default for name in left if own[name].default is not Parameter.empty}
 
 
 @contextmanager
