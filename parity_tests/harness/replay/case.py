@@ -77,7 +77,9 @@ def _cases(pair: Pair, probe: Sequence[Array], blamed: Measurement) -> Iterator[
             if blamed.probe.values is not Values.RECORDED:
                 inputs = changed(inputs, fed(blamed.probe.values, inputs))
             if trial.differs(inputs, 1.0):
-                yield trial.smallest(inputs)
+                found = trial.smallest(inputs)
+                if found is not None:
+                    yield found
         layer = layer.rpartition(".")[0] if layer else None
 
 
@@ -100,15 +102,19 @@ class _Trial:
         alike = [each for each in measured if bool(each.measurement.problem) == bool(self._blamed.problem)]
         return next((each for each in alike if not each.equal and each.multiple >= clear), None)
 
-    def smallest(self, inputs: Sequence[Array]) -> Case:
-        """The smallest case that is found by halving, with weights that repeat themselves if it differs with them."""
+    def smallest(self, inputs: Sequence[Array]) -> Case | None:
+        """The smallest case that is found by halving, with weights that repeat themselves if it differs with them.
+
+        None where it differs in one run and not in the next.
+        """
         self._repeat_weights(inputs)
         axes = [0, *range(inputs[0].ndim - 1, 1, -1)]
         for axis in axes:
             while len(smaller := _halved(inputs, axis)) and self.differs(smaller):
                 inputs = smaller
         verdict = self.differs(inputs, 1.0)
-        assert verdict is not None
+        if verdict is None:
+            return None
         quantity, layer, truth = verdict.measurement.quantity, self._blamed.layer, self._pair.truth
         if not self._gradient:
             found = run_layer(truth, layer, inputs)

@@ -76,7 +76,7 @@ def _or(w: Writer, input: Any, other: Any) -> Expr:
 
 @rule("ceil")
 def _ceil(w: Writer, input: Any) -> Expr:
-    return w.call("ops.ceil", input) if is_tensor(input) else Expr(f"-(-{w.atom(input)} // 1)", SIGNED)
+    return w.call("ops.ceil", input) if is_tensor(input) else Expr(f"int(-(-{w.atom(input)} // 1))")
 
 
 @rule("floor")
@@ -84,11 +84,16 @@ def _floor(w: Writer, input: Any) -> Expr:
     return w.call("ops.floor" if is_tensor(input) else "int", input)
 
 
+@rule("round")
+def _round(w: Writer, input: Any) -> Expr:
+    return w.call("ops.round" if is_tensor(input) else "round", input)
+
+
 # of one tensor, and the same function in MindSpore
 UNARY = {
     "relu": "ops.relu", "relu6": "ops.relu6", "sigmoid": "ops.sigmoid", "exp": "ops.exp", "expm1": "ops.expm1",
     "log": "ops.log", "log1p": "ops.log1p", "log2": "ops.log2", "log10": "ops.log10", "sqrt": "ops.sqrt",
-    "rsqrt": "ops.rsqrt", "abs": "ops.abs", "sign": "ops.sign", "round": "ops.round", "sin": "ops.sin",
+    "rsqrt": "ops.rsqrt", "abs": "ops.abs", "sign": "ops.sign", "sin": "ops.sin",
     "cos": "ops.cos", "tan": "ops.tan", "asin": "ops.asin", "acos": "ops.acos", "atan": "ops.atan", "sinh": "ops.sinh",
     "cosh": "ops.cosh", "erf": "ops.erf", "square": "ops.square", "reciprocal": "ops.reciprocal", "trunc": "ops.trunc",
     "silu": "ops.silu", "mish": "ops.mish", "hardswish": "ops.hardswish",

@@ -6,7 +6,6 @@ stands for several values that are needed at once, later ones get a number.
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +13,17 @@ from typing import Any
 from torch import nn
 
 from toonport.porting import arithmetic, nets, shapes
+from toonport.porting.arguments import bound
 from toonport.porting.expressions import Expr, Slot, Writer, reach
 from toonport.porting.loops import MARK, Statement, rolled
-from toonport.porting.registry import Rule
+from toonport.porting.names import safe
+from toonport.porting.registry import Rule, refuse_unless
 from toonport.porting.runs import needed
-from toonport.porting.tracing import bound
 from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
+WORDS = {"axis": "dim", "keepdims": "keepdim"}  # names of arguments that PyTorch takes as well -> its own
 NESTED = 60  # characters of what is still written inside another call
-TAKEN = {"self", "ops", "nn", "ms", "np", "math", "Tensor", "Parameter", "int", "super", "range", "tuple"}
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class _BodyWriter:
         try:
             found = self._module(call) if call.module else self._operator(call)
             if call.still and _differentiable(call):
+                refuse_unless(isinstance(call.result, Value), f"{call.called}: several results without gradients")
                 found = Expr(f"ops.stop_gradient({found.text})")
         except UnportableError as error:
             error = (
@@ -140,8 +141,27 @@ class _BodyWriter:
             raise UnportableError(f"{call.op}: no rule for this operator")
         if call.op == "batch_norm" and (found := self._norm_of_base(call)):
             return found
+        start = len(self.writer.slots)
+        self.writer.written.clear()
+        found = self._ruled(rule, call)
+        again = [each for each in leaves((call.args, call.kwargs)) if isinstance(each, Value) and self._costly(each)]
+        if not again:
+            return found
+        del self.writer.slots[start:]
+        for value in {id(each): each for each in again}.values():
+            self.statements.append(Statement([value], self.writer.inlined.pop(id(value)).text))
+        return self._ruled(rule, call)
+
+    def _costly(self, value: Value) -> bool:
+        """Whether something that is computed where it is used was written more than once."""
+        inlined = self.writer.inlined.get(id(value))
+        return inlined is not None and "(" in inlined.text and self.writer.written[id(value)] > 1
+
+    def _ruled(self, rule: Rule, call: Call) -> Expr:
+        """What the rule of an operator writes."""
+        named = {WORDS.get(name, name): each for name, each in call.kwargs.items()}
         try:
-            return rule(self.writer, *call.args, **call.kwargs)
+            return rule(self.writer, *call.args, **named)
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise UnportableError(f"{call.op}: called in a form that its rule does not know ({error})") from error
 
@@ -180,7 +200,7 @@ class _BodyWriter:
                 args.pop()
             return args
         given = bound(self.setting.modules[call.module], call.args, call.kwargs)
-        return [given[name] for name in inputs]
+        return [given.get(name) for name in inputs]
 
     def _named(self, call: Call) -> dict[str, Any]:
         if call.module in self.setting.inputs:
@@ -224,7 +244,8 @@ class _BodyWriter:
             for place, value in enumerate(values):
                 self.writer.inlined[id(value)] = Expr(f"{found.text}[{place}]")
         else:
-            self.statements.append(Statement([value if self.uses[id(value)] else None for value in values], found.text))
+            targets = [value if self.uses[id(value)] else None for value in values]
+            self.statements.append(Statement(targets, found.text, unpacked=any(each is not None for each in targets)))
 
     # names
 
@@ -238,14 +259,14 @@ class _BodyWriter:
         holders: dict[str, str] = {}  # name -> number of the value that has it
         for name, base in self.bases.items():
             number = str(self.writer.numbers.get(id(base), f"unused {name}"))
-            names[number] = _safe(name)
+            names[number] = safe(name)
             holders[names[number]] = number
         for place, statement in enumerate(self.statements):
             for value in statement.targets:
                 if value is None:
                     continue
                 number = str(self.writer.numbers.setdefault(id(value), len(self.writer.numbers)))
-                wanted = _safe(value.name) if value.name else self._unnamed(statement, last, names, place)
+                wanted = safe(value.name) if value.name else self._unnamed(statement, last, names, place)
                 names[number] = name = _free(wanted, holders, last, place)
                 holders[name] = number
         if unnamed := set(last) - set(names):
@@ -271,9 +292,7 @@ class _BodyWriter:
             elif targets:
                 if not any(each != "_" for each in targets):
                     targets = ["_"]
-                lines.append(
-                    f"{', '.join(targets)}{',' if len(targets) == 1 and len(statement.targets) > 1 else ''} = {text}"
-                )
+                lines.append(f"{', '.join(targets)}{',' if len(targets) == 1 and statement.unpacked else ''} = {text}")
             else:
                 lines.append(text)
             value = statement.targets[0] if len(statement.targets) == 1 else None
@@ -283,7 +302,7 @@ class _BodyWriter:
         outputs = [leaf.shape for leaf in leaves(self.region.output) if hasattr(leaf, "shape")]
         returns: dict[type, str] = {tuple: "tuple[Tensor, ...]", list: "list[Tensor]", dict: "dict[str, Tensor]"}
         return Body(
-            tuple(_safe(name) for name in self.region.inputs),
+            tuple(safe(name) for name in self.setting.inputs[self.region.path]),
             tuple(lines),
             tuple(self.writer.slots),
             frozenset(self.writer.functions),
@@ -301,7 +320,9 @@ def _differentiable(call: Call) -> bool:
     """Whether a gradient would flow through an operator."""
     values = [leaf for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Value | Own)]
     tensors = [value for value in values if value.shape is not None]
-    return isinstance(call.result, Value) and any(each.example.is_floating_point() for each in tensors)
+    return any(isinstance(leaf, Value) for leaf in leaves(call.result)) and any(
+        each.example.is_floating_point() for each in tensors
+    )
 
 
 def _worth_saying(value: Value) -> bool:
@@ -319,11 +340,6 @@ def _worth_saying(value: Value) -> bool:
         "squeeze",
     }
     return value.call is not None and value.call.op in moved and value.shape is not None
-
-
-def _safe(name: str) -> str:
-    """A name that means nothing else in the code."""
-    return f"{name}_" if name in TAKEN or keyword.iskeyword(name) or not name.isidentifier() else name
 
 
 def _free(wanted: str, holders: Mapping[str, str], last: Mapping[str, int], place: int) -> str:

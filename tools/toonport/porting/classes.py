@@ -15,6 +15,7 @@ from toonport.porting.bodies import Body
 from toonport.porting.expressions import Slot, dtype_name, literal
 from toonport.porting.loops import NUMBER
 from toonport.porting.made import SEQUENCES, Argument, Made, Raw, same, sequence
+from toonport.porting.names import CELLS_OWN, safe
 
 LETTERS = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
 UNNAMED = re.compile(r"[^0-9a-zA-Z_]")
@@ -76,7 +77,8 @@ class CellClass:
                 return name
         wanted = self._in_source(values) or UNNAMED.sub("_", hint) or "value"
         name, number = wanted, 1
-        while name in self.arguments:
+        taken = {*self.arguments, *CELLS_OWN, *(member for member, _ in self.instances[0].members)}
+        while name in taken or safe(name) != name:
             number += 1
             name = f"{wanted}{number}"
         self.arguments[name] = values
@@ -122,9 +124,10 @@ class CellClass:
         base = Made("super().__init__", first.base_arguments).text(names)
         members = [(name, made.text(names)) for name, made in first.members]
         if first.base in SEQUENCES:
-            lines.append(f"    super().__init__({', '.join(sequence(first.base, [text for _, text in members]))})")
-        else:
-            lines += [f"    {base}", *(f"    self.{name} = {text}" for name, text in members)]
+            cells = [text for name, text in members if name.isdigit()]
+            base = f"super().__init__({', '.join(sequence(first.base, cells))})"
+            members = [(name, text) for name, text in members if not name.isdigit()]
+        lines += [f"    {base}", *(f"    self.{name} = {text}" for name, text in members)]
         kept = {
             name for name in self.stands[len(self.stands) - sum(len(body.slots) for body in first.bodies) :] if name
         }

@@ -11,7 +11,7 @@ from torch import nn
 
 from toonport.porting.made import Made, Optional, Raw, layer
 from toonport.porting.nets import one_of, same_padding
-from toonport.porting.registry import LayerRule, Shapes, layer_rules, refuse_unless
+from toonport.porting.registry import LayerRule, Shapes, layer_rules, refuse_unless, torch_name
 
 RULES: dict[type, LayerRule] = {}
 rule = layer_rules(RULES)
@@ -48,7 +48,7 @@ def _convolution(callee: str, m: Any, padding: Any) -> Made:
 
 @rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def _conv(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(m.padding_mode == "zeros", f"{type(m).__name__}: padding_mode={m.padding_mode}")
+    refuse_unless(m.padding_mode == "zeros", f"{torch_name(m)}: padding_mode={m.padding_mode}")
     return _convolution(f"nn.Conv{len(m.kernel_size)}d", m, _padding(m))
 
 
@@ -56,8 +56,8 @@ def _conv(m: Any, shapes: Shapes) -> Made:
 def _conv_transpose(m: Any, shapes: Shapes) -> Made:
     """MindSpore's own output_padding leaves zeros in the last rows: they are less padding there, by definition."""
     pads = tuple(rows for p, more in zip(m.padding, m.output_padding, strict=True) for rows in (p, p - more))
-    refuse_unless(min(pads) >= 0, f"{type(m).__name__}: output_padding above padding")
-    refuse_unless(len(pads) == 4 or not any(m.output_padding), f"{type(m).__name__}: output_padding")
+    refuse_unless(min(pads) >= 0, f"{torch_name(m)}: output_padding above padding")
+    refuse_unless(len(pads) == 4 or not any(m.output_padding), f"{torch_name(m)}: output_padding")
     padding = one_of(m.padding) if len(pads) == 2 else _sides(pads)
     return _convolution(f"nn.Conv{len(m.kernel_size)}dTranspose", m, padding)
 
@@ -85,7 +85,7 @@ def _embedding(m: Any, shapes: Shapes) -> Made:
 @rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def _batch_norm(m: Any, shapes: Shapes) -> Made:
     """MindSpore's momentum is the share of the old statistics that is kept."""
-    name = type(m).__name__
+    name = torch_name(m)
     refuse_unless(m.momentum is not None, f"{name}: momentum=None, a cumulative average")
     kind = next(kind.__name__ for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) if isinstance(m, kind))
     if not m.affine or not m.track_running_stats:
@@ -213,13 +213,13 @@ def _hardtanh(m: Any, shapes: Shapes) -> Made:
 
 @rule(nn.Softmax, nn.LogSoftmax, nn.Softmin)
 def _softmax(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(m.dim is not None, f"{type(m).__name__}: without dim")
-    return layer(f"nn.{type(m).__name__}", axis=m.dim)
+    refuse_unless(m.dim is not None, f"{torch_name(m)}: without dim")
+    return layer(f"nn.{torch_name(m)}", axis=m.dim)
 
 
 @rule(nn.Hardshrink, nn.Softshrink)
 def _shrink(m: Any, shapes: Shapes) -> Made:
-    return layer({nn.Hardshrink: "nn.HShrink", nn.Softshrink: "nn.SoftShrink"}[type(m)], lambd=m.lambd)
+    return layer({"Hardshrink": "nn.HShrink", "Softshrink": "nn.SoftShrink"}[torch_name(m)], lambd=m.lambd)
 
 
 @rule(nn.Threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,17 +42,19 @@ class Writer:
 
     path: str  # of the module whose body it is
     training: bool  # the mode that was traced
-    attribute: Callable[[str], str]  # dotted path of a module -> dotted path in MindSpore
+    attribute: Callable[[str], str]  # dotted path of a module or tensor -> dotted path in MindSpore
     kinds: Callable[[str], tuple[str, ...]]  # dotted path of a module -> names of its class and base classes
     slots: list[Slot] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)  # of the file of layers
     inlined: dict[int, Expr] = field(default_factory=dict)  # id of a value -> what stands for it
     numbers: dict[int, int] = field(default_factory=dict)  # id of a value -> its number in the marks
     hint: str = ""  # of the call that is being written
+    written: Counter[int] = field(default_factory=Counter)  # how often the call that is being written uses a value
 
     def expr(self, value: Any) -> Expr:
         """Return anything that a call is given as an expression."""
         if isinstance(value, Value):
+            self.written[id(value)] += 1
             return self.inlined.get(id(value)) or Expr(self.mark(value))
         if isinstance(value, Own | Constant):
             return Expr(self.held(value))
@@ -105,7 +108,7 @@ class Writer:
         rule = find_rule(self.kinds(owner)) if owner != self.path else None
         there = self.attribute(owner)
         inside = there.removeprefix(self.attribute(self.path)).strip(".") if owner != self.path else ""
-        leaf = rule.names.get(leaf, leaf) if rule else leaf
+        leaf = rule.names.get(leaf, leaf) if rule else self.attribute(tensor.name).rpartition(".")[2]
         return reach(inside) + f".{leaf}"
 
     def bound(self, value: Any) -> str:

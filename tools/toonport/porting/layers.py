@@ -47,8 +47,12 @@ def rule_for(m: nn.Module) -> LayerRule | None:
 
     A class that inherits the forward of one with a rule, and adds no layers or tensors, has its rule.
 
-    Raises UnportableError: it has hooks, which would not be written.
+    Raises UnportableError: it has hooks, or a parameter of it has, which would not be written.
     """
+    hooked = [name for name, each in m.named_parameters(recurse=False) if each._backward_hooks]
+    refuse_unless(not hooked, f"{type(m).__name__}: with a hook on {', '.join(hooked)}, which is not written")
+    backward = m._backward_hooks or m._backward_pre_hooks
+    refuse_unless(not backward, f"{type(m).__name__}: with hooks on its gradients, which are not written")
     wrapped = _wrapped(m)
     if wrapped:
         return wrapped

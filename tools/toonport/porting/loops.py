@@ -21,6 +21,7 @@ class Statement:
     text: str
     loop: str = ""  # over which list the line is repeated, on its own result
     first: str = ""  # mark of what the loop begins with
+    unpacked: bool = False  # whether the names are given to the parts of what the code returns
 
 
 def rolled(statements: Sequence[Statement], writer: Writer, lists: Mapping[str, int]) -> Iterator[Statement]:
@@ -70,13 +71,13 @@ def _loop(run: Sequence[Statement], later: Sequence[Statement], cells: str, writ
 
 
 def _mark(statement: Statement, writer: Writer) -> str:
-    value = statement.targets[0] if len(statement.targets) == 1 else None
+    value = statement.targets[0] if len(statement.targets) == 1 and not statement.unpacked else None
     return writer.mark(value) if value is not None else "no mark"
 
 
 def _step(statement: Statement, carried: str, layer: str, writer: Writer) -> str | None:
     """One line of a loop, without what changes from one to the next."""
-    if len(statement.targets) != 1 or statement.loop or layer not in statement.text:
+    if len(statement.targets) != 1 or statement.unpacked or statement.loop or layer not in statement.text:
         return None
     text = statement.text.replace(layer, "layer(").replace(carried, "carried")
     return NUMBER.sub(lambda found: repr(writer.slots[int(found[1])].value), text)

@@ -8,7 +8,7 @@ from torch import nn
 
 from toonport.porting.made import Made, Optional, layer
 from toonport.porting.nets import one_of
-from toonport.porting.registry import LayerRule, Shapes, layer_rules, pair_of, refuse_unless
+from toonport.porting.registry import LayerRule, Shapes, layer_rules, pair_of, refuse_unless, torch_name
 
 RULES: dict[type, LayerRule] = {}
 rule = layer_rules(RULES)
@@ -68,18 +68,18 @@ def _avg_pool1d(m: Any, shapes: Shapes) -> Made:
 def _adaptive_pool(m: Any, shapes: Shapes) -> Made:
     refuse_unless(not getattr(m, "return_indices", False), "AdaptiveMaxPool2d: return_indices")
     size = m.output_size
-    return layer(f"nn.{type(m).__name__}", ("output_size", one_of(pair_of(size))))
+    return layer(f"nn.{torch_name(m)}", ("output_size", one_of(pair_of(size))))
 
 
 @rule(nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
 def _adaptive_pool1d(m: Any, shapes: Shapes) -> Made:
-    return layer(f"nn.{type(m).__name__}", ("output_size", one_size(m.output_size)))
+    return layer(f"nn.{torch_name(m)}", ("output_size", one_size(m.output_size)))
 
 
 @rule(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d)
 def _pad(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(min(m.padding) >= 0, f"{type(m).__name__}: negative padding")
-    return layer(f"nn.{type(m).__name__}", ("padding", one_of(tuple(m.padding))))
+    refuse_unless(min(m.padding) >= 0, f"{torch_name(m)}: negative padding")
+    return layer(f"nn.{torch_name(m)}", ("padding", one_of(tuple(m.padding))))
 
 
 @rule(nn.ZeroPad2d)
@@ -90,14 +90,14 @@ def _zero_pad(m: Any, shapes: Shapes) -> Made:
 
 @rule(nn.ConstantPad1d, nn.ConstantPad2d)
 def _constant_pad(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(min(m.padding) >= 0, f"{type(m).__name__}: negative padding")
-    return layer(f"nn.{type(m).__name__}", ("padding", one_of(tuple(m.padding))), ("value", m.value))
+    refuse_unless(min(m.padding) >= 0, f"{torch_name(m)}: negative padding")
+    return layer(f"nn.{torch_name(m)}", ("padding", one_of(tuple(m.padding))), ("value", m.value))
 
 
 @rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
 def _upsample(m: Any, shapes: Shapes) -> Made:
     """MindSpore takes no scale for nearest neighbours; a size is computed from it."""
-    name = type(m).__name__
+    name = torch_name(m)
     refuse_unless(m.mode in {"nearest", "bilinear"}, f"{name}: mode={m.mode}")
     refuse_unless(all(len(shape) == 4 for shape in shapes[:1]), f"{name}: of something else than pictures")
     bilinear = {"mode": m.mode, "align_corners": bool(m.align_corners)} if m.mode == "bilinear" else {}
@@ -135,12 +135,12 @@ def _flatten(m: Any, shapes: Shapes) -> Made:
 @rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 def _dropout(m: Any, shapes: Shapes) -> Made:
     """MindSpore's first argument is the share that is kept."""
-    return layer(f"nn.{type(m).__name__}", p=float(m.p))
+    return layer(f"nn.{torch_name(m)}", p=float(m.p))
 
 
 @rule(nn.LSTM, nn.GRU, nn.RNN)
 def _recurrent(m: Any, shapes: Shapes) -> Made:
-    name = type(m).__name__
+    name = torch_name(m)
     refuse_unless(not getattr(m, "proj_size", 0), f"{name}: proj_size")
     more: dict[str, Any] = {"nonlinearity": Optional(m.nonlinearity, "tanh")} if isinstance(m, nn.RNN) else {}
     return layer(
@@ -159,7 +159,7 @@ def _recurrent(m: Any, shapes: Shapes) -> Made:
 @rule(nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 def _recurrent_cell(m: Any, shapes: Shapes) -> Made:
     bias = Optional(m.bias, True)
-    return layer(f"nn.{type(m).__name__}", ("input_size", m.input_size), ("hidden_size", m.hidden_size), has_bias=bias)
+    return layer(f"nn.{torch_name(m)}", ("input_size", m.input_size), ("hidden_size", m.hidden_size), has_bias=bias)
 
 
 @rule(nn.MultiheadAttention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,48 +13,19 @@ import torch
 from torch import nn
 
 from convert.plan import PARAMETRIZATIONS
+from parity_tests.harness.pair import copied
+from toonport.porting.arguments import not_given
 from toonport.porting.bodies import Body, Setting, write_body
 from toonport.porting.classes import CellClass, Instance, constant, grouped, parameter
 from toonport.porting.layers import rule_for
 from toonport.porting.made import Argument, Made, Raw
+from toonport.porting.names import CELLS_OWN, taken_by_classes
 from toonport.porting.runs import signature_of
+from toonport.porting.state import unmoved
 from toonport.porting.tracing import CannotRunError, trace
 from toonport.porting.values import Region, UnportableError, Value, leaves, mapped
 
 PLAIN_LISTS = (nn.Sequential, nn.ModuleList)
-# attributes that every cell has already
-CELLS_OWN = frozenset(
-    [
-        "bprop",
-        "cell_type",
-        "cells",
-        "cls_name",
-        "compile",
-        "construct",
-        "flags",
-        "grad_hook",
-        "name",
-        "param_prefix",
-        "parameters_dict",
-        "phase",
-        "pipeline_stage",
-        "recompute",
-        "requires_grad",
-        "shard",
-        "to_float",
-        "train",
-        "trainable_params",
-        "training",
-        "type",
-        "enable_hook",
-        "init_parameters_data",
-        "insert_param_to_cell",
-        "offload",
-        "jit_config_dict",
-        "cast_param",
-        "untrainable_params",
-    ]
-)
 
 
 @dataclass
@@ -66,6 +38,8 @@ class Ported:
     frozen: list[str] = field(default_factory=list)  # parameters of layers that are not trained
     twice: bool = False  # whether it takes two examples to train
     left_out: list[str] = field(default_factory=list)  # what has no rule, where that was allowed
+    decisions: dict[str, None] = field(default_factory=dict)  # lines of the source that compare sides of tensors
+    defaults: dict[str, Any] = field(default_factory=dict)  # arguments of the forward that were not given
 
     @property
     def name(self) -> str:
@@ -92,7 +66,7 @@ class _Porter:
         self.modules = {path: module for path, module in network.named_modules(remove_duplicate=False)}
         self.first = {path: self._first(module) for path, module in self.modules.items()}
         self.leaf = {path: rule_for(module) for path, module in self.modules.items() if not self._inside_leaf(path)}
-        self.ported = Ported([])
+        self.ported = Ported([], defaults=not_given(network, args, kwargs))
         self.renamed: dict[str, str] = {}
         self._rename()
         self.runs = {training: self._traced(args, kwargs, training) for training in (False, True)}
@@ -122,10 +96,11 @@ class _Porter:
         for path, module in self.modules.items():
             if path not in self.leaf or self.leaf[path]:
                 continue
-            for name in (*module._modules, *module._parameters, *module._buffers):
+            kept = [name for name in vars(module) if not name.startswith("_")]
+            for name in (*module._modules, *module._parameters, *module._buffers, *kept):
                 if isinstance(module, PLAIN_LISTS):
                     continue
-                if name in CELLS_OWN or not name.isidentifier():
+                if name in CELLS_OWN or not name.isidentifier() or keyword.iskeyword(name):
                     other = (
                         f"{name}_"
                         if name.isidentifier()
@@ -142,23 +117,31 @@ class _Porter:
         return ".".join(found)
 
     def _traced(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], training: bool) -> Mapping[str, list[Region]]:
-        network = copy.deepcopy(self.network).train(training)
-        paths = {id(module): path for path, module in network.named_modules()}
-        again_args, again_kwargs = copy.deepcopy((args, dict(kwargs)))
         try:
-            return trace(network, again_args, again_kwargs, lambda m: self._is_leaf(paths[id(m)])).regions
+            return self._run(training, *copy.deepcopy((args, dict(kwargs))))
         except CannotRunError:
             if not training:
                 raise
         return self._traced_twice(args, kwargs)
 
+    def _run(self, training: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:
+        """The runs of a copy of the network, which must leave nothing behind that a port would not."""
+        network = copied(self.network).train(training)
+        paths = {id(module): path for path, module in network.named_modules()}
+        written = [path for path, rule in self.leaf.items() if not rule]
+        with unmoved(network, written):
+            traced = trace(network, args, kwargs, lambda m: self._is_leaf(paths[id(m)]))
+        tensors = [leaf for leaf in leaves(traced.regions[""][0].output) if getattr(leaf, "shape", None) is not None]
+        if not tensors:
+            raise UnportableError(f"{type(network).__name__}: returns no tensor, so nothing could be compared")
+        self.ported.decisions |= dict.fromkeys(traced.decisions)
+        return traced.regions
+
     def _traced_twice(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, list[Region]]:
         """The runs in train mode on every example twice, where a norm over the batch cannot run on one."""
         self.ported.twice = True
-        network = copy.deepcopy(self.network).train()
-        paths = {id(module): path for path, module in network.named_modules()}
         twice = mapped(lambda leaf: torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
-        return trace(network, twice[0], twice[1], lambda m: self._is_leaf(paths[id(m)])).regions
+        return self._run(True, *twice)
 
     def _is_leaf(self, path: str) -> bool:
         """Whether a module is written as one layer, or is a part of one."""
@@ -182,7 +165,7 @@ class _Porter:
         heights: dict[int, list[str]] = {}
         for path in self.leaf:
             heights.setdefault(self._height(path), []).append(path)
-        taken: set[str] = {"Tensor", "Parameter"}
+        taken = set(taken_by_classes())
         for height in sorted(heights):
             instances = []
             for path in heights[height]:
@@ -224,9 +207,21 @@ class _Porter:
         if kind in PLAIN_LISTS and path:
             callee = "nn.SequentialCell" if kind is nn.Sequential else "nn.CellList"
             names = list(module._modules)
+            self._require_single(path, names)
             named = kind is nn.Sequential and names != [str(place) for place in range(len(names))]
             return Made(callee, (), [(name, self._member(path, name)) for name in names], named)
         return self._instance(path, module)
+
+    def _require_single(self, path: str, names: list[str]) -> None:
+        """Refuse a list in which a module stands again: nothing reaches it while the list is made."""
+        for inside in (f"{path}.{name}".strip(".") for name in names):
+            first = self.first[inside]
+            if first != inside and not self._alike_anew(first):
+                raise UnportableError(f"{inside}: is the same module as {first}, in a list, which is not written")
+
+    def _alike_anew(self, path: str) -> bool:
+        """Whether a module does the same where it is made again: a layer without state."""
+        return bool(self.leaf[path]) and not self.modules[path].state_dict()
 
     def _leaf(self, path: str, module: nn.Module, rule: Any) -> Made:
         shapes = [
@@ -256,16 +251,15 @@ class _Porter:
     def _member(self, path: str, name: str) -> Made:
         inside = f"{path}.{name}".strip(".")
         first = self.first[inside]
-        if first == inside:
-            return self.made[inside]
+        if first == inside or self._alike_anew(first):
+            return self.made[first]
         holder = f"{path}." if path else ""
         if not first.startswith(holder):
             raise UnportableError(f"{inside}: is the same module as {first}, elsewhere in the network")
         from toonport.porting.expressions import reach
 
-        return Made(
-            "", [Argument("", Raw(reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))))]
-        )
+        there = reach(self._attribute(first).removeprefix(self._attribute(path)).strip("."))
+        return Made("", [Argument("", Raw(there), positional=True)])
 
     def _instance(self, path: str, module: nn.Module) -> Instance:
         bodies = self._bodies(path)
@@ -273,6 +267,8 @@ class _Porter:
         base = next((name for kind, name in sequence.items() if isinstance(module, kind)), "nn.Cell")
         if base != "nn.Cell" and list(module._modules) != [str(place) for place in range(len(module._modules))]:
             base = "nn.Cell"
+        if base != "nn.Cell":
+            self._require_single(path, list(module._modules))
         inherited = base == "nn.SequentialCell" and type(module).forward is nn.Sequential.forward
         arguments: list[Argument] = []
         members: list[tuple[str, Made]] = []
@@ -324,7 +320,7 @@ class _Porter:
         for each in {each.name: each for body in bodies for each in body.constants}.values():
             owner, _, name = each.name.rpartition(".")
             if owner == path and name not in known:
-                members.append((name, self._constant(each.name, each.example)))
+                members.append((self.renamed.get(each.name, name), self._constant(each.name, each.example)))
         return members
 
     def _constant(self, name: str, tensor: torch.Tensor) -> Made:

@@ -113,11 +113,15 @@ def _written(
     if outcome is Outcome.EQUAL and options.train:
         proof = _trained(staging, stem, network, ported, inputs, proof, say)
         outcome = proof.outcome
-    _report(staging / "report.html", proof.comparisons)
+    if proof.comparisons:
+        _report(staging / "report.html", proof.comparisons)
     if outcome is not Outcome.EQUAL:
         return Port(staging, outcome, proof.comparisons, (), problem, ())
-    _weights(options, staging, stem, ported, network)
-    _say(staging / "README.md", readme(options, stem, ported, proof, _checkpoint_name(options, stem)))
+    checkpoint = None
+    if options.weights or network.state_dict():
+        _weights(options, staging, stem, ported, network)
+        checkpoint = _checkpoint_name(options, stem)
+    _say(staging / "README.md", readme(options, stem, ported, proof, checkpoint))
     (staging / MARK).unlink()
     staging.rename(options.out)
     return Port(options.out, outcome, proof.comparisons, proof.sizes, "", ())
@@ -166,7 +170,8 @@ def _stem(network: str) -> str:
     if not colon or not where or not name:
         raise InputError(f"{network}: say FILE.py:NAME or package.module:NAME")
     stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
-    return "".join(c if c.isalnum() else "_" for c in stem)
+    words = "".join(c if c.isalnum() else "_" for c in stem)
+    return f"net_{words}" if words[:1].isdigit() else words
 
 
 def doubled(inputs: Any) -> Any:

@@ -12,12 +12,14 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.plan import plan_of
+from parity_tests.harness.capture import REFUSALS, Pair
 from parity_tests.harness.judge import Outcome, worst
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.pair import as_inputs, pair_networks, target_of
 from parity_tests.harness.replay.write import Build, Replay, write_case
 from parity_tests.harness.run import Comparison, Say, compare
 from parity_tests.harness.sides.base import Array, LayerError
+from parity_tests.harness.sides.tree import arguments, changed
 from toonport.own_pair import load
 
 
@@ -53,10 +55,14 @@ class Candidate:
 def prove(candidate: Candidate, say: Say) -> Proof:
     """Give the port the weights of the reference, and compare both in every mode.
 
+    Where the port's own code cannot run, nothing is compared, and the proof says so.
+
     Raises InputError: the reference cannot run on the inputs, or a tensor has no place in the port.
     """
     module, cell = candidate.module.eval(), candidate.cell.set_train(False)
     load(module, cell, plan_of(module, target_of(cell), candidate.layers), None)
+    if problem := broken(pair_networks(module, cell, layers=candidate.layers), as_inputs(candidate.inputs)):
+        return Proof((), (), problem)
     write = None
     if candidate.case and candidate.builds:
         write = partial(write_case, Replay(candidate.case, *candidate.builds))
@@ -79,10 +85,29 @@ def prove(candidate: Candidate, say: Say) -> Proof:
     if other is not None:
         name = f"{candidate.name} at {_size(other)}"
         modes = (Mode.ACCUMULATED,)
-        given = list(other)
+        args, keywords = arguments(other, other)
+        given = keywords if keywords and not args else args
         comparisons.append(compare(module, cell, given, modes, given, name, names=candidate.layers, say=say))
         sizes.append(_size(other))
     return Proof(tuple(comparisons), tuple(sizes))
+
+
+def broken(pair: Pair, inputs: Sequence[Array]) -> str:
+    """Return in words what is wrong with the code of a port itself, such as a name that it lacks; "" where nothing is.
+
+    What MindSpore refuses is none of it: the comparison says that, with the layer.
+    """
+    try:
+        for training in (False, True):
+            pair.set_training(training)
+            with pair.port.preserved():
+                pair.port.call("", inputs)
+    except LayerError as error:
+        if not isinstance(error.__cause__, REFUSALS):
+            return f"the port's code does not run: {error.reason}"
+    finally:
+        pair.set_training(False)
+    return ""
 
 
 def other_inputs(
@@ -92,8 +117,6 @@ def other_inputs(
 
     None where it runs none; in words, what the port does with inputs that the reference runs.
     """
-    if getattr(given, "plain", True) is False:
-        return None
     pair = pair_networks(module, cell, layers=layers)
     for inputs in _others(given):
         try:
@@ -114,12 +137,12 @@ def other_inputs(
     return None
 
 
-def _others(given: Sequence[Array]) -> Iterator[list[Array]]:
-    """Inputs of one example more: pictures of other sides first, then of the same."""
+def _others(given: Sequence[Array]) -> Iterator[Sequence[Array]]:
+    """Inputs of one example more, in the same structure: pictures of other sides first, then of the same."""
     pictures = any(array.ndim == 4 for array in given)
     for more in ((16, 32), (32, 64), (64, 32)) if pictures else ():
-        yield [_resized(array, more) for array in given]
-    yield [_more(array) for array in given]
+        yield changed(given, [_resized(array, more) for array in given])
+    yield changed(given, [_more(array) for array in given])
 
 
 def _resized(array: Array, more: tuple[int, int]) -> Array:

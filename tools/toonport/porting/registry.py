@@ -52,6 +52,11 @@ def refuse_unless(holds: bool, what: str) -> None:
         raise UnportableError(what)
 
 
+def torch_name(m: Any) -> str:
+    """Name of the layer type of PyTorch that a layer is, or inherits from."""
+    return next(kind.__name__ for kind in type(m).__mro__ if kind.__module__.startswith("torch.nn."))
+
+
 def rank(value: Any) -> int:
     """Number of axes of a tensor."""
     return len(value.shape)

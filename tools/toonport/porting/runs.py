@@ -40,5 +40,5 @@ def signature_of(region: Region, training: bool) -> str:
         args = (call.args, {name: each for name, each in call.kwargs.items() if name != "inplace"})
         if call.op in MODES:
             args = mapped(lambda leaf: "the mode" if leaf is training else leaf, args)
-        lines.append(f"{call.called} {mapped(word, args)} {mapped(word, call.result)}")
+        lines.append(f"{call.called}{' still' if call.still else ''} {mapped(word, args)} {mapped(word, call.result)}")
     return "\n".join([*lines, str(mapped(word, region.output))])

@@ -89,8 +89,8 @@ def _unsqueeze(w: Writer, input: Any, dim: int) -> Expr:
 
 
 @rule("expand", "broadcast_to")
-def _expand(w: Writer, input: Any, *sizes: Any, implicit: Any = None) -> Expr:
-    return w.call("ops.broadcast_to", input, flat(sizes))
+def _expand(w: Writer, input: Any, *sizes: Any, size: Any = (), implicit: Any = None) -> Expr:
+    return w.call("ops.broadcast_to", input, flat(sizes or (size,)))
 
 
 @rule("expand_as")
@@ -99,8 +99,8 @@ def _expand_as(w: Writer, input: Any, other: Any) -> Expr:
 
 
 @rule("repeat", "tile")
-def _repeat(w: Writer, input: Any, *repeats: Any) -> Expr:
-    return w.call("ops.tile", input, flat(repeats))
+def _repeat(w: Writer, input: Any, *sizes: Any, repeats: Any = (), dims: Any = ()) -> Expr:
+    return w.call("ops.tile", input, flat(sizes or (repeats or dims,)))
 
 
 @rule("repeat_interleave")
@@ -218,8 +218,8 @@ def _roll(w: Writer, input: Any, shifts: Any, dims: Any = None) -> Expr:
 
 
 @rule("flip")
-def _flip(w: Writer, input: Any, *dims: Any) -> Expr:
-    return w.call("ops.flip", input, flat(dims))
+def _flip(w: Writer, input: Any, *axes: Any, dims: Any = ()) -> Expr:
+    return w.call("ops.flip", input, flat(axes or (dims,)))
 
 
 @rule("contiguous", "clone", "requires_grad", "data", "alias", "lift_fresh", "positive", "real_tensor")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from convert.errors import first_line
+from toonport.porting.names import definitions
 from toonport.porting.network import Ported
 from toonport.porting.values import UnportableError
 
 SETTINGS = ("--line-length", "120", "--target-version", "py310")
-LAYER_FILES = (Path(__file__).with_name("cells.py"), Path(__file__).parents[3] / "ms_models" / "layers.py")
 
 
 def network_source(ported: Ported, stem: str, origin: str) -> str:
@@ -59,7 +56,7 @@ CONSTANT = (
 
 def layers_source(needs: Collection[str]) -> str:
     """Return the module of what MindSpore lacks: the classes and functions named, and what those need."""
-    known = _definitions()
+    known = definitions()
     wanted: dict[str, None] = {}
 
     def add(name: str) -> None:
@@ -85,28 +82,6 @@ def layers_source(needs: Collection[str]) -> str:
     if "initializer(" in code:
         lines.append("from mindspore.common.initializer import HeUniform, Uniform, initializer")
     return formatted("\n".join([*lines, "", *constants, "", "", code]) + "\n")
-
-
-@lru_cache(maxsize=1)
-def _definitions() -> Mapping[str, tuple[str, tuple[str, ...]]]:
-    """Name -> code and the other names that it uses, of everything that files of layers may hold."""
-    found: dict[str, tuple[str, ast.stmt]] = {}
-    for path in reversed(LAYER_FILES):
-        text = path.read_text(encoding="utf-8")
-        for node in ast.parse(text).body:
-            code = ast.get_source_segment(text, node) or ""
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                found[node.name] = code, node
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                found[node.targets[0].id] = code, node
-    names = set(found)
-    return {name: (code, tuple(sorted(_used(node) & names))) for name, (code, node) in found.items()}
-
-
-def _used(node: ast.stmt) -> set[str]:
-    """Names that a definition takes from outside it."""
-    names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
-    return {each.id for each in names} - {each.id for each in names if isinstance(each.ctx, ast.Store)}
 
 
 def constants_file(constants: Mapping[str, np.ndarray]) -> bytes:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from inspect import Parameter, signature
 from linecache import getline
 from pathlib import Path
 from types import FrameType
@@ -21,8 +20,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from convert.errors import first_line
+from toonport.porting.arguments import bound, like, renewed, tensors_in
 from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
+from toonport.porting.state import COUNTER
 from toonport.porting.values import (
+    COMPARISONS,
     NUMBERS,
     Call,
     Constant,
@@ -40,7 +42,6 @@ from toonport.porting.values import (
 
 TORCH = str(Path(torch.__file__).parent)
 HERE = str(Path(__file__).parent)
-COUNTER = "num_batches_tracked"
 UNNAMED = {"self", "_", "args", "kwargs"}
 
 
@@ -53,6 +54,7 @@ class _Frame:
     """A module that runs, with the values that it knows by the identity of the tensor."""
 
     region: Region
+    still: bool = False  # whether it runs where no gradient flows
     known: dict[int, tuple[Value, Any, int]] = field(default_factory=dict)  # id -> value, tensor, its version then
 
 
@@ -62,6 +64,7 @@ class Traced:
 
     network: nn.Module
     regions: Mapping[str, list[Region]]  # dotted path of each module that holds others -> its runs, in order
+    decisions: tuple[str, ...] = ()  # lines of the source that compare sides of tensors
 
 
 def trace(
@@ -92,6 +95,7 @@ class _Tracer(TorchFunctionMode):
         self.own = {id(tensor): Own(name, tensor) for name, tensor in named}
         self.frames: list[_Frame] = []
         self.regions: dict[str, list[Region]] = {}
+        self.decisions: dict[str, None] = {}
         self.resting = 0  # how many layers are running whose inside is of no interest
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
@@ -104,7 +108,7 @@ class _Tracer(TorchFunctionMode):
             except Exception as error:
                 where = self.frames[-1].region.path if self.frames else ""
                 raise CannotRunError(f"{where or 'the network'}: cannot run: {first_line(error)}") from error
-        return Traced(self.network, self.regions)
+        return Traced(self.network, self.regions, tuple(self.decisions))
 
     # modules
 
@@ -117,18 +121,22 @@ class _Tracer(TorchFunctionMode):
             given = self._values((args, kwargs)) if self.frames else ((), {})
             with self._at_rest():
                 found = run(module, *mapped(plain, args), **mapped(plain, kwargs))
-            return self._returned(Call("", given[0], given[1], _line(), path), found)
+            return self._returned(Call("", given[0], given[1], _line(), path, still=self._still()), found)
         if not self.frames:
             return self._inside(run, module, path, args, kwargs)
         given = self._values((args, kwargs))
-        call = Call("", given[0], given[1], _line(), path)
+        call = Call("", given[0], given[1], _line(), path, still=self._still())
         return self._returned(call, self._inside(run, module, path, args, kwargs))
+
+    def _still(self) -> bool:
+        """Whether the module that runs has switched gradients off; one inside such a module is called without them."""
+        return not torch.is_grad_enabled() and not (self.frames and self.frames[-1].still)
 
     def _inside(
         self, run: Callable[..., Any], module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run a module that holds others, and record what it does."""
-        frame = _Frame(Region(path))
+        frame = _Frame(Region(path), not torch.is_grad_enabled())
         given_names = bound(module, args, kwargs)
         for name, given in given_names.items():
             values = self._incoming(frame, given, (name,))
@@ -143,7 +151,7 @@ class _Tracer(TorchFunctionMode):
 
         self.frames.append(frame)
         try:
-            found = run(module, *_renewed(inner, args), **_renewed(inner, kwargs))
+            found = run(module, *renewed(inner, args), **renewed(inner, kwargs))
             frame.region.output = self._values(found)
         finally:
             if sys.exc_info()[0] is None:
@@ -182,7 +190,7 @@ class _Tracer(TorchFunctionMode):
         if name in ASKED or name in READ or name == "__get__":
             return func(*mapped(plain, args), **mapped(plain, kwargs))
         given = self._values((args, kwargs))
-        call = Call(canonical(name), given[0], given[1], _line(), still=not torch.is_grad_enabled())
+        call = Call(canonical(name), given[0], given[1], _line(), still=self._still())
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             if own.name.endswith(COUNTER):  # which MindSpore's norms do without
                 return func(*args, **kwargs)
@@ -201,9 +209,9 @@ class _Tracer(TorchFunctionMode):
         self.frames[-1].known[id(tensor)] = (value, tensor, tensor._version)
 
     def _follows(self, tree: Any) -> bool:
-        """Whether something comes from the inputs, so that it is another one for other inputs."""
+        """Whether something is another one for other inputs or weights: it comes from those."""
         return any(
-            isinstance(leaf, torch.Tensor) and id(leaf) in self.frames[-1].known and id(leaf) not in self.own
+            isinstance(leaf, torch.Tensor) and (id(leaf) in self.frames[-1].known or id(leaf) in self.own)
             for leaf in leaves(tree)
         )
 
@@ -234,9 +242,20 @@ class _Tracer(TorchFunctionMode):
     def _computed(self, op: str, numbers: tuple[Any, ...]) -> Any:
         """A number computed from numbers that come from shapes."""
         found = NUMBERS[op](*(plain(number) for number in numbers))
+        if op in COMPARISONS:
+            self._decided()
+            return found
         if self.resting or not self.frames or not isinstance(found, int | float):
             return found
         return self._number_of(Call(op, tuple(self._value(each) for each in numbers), {}, _line()), found)
+
+    def _decided(self) -> None:
+        """Note the line of the user's code that compares sides; PyTorch's own checks are of no interest."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(HERE):
+            frame = frame.f_back
+        if frame is not None and not self.resting and not frame.f_code.co_filename.startswith(TORCH):
+            self.decisions[_line()] = None
 
     # values
 
@@ -270,9 +289,10 @@ class _Tracer(TorchFunctionMode):
         for path, module in self.network.named_modules():
             for key, held in vars(module).items():
                 if not key.startswith("_") or isinstance(held, torch.Tensor):
-                    for each in leaves(held) if isinstance(held, torch.Tensor | list | tuple | dict) else ():
+                    for place, each in enumerate(tensors_in(held)):
                         if each is tensor:
-                            return Constant(f"{path}.{key}".strip("."), tensor)
+                            name = key if each is held else f"{key}_{place}"
+                            return Constant(f"{path}.{name}".strip("."), tensor)
         raise UnportableError(f"a tensor comes from neither the inputs nor the network's state{_at()}")
 
     def _returned(self, call: Call, found: Any) -> Any:
@@ -292,10 +312,10 @@ class _Tracer(TorchFunctionMode):
                 return value, self._number(plain(tree), value)
             if isinstance(tree, Mapping):
                 pairs = {key: made(each, (*path, key)) for key, each in tree.items()}
-                return {key: value for key, (value, _) in pairs.items()}, _like(tree, pairs)
+                return {key: value for key, (value, _) in pairs.items()}, like(tree, pairs)
             if isinstance(tree, list | tuple):
                 both = [made(each, (*path, place)) for place, each in enumerate(tree)]
-                return tuple(value for value, _ in both), _like(tree, both)
+                return tuple(value for value, _ in both), like(tree, both)
             return tree, tree
 
         call.result, handed = made(found, ())
@@ -322,42 +342,6 @@ class _Tracer(TorchFunctionMode):
             yield
         finally:
             self.resting -= 1
-
-
-def _like(tree: Any, found: Any) -> Any:
-    """The structure as it was handed on: itself, unless numbers in it are others now."""
-    pairs = list(found.values()) if isinstance(found, dict) else found
-    own = list(tree.values()) if isinstance(tree, Mapping) else list(tree)
-    if all(new is old for (_, new), old in zip(pairs, own, strict=True)):
-        return tree
-    if isinstance(tree, Mapping):
-        return {key: new for key, (_, new) in found.items()}
-    return type(tree)(new for _, new in pairs)
-
-
-def _renewed(change: Callable[[Any], Any], tree: Any) -> Any:
-    """Arguments with other numbers; structures without numbers stay what they are."""
-    if isinstance(tree, dict):
-        return {key: _renewed(change, each) for key, each in tree.items()}
-    if type(tree) in (list, tuple, Shape):
-        return type(tree)(_renewed(change, each) for each in tree)
-    return change(tree)
-
-
-def bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name of each argument of a module's forward -> what it was given; of those it was given several, each."""
-    own = signature(module.forward)
-    found = own.bind(*args, **kwargs).arguments
-    names: dict[str, Any] = {}
-    for name, given in found.items():
-        kind = own.parameters[name].kind
-        if kind is Parameter.VAR_POSITIONAL:
-            names |= {f"{name}_{place}": each for place, each in enumerate(given)}
-        elif kind is Parameter.VAR_KEYWORD:
-            names |= given
-        else:
-            names[name] = given
-    return names
 
 
 @contextmanager

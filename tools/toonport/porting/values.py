@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -86,62 +87,41 @@ class Region:
 Record = Callable[[str, tuple[Any, ...]], Any]
 
 
-class Dim(int):
-    """A side of a tensor, or a number computed from sides, that keeps how it was computed."""
+class _Number:
+    """A number that keeps how it was computed, and has what is computed from it, or decided by it, recorded."""
 
     value: Value
     record: Record
 
-    def __new__(cls, number: int, value: Value, record: Record) -> Dim:
+    def __new__(cls, number: Any, value: Value, record: Record) -> Any:
         """Make a number that knows its value and who records what is computed from it."""
-        made = super().__new__(cls, number)
+        made: Any = super().__new__(cls, number)  # type: ignore[call-arg]
         made.value, made.record = value, record
         return made
 
-    def __deepcopy__(self, memo: Any) -> int:
-        return int(self)
+    def __deepcopy__(self, memo: Any) -> Any:
+        return plain(self)
 
-    def __add__(self, other: Any) -> Any:
-        return self._with("add", self, other)
+    def __hash__(self) -> int:
+        return hash(plain(self))
 
-    def __radd__(self, other: Any) -> Any:
-        return self._with("add", other, self)
+    def __round__(self, digits: Any = None) -> Any:
+        return self.record("round", (self,)) if digits is None else round(plain(self), digits)
 
-    def __sub__(self, other: Any) -> Any:
-        return self._with("sub", self, other)
+    def __neg__(self) -> Any:
+        return self.record("mul", (self, -1))
 
-    def __rsub__(self, other: Any) -> Any:
-        return self._with("sub", other, self)
+    def __ceil__(self) -> Any:
+        return self.record("ceil", (self,))
 
-    def __mul__(self, other: Any) -> Any:
-        return self._with("mul", self, other)
+    def __floor__(self) -> Any:
+        return self.record("floor", (self,))
 
-    def __rmul__(self, other: Any) -> Any:
-        return self._with("mul", other, self)
-
-    def __floordiv__(self, other: Any) -> Any:
-        return self._with("floordiv", self, other)
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return self._with("floordiv", other, self)
-
-    def __mod__(self, other: Any) -> Any:
-        return self._with("mod", self, other)
-
-    def __rmod__(self, other: Any) -> Any:
-        return self._with("mod", other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._with("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._with("div", other, self)
+    def __bool__(self) -> bool:
+        return bool(self.record("ne", (self, 0)))
 
     def __pow__(self, other: Any, modulo: Any = None) -> Any:
         return self._with("pow", self, other)
-
-    def __neg__(self) -> Any:
-        return self._with("mul", self, -1)
 
     def _with(self, op: str, first: Any, second: Any) -> Any:
         """Compute with another number, and record it; anything else answers for itself."""
@@ -150,39 +130,29 @@ class Dim(int):
         return self.record(op, (first, second))
 
 
-class FloatDim(float):
-    """A fraction computed from sides; rounding it down or up gives a side again."""
+def _method(op: str, swapped: bool = False) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        """Compute or compare with another number."""
+        return self._with(op, other, self) if swapped else self._with(op, self, other)
 
-    value: Value
-    record: Record
+    return method
 
-    def __new__(cls, number: float, value: Value, record: Record) -> FloatDim:
-        """Make a number that knows its value and who records what is computed from it."""
-        made = super().__new__(cls, number)
-        made.value, made.record = value, record
-        return made
 
-    def __mul__(self, other: Any) -> Any:
-        return self.record("mul", (self, other)) if isinstance(other, int | float) else NotImplemented
+COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
+for _op in ("add", "sub", "mul", "floordiv", "mod", "div"):
+    _name = "truediv" if _op == "div" else _op
+    setattr(_Number, f"__{_name}__", _method(_op))
+    setattr(_Number, f"__r{_name}__", _method(_op, swapped=True))
+for _op in COMPARISONS:
+    setattr(_Number, f"__{_op}__", _method(_op))
 
-    __rmul__ = __mul__
 
-    def __add__(self, other: Any) -> Any:
-        return self.record("add", (self, other)) if isinstance(other, int | float) else NotImplemented
+class Dim(_Number, int):
+    """A side of a tensor, or a number computed from sides, that keeps how it was computed."""
 
-    __radd__ = __add__
 
-    def __truediv__(self, other: Any) -> Any:
-        return self.record("div", (self, other)) if isinstance(other, int | float) else NotImplemented
-
-    def __pow__(self, other: Any, modulo: Any = None) -> Any:
-        return self.record("pow", (self, other)) if isinstance(other, int | float) else NotImplemented
-
-    def __ceil__(self) -> Any:
-        return self.record("ceil", (self,))
-
-    def __floor__(self) -> Any:
-        return self.record("floor", (self,))
+class FloatDim(_Number, float):
+    """A fraction computed from sides; rounding it gives a side again."""
 
 
 NUMBERS: Mapping[str, Callable[..., Any]] = {
@@ -195,6 +165,13 @@ NUMBERS: Mapping[str, Callable[..., Any]] = {
     "pow": lambda a, b: a**b,
     "ceil": math.ceil,
     "floor": math.floor,
+    "round": round,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
 }
 
 

@@ -1,0 +1,216 @@
+"""Networks of which a port would go wrong unseen, and networks whose names, values and modes are hard to write."""
+
+import random
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Base(nn.Module):
+    """A convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.setup()
+
+    def setup(self):
+        """What a network keeps besides."""
+
+
+# refused
+
+
+class ReadsBuffer(Base):
+    def setup(self):
+        self.register_buffer("gain", torch.tensor(0.7))
+
+    def forward(self, x):
+        return self.conv(x) * self.gain.item()
+
+
+class DecidesByBuffer(Base):
+    def setup(self):
+        self.register_buffer("on", torch.tensor(True))
+
+    def forward(self, x):
+        return torch.relu(self.conv(x)) if self.on else self.conv(x)
+
+
+class PythonChance(Base):
+    def forward(self, x):
+        return self.conv(x) if random.random() < 2 else x
+
+
+class NumpyChance(Base):
+    def forward(self, x):
+        return self.conv(x) if not self.training or np.random.rand() < 2 else x
+
+
+class OwnChance(Base):
+    def setup(self):
+        self.chance = np.random.default_rng(0)
+
+    def forward(self, x):
+        return self.conv(x) * self.chance.choice([1.0, 2.0])
+
+
+class Counts(Base):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.conv(x)
+
+
+class Remembers(Base):
+    def setup(self):
+        self.seen = {"last": [None]}
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.seen["last"][0] = y.detach()
+        return y
+
+
+class Averages(Base):
+    def setup(self):
+        self.register_buffer("mean", torch.zeros(4, 1, 1))
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.mean.data.lerp_(y.detach().mean((0, 2, 3)).view(4, 1, 1), 0.1)
+        return y
+
+
+class HooksWeight(Base):
+    def setup(self):
+        self.conv.weight.register_hook(lambda gradient: gradient * 0.5)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class HooksModule(Base):
+    def setup(self):
+        self.conv.register_full_backward_hook(lambda *_: None)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class ReturnsText(Base):
+    def forward(self, x):
+        self.conv(x)
+        return "done"
+
+
+class HoldsModule(Base):
+    def setup(self):
+        self.library = F
+
+    def forward(self, x):
+        return self.library.relu(self.conv(x))
+
+
+class Repeats(Base):
+    def setup(self):
+        self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1)] * 2)
+
+    def forward(self, x):
+        return self.blocks[1](self.blocks[0](self.conv(x)))
+
+
+# written
+
+
+class Tanh(nn.Module):
+    """Of the name of a layer of the port's own, with local names of its functions and of Python's."""
+
+    def forward(self, x, skip=None):
+        variance = x.var(1, keepdims=True)
+        layer = torch.tanh(x) * variance
+        return layer + variance if skip is None else layer + skip
+
+
+class Names(Base):
+    def setup(self):
+        self.phase = nn.Parameter(torch.full((1, 4, 1, 1), 0.5))
+        self.paths = nn.ModuleDict({"in": nn.Conv2d(4, 4, 1), "1x1": nn.Conv2d(4, 4, 1)})
+        self.gains = nn.ParameterList([nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(2.0))])
+        self.grids = [torch.full((4, 1, 1), 0.5), torch.full((4, 1, 1), 3.0)]
+        self.act, self.last = Tanh(), nn.Tanh()
+
+    def forward(self, x):
+        y = self.paths["in"](self.conv(x)) * self.gains[0] * self.grids[0] + self.phase
+        y = self.act(y, self.paths["1x1"](y)) if self.training else self.act(y)
+        return self.last(y * self.gains[1] + self.grids[1])
+
+
+class Gain(nn.Module):
+    def __init__(self, phase):
+        super().__init__()
+        self.mul, self.phase = nn.Conv2d(4, 4, 1), phase
+
+    def forward(self, x):
+        return self.mul(x) * self.phase
+
+
+class Scaled(nn.Sequential):
+    def __init__(self):
+        super().__init__(Gain(0.5), nn.ReLU(), Gain(0.25))
+        self.scale = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+class Pool(nn.AdaptiveAvgPool2d):
+    def __init__(self):
+        super().__init__((None, 3))
+
+
+class Twice(Base):
+    """A norm whose result is used twice by one rule, modules that stand twice, and lists of one tensor."""
+
+    def setup(self):
+        self.norm, self.body, self.pool = nn.BatchNorm2d(4), Scaled(), nn.AdaptiveAvgPool2d(1)
+        act = nn.ReLU()
+        self.acts, self.again = nn.Sequential(nn.Conv2d(4, 4, 1), act, nn.Conv2d(4, 4, 1), act), self.conv
+
+    def forward(self, x):
+        y = F.interpolate(self.norm(self.again(x)), scale_factor=2)
+        (only,) = torch.split(self.acts(self.body(y)), 4, dim=1)
+        return only + self.pool(only)
+
+
+class Sides(Base):
+    """Fractions of sides, and keywords by place."""
+
+    def forward(self, x):
+        h, w = x.shape[2:]
+        if w > 12:
+            x = x * 2
+        size = -(-h // 2), round(w * 0.75)
+        y = F.interpolate(self.conv(x), size=size) * (2 - 1 / w)
+        rows = torch.ceil(torch.tensor(0.5)) if h < 0 else -(-y.shape[2] // 3) * 3 - y.shape[2]
+        return torch.flip(F.pad(y, (0, 0, 0, rows)), dims=[3]).repeat(repeats=(1, 1, 1, 2)).mean(axis=1, keepdims=True)
+
+
+class Still(Base):
+    def setup(self):
+        self.gate = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid())
+
+    def forward(self, image, mask, strength=0.5):
+        with torch.no_grad():
+            gate = self.gate(image)
+        return self.conv(image) * gate * mask * strength
+
+
+class Bound(Base):
+    """Computes with a side of a keyword that it has made a plain number."""
+
+    def forward(self, image, mask):
+        return self.conv(image) * mask / int(image.shape[2])
