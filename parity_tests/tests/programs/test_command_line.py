@@ -102,7 +102,8 @@ def test_what_the_system_has_open_is_never_replaced_and_never_a_traceback(shell,
         assert json.loads(kept.removeprefix("before\n"))
 
 
-def test_a_log_keeps_names_that_are_no_text(tmp_path):
+def test_a_log_keeps_names_that_are_no_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("toonport"), "propagate", False)  # reports of tests are text
     with shown(False, False, str(tmp_path / "log")):
         logging.getLogger("toonport.said").info("\udcff.pt")
     assert "\\udcff.pt" in (tmp_path / "log").read_text()
