@@ -14,7 +14,7 @@ from toonport.cli import main
 from toonport.photo.example import drawn_face
 from toonport.photo.picture import read_picture, write_picture
 
-FUNCTIONS = {"capture", "load", "convert", "compare", "compare_steps", "environment", "export", "cartoonize"}
+FUNCTIONS = {"port", "capture", "load", "convert", "compare", "compare_steps", "environment", "export", "cartoonize"}
 OTHERS = {"InputError", "TrainingStep", "__version__"}
 
 
