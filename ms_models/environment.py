@@ -39,6 +39,13 @@ def launch_directly() -> None:
         mindspore.runtime.launch_blocking()
 
 
+def device_in_use() -> str:
+    """Return the device on which MindSpore runs now: "cpu", "gpu" or "ascend"."""
+    import mindspore
+
+    return str(mindspore.get_context("device_target")).lower()
+
+
 def choose_device(device: str) -> None:
     """Make MindSpore use a device: "cpu", "gpu" or "ascend". Raises InputError: it is not usable here."""
     if device == "cpu":

@@ -58,7 +58,7 @@ def measure_training(
             trainer.execute(execution)
         return _FamilyRun(trainer, setup)
 
-    yield from measure_steps(reference, port, len(setup.batches), list(setup.training.phases), note)
+    yield from measure_steps(reference, port(), port, len(setup.batches), list(setup.training.phases), note)
 
 
 def family_run(trainer: Trainer, setup: TrainingSetup) -> "Run":
@@ -68,7 +68,8 @@ def family_run(trainer: Trainer, setup: TrainingSetup) -> "Run":
 
 def measure_steps(
     reference: "StepsReference",
-    make_port: Callable[[], "Run"],
+    port: "Run",
+    again: Callable[[], "Run"],
     steps: int,
     phases: Sequence[str],
     note: Callable[[Results], None] = lambda results: None,
@@ -77,13 +78,14 @@ def measure_steps(
 
     Args:
         reference: what PyTorch makes of the steps.
-        make_port: makes a run of them in MindSpore.
+        port: makes them in MindSpore.
+        again: makes another such run, from the start.
         steps: how many.
         phases: in the order in which a step runs them.
         note: told what the port made of each step.
     """
     stages = [_Measured(reference, controls) for controls in STAGES]
-    port, moved = make_port(), _MovedPort(make_port, reference)
+    moved = _MovedPort(again, reference)
     order = 0
     for index in range(steps):
         found, last = port.step(index, reference.state(index)), None
@@ -236,8 +238,8 @@ class _MovedPort:
     when its weights start a unit away and the element falls on the other side; a bug stays where it is.
     """
 
-    def __init__(self, make_port: Callable[[], Run], reference: StepsReference) -> None:
-        self._make, self._reference = make_port, reference
+    def __init__(self, again: Callable[[], Run], reference: StepsReference) -> None:
+        self._again, self._reference = again, reference
         self._results: dict[tuple[int, int], Results] = {}  # by seed and index of the step
         self._wrong = False  # whether a tensor stayed out of its budget
 
@@ -262,7 +264,7 @@ class _MovedPort:
 
     def _run(self, seed: int, index: int) -> Results:
         if (seed, index) not in self._results:
-            port = self._make()
+            port = self._again()
             for step in range(index):
                 port.step(step, self._reference.state(step))
             self._results[seed, index] = port.step(index, self._reference.state(index).moved(seed, 1))

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # here and in the processes that tests star
 for name in ("COLUMNS", "LINES"):  # set by a parent's readline; what tests print is as wide as it is
     os.environ.pop(name, None)
 SEED = "TOONPORT_TEST_SEED"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -121,3 +123,15 @@ def matte_network() -> Path:
         return fetch(load_manifest()["selfie_segmentation"], weights_folder())
     except InputError as error:
         pytest.skip(f"no matte network: {error}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium; skips where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

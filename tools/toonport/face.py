@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 from convert.conversion import Conversion, convert_file, load_networks
 from convert.errors import InputError
 from convert.tensors import Array
+from ms_models.environment import device_in_use
 from parity_tests.harness import run as harness
-from parity_tests.harness.families import compare_family
+from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.own_steps import compare_steps as _compare_steps
 from parity_tests.harness.request import CompareOptions
 from toonport.draw.generators import build
@@ -123,7 +124,7 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
     if not isinstance(reference, str):
         if port is None or inputs is None:
             raise InputError("compare takes the name of a family, or a module, a cell and their inputs")
-        return result_of(harness.compare(reference, port, inputs, **options))
+        return result_of(harness.compare(reference, port, inputs, **options), device_in_use())
     if port is not None or inputs is not None:
         raise InputError(f"compare('{reference}') builds both networks itself; give a module to compare your own cell")
     _require_known(options, CompareOptions)
@@ -132,7 +133,8 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
         from toonport.photo.picture import network_picture
 
         options["picture"] = partial(network_picture, Path(path))
-    return Results(map(result_of, compare_family(CompareOptions(reference, **options))))
+    asked = CompareOptions(reference, **options)
+    return Results(compare_family(asked), asked.device, not_asked_for(asked))
 
 
 def port(network: str, inputs: Any, out: str | Path, weights: str | None = None, **options: Any) -> Port:

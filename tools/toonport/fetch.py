@@ -189,24 +189,21 @@ def _download_wheel(release: Release, folder: Path) -> Path:
 
 def _require_right(path: Path, release: Release) -> None:
     """Check a file that was downloaded. Raises InputError: it is another than the manifest's."""
-    found = sha256_of(path)
-    if not found.startswith(release.sha256):
-        raise InputError(
-            f"{release.name}: wrong file, its sha256 begins with {found[:16]} where the manifest has "
-            f"{release.sha256[:16]}; nothing was kept, fetch it again"
-        )
+    _require_hash(f"{release.name}: wrong file", sha256_of(path), release, "nothing was kept, fetch it again")
     if not release.is_known:
         examine(release, path)
+
+
+def _require_hash(what: str, found: str, release: Release, advice: str) -> None:
+    if not found.startswith(release.sha256):
+        wanted = release.sha256[:SHOWN]
+        raise InputError(f"{what}, its sha256 begins with {found[:SHOWN]} where the manifest has {wanted}; {advice}")
 
 
 def _require_own(target: Path, release: Release) -> None:
     """Check a file under its own name. Raises InputError: it is another than the manifest's, or than on first use."""
     found = sha256_of(target)
-    if not found.startswith(release.sha256):
-        raise InputError(
-            f"{target}: another file, its sha256 begins with {found[:16]} where the manifest has "
-            f"{release.sha256[:16]}; move it away and fetch it again"
-        )
+    _require_hash(f"{target}: another file", found, release, "move it away and fetch it again")
     if release.is_known:
         return
     require_as_on_first_use(target, found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
+from ms_models.environment import device_in_use
 from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.report.junit import write_junit
@@ -15,11 +18,15 @@ from parity_tests.harness.run import Comparison
 P = ParamSpec("P")
 
 
-class _Saved:
+class _Saved(ABC):
     """Writes reports of one comparison, or of several."""
 
+    device: str = "cpu"  # on which the port ran
+    left_out: Sequence[str] = ()  # what was not run and why, in words
+
+    @abstractmethod
     def _comparisons(self) -> Sequence[Comparison]:
-        raise NotImplementedError
+        """What the reports are of."""
 
     def save_html(self, path: str | Path) -> Path:
         """Write the report as one page that needs no network, and return its path.
@@ -47,26 +54,39 @@ class _Saved:
         return Path(path)
 
     def _data(self) -> dict[str, Any]:
-        return report_data(self._comparisons(), "cpu")
+        return report_data(self._comparisons(), self.device, self.left_out)
 
 
+@dataclass(frozen=True)
 class Result(Comparison, _Saved):
     """The comparison of one network, with its reports: `.equal`, `.blamed`, `.verdicts`, `.save_html(path)`."""
+
+    device: str = "cpu"
 
     def _comparisons(self) -> Sequence[Comparison]:
         return [self]
 
 
 class Results(list[Result], _Saved):
-    """The comparisons of a family's networks, and one report of all of them."""
+    """The comparisons of a family's networks, and one report of all of them.
+
+    Args:
+        comparisons: one of each network.
+        device: on which the port ran.
+        left_out: what was not run and why, in words.
+    """
+
+    def __init__(self, comparisons: Iterable[Comparison], device: str = "cpu", left_out: Sequence[str] = ()) -> None:
+        super().__init__(result_of(comparison, device) for comparison in comparisons)
+        self.device, self.left_out = device, left_out
 
     def _comparisons(self) -> Sequence[Comparison]:
         return self
 
 
-def result_of(comparison: Comparison) -> Result:
-    """Return a comparison as a result."""
-    return Result(**vars(comparison))
+def result_of(comparison: Comparison, device: str) -> Result:
+    """Return a comparison of a port that ran on a device as a result."""
+    return Result(**{**vars(comparison), "device": device})
 
 
 def with_result(function: Callable[P, Comparison]) -> Callable[P, Result]:
@@ -74,6 +94,6 @@ def with_result(function: Callable[P, Comparison]) -> Callable[P, Result]:
 
     @wraps(function)
     def returning(*args: P.args, **kwargs: P.kwargs) -> Result:
-        return result_of(function(*args, **kwargs))
+        return result_of(function(*args, **kwargs), device_in_use())
 
     return returning

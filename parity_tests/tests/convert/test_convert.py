@@ -297,6 +297,8 @@ def test_a_result_whose_ledger_is_still_pending_is_replaced(tmp_path):
     convert_file(source, tmp_path / "x.ckpt")
     os.replace(ledger_path(tmp_path / "x.ckpt"), pending_path(tmp_path / "x.ckpt"))
     convert_file(source, tmp_path / "x.ckpt", force=False)
+    assert ledger_path(tmp_path / "x.ckpt").is_file()
+    assert not pending_path(tmp_path / "x.ckpt").exists()
 
 
 @pytest.mark.quick

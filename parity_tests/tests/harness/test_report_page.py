@@ -1,7 +1,5 @@
 """The report as a page, in a real browser: it fits a phone and a screen, and its graph leads to the rows."""
 
-import shutil
-
 import pytest
 
 from parity_tests.harness.measurement import Mode
@@ -11,30 +9,18 @@ from parity_tests.harness.report.saved import judge_again, load_report
 from parity_tests.tests.cases import ROOT
 from toonport.results import Results, result_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VERSION1 = ROOT / "parity_tests" / "tests" / "harness" / "report_version1.json"
 
 
 @pytest.fixture(scope="module")
 def result():
     """A report with a difference in it, judged again from a file: no network runs."""
-    return result_of(judge_again(load_report(VERSION1))[0])
+    return result_of(judge_again(load_report(VERSION1))[0], "gpu")
 
 
 @pytest.fixture(scope="module")
 def page(result, tmp_path_factory):
     return result.save_html(tmp_path_factory.mktemp("page") / "report.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.quick
@@ -87,8 +73,9 @@ def test_the_page_fits_and_its_graph_leads_to_the_rows(browser, page, result, wi
 
 @pytest.mark.quick
 def test_results_write_every_report(result, tmp_path):
-    both = Results([result, result])
+    both = Results([result, result], "gpu", ["training steps: not asked for"])
     assert both.save_json(tmp_path / "a.json") == tmp_path / "a.json"
-    assert len(load_report(tmp_path / "a.json")["networks"]) == 2
+    saved = load_report(tmp_path / "a.json")
+    assert (len(saved["networks"]), saved["device"], saved["not_run"]) == (2, "gpu", ["training steps: not asked for"])
     assert "different" in both.save_html(tmp_path / "a.html").read_text()
     assert "<testsuites" in result.save_junit(tmp_path / "a.xml").read_text()

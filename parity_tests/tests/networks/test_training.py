@@ -159,7 +159,7 @@ def test_a_port_on_the_other_side_of_a_kink_is_equal_and_a_bug_is_not(kink, jump
         made.append(_Kinked(kink, jump))
         return made[-1]
 
-    (found,) = measure_steps(StepsReference(far(), far), port, 1, ["G"])
+    (found,) = measure_steps(StepsReference(far(), far), port(), port, 1, ["G"])
     assert judge(found).equal == equal
     assert len(made) > 1 or jump == 0.5
 

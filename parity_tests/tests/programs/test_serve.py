@@ -22,7 +22,6 @@ from toonport.photo.matte import MATTES
 from toonport.photo.picture import encode
 from toonport.serve.studio import ANY, Limits, Studio, find_weights
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 120_000  # milliseconds: machines differ
 FACE = encode(drawn_face())
 PLAIN = encode(np.full((300, 300, 3), 200, np.uint8))
@@ -63,17 +62,6 @@ def _wait_for_address(server, log):
         assert server.poll() is None, text
         time.sleep(0.2)
     raise AssertionError(f"the page did not start: {log.read_text()}")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

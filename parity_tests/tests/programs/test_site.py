@@ -90,7 +90,8 @@ def test_every_command_of_the_documents_is_one(capsys):
 def test_every_command_that_is_run_is_complete():
     for name, line in RUN:
         if line.startswith("toonport") and "--help" not in line:
-            build_parser().parse_args(with_json_plain(shlex.split(line.split(" > ")[0])[1:])), name
+            words = shlex.split(line.split(" > ")[0])[1:]
+            assert build_parser().parse_args(with_json_plain(words)).command == words[0], name
 
 
 def test_cheap_commands_of_the_documents_run(folder, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from typing import Any
 
 from convert.conversion import Conversion, Progress, convert_file
 from convert.errors import InputError
-from convert.formats import READABLE
+from convert.formats import NAMES, READABLE
 from convert.places import in_short
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
 from toonport.commands.ui import bar, out, print_json
@@ -19,17 +19,6 @@ EPILOG = """examples:
   toonport convert my.pt my.ckpt --torch mynet.py:Net --mindspore mynet_ms.py:Net
 A ledger (DST.ledger.json) names every tensor, its rule and its hash. What an earlier conversion wrote, and nobody
 changed since, is replaced; any other file only with --force."""
-
-WORDS = {
-    "torch": "PyTorch",
-    "torchscript": "TorchScript",
-    "ckpt": "MindSpore",
-    "safetensors": "safetensors",
-    "tensorflow": "TensorFlow",
-    "tflite": "TensorFlow Lite",
-    "mxnet": "MXNet",
-    "numpy": "numpy arrays",
-}
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -102,7 +91,7 @@ def _facts(done: Conversion) -> dict[str, Any]:
 
 def _say(source: str, done: Conversion) -> None:
     if READABLE.get(Path(source).suffix.lower()) != done.format:
-        out.print(f"{source}: by its content a file of {WORDS[done.format]}")
+        out.print(f"{source}: by its content a file of {NAMES[done.format]}")
     for network in done.networks:
         notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())

@@ -31,8 +31,8 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Own:
-    """A parameter or buffer of the network, by its dotted name; `example` is the tensor."""
+class Held:
+    """A tensor that a module holds, by its dotted name; `example` is the tensor."""
 
     name: str
     example: Any
@@ -43,17 +43,12 @@ class Own:
         return tuple(self.example.shape)
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A tensor that is no part of the network's state: an attribute of a module, by its dotted name."""
+class Own(Held):
+    """A parameter or buffer of the network."""
 
-    name: str
-    example: Any
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        return tuple(self.example.shape)
+class Constant(Held):
+    """An attribute that is no part of the network's state."""
 
 
 @dataclass(eq=False)
