@@ -37,4 +37,4 @@ __all__ = [
     "port",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.1.0rc1"

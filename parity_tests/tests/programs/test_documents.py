@@ -1,10 +1,12 @@
 """The documents for people stay short, and every file and link that they name exists."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import toonport
 from parity_tests.tests.cases import ROOT
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md")
@@ -56,6 +58,13 @@ def test_every_file_that_is_named_exists(document):
         if not any(path == name or path.endswith(f"/{name}") for path in paths)
     ]
     assert missing == []
+
+
+def test_every_version_has_its_part_of_the_changelog():
+    versions = re.findall(r"^## (\d\S*) \(\d{4}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == toonport.__version__
+    tags = subprocess.run(["git", "tag", "--list", "v*"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert [tag for tag in tags.split() if tag[1:] not in versions] == []
 
 
 def test_every_room_is_in_the_architecture():
