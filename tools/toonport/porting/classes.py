@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, getdoc, signature
+from math import isfinite
 from typing import Any
 
 import torch
@@ -58,17 +59,39 @@ class CellClass:
     name: str
     instances: list[Instance]
     arguments: dict[str, list[Any]] = field(default_factory=dict)  # name -> its value in each instance
-    stands: list[str | None] = field(default_factory=list)  # for each slot, the argument in its place
+    attributes: dict[str, float] = field(default_factory=dict)  # fractions that the source keeps under a name
+    stands: list[str | None] = field(default_factory=list)  # for each slot, the argument or attribute in its place
 
     def settle(self) -> None:
         """Find which numbers differ between the instances, and what to call them."""
         columns = list(zip(*(each.slots for each in self.instances), strict=True))
-        for column in columns:
+        for place, column in enumerate(columns):
             values = [slot.value for slot in column]
-            if all(same(value, values[0]) for value in values):
-                self.stands.append(None)
-            else:
+            if not all(same(value, values[0]) for value in values):
                 self.stands.append(self._argument(values, column[0].name))
+            else:
+                self.stands.append(self._attribute(values[0]) if place >= len(columns) - self._computed else None)
+
+    @property
+    def _computed(self) -> int:
+        """How many of the slots are in what the class computes; the others are in its constructor."""
+        return sum(len(body.slots) for body in self.instances[0].bodies)
+
+    def _attribute(self, value: Any) -> str | None:
+        """The one attribute of the source's instances that is a fraction, if it is one."""
+        if not isinstance(value, float) or not isfinite(value) or value.is_integer():
+            return None
+        held = vars(self.instances[0].module)
+        names = [name for name, each in held.items() if not name.startswith("_") and same(each, value)]
+        taken = {*CELLS_OWN, *(member for member, _ in self.instances[0].members)}
+        if (
+            len(names) != 1
+            or names[0] in taken
+            or not all(same(getattr(each.module, names[0], None), value) for each in self.instances)
+        ):
+            return None
+        self.attributes[names[0]] = value
+        return names[0]
 
     def _argument(self, values: list[Any], hint: str) -> str:
         """The argument that has these values in the instances: an earlier one, or a new one with a name."""
@@ -77,7 +100,7 @@ class CellClass:
                 return name
         wanted = self._in_source(values) or UNNAMED.sub("_", hint) or "value"
         name, number = wanted, 1
-        taken = {*self.arguments, *CELLS_OWN, *(member for member, _ in self.instances[0].members)}
+        taken = {*self.arguments, *self.attributes, *CELLS_OWN, *(member for member, _ in self.instances[0].members)}
         while name in taken or safe(name) != name:
             number += 1
             name = f"{wanted}{number}"
@@ -128,18 +151,18 @@ class CellClass:
             base = f"super().__init__({', '.join(sequence(first.base, cells))})"
             members = [(name, text) for name, text in members if not name.isdigit()]
         lines += [f"    {base}", *(f"    self.{name} = {text}" for name, text in members)]
-        kept = {
-            name for name in self.stands[len(self.stands) - sum(len(body.slots) for body in first.bodies) :] if name
-        }
+        kept = set(self.stands[len(self.stands) - self._computed :])
         lines += [f"    self.{name} = {name}" for name in self.arguments if name in kept]
-        return [*lines, ""] if self.arguments or members or first.base_arguments else []
+        lines += [f"    self.{name} = {literal(value)}" for name, value in self.attributes.items()]
+        return [*lines, ""] if self.arguments or self.attributes or first.members or first.base_arguments else []
 
     def _construct(self, names: list[str | None]) -> list[str]:
         """The construct; where both modes do different things, one after the other."""
         bodies = self.instances[0].bodies
         if not bodies:
             return []
-        inputs = "".join(f", {name}: Tensor" for name in bodies[0].inputs)
+        first = bodies[0]
+        inputs = "".join(f", {name}: {kind}" for name, kind in zip(first.inputs, first.kinds, strict=True))
         lines = [f"def construct(self{inputs}) -> {bodies[0].returns}:", f'    """{self._shapes()}"""']
         texts, start = [], 0
         for body in bodies:
