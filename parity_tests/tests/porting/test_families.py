@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from parity_tests.tests.cases import SMALL, seeded_state, small_part
-from parity_tests.tests.porting.test_kinds import built
+from parity_tests.tests.porting.written import built
 
 PARTS = [(family, part) for family, part in SMALL if (family, part) != ("sagan_cyclegan", "criterionGAN")]
 
@@ -34,8 +34,8 @@ def test_a_port_of_the_reference_computes_what_the_twin_written_by_hand_does(fam
     from parity_tests.harness.judge import judge
     from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
     from parity_tests.harness.sides.torch import TorchSide
-    from torch_ref.build import build_torch
     from toonport.porting.network import port_network
+    from torch_ref.build import build_torch
 
     found, kwargs = small_part(family, part)
     reference = build_torch(found, kwargs, seeded_state(family, part))

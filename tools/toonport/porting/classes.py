@@ -19,6 +19,7 @@ from toonport.porting.made import SEQUENCES, Argument, Made, Raw, same, sequence
 from toonport.porting.names import CELLS_OWN, safe
 
 LETTERS = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
+UNKNOWN = ("N", *"ABCDEFGH")  # of axes that may be in any order
 UNNAMED = re.compile(r"[^0-9a-zA-Z_]")
 
 
@@ -108,13 +109,17 @@ class CellClass:
         return name
 
     def _in_source(self, values: list[Any]) -> str | None:
-        """An argument of the source's constructor that its instances keep with these values."""
+        """An argument of the source's constructor that its instances keep with these values, or another attribute."""
         kind = type(self.instances[0].module)
         for name, argument in signature(kind.__init__).parameters.items():
             if argument.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) or name == "self":
                 continue
             held = [getattr(each.module, name, None) for each in self.instances]
             if name not in self.arguments and all(same(a, b) for a, b in zip(held, values, strict=True)):
+                return name
+        for name in vars(self.instances[0].module):
+            held = [getattr(each.module, name, None) for each in self.instances]
+            if not name.startswith("_") and all(same(a, b) for a, b in zip(held, values, strict=True)):
                 return name
         return None
 
@@ -206,7 +211,8 @@ class CellClass:
         scaled = len(first) == 4 and picture is not None and first[2] * picture[3] == first[3] * picture[2]
         words = ["N"]
         for axis, side in enumerate(first[1:], 1):
-            letters = LETTERS.get(len(first), ("N", *"ABCDEFGH"))
+            known = scaled or len(first) < 4
+            letters = LETTERS.get(len(first), UNKNOWN) if known else UNKNOWN
             if picture and scaled and axis >= 2:
                 words.append(_ratio(side, picture[axis], letters[axis]))
             else:
