@@ -214,3 +214,124 @@ class Bound(Base):
 
     def forward(self, image, mask):
         return self.conv(image) * mask / int(image.shape[2])
+
+
+class Skip(nn.Module):
+    """Its first layer writes into what the skip hands on."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Sequential(nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return torch.cat([x, self.model(x)], 1)
+
+
+class Adds(nn.Module):
+    def forward(self, x, y):
+        x += y
+        return x.mean((2, 3), keepdim=True)
+
+
+class Only(nn.Sequential):
+    """The only one of its class, with layers and nothing else."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(8, 4, 1), nn.ReLU(inplace=True))
+
+
+class InPlace(Base):
+    """Writes into slices, into views of views, into what modules around it hold, and by fractions of sides."""
+
+    def setup(self):
+        self.skip, self.adds, self.only, self.slope = Skip(), Adds(), Only(), 0.375
+
+    def forward(self, x):
+        y = self.conv(x)
+        y[:, 0] *= 2
+        part = y[:, 1:3]
+        part[:, 0].add_(1)
+        mean = part.mean()
+        y = self.only(self.skip(y)) + mean
+        z = y * self.slope
+        y = self.adds(z, y) + z
+        return F.interpolate(y, scale_factor=0.5, mode="bilinear", align_corners=True)
+
+
+class Moves(Base):
+    """Keeps statistics of its own, and holds a layer that is not trained."""
+
+    def setup(self):
+        self.register_buffer("mean", torch.zeros(4))
+        self.conv.requires_grad_(False)
+        self.tail = nn.Conv2d(4, 4, 1)
+        self.tail.bias.requires_grad_(False)
+
+    def forward(self, x):
+        y = self.conv(x)
+        distance = y.mean((0, 2, 3)) - self.mean
+        if self.training:
+            with torch.no_grad():
+                self.mean.mul_(0.9).add_(y.mean((0, 2, 3)), alpha=0.1)
+                self.mean[0] = 3
+        return self.tail(y - self.mean.view(1, -1, 1, 1)) + distance.sum()
+
+
+class SetsData(Base):
+    def forward(self, x):
+        y = self.conv(x)
+        y.data = torch.zeros_like(y)
+        return y
+
+
+class SeesChange(Base):
+    def forward(self, x):
+        y = self.conv(x)
+        before = y.detach()
+        y.add_(1)
+        return y + before
+
+
+class Unsaved(Base):
+    def setup(self):
+        self.register_buffer("mean", torch.zeros(4), persistent=False)
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.mean.copy_(y.detach().mean((0, 2, 3)))
+        return y
+
+
+class Clips(Base):
+    def forward(self, x):
+        with torch.no_grad():
+            self.conv.weight.clamp_(-0.1, 0.1)
+        return self.conv(x)
+
+
+class Halves(Base):
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.conv(x).float()
+
+
+class Tally:
+    def __init__(self):
+        self.calls = 0
+
+
+class CountsElsewhere(Base):
+    def setup(self):
+        self.tally = Tally()
+
+    def forward(self, x):
+        self.tally.calls += 1
+        return self.conv(x)
+
+
+class Iterates(Base):
+    def setup(self):
+        self.gains = iter([1.0, 2.0, 3.0, 4.0])
+
+    def forward(self, x):
+        return self.conv(x) * next(self.gains)

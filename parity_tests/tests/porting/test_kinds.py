@@ -7,6 +7,7 @@ import pytest
 
 from convert.errors import InputError
 from parity_tests.tests.porting import kinds
+from parity_tests.tests.porting.written import built
 
 
 def numbers(*shape, seed=0):
@@ -25,20 +26,6 @@ def ported(name, *args, **kwargs):
     return network, port_network(network, tuple(given), {key: torch.from_numpy(each) for key, each in kwargs.items()})
 
 
-def built(name, folder, network, port):
-    """The port as a cell with the network's weights, and its code."""
-    from convert.plan import plan_of
-    from parity_tests.harness.pair import target_of
-    from toonport.own_pair import load
-    from toonport.porting.porter import PortOptions, _fresh, _write
-
-    _write(folder / "port", name, port, PortOptions(f"kinds.py:{name}", "", folder / "port"))
-    path = folder / "port" / f"{name}_ms.py"
-    cell = _fresh(f"{path}:{port.name}", name).set_train(False)
-    load(network, cell, plan_of(network, target_of(cell), port.layers), None)
-    return cell, path.read_text()
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -49,12 +36,19 @@ def built(name, folder, network, port):
         ("OwnChance", "chance: is changed by the forward"),
         ("Counts", "calls: is changed by the forward"),
         ("Remembers", "seen: is changed by the forward"),
-        ("Averages", "mean: is changed by the forward"),
+        ("Averages", "in place: a tensor is changed through .data"),
         ("HooksWeight", "Conv2d: with a hook on weight"),
         ("HooksModule", "Conv2d: with hooks on its gradients"),
         ("ReturnsText", "returns no tensor"),
         ("HoldsModule", "cannot be copied"),
         ("Repeats", "blocks.1: is the same module as blocks.0, in a list"),
+        ("SetsData", "data: is set on a tensor in the forward"),
+        ("SeesChange", "in place: a tensor is used after it was changed under another name"),
+        ("Unsaved", "copy_: changes mean, which is no part of the saved state"),
+        ("Clips", "clamp_: changes conv.weight, which is trained"),
+        ("Halves", "autocast: its choice of types"),
+        ("CountsElsewhere", "tally: is changed by the forward"),
+        ("Iterates", "gains: is changed by the forward"),
     ],
 )
 def test_what_a_port_would_not_do_is_refused_by_name(name, words):
@@ -62,7 +56,7 @@ def test_what_a_port_would_not_do_is_refused_by_name(name, words):
         ported(name)
 
 
-@pytest.mark.parametrize("name", ["Names", "Twice", "Sides"])
+@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace"])
 def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
     import mindspore
     import torch
@@ -87,6 +81,41 @@ def test_a_norm_runs_once_however_often_a_rule_uses_it(tmp_path):
     network.train()(torch.from_numpy(given))
     cell.set_train()(mindspore.Tensor(given))
     np.testing.assert_allclose(cell.norm.moving_mean.asnumpy(), network.norm.running_mean.numpy(), rtol=1e-4)
+
+
+def test_what_a_forward_leaves_in_the_state_is_assigned(tmp_path):
+    import mindspore
+    import torch
+
+    network, port = ported("Moves")
+    cell, code = built("Moves", tmp_path, network, port)
+    assert [each.name for each in cell.trainable_params()] == ["tail.weight"]
+    assert "if self.training:" in code
+    network.train()
+    cell.set_train()
+    for seed in range(3):
+        given = numbers(2, 3, 16, 16, seed=seed)
+        wanted = network(torch.from_numpy(given)).detach().numpy()
+        np.testing.assert_allclose(cell(mindspore.Tensor(given)).asnumpy(), wanted, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(cell.mean.asnumpy(), network.mean.numpy(), rtol=1e-5)
+
+
+def test_fractions_keep_the_names_that_the_source_gives_them(tmp_path):
+    network, port = ported("InPlace")
+    _, code = built("InPlace", tmp_path, network, port)
+    assert "self.slope = 0.375" in code
+    assert "z = y * self.slope" in code
+    assert "ops.leaky_relu(x, 0.2)  # the source changes it in place" in code
+
+
+def test_what_is_not_python_is_refused_with_its_class(monkeypatch):
+    from toonport.porting.classes import CellClass
+    from toonport.porting.source import network_source
+
+    _, port = ported("Still", image=numbers(1, 3, 16, 16), mask=numbers(1, 1, 16, 16))
+    monkeypatch.setattr(CellClass, "text", lambda self: "class 1x1:")
+    with pytest.raises(InputError, match="class Still, of Still: what was written is not Python"):
+        network_source(port, "net", "net.py:Net")
 
 
 def test_sizes_and_defaults_that_a_port_is_written_for_are_said():

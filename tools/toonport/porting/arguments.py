@@ -12,7 +12,20 @@ from torch import nn
 from toonport.porting.values import Shape, leaves
 
 
-def tensors_in(held: Any) -> list[Any]:
+def kept_as(network: nn.Module, tensor: torch.Tensor) -> str:
+    """Return the dotted name of a tensor that some module keeps as an attribute, or in one; "" where none does."""
+    for path, module in network.named_modules():
+        for key, held in vars(module).items():
+            if key.startswith("_") and not isinstance(held, torch.Tensor):
+                continue
+            for place, each in enumerate(_tensors_in(held)):
+                if each is tensor:
+                    name = key if each is held else f"{key}_{place}"
+                    return f"{path}.{name}".strip(".")
+    return ""
+
+
+def _tensors_in(held: Any) -> list[Any]:
     """Return an attribute, or what is in it where it is a list, tuple or dictionary."""
     return leaves(held) if isinstance(held, torch.Tensor | list | tuple | dict) else []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from toonport.porting.expressions import ADDED, COMPARED, MULTIPLIED, OMIT, SIGNED, Expr, Writer
-from toonport.porting.registry import Rule, flat, is_tensor, other_type, refuse_unless, registering
+from toonport.porting.registry import Rule, flat, is_tensor, other_type, rank, refuse_unless, registering
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)
@@ -204,7 +204,7 @@ def _log_softmax(w: Writer, input: Any, dim: Any = None, _stacklevel: int = 3, d
 BINARY = {
     "maximum": "ops.maximum", "minimum": "ops.minimum", "atan2": "ops.atan2", "fmod": "ops.fmod",
     "outer": "ops.outer", "bmm": "ops.bmm", "matmul": "ops.matmul", "mm": "ops.matmul", "mv": "ops.matmul",
-    "dot": "ops.tensor_dot", "xlogy": "ops.xlogy", "cross": "ops.cross",
+    "xlogy": "ops.xlogy", "cross": "ops.cross",
 }  # fmt: skip
 
 
@@ -219,6 +219,12 @@ def _binary(function: str) -> Rule:
 RULES.update({name: _binary(function) for name, function in BINARY.items()})
 
 
+@rule("dot", "inner", "vdot")
+def _dot(w: Writer, input: Any, other: Any) -> Expr:
+    refuse_unless(rank(input) == rank(other) == 1, f"{w.hint}: of other than vectors")
+    return Expr(f"ops.sum({w.text(input, MULTIPLIED)} * {w.text(other, SIGNED)})")
+
+
 @rule("rmatmul")
 def _rmatmul(w: Writer, input: Any, other: Any) -> Expr:
     return w.call("ops.matmul", other, input)
@@ -228,6 +234,15 @@ def _rmatmul(w: Writer, input: Any, other: Any) -> Expr:
 def _addmm(w: Writer, input: Any, first: Any, second: Any, *, beta: Any = 1, alpha: Any = 1) -> Expr:
     refuse_unless(beta == 1 and alpha == 1, "addmm: with beta or alpha")
     return Expr(f"{w.text(input, ADDED)} + {w.call('ops.matmul', first, second).text}", ADDED)
+
+
+@rule("addcmul", "addcdiv")
+def _addcmul(w: Writer, input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Expr:
+    sign = "*" if w.hint == "addcmul" else "/"
+    scaled = f"{w.text(value, MULTIPLIED)} * " if is_tensor(value) or value != 1 else ""
+    return Expr(
+        f"{w.text(input, ADDED)} + {scaled}{w.text(tensor1, MULTIPLIED)} {sign} {w.text(tensor2, SIGNED)}", ADDED
+    )
 
 
 @rule("lerp")

@@ -6,6 +6,7 @@ stands for several values that are needed at once, later ones get a number.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from toonport.porting.loops import MARK, Statement, rolled
 from toonport.porting.names import safe
 from toonport.porting.registry import Rule, refuse_unless
 from toonport.porting.runs import needed
-from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves
+from toonport.porting.values import Call, Constant, Own, Region, UnportableError, Value, leaves, plain
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
 WORDS = {"axis": "dim", "keepdims": "keepdim"}  # names of arguments that PyTorch takes as well -> its own
@@ -38,6 +39,7 @@ class Body:
     shapes: tuple[tuple[tuple[int, ...] | None, ...], tuple[tuple[int, ...] | None, ...]]  # of inputs and outputs
     notes: tuple[tuple[int, tuple[int, ...]], ...] = ()  # line and shape of what it makes, where that is worth saying
     returns: str = "Tensor"
+    kinds: tuple[str, ...] = ()  # types of the inputs
 
     @property
     def skeleton(self) -> str:
@@ -78,7 +80,9 @@ class _BodyWriter:
         live, self.uses = needed(self.region)
         for name, tree in self.region.inputs.items():
             self._input(name, tree)
-        for call in live:
+        for place, call in enumerate(live):
+            if call.into:
+                self._settle(call.into, live[place:])
             self._write(call)
         self.writer.hint = "returned"
         returned = self.writer.expr(self.region.output)
@@ -133,7 +137,20 @@ class _BodyWriter:
             self.setting.partial(error)
             found = Expr(f"not_ported({str(error)!r})")
             self.writer.functions.add("not_ported")
-        self._keep(call, found)
+        if call.into:
+            self.statements.append(Statement([], f"ops.assign({self.writer.held(call.into)}, {found.text})"))
+        else:
+            self._keep(call, found)
+
+    def _settle(self, own: Own, rest: Sequence[Call]) -> None:
+        """Compute what is made of a state of the network before that is changed, if it is needed afterwards."""
+        values = {id(each): each for call in rest for each in leaves((call.args, call.kwargs))}
+        values |= {id(each): each for each in leaves(self.region.output)}
+        reads = re.compile(re.escape(self.writer.held(own)) + r"\b")
+        for number, expr in list(self.writer.inlined.items()):
+            if number in values and reads.search(expr.text):
+                del self.writer.inlined[number]
+                self.statements.append(Statement([values[number]], expr.text))
 
     def _operator(self, call: Call) -> Expr:
         rule = RULES.get(call.op)
@@ -225,7 +242,10 @@ class _BodyWriter:
 
     def _keep_one(self, value: Value, found: Expr) -> None:
         """Nested where the source gives it no name and uses it once."""
-        if MARK.fullmatch(found.text) or (not value.name and self.uses[id(value)] == 1 and len(found.text) <= NESTED):
+        note = value.call.note if value.call else ""
+        if note:
+            self.statements.append(Statement([value], found.text, comment=note))
+        elif MARK.fullmatch(found.text) or (not value.name and self.uses[id(value)] == 1 and len(found.text) <= NESTED):
             self.writer.inlined[id(value)] = found
         else:
             self.statements.append(Statement([value], found.text))
@@ -292,7 +312,9 @@ class _BodyWriter:
             elif targets:
                 if not any(each != "_" for each in targets):
                     targets = ["_"]
-                lines.append(f"{', '.join(targets)}{',' if len(targets) == 1 and statement.unpacked else ''} = {text}")
+                comma = "," if len(targets) == 1 and statement.unpacked else ""
+                comment = f"  # {statement.comment}" if statement.comment else ""
+                lines.append(f"{', '.join(targets)}{comma} = {text}{comment}")
             else:
                 lines.append(text)
             value = statement.targets[0] if len(statement.targets) == 1 else None
@@ -300,7 +322,6 @@ class _BodyWriter:
                 notes.append((len(lines) - 1, value.shape or ()))
         inputs = [leaf.shape for leaf in leaves(self.region.inputs) if isinstance(leaf, Value)]
         outputs = [leaf.shape for leaf in leaves(self.region.output) if hasattr(leaf, "shape")]
-        returns: dict[type, str] = {tuple: "tuple[Tensor, ...]", list: "list[Tensor]", dict: "dict[str, Tensor]"}
         return Body(
             tuple(safe(name) for name in self.setting.inputs[self.region.path]),
             tuple(lines),
@@ -309,11 +330,26 @@ class _BodyWriter:
             tuple(self.constants),
             (tuple(inputs), tuple(outputs)),
             tuple(notes),
-            returns.get(type(self.region.output), "Tensor"),
+            _type_of(self.region.output),
+            tuple(_type_of(self.region.inputs.get(name)) for name in self.setting.inputs[self.region.path]),
         )
 
     def _target(self, value: Value | None, names: Mapping[str, str]) -> str:
         return "_" if value is None else names[str(self.writer.numbers[id(value)])]
+
+
+def _type_of(tree: Any) -> str:
+    """The type of an argument or result."""
+    if isinstance(tree, Value) and tree.shape is None:
+        return type(plain(tree.example)).__name__
+    inside = set(map(_type_of, tree.values() if isinstance(tree, Mapping) else tree)) if _several(tree) else set()
+    one = inside.pop() if len(inside) == 1 else "object"
+    forms: dict[type, str] = {tuple: f"tuple[{one}, ...]", list: f"list[{one}]", dict: f"dict[str, {one}]"}
+    return forms.get(type(tree), "Tensor")
+
+
+def _several(tree: Any) -> bool:
+    return isinstance(tree, tuple | list | Mapping)
 
 
 def _differentiable(call: Call) -> bool:

@@ -249,98 +249,6 @@ def root(x: Tensor) -> Tensor:
     return ops.where(positive, ops.sqrt(ops.where(positive, x, ops.ones_like(x))), ops.zeros_like(x))
 
 
-def max_pool2d(
-    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], ceil_mode: bool = False
-) -> Tensor:
-    """Largest of each window: [N, C, H, W] -> [N, C, H', W']; what is padded never counts."""
-    (above, left), (below, right) = padding, padding
-    if ceil_mode:
-        below = rows_after(x.shape[2], kernel[0], stride[0], padding[0])
-        right = rows_after(x.shape[3], kernel[1], stride[1], padding[1])
-    if above + below + left + right > 0:
-        x = ops.pad(x, (left, right, above, below), value=-math.inf)
-    return ops.MaxPool(kernel, stride, "valid")(x)
-
-
-def rows_after(side: int, window: int, step: int, rows: int) -> int:
-    """Rows to pad after the end so that the last window, which begins inside the picture, is whole."""
-    count = -(-(side + 2 * rows - window) // step) + 1
-    if (count - 1) * step >= side + rows:
-        count -= 1
-    return max((count - 1) * step + window - side - rows, 0)
-
-
-class MaxPool2d(nn.Cell):
-    """Max pooling whose padding never counts."""
-
-    def __init__(
-        self,
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int] = (0, 0),
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H', W']."""
-        return max_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode)
-
-
-class UpsampleTo(nn.Cell):
-    """Resizes pictures to a size."""
-
-    def __init__(self, size: tuple[int, int], mode: str = "nearest", align_corners: bool | None = None) -> None:
-        super().__init__()
-        self.size, self.mode, self.align_corners = size, mode, align_corners
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, *size]."""
-        return ops.interpolate(x, self.size, mode=self.mode, align_corners=self.align_corners)
-
-
-class UpsampleBilinear(nn.Cell):
-    """Bilinear up-sampling by a whole factor."""
-
-    def __init__(self, scale_factor: int, align_corners: bool = False) -> None:
-        super().__init__()
-        self.scale_factor, self.align_corners = scale_factor, align_corners
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H * scale_factor, W * scale_factor]."""
-        size = x.shape[2] * self.scale_factor, x.shape[3] * self.scale_factor
-        return ops.interpolate(x, size, mode="bilinear", align_corners=self.align_corners)
-
-
-def pad_or_cut(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
-    """Pad before and after each axis, the last first; negative numbers cut. [..., H, W] -> [..., H', W']."""
-    x = ops.pad(x, tuple(max(rows, 0) for rows in padding), value=value)
-    for place in range(len(padding) // 2):
-        before, after = max(-padding[2 * place], 0), max(-padding[2 * place + 1], 0)
-        axis = x.ndim - 1 - place
-        x = ops.narrow(x, axis, before, x.shape[axis] - before - after)
-    return x
-
-
-def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave the channels of the groups: [N, C, H, W] -> [N, C, H, W]."""
-    n, channels, height, width = x.shape
-    return x.reshape(n, groups, channels // groups, height, width).swapaxes(1, 2).reshape(x.shape)
-
-
-class ChannelShuffle(nn.Cell):
-    """Interleaves the channels of groups."""
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
-        return channel_shuffle(x, self.groups)
-
-
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
@@ -356,24 +264,6 @@ def scaled_dot_product_attention(
     return ops.matmul(ops.softmax(scores, -1), value)
 
 
-def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    """Move elements along axes; those that leave at the end come in at the beginning. The shape stays."""
-    for place in range(len(axes)):
-        axis = axes[place]
-        size = x.shape[axis]
-        cut = (size - shifts[place]) % size
-        if cut > 0:
-            first, last = ops.split(x, [cut, size - cut], axis)
-            x = ops.cat((last, first), axis)
-    return x
-
-
-def every(x: Tensor, axis: int, start: int, step: int, stop: int | None = None) -> Tensor:
-    """Every so many elements of an axis, from one on; MindSpore's gradient of x[start::step] fails."""
-    side = x.shape[axis]
-    return ops.index_select(x, axis, ops.arange(start, side if stop is None or stop > side else stop, step))
-
-
 def random_mask(x: Tensor, keep: float) -> Tensor:
     """Ones with a probability, and zeros, in the shape of a tensor."""
     return ops.dropout(ops.ones_like(x), 1 - keep, training=True) * keep
@@ -384,6 +274,14 @@ def with_elements(x: Tensor, index: tuple[int | slice, ...], value: Tensor | flo
     changed = x.copy()
     changed[index] = value
     return changed
+
+
+def frozen(layer: nn.Cell, *names: str) -> nn.Cell:
+    """Return a layer of which the parameters with these names are not trained; of no names, none is."""
+    for parameter in layer.get_parameters():
+        if not names or parameter.name in names:
+            parameter.requires_grad = False
+    return layer
 
 
 def not_ported(what: str) -> Tensor:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, getdoc, signature
+from math import isfinite
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from toonport.porting.made import SEQUENCES, Argument, Made, Raw, same, sequence
 from toonport.porting.names import CELLS_OWN, safe
 
 LETTERS = {1: ("N",), 2: ("N", "C"), 3: ("N", "L", "C"), 4: ("N", "C", "H", "W"), 5: ("N", "C", "D", "H", "W")}
+UNKNOWN = ("N", *"ABCDEFGH")  # of axes that may be in any order
 UNNAMED = re.compile(r"[^0-9a-zA-Z_]")
 
 
@@ -58,17 +60,39 @@ class CellClass:
     name: str
     instances: list[Instance]
     arguments: dict[str, list[Any]] = field(default_factory=dict)  # name -> its value in each instance
-    stands: list[str | None] = field(default_factory=list)  # for each slot, the argument in its place
+    attributes: dict[str, float] = field(default_factory=dict)  # fractions that the source keeps under a name
+    stands: list[str | None] = field(default_factory=list)  # for each slot, the argument or attribute in its place
 
     def settle(self) -> None:
         """Find which numbers differ between the instances, and what to call them."""
         columns = list(zip(*(each.slots for each in self.instances), strict=True))
-        for column in columns:
+        for place, column in enumerate(columns):
             values = [slot.value for slot in column]
-            if all(same(value, values[0]) for value in values):
-                self.stands.append(None)
-            else:
+            if not all(same(value, values[0]) for value in values):
                 self.stands.append(self._argument(values, column[0].name))
+            else:
+                self.stands.append(self._attribute(values[0]) if place >= len(columns) - self._computed else None)
+
+    @property
+    def _computed(self) -> int:
+        """How many of the slots are in what the class computes; the others are in its constructor."""
+        return sum(len(body.slots) for body in self.instances[0].bodies)
+
+    def _attribute(self, value: Any) -> str | None:
+        """The one attribute of the source's instances that is a fraction, if it is one."""
+        if not isinstance(value, float) or not isfinite(value) or value.is_integer():
+            return None
+        held = vars(self.instances[0].module)
+        names = [name for name, each in held.items() if not name.startswith("_") and same(each, value)]
+        taken = {*CELLS_OWN, *(member for member, _ in self.instances[0].members)}
+        if (
+            len(names) != 1
+            or names[0] in taken
+            or not all(same(getattr(each.module, names[0], None), value) for each in self.instances)
+        ):
+            return None
+        self.attributes[names[0]] = value
+        return names[0]
 
     def _argument(self, values: list[Any], hint: str) -> str:
         """The argument that has these values in the instances: an earlier one, or a new one with a name."""
@@ -77,7 +101,7 @@ class CellClass:
                 return name
         wanted = self._in_source(values) or UNNAMED.sub("_", hint) or "value"
         name, number = wanted, 1
-        taken = {*self.arguments, *CELLS_OWN, *(member for member, _ in self.instances[0].members)}
+        taken = {*self.arguments, *self.attributes, *CELLS_OWN, *(member for member, _ in self.instances[0].members)}
         while name in taken or safe(name) != name:
             number += 1
             name = f"{wanted}{number}"
@@ -85,13 +109,17 @@ class CellClass:
         return name
 
     def _in_source(self, values: list[Any]) -> str | None:
-        """An argument of the source's constructor that its instances keep with these values."""
+        """An argument of the source's constructor that its instances keep with these values, or another attribute."""
         kind = type(self.instances[0].module)
         for name, argument in signature(kind.__init__).parameters.items():
             if argument.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) or name == "self":
                 continue
             held = [getattr(each.module, name, None) for each in self.instances]
             if name not in self.arguments and all(same(a, b) for a, b in zip(held, values, strict=True)):
+                return name
+        for name in vars(self.instances[0].module):
+            held = [getattr(each.module, name, None) for each in self.instances]
+            if not name.startswith("_") and all(same(a, b) for a, b in zip(held, values, strict=True)):
                 return name
         return None
 
@@ -128,18 +156,18 @@ class CellClass:
             base = f"super().__init__({', '.join(sequence(first.base, cells))})"
             members = [(name, text) for name, text in members if not name.isdigit()]
         lines += [f"    {base}", *(f"    self.{name} = {text}" for name, text in members)]
-        kept = {
-            name for name in self.stands[len(self.stands) - sum(len(body.slots) for body in first.bodies) :] if name
-        }
+        kept = set(self.stands[len(self.stands) - self._computed :])
         lines += [f"    self.{name} = {name}" for name in self.arguments if name in kept]
-        return [*lines, ""] if self.arguments or members or first.base_arguments else []
+        lines += [f"    self.{name} = {literal(value)}" for name, value in self.attributes.items()]
+        return [*lines, ""] if self.arguments or self.attributes or first.members or first.base_arguments else []
 
     def _construct(self, names: list[str | None]) -> list[str]:
         """The construct; where both modes do different things, one after the other."""
         bodies = self.instances[0].bodies
         if not bodies:
             return []
-        inputs = "".join(f", {name}: Tensor" for name in bodies[0].inputs)
+        first = bodies[0]
+        inputs = "".join(f", {name}: {kind}" for name, kind in zip(first.inputs, first.kinds, strict=True))
         lines = [f"def construct(self{inputs}) -> {bodies[0].returns}:", f'    """{self._shapes()}"""']
         texts, start = [], 0
         for body in bodies:
@@ -183,7 +211,8 @@ class CellClass:
         scaled = len(first) == 4 and picture is not None and first[2] * picture[3] == first[3] * picture[2]
         words = ["N"]
         for axis, side in enumerate(first[1:], 1):
-            letters = LETTERS.get(len(first), ("N", *"ABCDEFGH"))
+            known = scaled or len(first) < 4
+            letters = LETTERS.get(len(first), UNKNOWN) if known else UNKNOWN
             if picture and scaled and axis >= 2:
                 words.append(_ratio(side, picture[axis], letters[axis]))
             else:

@@ -22,6 +22,7 @@ class Statement:
     loop: str = ""  # over which list the line is repeated, on its own result
     first: str = ""  # mark of what the loop begins with
     unpacked: bool = False  # whether the names are given to the parts of what the code returns
+    comment: str = ""
 
 
 def rolled(statements: Sequence[Statement], writer: Writer, lists: Mapping[str, int]) -> Iterator[Statement]:

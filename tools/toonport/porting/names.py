@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-LAYER_FILES = (Path(__file__).with_name("cells.py"), Path(__file__).parents[3] / "ms_models" / "layers.py")
+LAYER_FILES = (
+    Path(__file__).with_name("cells_moving.py"),
+    Path(__file__).with_name("cells.py"),
+    Path(__file__).parents[3] / "ms_models" / "layers.py",
+)
 # attributes that every cell has already
 CELLS_OWN = frozenset({
     "bprop", "cell_type", "cells", "cls_name", "compile", "construct", "flags", "grad_hook", "name", "param_prefix",

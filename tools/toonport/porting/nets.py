@@ -42,6 +42,16 @@ def _conv(
     return w.call("ops.conv2d", input, weight, bias, stride, "pad", pads, dilation, groups)
 
 
+@rule("conv_transpose2d")
+def _conv_transpose(
+    w: Writer, input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: Any = 1, dilation: Any = 1,
+) -> Expr:  # fmt: skip
+    plain = not any(sides(output_padding, 2)) and groups == 1 and one_of(sides(dilation, 2)) == 1
+    refuse_unless(plain and rank(input) == 4, "conv_transpose2d: with output_padding, groups or dilation")
+    return w.own_function("conv_transpose2d", input, weight, bias, sides(stride, 2), sides(padding, 2))
+
+
 def one_of(values: tuple[Any, ...]) -> Any:
     """Return one number where all are the same."""
     return values[0] if all(value == values[0] for value in values) else values
@@ -203,7 +213,8 @@ def resized(
     refuse_unless(mode in {"nearest", "bilinear"} and not antialias, f"interpolate: mode={mode}, antialias={antialias}")
     if size is None:
         factors = sides(scale, 2)
-        refuse_unless(all(float(factor).is_integer() for factor in factors), f"interpolate: by the factor {scale}")
+        if not all(float(factor).is_integer() for factor in factors):
+            return _resized_by(w, input, factors, mode, align_corners, recompute)
         name = w.atom(input)
         words = [
             f"{name}.shape[{axis}] * {w.number(int(factor))}" for axis, factor in zip((2, 3), factors, strict=True)
@@ -213,6 +224,16 @@ def resized(
         target = w.text(sides(size, 2))
     corners = f", align_corners={bool(align_corners)}" if mode == "bilinear" else ""
     return Expr(f'ops.interpolate({w.text(input)}, {target}, mode="{mode}"{corners})')
+
+
+def _resized_by(w: Writer, input: Any, factors: Any, mode: str, align_corners: Any, recompute: Any) -> Expr:
+    """By fractions; where sides would be rounded, PyTorch goes on with the factor unless the corners are aligned."""
+    refuse_unless(not recompute, "interpolate: with recompute_scale_factor")
+    corners = bool(align_corners) if mode == "bilinear" else OMIT
+    plain = tuple(float(factor) for factor in factors)
+    whole = all((side * factor).is_integer() for side, factor in zip(input.shape[2:], plain, strict=True))
+    refuse_unless(whole or bool(align_corners), f"interpolate: by the factor {plain[0]}, which rounds sides")
+    return w.own_function("resized_by", input, plain, mode=mode if mode != "nearest" else OMIT, align_corners=corners)
 
 
 @rule("pad")

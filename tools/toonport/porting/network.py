@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from convert.layers import find_rule
 from convert.plan import PARAMETRIZATIONS
 from parity_tests.harness.pair import copied
 from toonport.porting.arguments import not_given
@@ -129,8 +130,9 @@ class _Porter:
         network = copied(self.network).train(training)
         paths = {id(module): path for path, module in network.named_modules()}
         written = [path for path, rule in self.leaf.items() if not rule]
-        with unmoved(network, written):
+        with unmoved(network, written) as free:
             traced = trace(network, args, kwargs, lambda m: self._is_leaf(paths[id(m)]))
+            free |= traced.moved
         tensors = [leaf for leaf in leaves(traced.regions[""][0].output) if getattr(leaf, "shape", None) is not None]
         if not tensors:
             raise UnportableError(f"{type(network).__name__}: returns no tensor, so nothing could be compared")
@@ -234,19 +236,28 @@ class _Porter:
             for value in leaves((call.args, call.kwargs))
             if isinstance(value, Value) and value.shape is not None
         ]
-        self._freeze(path, module)
         try:
-            return rule(module, shapes)
+            return self._frozen(path, module, rule(module, shapes))
         except UnportableError as error:
             if not self.setting.partial:
                 raise UnportableError(f"layer {path}: {error}") from None
             self.setting.partial(UnportableError(f"layer {path}: {error}"))
             return Made("NotPorted", [Argument("what", str(error), positional=True)], own=frozenset({"NotPorted"}))
 
-    def _freeze(self, path: str, module: nn.Module) -> None:
-        if all(each.requires_grad for each in module.parameters()):
-            return
-        raise UnportableError(f"layer {path}: holds parameters that are not trained, which is not written")
+    def _frozen(self, path: str, module: nn.Module, made: Made) -> Made:
+        """A layer that is not trained, or is in part, as one."""
+        resting = [name for name, each in module.named_parameters() if not each.requires_grad]
+        if not resting:
+            return made
+        names: list[str] = []
+        if len(resting) < sum(1 for _ in module.parameters()):
+            rule = find_rule(self.setting.kinds(path))
+            names = [rule.names.get(name, name) if rule else name for name in resting]
+            inside = [name for name in names if "." in name]
+            if inside:
+                raise UnportableError(f"{inside[0]} is not trained while the rest is, which is not written")
+        arguments = [Argument("name", name, positional=True) for name in names]
+        return Made("frozen", arguments, [("", made)], own=frozenset({"frozen"}))
 
     def _member(self, path: str, name: str) -> Made:
         inside = f"{path}.{name}".strip(".")

@@ -15,7 +15,7 @@ def needed(region: Region) -> tuple[list[Call], Counter[int]]:
     uses: Counter[int] = Counter(id(leaf) for leaf in leaves(region.output) if isinstance(leaf, Value))
     live: list[Call] = []
     for call in reversed(region.calls):
-        if call.module or any(uses[id(leaf)] for leaf in leaves(call.result) if isinstance(leaf, Value)):
+        if call.module or call.into or any(uses[id(leaf)] for leaf in leaves(call.result) if isinstance(leaf, Value)):
             live.append(call)
             uses.update(id(leaf) for leaf in leaves((call.args, call.kwargs)) if isinstance(leaf, Value))
     return live[::-1], uses

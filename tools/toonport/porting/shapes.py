@@ -228,6 +228,24 @@ def _itself(w: Writer, input: Any, *args: Any, **more: Any) -> Expr:
     return w.expr(input)
 
 
+@rule("copy")
+def _copy(w: Writer, input: Any, src: Any, non_blocking: bool = False) -> Expr:
+    """What is written into the whole of a tensor."""
+    alike = is_tensor(src) and src.shape == input.shape and not other_type(src, input.example.dtype)
+    refuse_unless(alike, "copy_: of another shape or type")
+    return w.expr(src)
+
+
+@rule("fill")
+def _fill(w: Writer, input: Any, value: Any) -> Expr:
+    return w.call("ops.full_like", input, value)
+
+
+@rule("zero")
+def _zero(w: Writer, input: Any) -> Expr:
+    return w.call("ops.zeros_like", input)
+
+
 @rule("to", "type")
 def _to(w: Writer, input: Any, *args: Any, **more: Any) -> Expr:
     """Another type; devices are the caller's choice."""

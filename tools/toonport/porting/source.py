@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import subprocess
 import sys
@@ -44,7 +45,19 @@ def network_source(ported: Ported, stem: str, origin: str) -> str:
         lines += ["", f"from {stem}_layers import {', '.join(needs)}"]
     if "constant(" in code:
         lines += ["", f'CONSTANTS = np.load(Path(__file__).with_name("{stem}.npz"))', "", "", *CONSTANT]
+    for cell, text in zip(ported.classes, classes, strict=True):
+        require_python(text, f"class {cell.name}, of {type(cell.instances[0].module).__qualname__}")
     return formatted("\n".join([*lines, "", "", code]) + "\n")
+
+
+def require_python(code: str, what: str) -> None:
+    """Raise UnportableError where something that was written is not Python; says what it is, and the line."""
+    try:
+        ast.parse(code)
+    except SyntaxError as error:
+        raise UnportableError(
+            f"{what}: what was written is not Python: {error.msg}: {(error.text or '').strip()}"
+        ) from None
 
 
 CONSTANT = (

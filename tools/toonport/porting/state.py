@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,25 +22,29 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 @contextmanager
-def unmoved(network: nn.Module, written: Sequence[str]) -> Iterator[None]:
+def unmoved(network: nn.Module, written: Sequence[str]) -> Iterator[set[str]]:
     """Refuse a run that moves what the network keeps, or draws random numbers that are not PyTorch's.
 
     Args:
         network: that runs in the block.
         written: dotted paths of the modules that are not one layer; the statistics of norms may move.
 
+    Yields:
+        A set for the names of what may move.
+
     Raises UnportableError: after the block; names the attribute.
     """
     chance = _chance()
     before = {path: _kept(network.get_submodule(path)) for path in written}
-    yield
+    free: set[str] = set()
+    yield free
     if not _alike(chance, _chance()):
         raise UnportableError("the forward draws random numbers outside of torch, which are not written")
     for path, known in before.items():
         now = _kept(network.get_submodule(path))
         for name in {**known, **now}:
-            if name not in known or name not in now or not _alike(known[name], now[name]):
-                full = f"{path}.{name}".strip(".")
+            full = f"{path}.{name}".strip(".")
+            if full not in free and (name not in known or name not in now or not _alike(known[name], now[name])):
                 raise UnportableError(f"{full}: is changed by the forward, which is not written")
 
 
@@ -57,25 +61,34 @@ def _kept(module: nn.Module) -> dict[str, Any]:
     return {name: _copy(each) for name, each in {**own, **tensors}.items()}
 
 
-def _copy(kept: Any) -> Any:
-    """Numbers, text, tensors, arrays and states of chance, in containers too; of anything else, its type."""
+def _copy(kept: Any, inside: tuple[Any, ...] = ()) -> Any:
+    """What something holds: numbers, text, tensors, states of chance; of containers and objects, what is in them."""
     if isinstance(kept, torch.Tensor):
         return kept.detach().clone()
-    if isinstance(kept, Mapping):
-        return [(_copy(key), _copy(each)) for key, each in kept.items()]
-    if isinstance(kept, list | tuple):
-        return [_copy(each) for each in kept]
-    if isinstance(kept, random.Random):
-        return kept.getstate()
-    if isinstance(kept, np.random.Generator):
-        return _copy(kept.bit_generator.state)
-    if isinstance(kept, np.random.RandomState | torch.Generator):
-        return _copy(kept.get_state())
-    if isinstance(kept, SimpleNamespace) or (is_dataclass(kept) and not isinstance(kept, type)):
-        return _copy(vars(kept))
     if isinstance(kept, (*PLAIN, np.ndarray, np.generic, set, frozenset)):
         return copy.deepcopy(kept)
-    return type(kept)
+    if any(each is kept for each in inside) or isinstance(kept, (nn.Module, type, ModuleType)):
+        return type(kept)
+    held = _held(kept)
+    return type(kept) if held is None else [type(kept), *(_copy(each, (*inside, kept)) for each in held)]
+
+
+def _held(kept: Any) -> list[Any] | None:
+    """The parts of a container, an iterator, a source of chance or an object; None of what has no parts."""
+    if isinstance(kept, Mapping):
+        return [*kept, *kept.values()]
+    if isinstance(kept, list | tuple | deque):
+        return list(kept)
+    if isinstance(kept, random.Random):
+        return [kept.getstate()]
+    if isinstance(kept, np.random.Generator):
+        return [kept.bit_generator.state]
+    if isinstance(kept, np.random.RandomState | torch.Generator):
+        return [kept.get_state()]
+    if isinstance(kept, Iterator):
+        return [kept.__reduce__()]
+    own = getattr(kept, "__dict__", None)
+    return [*own, *own.values()] if own else None
 
 
 def _alike(first: Any, second: Any) -> bool:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from linecache import getline
-from pathlib import Path
-from types import FrameType
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +18,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from convert.errors import first_line
-from toonport.porting.arguments import bound, like, renewed, tensors_in
+from toonport.porting import inplace
+from toonport.porting.arguments import bound, kept_as, like, renewed
+from toonport.porting.inplace import REPEATED, Frame, Part, as_function, as_index, as_tuple
 from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
+from toonport.porting.sites import at, calls_answered_by, frames, in_torch, line
 from toonport.porting.state import COUNTER
 from toonport.porting.values import (
     COMPARISONS,
@@ -40,22 +41,14 @@ from toonport.porting.values import (
     plain,
 )
 
-TORCH = str(Path(torch.__file__).parent)
-HERE = str(Path(__file__).parent)
+CHANGED = "the source changes it in place"
+# makes a tensor, of the type that is PyTorch's default unless another is said
+MAKING = frozenset({"zeros", "ones", "empty", "full", "arange", "linspace", "tensor", "eye"})
 UNNAMED = {"self", "_", "args", "kwargs"}
 
 
 class CannotRunError(UnportableError):
     """The network itself does not run on the inputs."""
-
-
-@dataclass
-class _Frame:
-    """A module that runs, with the values that it knows by the identity of the tensor."""
-
-    region: Region
-    still: bool = False  # whether it runs where no gradient flows
-    known: dict[int, tuple[Value, Any, int]] = field(default_factory=dict)  # id -> value, tensor, its version then
 
 
 @dataclass(frozen=True)
@@ -65,6 +58,7 @@ class Traced:
     network: nn.Module
     regions: Mapping[str, list[Region]]  # dotted path of each module that holds others -> its runs, in order
     decisions: tuple[str, ...] = ()  # lines of the source that compare sides of tensors
+    moved: frozenset[str] = frozenset()  # names of the network's state that the forward changes
 
 
 def trace(
@@ -93,14 +87,17 @@ class _Tracer(TorchFunctionMode):
             self.paths.setdefault(id(module), path)
         named = [*network.named_parameters(), *network.named_buffers()]
         self.own = {id(tensor): Own(name, tensor) for name, tensor in named}
-        self.frames: list[_Frame] = []
+        self.saved = set(network.state_dict())
+        self.moved: set[str] = set()
+        self.unversioned: dict[int, torch.Tensor] = {}  # changes of which are not seen in what they are made of
+        self.frames: list[Frame] = []
         self.regions: dict[str, list[Region]] = {}
         self.decisions: dict[str, None] = {}
         self.resting = 0  # how many layers are running whose inside is of no interest
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
         """Trace one run."""
-        with _calls_go_to(self), torch.enable_grad(), self:
+        with calls_answered_by(self.called), torch.enable_grad(), self:
             try:
                 self.network(*args, **kwargs)
             except UnportableError:
@@ -108,7 +105,7 @@ class _Tracer(TorchFunctionMode):
             except Exception as error:
                 where = self.frames[-1].region.path if self.frames else ""
                 raise CannotRunError(f"{where or 'the network'}: cannot run: {first_line(error)}") from error
-        return Traced(self.network, self.regions, tuple(self.decisions))
+        return Traced(self.network, self.regions, tuple(self.decisions), frozenset(self.moved))
 
     # modules
 
@@ -119,14 +116,22 @@ class _Tracer(TorchFunctionMode):
             return run(module, *args, **kwargs)
         if self.leaf(module):
             given = self._values((args, kwargs)) if self.frames else ((), {})
+            before = self.frames[-1].version(args[0]) if self.frames and args else None
             with self._at_rest():
                 found = run(module, *mapped(plain, args), **mapped(plain, kwargs))
-            return self._returned(Call("", given[0], given[1], _line(), path, still=self._still()), found)
+            if args and found is args[0] and (same := as_function(module)):
+                op, more = same
+                self._seen_outside(found, before, op, (found, *more), {})
+            return self._returned(Call("", given[0], given[1], line(), path, still=self._still()), found)
         if not self.frames:
             return self._inside(run, module, path, args, kwargs)
         given = self._values((args, kwargs))
-        call = Call("", given[0], given[1], _line(), path, still=self._still())
-        return self._returned(call, self._inside(run, module, path, args, kwargs))
+        call = Call("", given[0], given[1], line(), path, still=self._still())
+        handed = self._returned(call, self._inside(run, module, path, args, kwargs))
+        frame = self.frames[-1]
+        frame.region.calls += frame.later
+        frame.later.clear()
+        return handed
 
     def _still(self) -> bool:
         """Whether the module that runs has switched gradients off; one inside such a module is called without them."""
@@ -136,7 +141,7 @@ class _Tracer(TorchFunctionMode):
         self, run: Callable[..., Any], module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run a module that holds others, and record what it does."""
-        frame = _Frame(Region(path), not torch.is_grad_enabled())
+        frame = Frame(Region(path), not torch.is_grad_enabled())
         given_names = bound(module, args, kwargs)
         for name, given in given_names.items():
             values = self._incoming(frame, given, (name,))
@@ -159,7 +164,7 @@ class _Tracer(TorchFunctionMode):
         self.regions.setdefault(path, []).append(frame.region)
         return found
 
-    def _incoming(self, frame: _Frame, tree: Any, path: tuple[Any, ...]) -> Any:
+    def _incoming(self, frame: Frame, tree: Any, path: tuple[Any, ...]) -> Any:
         """The values that a module is handed, each with its place among the arguments."""
         if isinstance(tree, Mapping):
             return {key: self._incoming(frame, each, (*path, key)) for key, each in tree.items()}
@@ -181,26 +186,80 @@ class _Tracer(TorchFunctionMode):
         if self.resting or not self.frames:
             return func(*mapped(plain, args), **mapped(plain, kwargs))
         name = name_of(func)
-        if name in {"shape", "size"}:
-            return self._shape(args, kwargs)
-        if name == "__len__":
-            return func(*args)
+        if name in {"shape", "size", "__len__"}:
+            return func(*args) if name == "__len__" else self._shape(args, kwargs)
         if name in READ and self._follows(args):
-            raise UnportableError(f"{name.strip('_')}: {READ[name]}{_at()}")
+            raise UnportableError(f"{name.strip('_')}: {READ[name]}{at()}")
         if name in ASKED or name in READ or name == "__get__":
             return func(*mapped(plain, args), **mapped(plain, kwargs))
+        if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
+            raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
+        if torch.is_autocast_enabled("cpu"):
+            raise UnportableError(f"autocast: its choice of types is not written{at()}")
+        if name == "__setitem__" and inplace.is_written_back(self.frames[-1], args):
+            return self._written_again(func, args)
+        return self._ran(name, func, args, kwargs)
+
+    def _ran(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """Record an operator that makes tensors, or changes them in place."""
         given = self._values((args, kwargs))
-        call = Call(canonical(name), given[0], given[1], _line(), still=self._still())
+        call = Call(canonical(name), given[0], given[1], line(), still=self._still())
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
-            if own.name.endswith(COUNTER):  # which MindSpore's norms do without
-                return func(*args, **kwargs)
-            raise UnportableError(f"{name}: changes {own.name}, a state of the network, in its forward{_at()}")
+            return self._changed(call, own, name, func, args, kwargs)
+        before = self.frames[-1].version(args[0]) if args else None
         found = func(*mapped(plain, args), **mapped(plain, kwargs))
+        if name in MAKING and kwargs.get("dtype") is None:
+            call.kwargs = {**call.kwargs, "dtype": found.dtype}
         if name == "numel":
             return self._number_of(call, found)
         if name == "__setitem__":
-            return self._written(call, args[0])
-        return self._returned(call, found)
+            self._written(call, args[0])
+        else:
+            found = self._returned(call, found)
+        if before is not None and args[0]._version != before:
+            self._changed_in_place(call, args, kwargs, before)
+        elif name == "data":
+            self.unversioned[id(found)] = found
+        elif name == "__getitem__" and isinstance(found, torch.Tensor) and found._base is not None:
+            self.frames[-1].views[id(found)] = Part(args[0], as_index(args[1]), as_tuple(given[0][1]))
+        return found
+
+    def _changed_in_place(self, call: Call, args: Any, kwargs: Any, before: int) -> None:
+        """A tensor that was changed is another value under all the names that it has."""
+        tensor, frame = args[0], self.frames[-1]
+        if id(tensor) in self.unversioned or id(tensor._base) in self.unversioned:
+            raise UnportableError(f"in place: a tensor is changed through .data{at()}")
+        self._seen_outside(tensor, before, call.op, args, kwargs)
+        if frame.version(tensor) == tensor._version:
+            inplace.written_back(frame, tensor, before, call.line)
+
+    def _seen_outside(self, tensor: Any, before: Any, op: str, args: Any, kwargs: Any) -> None:
+        """Have the modules around the one that runs do the same with a tensor that was changed in place."""
+        if op in REPEATED and not torch.is_inference(tensor):
+            still = not torch.is_grad_enabled()
+            made = partial(Call, op, tuple(args), {**kwargs}, line(), still=still, note=CHANGED)
+            inplace.seen_outside(self.frames, self.own, tensor, before, made)
+
+    def _changed(self, call: Call, own: Own, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """A state of the network that is changed in place is assigned."""
+        if own.name.endswith(COUNTER):  # which MindSpore's norms do without
+            return func(*args, **kwargs)
+        inplace.refuse_change(own, name, own.name in self.saved, at())
+        found = func(*mapped(plain, args), **mapped(plain, kwargs))
+        if own.example.requires_grad:
+            raise UnportableError(f"{name}: {own.name} keeps the gradients of what is written into it{at()}")
+        call.into = own
+        self.moved.add(own.name)
+        self.frames[-1].region.calls.append(call)
+        return found
+
+    def _written_again(self, func: Any, args: Any) -> None:
+        """Elements that are there already are another version of the tensor, and of its parts."""
+        frame = self.frames[-1]
+        known = [(tensor, value) for value, tensor, version in frame.known.values() if tensor._version == version]
+        func(*args)
+        for tensor, value in known:
+            frame.know(tensor, value)
 
     def _written(self, call: Call, tensor: Any) -> None:
         """A tensor of which elements were written is another value from then on."""
@@ -222,7 +281,7 @@ class _Tracer(TorchFunctionMode):
         value = self._value(tensor)
         if not isinstance(value, Value):
             return Shape(sides) if axis is None else sides[axis]
-        call = Call("shape", (value,), {}, _line())
+        call = Call("shape", (value,), {}, line())
         values = tuple(Value(call, (place,), side) for place, side in enumerate(sides))
         call.result = values
         self._note()
@@ -247,15 +306,12 @@ class _Tracer(TorchFunctionMode):
             return found
         if self.resting or not self.frames or not isinstance(found, int | float):
             return found
-        return self._number_of(Call(op, tuple(self._value(each) for each in numbers), {}, _line()), found)
+        return self._number_of(Call(op, tuple(self._value(each) for each in numbers), {}, line()), found)
 
     def _decided(self) -> None:
         """Note the line of the user's code that compares sides; PyTorch's own checks are of no interest."""
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(HERE):
-            frame = frame.f_back
-        if frame is not None and not self.resting and not frame.f_code.co_filename.startswith(TORCH):
-            self.decisions[_line()] = None
+        if not self.resting and not in_torch():
+            self.decisions[line()] = None
 
     # values
 
@@ -273,7 +329,7 @@ class _Tracer(TorchFunctionMode):
         if id(leaf) in frame.known:
             value, _, version = frame.known[id(leaf)]
             if leaf._version != version:
-                raise UnportableError(f"in place: a tensor is used after it was changed under another name{_at()}")
+                raise UnportableError(f"in place: a tensor is used after it was changed under another name{at()}")
             return value
         if id(leaf) in self.own:
             return self.own[id(leaf)]
@@ -286,14 +342,9 @@ class _Tracer(TorchFunctionMode):
 
     def _attribute(self, tensor: torch.Tensor) -> Constant:
         """A tensor that some module keeps as an attribute, in lists or dictionaries or alone."""
-        for path, module in self.network.named_modules():
-            for key, held in vars(module).items():
-                if not key.startswith("_") or isinstance(held, torch.Tensor):
-                    for place, each in enumerate(tensors_in(held)):
-                        if each is tensor:
-                            name = key if each is held else f"{key}_{place}"
-                            return Constant(f"{path}.{name}".strip("."), tensor)
-        raise UnportableError(f"a tensor comes from neither the inputs nor the network's state{_at()}")
+        if name := kept_as(self.network, tensor):
+            return Constant(name, tensor)
+        raise UnportableError(f"a tensor comes from neither the inputs nor the network's state{at()}")
 
     def _returned(self, call: Call, found: Any) -> Any:
         """Record a call with what it returned, and hand that on with numbers that know where they came from."""
@@ -325,7 +376,7 @@ class _Tracer(TorchFunctionMode):
     def _note(self) -> None:
         """Note what the source calls the values that it has."""
         frame = self.frames[-1]
-        for each in _frames():
+        for each in frames():
             for name, held in list(each.f_locals.items()):
                 if name in UNNAMED or not isinstance(held, torch.Tensor | Dim):
                     continue
@@ -342,43 +393,3 @@ class _Tracer(TorchFunctionMode):
             yield
         finally:
             self.resting -= 1
-
-
-@contextmanager
-def _calls_go_to(tracer: _Tracer) -> Iterator[None]:
-    """Have calls of modules answered by a tracer."""
-    run = nn.Module.__call__
-
-    def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """The call of a module."""
-        return tracer.called(run, module, args, kwargs)
-
-    nn.Module.__call__ = called  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = run  # type: ignore[method-assign]
-
-
-def _frames() -> Iterator[FrameType]:
-    """The frames of the user's own code that are running, the innermost first."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((TORCH, HERE)):
-            yield frame
-        frame = frame.f_back
-
-
-def _line() -> str:
-    """File and line of the user's code that is running."""
-    frame = next(_frames(), None)
-    if frame is None:
-        return ""
-    code = getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}" + (f": {code}" if code else "")
-
-
-def _at() -> str:
-    line = _line()
-    return f" ({line})" if line else ""

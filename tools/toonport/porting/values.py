@@ -62,6 +62,8 @@ class Call:
     module: str = ""  # dotted path of the module that is called
     result: Any = None  # what it returned, in the same structure
     still: bool = False  # whether no gradient flows through it
+    into: Own | None = None  # the state of the network that it changes in place
+    note: str = ""  # a comment on it
 
     @property
     def called(self) -> str:

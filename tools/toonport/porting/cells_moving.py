@@ -1,0 +1,141 @@
+"""What pools, pads, resizes and moves elements, for the file of layers of a ported network; see `cells.py`."""
+
+import math
+
+from mindspore import Tensor, nn, ops
+
+
+def max_pool2d(
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], ceil_mode: bool = False
+) -> Tensor:
+    """Largest of each window: [N, C, H, W] -> [N, C, H', W']; what is padded never counts."""
+    (above, left), (below, right) = padding, padding
+    if ceil_mode:
+        below = rows_after(x.shape[2], kernel[0], stride[0], padding[0])
+        right = rows_after(x.shape[3], kernel[1], stride[1], padding[1])
+    if above + below + left + right > 0:
+        x = ops.pad(x, (left, right, above, below), value=-math.inf)
+    return ops.MaxPool(kernel, stride, "valid")(x)
+
+
+def rows_after(side: int, window: int, step: int, rows: int) -> int:
+    """Rows to pad after the end so that the last window, which begins inside the picture, is whole."""
+    count = -(-(side + 2 * rows - window) // step) + 1
+    if (count - 1) * step >= side + rows:
+        count -= 1
+    return max((count - 1) * step + window - side - rows, 0)
+
+
+class MaxPool2d(nn.Cell):
+    """Max pooling whose padding never counts."""
+
+    def __init__(
+        self,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int] = (0, 0),
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']."""
+        return max_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode)
+
+
+class UpsampleTo(nn.Cell):
+    """Resizes pictures to a size."""
+
+    def __init__(self, size: tuple[int, int], mode: str = "nearest", align_corners: bool | None = None) -> None:
+        super().__init__()
+        self.size, self.mode, self.align_corners = size, mode, align_corners
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, *size]."""
+        return ops.interpolate(x, self.size, mode=self.mode, align_corners=self.align_corners)
+
+
+class UpsampleBilinear(nn.Cell):
+    """Bilinear up-sampling by a whole factor."""
+
+    def __init__(self, scale_factor: int, align_corners: bool = False) -> None:
+        super().__init__()
+        self.scale_factor, self.align_corners = scale_factor, align_corners
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H * scale_factor, W * scale_factor]."""
+        size = x.shape[2] * self.scale_factor, x.shape[3] * self.scale_factor
+        return ops.interpolate(x, size, mode="bilinear", align_corners=self.align_corners)
+
+
+def pad_or_cut(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
+    """Pad before and after each axis, the last first; negative numbers cut. [..., H, W] -> [..., H', W']."""
+    x = ops.pad(x, tuple(max(rows, 0) for rows in padding), value=value)
+    for place in range(len(padding) // 2):
+        before, after = max(-padding[2 * place], 0), max(-padding[2 * place + 1], 0)
+        axis = x.ndim - 1 - place
+        x = ops.narrow(x, axis, before, x.shape[axis] - before - after)
+    return x
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the channels of the groups: [N, C, H, W] -> [N, C, H, W]."""
+    n, channels, height, width = x.shape
+    return x.reshape(n, groups, channels // groups, height, width).swapaxes(1, 2).reshape(x.shape)
+
+
+class ChannelShuffle(nn.Cell):
+    """Interleaves the channels of groups."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        return channel_shuffle(x, self.groups)
+
+
+def roll(x: Tensor, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Move elements along axes; those that leave at the end come in at the beginning. The shape stays."""
+    for place in range(len(axes)):
+        axis = axes[place]
+        size = x.shape[axis]
+        cut = (size - shifts[place]) % size
+        if cut > 0:
+            first, last = ops.split(x, [cut, size - cut], axis)
+            x = ops.cat((last, first), axis)
+    return x
+
+
+def every(x: Tensor, axis: int, start: int, step: int, stop: int | None = None) -> Tensor:
+    """Every so many elements of an axis, from one on; MindSpore's gradient of x[start::step] fails."""
+    side = x.shape[axis]
+    return ops.index_select(x, axis, ops.arange(start, side if stop is None or stop > side else stop, step))
+
+
+def resized_by(
+    x: Tensor, factors: tuple[float, float], mode: str = "nearest", align_corners: bool | None = None
+) -> Tensor:
+    """Resize pictures by factors: [N, C, H, W] -> [N, C, H * factors[0], W * factors[1]], rounded down.
+
+    Raises ValueError: sides would be rounded, where PyTorch goes on with the factor and MindSpore with the size.
+    """
+    height, width = x.shape[2] * factors[0], x.shape[3] * factors[1]
+    if not align_corners and (height != int(height) or width != int(width)):
+        raise ValueError(f"sides of {x.shape} times {factors} are no whole numbers")
+    return ops.interpolate(x, (int(height), int(width)), mode=mode, align_corners=align_corners)
+
+
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """Transposed convolution: x [N, C, H, W], weight [C, D, K, L], bias [D] -> [N, D, H', W']."""
+    kernel = weight.shape[2:]
+    height = stride[0] * (x.shape[2] - 1) + kernel[0] - 2 * padding[0]
+    width = stride[1] * (x.shape[3] - 1) + kernel[1] - 2 * padding[1]
+    pads = (padding[0], padding[0], padding[1], padding[1])
+    transpose = ops.Conv2DTranspose(weight.shape[0], kernel, pad_mode="pad", pad=pads, stride=stride)
+    out = transpose(x, weight, (x.shape[0], weight.shape[1], height, width))
+    return out if bias is None else out + bias.reshape(1, -1, 1, 1)
