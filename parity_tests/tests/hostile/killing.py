@@ -5,6 +5,8 @@ python -m parity_tests.tests.hostile.killing --kills 60     # part of `make fuzz
 
 import argparse
 import hashlib
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from toonport.photo.picture import write_picture
 STEPS = 3
 LEFTOVERS = ("*.partial", "*.lock", "*.pending", "*.json.partial")
 Found = Mapping[object, object]
+SURROUNDINGS = os.environ | {"TOONPORT_WEIGHTS": str(Path(__file__).with_name("none"))}  # whatever was fetched here
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
     network = save_torch(place / "net.pt", {"genA2B": seeded_state("photo2cartoon", "genA2B")})
     for number in range(3):
         write_picture(place / "photos" / f"{number}.png", drawn_face())
+        write_picture(place / "cartoons" / f"{number}.png", drawn_picture(f"cartoon {number}", 64, 64))
         for domain in "AB":
-            write_picture(
-                place / "data" / f"train{domain}" / f"{number}.png", drawn_picture(f"{domain}{number}", 40, 40)
-            )
+            picture = drawn_picture(f"{domain}{number}", 40, 40)
+            for split in ("train", "test"):
+                write_picture(place / "data" / f"{split}{domain}" / f"{number}.png", picture)
+    face = save_torch(place / "face.pt", seeded_state("mobilefacenet", "mobilefacenet"))
     digest = hashlib.sha256((place / "three.pt").read_bytes()).hexdigest()
     (place / "m.toml").write_text(
         '[x]\nfile = "x.pt"\nfamily = "whitebox"\npart = "all"\nlicence = "none"\nsource = "test"\n'
@@ -67,12 +72,20 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
 
         return Job(begin, begin, lambda out: checkpoint_bytes(out / "run", STEPS))
 
+    def selecting(out: Path) -> list[str]:
+        """Choose among the checkpoints of a run, which is trained where there is none yet."""
+        if not (place / "run").is_dir():
+            _run(trainings["torch"].arguments(place))
+        if not out.is_dir():
+            shutil.copytree(place / "run", out / "run")
+        return ["evaluate", "--select", str(out / "run"), "--face-weights", str(face), "--json", str(out / "n.json")]
+
+    trainings = {framework: training(framework) for framework in ("torch", "mindspore")}
     return {
         "convert": Job(lambda out: ["convert", str(three), str(out / "x.ckpt")]),
         "convert {part}": Job(lambda out: ["convert", str(three), str(out / "p_{part}.safetensors")]),
         "fetch": Job(lambda out: ["fetch", "x", "--manifest", str(place / "m.toml"), "--dir", str(out)]),
-        "train torch": training("torch"),
-        "train mindspore": training("mindspore"),
+        **{f"train {framework}": job for framework, job in trainings.items()},
         "preprocess": Job(
             lambda out: ["preprocess", str(place / "photos"), "--out", str(out), "--keep-background"], found=_pictures
         ),
@@ -84,6 +97,12 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
             lambda out: ["export", "photo2cartoon", "--weights", str(network), "--part", "genA2B", "--to", "onnx",
                          "--out", str(out / "x.onnx")]
         ),
+        "evaluate": Job(
+            lambda out: ["evaluate", "--fake", str(place / "cartoons"), "--real", str(place / "photos"),
+                         "--photos", str(place / "photos"), "--face-weights", str(face),
+                         "--json", str(out / "numbers.json"), "--html", str(out / "page.html")]
+        ),
+        "evaluate --select": Job(selecting, found=lambda out: {"selected": (out / "run" / "selected").read_bytes()}),
     }  # fmt: skip
 
 
@@ -98,7 +117,8 @@ def _files(out: Path) -> Found:
 def _run(arguments: Sequence[str], after: float | None = None) -> int:
     """Run a command, killed after some seconds where these are given; its exit code."""
     command = [sys.executable, "-m", "toonport", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=SURROUNDINGS) as process:
         try:
             return process.wait(after)
         except subprocess.TimeoutExpired:
