@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -45,7 +46,8 @@ class Job:
 def jobs(place: Path, address: str) -> Mapping[str, Job]:
     """The commands, and in `place` what they work on."""
     three = save_torch(place / "three.pt", seeded_family("whitebox"))
-    network = save_torch(place / "net.pt", {"genA2B": seeded_state("photo2cartoon", "genA2B")})
+    states = {part: seeded_state("photo2cartoon", part) for part in ("genA2B", "disLA")}
+    network = save_torch(place / "net.pt", states)
     for number in range(3):
         write_picture(place / "photos" / f"{number}.png", drawn_face())
         write_picture(place / "cartoons" / f"{number}.png", drawn_picture(f"cartoon {number}", 64, 64))
@@ -91,10 +93,10 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
         ),
         "cartoonize": Job(
             lambda out: ["cartoonize", str(place / "photos"), "--weights", str(network), "--family", "photo2cartoon",
-                         "--frame", "whole", "--out", str(out)], found=_pictures,
+                         "--part", "genA2B", "--frame", "whole", "--out", str(out)], found=_pictures,
         ),
         "export": Job(
-            lambda out: ["export", "photo2cartoon", "--weights", str(network), "--part", "genA2B", "--to", "onnx",
+            lambda out: ["export", "photo2cartoon", "--weights", str(network), "--part", "disLA", "--to", "onnx",
                          "--out", str(out / "x.onnx")]
         ),
         "evaluate": Job(
@@ -151,7 +153,7 @@ class _Server(SimpleHTTPRequestHandler):
 
 def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: Callable[[str], None] = print) -> int:
     """Kill commands in turn until the number or the time is reached; returns how often something was wrong."""
-    random, until, wrong, done = Random(seed), time.monotonic() + seconds, 0, 0
+    random, until, wrong, done = Random(seed), time.monotonic() + seconds, 0, Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Server, directory=folder))
@@ -160,7 +162,7 @@ def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: 
         whole = {}
         for number in range(10 * kills):
             name = list(wanted or known)[number % len(wanted or known)]
-            if done >= kills or time.monotonic() > until:
+            if done.total() >= kills or time.monotonic() > until:
                 break
             job, found = known[name], known[name].found or _files
             if name not in whole:
@@ -173,7 +175,7 @@ def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: 
             out = place / f"{number} {name}"
             if _run(job.arguments(out), length * random.uniform(0.3, 1.0)) != -signal.SIGKILL:
                 continue  # it was faster than the first one
-            done += 1
+            done[name] += 1
             fault = _torn(out) or ("" if _run((job.again or job.arguments)(out)) == 0 else "does not go on")
             left = sorted(path.name for pattern in LEFTOVERS for path in out.rglob(pattern))
             if not fault and found(out) != result:
@@ -183,7 +185,8 @@ def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: 
                 say(f"{name}, kill {number}: {fault or f'left {left}'}")
         server.shutdown()
         server.server_close()
-    say(f"{done} kills from seed {seed}, {wrong} went wrong")
+    counts = ", ".join(f"{name} {count}" for name, count in done.items())
+    say(f"{done.total()} kills from seed {seed} ({counts}), {wrong} went wrong")
     return wrong
 
 
