@@ -23,9 +23,13 @@ NETWORK = """
 import torch
 
 
-class Net(torch.nn.Sequential):
+class Net(torch.nn.Module):
     def __init__(self):
-        super().__init__(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return torch.relu(self.conv(x))
 """
 TRAINING = ["--framework", "torch", "--width", "4", "--size", "32", "--steps", "2", "--sheet-every", "0",
             "--no-tensorboard"]  # fmt: skip
