@@ -67,9 +67,13 @@ def test_what_a_demo_wrote_may_be_replaced_until_it_is_changed(tmp_path):
 
 
 def test_a_broken_off_demo_leaves_what_the_next_one_replaces(tmp_path):
-    with pytest.raises(KeyboardInterrupt), demo_folder(tmp_path):
-        (tmp_path / "photo2cartoon.ckpt").write_text("half of the work")
-        raise KeyboardInterrupt
+    def broken_off():
+        with demo_folder(tmp_path):
+            (tmp_path / "photo2cartoon.ckpt").write_text("half of the work")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
     with demo_folder(tmp_path), pytest.raises(InputError, match="another process"), demo_folder(tmp_path):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"photo2cartoon.ckpt", RECORD}
