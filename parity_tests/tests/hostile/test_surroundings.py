@@ -114,7 +114,10 @@ def test_markup_and_orders_to_the_terminal_are_text(good, tmp_path, capsys):
     assert "\x1b" not in shown
     assert main(["inspect", target]) == 0
     unseen = "c\u200bd\u202ee\U000e0041"
-    torch.save({"\x1b[2J": torch.zeros(2), unseen: torch.zeros(1), "long" * 300: torch.zeros(2), "a\nb": torch.zeros(2)}, "b.pt")
+    torch.save(
+        {"\x1b[2J": torch.zeros(2), unseen: torch.zeros(1), "long" * 300: torch.zeros(2), "a\nb": torch.zeros(2)},
+        "b.pt",
+    )
     assert main(["inspect", "b.pt"]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
