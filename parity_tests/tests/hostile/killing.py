@@ -62,18 +62,6 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
         f'url = "{address}/three.pt"\nsha256 = "{digest}"\n'
     )
 
-    def training(framework: str) -> Job:
-        """A training of a few small steps, saved after each."""
-        more = ["--data", str(place / "data"), "--framework", framework, "--width", "4", "--size", "32"]
-        more += ["--steps", str(STEPS), "--save-every", "1", "--sheet-every", "0", "--no-tensorboard"]
-
-        def begin(out: Path) -> list[str]:
-            """Start, or go on from what is there."""
-            resume = ["--resume"] if (out / "run" / "latest").is_file() else []
-            return ["train", "cyclegan", "--out", str(out / "run"), *(resume or more)]
-
-        return Job(begin, begin, lambda out: checkpoint_bytes(out / "run", STEPS))
-
     def selecting(out: Path) -> list[str]:
         """Choose among the checkpoints of a run, which is trained where there is none yet."""
         if not (place / "run").is_dir():
@@ -82,7 +70,7 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
             shutil.copytree(place / "run", out / "run")
         return ["evaluate", "--select", str(out / "run"), "--face-weights", str(face), "--json", str(out / "n.json")]
 
-    trainings = {framework: training(framework) for framework in ("torch", "mindspore")}
+    trainings = {framework: _training(place, framework) for framework in ("torch", "mindspore")}
     return {
         "convert": Job(lambda out: ["convert", str(three), str(out / "x.ckpt")]),
         "convert {part}": Job(lambda out: ["convert", str(three), str(out / "p_{part}.safetensors")]),
@@ -106,6 +94,19 @@ def jobs(place: Path, address: str) -> Mapping[str, Job]:
         ),
         "evaluate --select": Job(selecting, found=lambda out: {"selected": (out / "run" / "selected").read_bytes()}),
     }  # fmt: skip
+
+
+def _training(place: Path, framework: str) -> Job:
+    """A training of a few small steps, saved after each."""
+    more = ["--data", str(place / "data"), "--framework", framework, "--width", "4", "--size", "32"]
+    more += ["--steps", str(STEPS), "--save-every", "1", "--sheet-every", "0", "--no-tensorboard"]
+
+    def begin(out: Path) -> list[str]:
+        """Start, or go on from what is there."""
+        resume = ["--resume"] if (out / "run" / "latest").is_file() else []
+        return ["train", "cyclegan", "--out", str(out / "run"), *(resume or more)]
+
+    return Job(begin, begin, lambda out: checkpoint_bytes(out / "run", STEPS))
 
 
 def _pictures(out: Path) -> Found:

@@ -64,10 +64,10 @@ def _tensors(out: Path) -> Mapping[object, object]:
 
 
 @pytest.fixture
-def writers(tmp_path) -> Mapping[str, Writer]:
-    """The commands, and in `tmp_path` what they work on, in two variants."""
+def place(tmp_path) -> Path:
+    """A folder with what the commands work on, in two variants."""
     (tmp_path / "net.py").write_text(NETWORK)
-    face = save_torch(tmp_path / "face.pt", seeded_state("mobilefacenet", "mobilefacenet"))
+    save_torch(tmp_path / "face.pt", seeded_state("mobilefacenet", "mobilefacenet"))
     for tag in "ab":
         content = {part: seeded_state("photo2cartoon", part, tag) for part in ("genA2B", "disLA")}
         save_torch(tmp_path / f"{tag}.pt", content)
@@ -76,14 +76,21 @@ def writers(tmp_path) -> Mapping[str, Writer]:
             for domain in "AB":
                 picture = drawn_picture(f"{tag}{domain}{number}", 64, 64)
                 write_picture(tmp_path / tag / f"train{domain}" / f"{number}.png", picture)
+    return tmp_path
+
+
+@pytest.fixture
+def writers(place) -> Mapping[str, Writer]:
+    """The commands."""
+    face = place / "face.pt"
 
     def photos(tag: str) -> Path:
         """A folder of photos."""
-        return tmp_path / tag / "trainA"
+        return place / tag / "trainA"
 
     def weights(tag: str) -> list[object]:
         """An option."""
-        return ["--weights", tmp_path / f"{tag}.pt"]
+        return ["--weights", place / f"{tag}.pt"]
 
     def reports(out: Path) -> list[object]:
         """Two options."""
@@ -95,11 +102,11 @@ def writers(tmp_path) -> Mapping[str, Writer]:
             _tensors,
         ),
         "train": Writer(
-            lambda tag, out: ["train", "cyclegan", "--data", tmp_path / tag, "--out", out, *TRAINING],
+            lambda tag, out: ["train", "cyclegan", "--data", place / tag, "--out", out, *TRAINING],
             lambda out: checkpoint_bytes(out, 2),
         ),
         "preprocess": Writer(
-            lambda tag, out: ["preprocess", tmp_path / tag / "faces", "--out", out, "--keep-background"],
+            lambda tag, out: ["preprocess", place / tag / "faces", "--out", out, "--keep-background"],
             _files("*.png"),
         ),
         "cartoonize": Writer(
@@ -108,7 +115,7 @@ def writers(tmp_path) -> Mapping[str, Writer]:
             _files("*.png"),
         ),
         "evaluate": Writer(
-            lambda tag, out: ["evaluate", "--fake", photos(tag), "--real", tmp_path / tag / "trainB",
+            lambda tag, out: ["evaluate", "--fake", photos(tag), "--real", place / tag / "trainB",
                               "--face-weights", face, *reports(out)],
             _reports, one=False,
         ),
@@ -123,7 +130,7 @@ def writers(tmp_path) -> Mapping[str, Writer]:
             _reports, one=False,
         ),
         "port": Writer(
-            lambda tag, out: ["port", f"{tmp_path}/net.py:Net", "--inputs", "3x16x16", "--seed", " ab".index(tag),
+            lambda tag, out: ["port", f"{place}/net.py:Net", "--inputs", "3x16x16", "--seed", " ab".index(tag),
                               "--out", out / "port"],
             _files("port/*.pt"),
         ),
