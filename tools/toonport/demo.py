@@ -23,6 +23,7 @@ from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import part_inputs
 from parity_tests.harness.stages import QUICK_MODES
+from toonport.demo_files import note_files
 from toonport.draw.generators import build
 from toonport.fetch import checkout, weights_folder
 
@@ -59,8 +60,7 @@ def shared_folder() -> Path | None:
 
 
 def run_demo(out: Path, say: Callable[[str], None]) -> list[Step]:
-    """Run every step, and write the results under `out`; `say` is told what is being done."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Run every step, and write the results into `out`, a `demo_folder`; `say` is told what is being done."""
     work: dict[str, Callable[[Step, Path], None]] = {
         "checkpoint": _checkpoint,
         "convert to MindSpore": _to_mindspore,
@@ -81,6 +81,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> list[Step]:
             step.good, step.outcome = False, str(error)
         step.seconds = time.perf_counter() - start
         steps.append(step)
+        note_files(out)
     return steps
 
 

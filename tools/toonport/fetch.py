@@ -9,7 +9,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -108,7 +108,9 @@ def load_manifest(path: Path | None = None) -> dict[str, Release]:
             raise InputError(f"{path}: not a usable manifest ({release.name}: every value must be text)")
         if release.file != Path(release.file).name or release.file.startswith("."):
             raise InputError(f"{path}: {release.name}: file = {release.file!r} must be a plain name, without a folder")
-    return releases
+        if not re.fullmatch(r"[0-9a-fA-F]{0,64}", release.sha256):
+            raise InputError(f"{path}: {release.name}: sha256 = {release.sha256!r} is no sha256 or beginning of one")
+    return {name: replace(release, sha256=release.sha256.lower()) for name, release in releases.items()}
 
 
 def fetch(

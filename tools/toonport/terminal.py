@@ -6,9 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
-# What moves, colours or turns round text: control characters but line ends and tabs, marks of direction, separators.
-_ORDERS = (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F),
-           *range(0x2066, 0x206A), 0xFEFF)  # fmt: skip
+# What moves, colours or turns round text, or is not seen in it: control characters but line ends and tabs, marks of
+# direction, separators, characters without width, tags.
+_ORDERS = (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0xAD, 0x061C, 0x180E, *range(0x200B, 0x2010),
+           *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC),
+           *range(0xE0000, 0xE0080))  # fmt: skip
 _SHOWN = {code: chr(code).encode("unicode_escape").decode() for code in _ORDERS}
 LONGEST_NAME = 160  # characters of one cell of a table
 LONGEST_TEXT = 6000

@@ -50,7 +50,7 @@ def noted_layers(model: Any, prefix: str = "") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for node, within in zip(model.graph.node, scopes, strict=True):
         for name in node.output:
-            for layer in within:
+            for layer in sorted(within):
                 if any(layer not in reader for reader in outside.get(name, ())):
                     found.setdefault(layer, []).append(name)
     return _below(prefix, found)

@@ -5,12 +5,15 @@ python -m parity_tests.tests.hostile.killing --kills 60     # part of `make fuzz
 
 import argparse
 import hashlib
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -28,6 +31,7 @@ from toonport.photo.picture import write_picture
 STEPS = 3
 LEFTOVERS = ("*.partial", "*.lock", "*.pending", "*.json.partial")
 Found = Mapping[object, object]
+SURROUNDINGS = os.environ | {"TOONPORT_WEIGHTS": str(Path(__file__).with_name("none"))}  # whatever was fetched here
 
 
 @dataclass(frozen=True)
@@ -42,49 +46,67 @@ class Job:
 def jobs(place: Path, address: str) -> Mapping[str, Job]:
     """The commands, and in `place` what they work on."""
     three = save_torch(place / "three.pt", seeded_family("whitebox"))
-    network = save_torch(place / "net.pt", {"genA2B": seeded_state("photo2cartoon", "genA2B")})
+    states = {part: seeded_state("photo2cartoon", part) for part in ("genA2B", "disLA")}
+    network = save_torch(place / "net.pt", states)
     for number in range(3):
         write_picture(place / "photos" / f"{number}.png", drawn_face())
+        write_picture(place / "cartoons" / f"{number}.png", drawn_picture(f"cartoon {number}", 64, 64))
         for domain in "AB":
-            write_picture(
-                place / "data" / f"train{domain}" / f"{number}.png", drawn_picture(f"{domain}{number}", 40, 40)
-            )
+            picture = drawn_picture(f"{domain}{number}", 40, 40)
+            for split in ("train", "test"):
+                write_picture(place / "data" / f"{split}{domain}" / f"{number}.png", picture)
+    face = save_torch(place / "face.pt", seeded_state("mobilefacenet", "mobilefacenet"))
     digest = hashlib.sha256((place / "three.pt").read_bytes()).hexdigest()
     (place / "m.toml").write_text(
         '[x]\nfile = "x.pt"\nfamily = "whitebox"\npart = "all"\nlicence = "none"\nsource = "test"\n'
         f'url = "{address}/three.pt"\nsha256 = "{digest}"\n'
     )
 
-    def training(framework: str) -> Job:
-        """A training of a few small steps, saved after each."""
-        more = ["--data", str(place / "data"), "--framework", framework, "--width", "4", "--size", "32"]
-        more += ["--steps", str(STEPS), "--save-every", "1", "--sheet-every", "0", "--no-tensorboard"]
+    def selecting(out: Path) -> list[str]:
+        """Choose among the checkpoints of a run, which is trained where there is none yet."""
+        if not (place / "run").is_dir():
+            _run(trainings["torch"].arguments(place))
+        if not out.is_dir():
+            shutil.copytree(place / "run", out / "run")
+        return ["evaluate", "--select", str(out / "run"), "--face-weights", str(face), "--json", str(out / "n.json")]
 
-        def begin(out: Path) -> list[str]:
-            """Start, or go on from what is there."""
-            resume = ["--resume"] if (out / "run" / "latest").is_file() else []
-            return ["train", "cyclegan", "--out", str(out / "run"), *(resume or more)]
-
-        return Job(begin, begin, lambda out: checkpoint_bytes(out / "run", STEPS))
-
+    trainings = {framework: _training(place, framework) for framework in ("torch", "mindspore")}
     return {
         "convert": Job(lambda out: ["convert", str(three), str(out / "x.ckpt")]),
         "convert {part}": Job(lambda out: ["convert", str(three), str(out / "p_{part}.safetensors")]),
         "fetch": Job(lambda out: ["fetch", "x", "--manifest", str(place / "m.toml"), "--dir", str(out)]),
-        "train torch": training("torch"),
-        "train mindspore": training("mindspore"),
+        **{f"train {framework}": job for framework, job in trainings.items()},
         "preprocess": Job(
             lambda out: ["preprocess", str(place / "photos"), "--out", str(out), "--keep-background"], found=_pictures
         ),
         "cartoonize": Job(
             lambda out: ["cartoonize", str(place / "photos"), "--weights", str(network), "--family", "photo2cartoon",
-                         "--frame", "whole", "--out", str(out)], found=_pictures,
+                         "--part", "genA2B", "--frame", "whole", "--out", str(out)], found=_pictures,
         ),
         "export": Job(
-            lambda out: ["export", "photo2cartoon", "--weights", str(network), "--part", "genA2B", "--to", "onnx",
+            lambda out: ["export", "photo2cartoon", "--weights", str(network), "--part", "disLA", "--to", "onnx",
                          "--out", str(out / "x.onnx")]
         ),
+        "evaluate": Job(
+            lambda out: ["evaluate", "--fake", str(place / "cartoons"), "--real", str(place / "photos"),
+                         "--photos", str(place / "photos"), "--face-weights", str(face),
+                         "--json", str(out / "numbers.json"), "--html", str(out / "page.html")]
+        ),
+        "evaluate --select": Job(selecting, found=lambda out: {"selected": (out / "run" / "selected").read_bytes()}),
     }  # fmt: skip
+
+
+def _training(place: Path, framework: str) -> Job:
+    """A training of a few small steps, saved after each."""
+    more = ["--data", str(place / "data"), "--framework", framework, "--width", "4", "--size", "32"]
+    more += ["--steps", str(STEPS), "--save-every", "1", "--sheet-every", "0", "--no-tensorboard"]
+
+    def begin(out: Path) -> list[str]:
+        """Start, or go on from what is there."""
+        resume = ["--resume"] if (out / "run" / "latest").is_file() else []
+        return ["train", "cyclegan", "--out", str(out / "run"), *(resume or more)]
+
+    return Job(begin, begin, lambda out: checkpoint_bytes(out / "run", STEPS))
 
 
 def _pictures(out: Path) -> Found:
@@ -98,7 +120,8 @@ def _files(out: Path) -> Found:
 def _run(arguments: Sequence[str], after: float | None = None) -> int:
     """Run a command, killed after some seconds where these are given; its exit code."""
     command = [sys.executable, "-m", "toonport", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=SURROUNDINGS) as process:
         try:
             return process.wait(after)
         except subprocess.TimeoutExpired:
@@ -131,7 +154,7 @@ class _Server(SimpleHTTPRequestHandler):
 
 def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: Callable[[str], None] = print) -> int:
     """Kill commands in turn until the number or the time is reached; returns how often something was wrong."""
-    random, until, wrong, done = Random(seed), time.monotonic() + seconds, 0, 0
+    random, until, wrong, done = Random(seed), time.monotonic() + seconds, 0, Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Server, directory=folder))
@@ -140,7 +163,7 @@ def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: 
         whole = {}
         for number in range(10 * kills):
             name = list(wanted or known)[number % len(wanted or known)]
-            if done >= kills or time.monotonic() > until:
+            if done.total() >= kills or time.monotonic() > until:
                 break
             job, found = known[name], known[name].found or _files
             if name not in whole:
@@ -153,7 +176,7 @@ def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: 
             out = place / f"{number} {name}"
             if _run(job.arguments(out), length * random.uniform(0.3, 1.0)) != -signal.SIGKILL:
                 continue  # it was faster than the first one
-            done += 1
+            done[name] += 1
             fault = _torn(out) or ("" if _run((job.again or job.arguments)(out)) == 0 else "does not go on")
             left = sorted(path.name for pattern in LEFTOVERS for path in out.rglob(pattern))
             if not fault and found(out) != result:
@@ -163,7 +186,8 @@ def run(kills: int, seconds: float, seed: int, wanted: Sequence[str] = (), say: 
                 say(f"{name}, kill {number}: {fault or f'left {left}'}")
         server.shutdown()
         server.server_close()
-    say(f"{done} kills from seed {seed}, {wrong} went wrong")
+    counts = ", ".join(f"{name} {count}" for name, count in done.items())
+    say(f"{done.total()} kills from seed {seed} ({counts}), {wrong} went wrong")
     return wrong
 
 

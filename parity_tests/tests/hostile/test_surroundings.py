@@ -48,6 +48,7 @@ def test_ledgers(name, text, good, tmp_path, capsys):
         (f"[x]\nfile = 3\n{ENTRY}", "not a usable manifest"),
         (f'[x]\nfile = "a.pth"\nurl = "file:///etc/hostname"\n{ENTRY}', "not an address on the web"),
         (f'[x]\nfile = "a.pth"\nurl = "nowhere"\n{ENTRY}', "not an address on the web"),
+        (f'[x]\nfile = "a.pth"\nsha256 = "{"z" * 64}"\n{ENTRY}', "no sha256 or beginning of one"),
     ],
 )
 def test_manifests(text, message, good, tmp_path, capsys):
@@ -112,10 +113,15 @@ def test_markup_and_orders_to_the_terminal_are_text(good, tmp_path, capsys):
     assert "[/bold] note" in shown
     assert "\x1b" not in shown
     assert main(["inspect", target]) == 0
-    torch.save({"\x1b[2J": torch.zeros(2), "long" * 300: torch.zeros(2), "a\nb": torch.zeros(2)}, "b.pt")
+    unseen = "c\u200bd\u202ee\U000e0041"
+    torch.save(
+        {"\x1b[2J": torch.zeros(2), unseen: torch.zeros(1), "long" * 300: torch.zeros(2), "a\nb": torch.zeros(2)},
+        "b.pt",
+    )
     assert main(["inspect", "b.pt"]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "\\x1b[2J" in shown
+    assert unseen.encode("unicode_escape").decode() in shown
     assert "long" * 100 not in shown
     assert json.dumps("a\nb")[1:-1] in shown

@@ -10,6 +10,7 @@ from parity_tests.harness.report.html import write_page
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_json, print_table, spinner
 from toonport.demo import next_commands, run_demo, seeded
+from toonport.demo_files import demo_folder
 from toonport.exit_codes import ExitCode
 
 
@@ -21,7 +22,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo, print a table, write summary.html and summary.json; 0 if every step is good, else 1."""
-    folder = Path(args.out)
+    with demo_folder(Path(args.out)):
+        return _demo(args, Path(args.out))
+
+
+def _demo(args: argparse.Namespace, folder: Path) -> int:
     with spinner("demo") as say:
         steps = run_demo(folder, say)
     good = all(step.good for step in steps)

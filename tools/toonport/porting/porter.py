@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.disk import locked
 from convert.errors import InputError
 from parity_tests.harness.judge import Outcome
 from parity_tests.harness.pair import as_inputs
@@ -73,8 +74,15 @@ def port(options: PortOptions, say: Say = silent) -> Port:
         The port. Where it is not equal, its folder has the suffix `.unproven`, and holds the report and the smallest
         case that still differs.
 
-    Raises InputError: something cannot be used, or has no rule; nothing is written then.
+    Raises InputError: something cannot be used, or has no rule, or another process ports into that folder; nothing is
+        written then.
     """
+    _require_parent(options.out)
+    with locked(options.out):
+        return _port(options, say)
+
+
+def _port(options: PortOptions, say: Say) -> Port:
     staging = _staging(options.out)
     stem = _stem(options.network)
     network = built(options.network, options.kwargs, options.seed)
@@ -157,11 +165,14 @@ def _staging(out: Path) -> Path:
     staging = out.with_name(out.name + UNPROVEN)
     if staging.exists() and not (staging / MARK).is_file():
         raise InputError(f"{staging}: is there already, and holds no unproven port; remove it")
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: there is no folder {out.parent}")
     if out.exists():
         out.rmdir()
     return staging
+
+
+def _require_parent(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}")
 
 
 def _stem(network: str) -> str:
