@@ -146,6 +146,11 @@ def build_plan(part: Part, kwargs: Mapping[str, Any]) -> Plan:
 
 @lru_cache(maxsize=128)
 def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
+    return plan_of(build_without_values(class_name, dict(kwargs)))
+
+
+def build_without_values(class_name: str, kwargs: Mapping[str, Any]) -> Any:
+    """Return a PyTorch network of this project whose tensors have shapes, but neither values nor memory."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -160,7 +165,7 @@ def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
 
     with torch.device("meta"), Undrawn(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers without a number in them, as strange files have
-        return plan_of(resolve("torch_ref", class_name)(**dict(kwargs)))
+        return resolve("torch_ref", class_name)(**kwargs)
 
 
 @dataclass(frozen=True)

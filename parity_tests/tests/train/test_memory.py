@@ -8,11 +8,12 @@ from convert.errors import InputError
 from toonport.cli import main
 from toonport.train import memory
 from toonport.train.config import RunConfig
+from toonport.train.counting import count
 from toonport.train.memory import GIB, Cell, Forecast, benchmark, free_bytes
 from toonport.train.sizing import StepTime
 from toonport.train.start import larger_side
 
-FIXED, PER_PIXEL = 400 * 2**20, 50_000
+FIXED, SHARE = 400 * 2**20, 2.5
 
 
 @pytest.fixture
@@ -22,8 +23,9 @@ def asked(monkeypatch):
 
     def measured(config, steps=3):
         found.append((config.framework, config.size, config.batch))
-        peak = FIXED + PER_PIXEL * config.size**2 * config.batch
-        return Cell(StepTime(config.framework, config.size, config.batch, 1.0, 0.5, peak), {"genA2B": 1000})
+        counted = count(config)
+        peak = FIXED + counted.held + SHARE * counted.made
+        return Cell(StepTime(config.framework, config.size, config.batch, 1.0, 0.5, peak, peak), {"genA2B": 1000})
 
     monkeypatch.setattr(memory, "measured", measured)
     return found
@@ -33,22 +35,37 @@ def _config(**changes):
     return RunConfig(**{"family": "photo2cartoon", "data": "", "out": "x", "size": 256, **changes}).checked()
 
 
-def test_a_forecast_follows_area_and_batch(asked):
+def test_a_forecast_follows_what_is_made_and_held(asked):
     forecast = Forecast(_config())
-    assert all(side <= 128 and batch == 1 for _, side, batch in asked)
-    assert len(asked) == 2
+    assert asked == [("mindspore", 128, 1), ("mindspore", 128, 2)]
     for size, batch in ((256, 1), (320, 2)):
-        assert forecast.bytes_of(size, batch) == pytest.approx(FIXED + PER_PIXEL * size**2 * batch, rel=1e-6)
+        counted = count(_config(size=size, batch=batch))
+        assert forecast.bytes_of(size, batch) == pytest.approx(FIXED + counted.held + SHARE * counted.made, rel=1e-6)
+
+
+def test_what_is_made_grows_as_the_layers_do():
+    made = {
+        (name, size): count(RunConfig(family=name, data="", out="x", size=size, width=4).checked()).made
+        for name in ("cyclegan", "sagan_cyclegan")
+        for size in (96, 192)
+    }
+    assert made["cyclegan", 192] / made["cyclegan", 96] == pytest.approx(4, rel=0.03)  # with the area
+    assert 14 < made["sagan_cyclegan", 192] / made["sagan_cyclegan", 96] < 16  # attention: nearly with its square
+    network = {"light": False}
+    full = [count(_config(family="ugatit", size=size, network=network)).held for size in (96, 192)]
+    assert full[1] > 2 * full[0]  # a weight for every pixel, beside the convolutions
 
 
 def test_what_does_not_fit_is_refused_before_it_starts(asked, monkeypatch, capsys):
     monkeypatch.setattr(memory, "free_bytes", lambda: 2 * GIB)
     assert main(["train", "photo2cartoon", "--size", "256", "--dry-run"]) == 2
-    assert "needs about 3.4 GiB, 2.0 free: a smaller --width" in capsys.readouterr().err
+    counted = count(_config(size=256, batch=1))
+    wanted = (FIXED + counted.held + SHARE * counted.made) / GIB
+    assert f"needs about {wanted:.1f} GiB, 2.0 free: a smaller --width" in capsys.readouterr().err
     asked.clear()
-    with pytest.raises(InputError, match=r"341x341, batch 2: needs about 11\.2 GiB, 2\.0 free"):
-        next(benchmark(_config(), (256, 341), (1, 2)))
-    assert {size for _, size, _ in asked} == {96, 128}
+    with pytest.raises(InputError, match=r"352x352, batch 2: needs about \d\d\.\d GiB, 2\.0 free"):
+        next(benchmark(_config(), (256, 352), (1, 2)))
+    assert {(size, batch) for _, size, batch in asked} == {(128, 1), (128, 2)}
 
 
 @pytest.mark.parametrize(("size", "larger"), [(96, 128), (112, 144)])
@@ -58,8 +75,8 @@ def test_the_second_side_of_a_benchmark_fits_the_family(size, larger):
 
 def test_every_cell_of_a_benchmark_is_measured_alone(asked, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 64 * GIB)
-    assert len(list(benchmark(_config(), (256, 341), (1, 2)))) == 4
-    assert len(asked) == 4 + 8  # two sizes of each framework first
+    assert len(list(benchmark(_config(), (256, 352), (1, 2)))) == 4
+    assert len(asked) == 4 + 8  # two batches of each framework first
 
 
 def test_a_process_that_is_killed_is_one_line(monkeypatch):

@@ -1,7 +1,7 @@
-"""How much memory a training needs, told before it is started: from two small sizes, each in a process of its own.
+"""How much memory a training needs, told before it is started: from one and two small pictures, each in a process.
 
-What a step holds beside a fixed amount grows with the area of the pictures and with the batch, and so do the layers of
-U-GAT-IT that have a weight for every pixel.
+Beside a fixed amount a training holds its weights, gradients and moments, which are counted, and a share of what its
+networks make, which is measured: attention makes values for every pair of pixels, other layers for every pixel.
 """
 
 import json
@@ -17,6 +17,7 @@ import psutil
 
 from convert.errors import InputError
 from toonport.train.config import RunConfig
+from toonport.train.counting import count
 from toonport.train.sizing import PARAMETER_BYTES, StepTime
 from toonport.train.start import Start
 
@@ -63,28 +64,30 @@ class Forecast:
     """Predicts the memory of a configuration at larger sizes and batches.
 
     Args:
-        config: the run; its own size and batch are the largest that are asked for.
+        config: the run; its own size is the smallest that is asked for.
 
     Raises InputError: the configuration cannot be used.
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._points = [(float(one.size**2 * one.batch), measured(one, 1).time.peak_bytes) for one in _small(config)]
+        self._config = config
+        self._points = [(count(one), measured(one, 1).time.step_bytes) for one in _small(config)]
 
     def bytes_of(self, size: int, batch: int) -> int:
         """Largest memory of a run at a size and batch; 0 where nothing is known because the sizes are small."""
         if not self._points:
             return 0
         (small, low), (large, high) = self._points
-        growth = max(high - low, 0) / (large - small)
-        return int(low + growth * (size**2 * batch - small))
+        share = max(high - low - (large.held - small.held), 0) / (large.made - small.made)
+        wanted = count(replace(self._config, size=size, batch=batch))
+        return int(low + wanted.held - small.held + share * (wanted.made - small.made))
 
 
 def _small(config: RunConfig) -> Iterator[RunConfig]:
     if config.size >= LEAST:
         half = max(config.size // 2 // GRID, 4) * GRID
-        for side in (half - GRID, half):
-            yield replace(config, size=side, batch=1)
+        for batch in (1, 2):
+            yield replace(config, size=half, batch=batch)
 
 
 def free_bytes() -> int:

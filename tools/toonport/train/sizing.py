@@ -3,7 +3,9 @@
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from toonport.train.engine import Engine
 from toonport.train.start import starting_point
 from toonport.train.state import newest_weights
 
+STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 PARAMETER_BYTES = 4 * 4  # of weight, gradient and both Adam moments, in float32
 
 
@@ -26,7 +29,8 @@ class StepTime:
     batch: int
     first: float  # seconds of the first step, which compiles
     median: float  # median seconds of the steps after it
-    peak_bytes: int  # largest memory of the process so far
+    peak_bytes: int  # largest memory of the process
+    step_bytes: int  # largest memory since the first step ended; where the system cannot tell, of the process
 
 
 def part_sizes(engine: Engine) -> dict[str, int]:
@@ -45,10 +49,28 @@ def time_steps(config: RunConfig, steps: int = 3) -> tuple[Engine, StepTime]:
     shape = (config.batch, config.size, config.size)
     pictures = [image(f"bench/{domain}", *shape) for domain in "AB"]
     seconds = []
-    for _ in range(steps + 1):
+    before = 0
+    for step in range(steps + 1):
         started = time.perf_counter()
         engine.train(*pictures)
         seconds.append(time.perf_counter() - started)
-    median = float(np.median(seconds[1:]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return engine, StepTime(config.framework, config.size, config.batch, seconds[0], median, peak)
+        if step == 0:
+            before = _peak_bytes()
+            _forget_peak()
+    median, after = float(np.median(seconds[1:])), _peak_bytes()
+    where = config.framework, config.size, config.batch
+    return engine, StepTime(*where, seconds[0], median, max(before, after), after)
+
+
+def _peak_bytes() -> int:
+    """Largest memory of this process, since it was forgotten where the system does so."""
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _forget_peak() -> None:
+    """Let the largest memory be counted anew, where the system can."""
+    with suppress(OSError):
+        FORGET.write_text("5")

@@ -41,19 +41,38 @@ def starting_point(config: RunConfig, pictures: Sequence[int]) -> Start:
     family, training = trained_family(config.family)
     found = _given(config)
     fresh = tuple(name for name in training.parts if name not in found)
-    kwargs: dict[str, Mapping[str, Any]] = {}
+    kwargs = _arguments(config, found)
     weights: dict[str, Mapping[str, Array]] = {}
     torch.manual_seed(config.seed)
     for name in training.parts:
         if name in found:
-            kwargs[name], weights[name] = _fitting(config, name, found[name].kwargs), torch_arrays(found[name])
+            weights[name] = torch_arrays(found[name])
         else:
-            kwargs[name] = network_kwargs(config, name, _like(found, part_named(family, name)))
             network = resolve("torch_ref", part_named(family, name).class_name)(**kwargs[name])
             weights[name] = {key: value.numpy() for key, value in network.state_dict().items()}
     _check_pictures(config, kwargs)
     kept = kept_moments(open_source(config.init), found, training) if config.init else Kept()
     return Start(family, kwargs, weights, _settings(config, pictures), _frozen(config), fresh, kept)
+
+
+def arguments_of(config: RunConfig) -> dict[str, Mapping[str, Any]]:
+    """Return the constructor arguments of the networks that a run trains, by part; none of them is built.
+
+    Raises InputError: the checkpoint of --init, or the size of the pictures, does not fit the run.
+    """
+    arguments = _arguments(config, _given(config))
+    _check_pictures(config, arguments)
+    return arguments
+
+
+def _arguments(config: RunConfig, found: Mapping[str, Network]) -> dict[str, Mapping[str, Any]]:
+    family, training = trained_family(config.family)
+    return {
+        name: _fitting(config, name, found[name].kwargs)
+        if name in found
+        else network_kwargs(config, name, _like(found, part_named(family, name)))
+        for name in training.parts
+    }
 
 
 def _check_pictures(config: RunConfig, kwargs: Mapping[str, Mapping[str, Any]]) -> None:
