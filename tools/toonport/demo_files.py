@@ -32,7 +32,7 @@ def demo_folder(out: Path) -> Iterator[None]:
         for name in NAMES:
             if os.path.lexists(out / name) and known.get(name) != _hash(out / name):
                 raise InputError(
-                    f"{out / name}: is there already, and not the unchanged result of a demo; choose another --out"
+                    f"{out / name}: is not the unchanged result of a demo; move it away or choose another --out"
                 )
         try:
             yield
