@@ -126,6 +126,20 @@ class Repeats(Base):
 # written
 
 
+class Borders(nn.Module):
+    """Convolutions whose borders are a mirror or the last row, with uneven rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect")
+        self.down = nn.Conv2d(8, 8, (3, 5), stride=2, padding=(1, 2), padding_mode="replicate", groups=2, bias=False)
+        self.same = nn.Conv2d(8, 3, 4, padding="same", padding_mode="reflect")
+        self.wide = nn.Conv2d(3, 3, 3, padding=2, dilation=2, padding_mode="replicate")
+
+    def forward(self, x):
+        return self.wide(self.same(self.down(self.head(x)).relu()))
+
+
 class Tanh(nn.Module):
     """Of the name of a layer of the port's own, with local names of its functions and of Python's."""
 

@@ -44,6 +44,34 @@ class MaxPool2d(nn.Cell):
         return max_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode)
 
 
+class PaddedConv2d(nn.Conv2d):
+    """Convolution of pictures whose borders go on as a mirror, or as the last row; nn.Conv2d knows zeros only.
+
+    Args:
+        rows: left, right, above and below.
+        mode: "reflect" or "replicate".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        rows: tuple[int, int, int, int],
+        mode: str,
+        stride: int | tuple[int, int] = 1,
+        dilation: int | tuple[int, int] = 1,
+        group: int = 1,
+        has_bias: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, "valid", 0, dilation, group, has_bias)
+        self.rows, self.border = rows, mode
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, out_channels, H', W']."""
+        return super().construct(ops.pad(x, self.rows, self.border))
+
+
 class UpsampleTo(nn.Cell):
     """Resizes pictures to a size."""
 

@@ -22,12 +22,17 @@ def _sides(pads: tuple[int, ...]) -> Any:
     return one_of(pads)
 
 
+def _rows(m: Any) -> tuple[int, ...]:
+    """PyTorch's padding as rows before and after on each axis."""
+    if isinstance(m.padding, str):
+        return same_padding(m.kernel_size, m.stride, m.dilation, m.padding)
+    return tuple(rows for each in m.padding for rows in (each, each))
+
+
 def _padding(m: Any) -> Any:
     """PyTorch's padding as MindSpore's `padding` with pad_mode="pad"."""
-    axes = len(m.kernel_size)
-    if isinstance(m.padding, str):
-        return _sides(same_padding(m.kernel_size, m.stride, m.dilation, m.padding))
-    return m.padding[0] if axes == 1 else _sides(tuple(rows for each in m.padding for rows in (each, each)))
+    series = len(m.kernel_size) == 1 and not isinstance(m.padding, str)
+    return m.padding[0] if series else _sides(_rows(m))
 
 
 def _convolution(callee: str, m: Any, padding: Any) -> Made:
@@ -48,8 +53,24 @@ def _convolution(callee: str, m: Any, padding: Any) -> Made:
 
 @rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def _conv(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(m.padding_mode == "zeros", f"{torch_name(m)}: padding_mode={m.padding_mode}")
-    return _convolution(f"nn.Conv{len(m.kernel_size)}d", m, _padding(m))
+    if m.padding_mode == "zeros":
+        return _convolution(f"nn.Conv{len(m.kernel_size)}d", m, _padding(m))
+    of_pictures = isinstance(m, nn.Conv2d) and m.padding_mode in {"reflect", "replicate"}
+    refuse_unless(of_pictures, f"{torch_name(m)}: padding_mode={m.padding_mode}")
+    above, below, left, right = _rows(m)
+    return layer(
+        "PaddedConv2d",
+        ("in_channels", m.in_channels),
+        ("out_channels", m.out_channels),
+        ("kernel_size", one_of(m.kernel_size)),
+        ("rows", (left, right, above, below)),
+        ("mode", m.padding_mode),
+        stride=Optional(one_of(m.stride), 1),
+        dilation=Optional(one_of(m.dilation), 1),
+        group=Optional(m.groups, 1),
+        has_bias=Optional(m.bias is not None, False),
+        own=["PaddedConv2d"],
+    )
 
 
 @rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
