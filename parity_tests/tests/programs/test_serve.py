@@ -260,6 +260,7 @@ def test_uploads_are_removed_however_the_page_ends(weights, tmp_path, ending):
         "import pathlib, signal, types\n"
         "from toonport import cli\n"
         "from toonport.serve import page\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # who runs the tests may ignore it
         "def launch(studio, folder, host, port):\n"
         "    pathlib.Path(folder, 'photo').write_text('private')\n"
         "    return types.SimpleNamespace(local_url='the page', block_thread=signal.pause, close=dict)\n"
