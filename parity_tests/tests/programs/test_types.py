@@ -44,7 +44,7 @@ def _wrong_calls(package, folder):
 def planted(tmp_path_factory):
     """Wrong calls by package, and what mypy says of a file of each package that holds them."""
     folder = tmp_path_factory.mktemp("planted")
-    command, wrong = [sys.executable, "-m", "mypy"], {}
+    command, wrong = [sys.executable, "-m", "mypy", "--cache-dir", str(folder / "cache")], {}
     for package, place in PACKAGES.items():
         wrong[package] = _wrong_calls(package, place)
         (folder / package).mkdir()
