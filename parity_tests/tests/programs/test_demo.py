@@ -44,7 +44,7 @@ def test_a_file_that_no_demo_wrote_is_not_touched(name, tmp_path, capsys):
     (tmp_path / name).write_text("mine")
     assert main(["demo", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert f"{tmp_path / name}: is there already" in said
+    assert f"{tmp_path / name}: is not the unchanged result of a demo" in said
     assert "choose another --out" in said
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
@@ -58,11 +58,11 @@ def test_what_a_demo_wrote_may_be_replaced_until_it_is_changed(tmp_path):
         (tmp_path / "parity.html").write_text("a demo's")
     for name in ("parity.json", "parity.html"):
         (tmp_path / name).write_text("changed")
-        with pytest.raises(InputError, match=f"{name}: is there already"), demo_folder(tmp_path):
+        with pytest.raises(InputError, match=f"{name}: is not the unchanged result of a demo"), demo_folder(tmp_path):
             pass
         (tmp_path / name).write_text("a demo's")
     (tmp_path / RECORD).write_text("[" * 100_000)
-    with pytest.raises(InputError, match="is there already"), demo_folder(tmp_path):
+    with pytest.raises(InputError, match="is not the unchanged result of a demo"), demo_folder(tmp_path):
         pass
 
 
