@@ -126,6 +126,19 @@ class Repeats(Base):
 # written
 
 
+class Shared(Base):
+    """One activation for several branches, each of them named in a loop and put together at the end."""
+
+    def setup(self):
+        self.branches, self.act = nn.ModuleList(nn.Conv2d(1, 1, 1) for _ in range(3)), nn.PReLU()
+
+    def forward(self, x):
+        parts, done = torch.split(self.conv(x), 1, 1), []
+        for branch, part in zip(self.branches, parts):  # noqa: B905
+            done.append(self.act(branch(part)))
+        return torch.cat([*reversed(done), parts[3]], 1)
+
+
 class Borders(nn.Module):
     """Convolutions whose borders are a mirror or the last row, with uneven rows."""
 

@@ -1,5 +1,6 @@
 """What `toonport port` refuses because a port of it would be wrong unseen, and what is hard to write."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
         with torch.no_grad():
             wanted = network(torch.from_numpy(given))
         np.testing.assert_allclose(cell(mindspore.Tensor(given)).asnumpy(), wanted.numpy(), rtol=2e-4, atol=2e-5)
+
+
+def test_a_shared_layer_is_called_in_the_order_of_the_source(tmp_path):
+    network, port = ported("Shared")
+    _, code = built("Shared", tmp_path, network, port)
+    calls = [int(found) for found in re.findall(r"self\.branches\[(\d)\]", code)]
+    shared = [line for line in code.splitlines() if "self.act(" in line]
+    assert calls == [0, 1, 2]
+    assert len(shared) == 3 or "for " in code
 
 
 def test_a_norm_runs_once_however_often_a_rule_uses_it(tmp_path):

@@ -7,7 +7,7 @@ stands for several values that are needed at once, later ones get a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,9 @@ class _BodyWriter:
             self._input(name, tree)
         for place, call in enumerate(live):
             if call.into:
-                self._settle(call.into, live[place:])
+                self._settle(rf"{re.escape(self.writer.held(call.into))}\b", live[place:])
+            elif call.module:
+                self._settle(rf"{re.escape(self._reached(call))}\(", live[place:], {id(each) for each in _given(call)})
             self._write(call)
         self.writer.hint = "returned"
         returned = self.writer.expr(self.region.output)
@@ -142,13 +144,18 @@ class _BodyWriter:
         else:
             self._keep(call, found)
 
-    def _settle(self, own: Own, rest: Sequence[Call]) -> None:
-        """Compute what is made of a state of the network before that is changed, if it is needed afterwards."""
-        values = {id(each): each for call in rest for each in leaves((call.args, call.kwargs))}
+    def _settle(self, pattern: str, rest: Sequence[Call], but: Collection[int] = ()) -> None:
+        """Compute what cannot wait until it is used: before a state is changed, or a layer is called once more.
+
+        Args:
+            pattern: of what must come before.
+            rest: the calls from here on.
+            but: ids of values that the next of them is given, which come before it anyway.
+        """
+        values = {id(each): each for call in rest for each in _given(call)}
         values |= {id(each): each for each in leaves(self.region.output)}
-        reads = re.compile(re.escape(self.writer.held(own)) + r"\b")
         for number, expr in list(self.writer.inlined.items()):
-            if number in values and reads.search(expr.text):
+            if number in values and number not in but and re.search(pattern, expr.text):
                 del self.writer.inlined[number]
                 self.statements.append(Statement([values[number]], expr.text))
 
@@ -200,14 +207,18 @@ class _BodyWriter:
             return None
         return Expr(f"super().construct({self.writer.text(call.args[0])})")
 
+    def _reached(self, call: Call) -> str:
+        """How the module that is called is reached."""
+        there = self.setting.attribute(call.module).removeprefix(self.setting.attribute(self.region.path)).strip(".")
+        return reach(there)
+
     def _module(self, call: Call) -> Expr:
         prefix = f"{self.region.path}." if self.region.path else ""
         if not call.module.startswith(prefix):
             raise UnportableError(f"{call.module}: called by {self.region.path}, which does not hold it")
-        there = self.setting.attribute(call.module).removeprefix(self.setting.attribute(self.region.path)).strip(".")
         words = [self.writer.text(each) for each in self._given(call)]
         words += [f"{name}={self.writer.text(each)}" for name, each in self._named(call).items()]
-        return Expr(f"{reach(there)}({', '.join(words)})")
+        return Expr(f"{self._reached(call)}({', '.join(words)})")
 
     def _given(self, call: Call) -> list[Any]:
         inputs = self.setting.inputs.get(call.module)
@@ -350,6 +361,11 @@ def _type_of(tree: Any) -> str:
 
 def _several(tree: Any) -> bool:
     return isinstance(tree, tuple | list | Mapping)
+
+
+def _given(call: Call) -> list[Any]:
+    """Whatever a call is given, out of its structures."""
+    return list(leaves((call.args, call.kwargs)))
 
 
 def _differentiable(call: Call) -> bool:

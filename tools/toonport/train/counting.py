@@ -19,7 +19,7 @@ class Counted:
     """Bytes of a run's networks."""
 
     held: int  # of weights, gradients and moments
-    made: int  # of all values that one pass through each of them makes
+    made: int  # of all values that one pass makes, through each of those that take pictures
 
 
 class _Making(TorchDispatchMode):
@@ -44,12 +44,14 @@ def count(config: RunConfig) -> Counted:
     arguments = arguments_of(config)
     parts = {name: part_named(family, name) for name in arguments}
     largest = max(part.input_shape[2] for part in parts.values())  # side of the released pictures
+    sides = config.size, config.size
     held = made = 0
     for name, part in parts.items():
-        side = max(config.size * part.input_shape[2] // largest, 1)
         held += sum(math.prod(shape) for shape in build_plan(part, arguments[name]).shapes.values()) * PARAMETER_BYTES
+        if part.input_shape[2] < largest:
+            continue
         network = build_without_values(part.class_name, arguments[name]).train()
         with _Making() as making:
-            network(torch.empty(config.batch, part.channels(arguments[name]), side, side, device="meta"))
+            network(torch.empty(config.batch, part.channels(arguments[name]), *sides, device="meta"))
         made += making.made
     return Counted(held, made)
