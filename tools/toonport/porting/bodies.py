@@ -24,6 +24,8 @@ from toonport.porting.values import Call, Constant, Own, Region, UnportableError
 
 RULES: Mapping[str, Rule] = {**arithmetic.RULES, **shapes.RULES, **nets.RULES}
 WORDS = {"axis": "dim", "keepdims": "keepdim"}  # names of arguments that PyTorch takes as well -> its own
+# What changes shapes.
+MOVING = {"reshape", "permute", "transpose", "flatten", "unflatten", "cat", "stack", "einsum", "unsqueeze", "squeeze"}
 NESTED = 60  # characters of what is still written inside another call
 
 
@@ -379,19 +381,7 @@ def _differentiable(call: Call) -> bool:
 
 def _worth_saying(value: Value) -> bool:
     """Whether the shape of something is not what one expects: where axes are moved, split or joined."""
-    moved = {
-        "reshape",
-        "permute",
-        "transpose",
-        "flatten",
-        "unflatten",
-        "cat",
-        "stack",
-        "einsum",
-        "unsqueeze",
-        "squeeze",
-    }
-    return value.call is not None and value.call.op in moved and value.shape is not None
+    return value.call is not None and value.call.op in MOVING and value.shape is not None
 
 
 def _free(wanted: str, holders: Mapping[str, str], last: Mapping[str, int], place: int) -> str:
