@@ -5,6 +5,9 @@ from dataclasses import asdict
 import pytest
 
 from convert.errors import InputError
+from convert.registry import family_named, part_named
+from parity_tests.harness.inputs import seeded_weights
+from parity_tests.tests.cases import save_torch
 from toonport.cli import main
 from toonport.train import memory
 from toonport.train.config import RunConfig
@@ -54,6 +57,16 @@ def test_what_is_made_grows_as_the_layers_do():
     network = {"light": False}
     full = [count(_config(family="ugatit", size=size, network=network)).held for size in (96, 192)]
     assert full[1] > 2 * full[0]  # a weight for every pixel, beside the convolutions
+
+
+def test_a_given_network_of_one_side_is_foreseen_by_smaller_ones_like_it(asked, tmp_path):
+    part = part_named(family_named("ugatit"), "genA2B")
+    kwargs = {**part.kwargs, "ngf": 4, "light": False, "img_size": 160}
+    file = save_torch(tmp_path / "full.pt", {"genA2B": seeded_weights(part, kwargs, "full")})
+    config = _config(family="ugatit", size=160, init=str(file))
+    forecast, counted = Forecast(config), count(config)
+    assert asked == [("mindspore", 128, 1), ("mindspore", 128, 2)]
+    assert forecast.bytes_of(160, 1) == pytest.approx(FIXED + counted.held + SHARE * counted.made, rel=1e-6)
 
 
 def test_what_does_not_fit_is_refused_before_it_starts(asked, monkeypatch, capsys):

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from convert.plan import build_plan, build_without_values
-from toonport.train.config import RunConfig, part_named, trained_family
+from convert.registry import part_named
+from toonport.train.config import RunConfig, trained_family
 from toonport.train.sizing import PARAMETER_BYTES
 from toonport.train.start import arguments_of
 

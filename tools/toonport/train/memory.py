@@ -19,7 +19,7 @@ from convert.errors import InputError
 from toonport.train.config import RunConfig
 from toonport.train.counting import count
 from toonport.train.sizing import PARAMETER_BYTES, StepTime
-from toonport.train.start import Start
+from toonport.train.start import Start, as_fresh
 
 GIB = 2**30
 LEAST = 160  # sides from which a prediction is worth two further processes
@@ -70,15 +70,15 @@ class Forecast:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self._points = [(count(one), measured(one, 1).time.step_bytes) for one in _small(config)]
+        self._config = as_fresh(config) if config.size >= LEAST else config
+        self._points = [(count(one), measured(one, 1).time.step_bytes) for one in _small(self._config)]
 
     def bytes_of(self, size: int, batch: int) -> int:
         """Largest memory of a run at a size and batch; 0 where nothing is known because the sizes are small."""
         if not self._points:
             return 0
         (small, low), (large, high) = self._points
-        share = max(high - low - (large.held - small.held), 0) / (large.made - small.made)
+        share = max(high - low, 0) / (large.made - small.made)
         wanted = count(replace(self._config, size=size, batch=batch))
         return int(low + wanted.held - small.held + share * (wanted.made - small.made))
 

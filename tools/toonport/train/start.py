@@ -1,7 +1,7 @@
 """What a run starts from: the weights of --init, and fresh ones for the networks that it lacks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any
 
@@ -63,6 +63,19 @@ def arguments_of(config: RunConfig) -> dict[str, Mapping[str, Any]]:
     arguments = _arguments(config, _given(config))
     _check_pictures(config, arguments)
     return arguments
+
+
+def as_fresh(config: RunConfig) -> RunConfig:
+    """Return a run whose networks can be built for another side: fresh ones like those of --init that have one side.
+
+    Raises InputError: the checkpoint of --init does not fit the run.
+    """
+    found = _given(config)
+    if all(_fixed_side(config, network.kwargs) is None for network in found.values()):
+        return config
+    given = {name: value for network in found.values() for name, value in network.kwargs.items()}
+    given.pop(trained_family(config.family)[1].side_argument or "", None)
+    return replace(config, init=None, network=given)
 
 
 def _arguments(config: RunConfig, found: Mapping[str, Network]) -> dict[str, Mapping[str, Any]]:
@@ -129,12 +142,16 @@ def _like(found: Mapping[str, Network], part: Part) -> Mapping[str, Any]:
 
 
 def _fitting(config: RunConfig, part: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    family, training = trained_family(config.family)
-    if family.cartoonize and training.side_argument in kwargs:
-        side = family.cartoonize.fixed_side(kwargs)
-        if side not in (None, config.size):
-            raise InputError(f"{config.init}: {part} is the full model for pictures of {side}; use that --size")
+    if (side := _fixed_side(config, kwargs)) not in (None, config.size):
+        raise InputError(f"{config.init}: {part} is the full model for pictures of {side}; use that --size")
     return kwargs
+
+
+def _fixed_side(config: RunConfig, kwargs: Mapping[str, Any]) -> int | None:
+    """The only side of pictures that a given network is trained on; None where there are several."""
+    family, training = trained_family(config.family)
+    fixed = family.cartoonize and training.side_argument in kwargs
+    return family.cartoonize.fixed_side(kwargs) if fixed and family.cartoonize else None
 
 
 def _frozen(config: RunConfig) -> Frozen | None:
