@@ -82,7 +82,7 @@ def drop(page, name, content, kind="image/png"):
 
 
 def message(page):
-    page.wait_for_function("document.querySelector('#message textarea').value.length > 0", timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('#message textarea')?.value.length > 0", timeout=PATIENCE)
     return page.input_value("#message textarea")
 
 
@@ -108,7 +108,7 @@ def test_other_weights_can_be_tried_on_the_same_photo(page):
     page.click("#weights input")
     page.click("text=small_ugatit.pt")
     page.click("#again")
-    page.wait_for_function("document.querySelector('#message textarea').value.includes('ugatit')", timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('#message textarea')?.value.includes('ugatit')", timeout=PATIENCE)
 
 
 @needs_matte
@@ -139,8 +139,8 @@ def test_several_photos_are_drawn_and_the_page_fits(browser, address, width, tmp
     assert width > 767 or above[0] < above[1]
     assert "you" in page.inner_text("#upload")
     page.click("#examples button >> nth=1")
-    page.wait_for_function("!document.querySelector('#upload').innerText.includes('you')")
-    page.wait_for_function("!document.querySelector('#message textarea').value.includes('2:')")
+    page.wait_for_function("document.querySelector('#upload')?.innerText.includes('you') === false")
+    page.wait_for_function("document.querySelector('#message textarea')?.value.includes('2:') === false")
     assert not page.is_visible("#several")
     page.close()
 
