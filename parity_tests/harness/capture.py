@@ -17,6 +17,7 @@ from parity_tests.harness.compare import measure, rms, ulp_neighbour, wide
 from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
+from parity_tests.harness.sides.borders import RunsOnceError
 from parity_tests.harness.sides.inexact import inexact_kernels
 from parity_tests.harness.sides.mindspore import lacks_gradient, lacks_kernel
 from parity_tests.harness.sides.tree import Tree, changed, floating
@@ -219,6 +220,8 @@ def refused(head: Measurement, what: str, error: Exception) -> Measurement:
         return replace(head, not_run=f"MindSpore has no {head.dtype} kernel here: {reason}")
     if lacks_gradient(error):
         return replace(head, not_run=f"MindSpore has no gradient of complex numbers here: {reason}")
+    if isinstance(error.__cause__, RunsOnceError):
+        return replace(head, not_run=str(error.__cause__))
     if head.probe.compiled:
         return replace(head, not_run=f"MindSpore makes no graph of it: {reason}")
     return replace(head, problem=f"the port cannot {what} it: {reason}")

@@ -6,6 +6,7 @@ from parity_tests.harness.judge import ALONE, Verdict, blamed
 from parity_tests.harness.measurement import Mode
 
 IN_GRAPHS = "right operation by operation: compiled to a graph (ms.jit), MindSpore computes something else"
+AGAIN = "right in a graph's first run: when a graph (ms.jit) runs again, MindSpore computes something else"
 LOADED = "the weights differ: convert again and compare the ledger"
 NOT_IDENTIFIED = "cause not identified"
 UNKNOWN = f"{NOT_IDENTIFIED}: no experiment could be made"
@@ -17,5 +18,6 @@ def known_causes(verdicts: Sequence[Verdict]) -> list[str]:
     if first is None:
         return []
     if first.probe.compiled and first.mode in ALONE:
-        return [IN_GRAPHS]
+        of_first_runs = any(not each.equal and each.measurement.probe.call in (None, 1) for each in verdicts)
+        return [IN_GRAPHS if of_first_runs else AGAIN]
     return [LOADED if first.mode is Mode.WEIGHTS else UNKNOWN]

@@ -6,16 +6,17 @@ brought to a root mean square of 1, so that deep layers are judged as sharply as
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
 from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, not_comparable, refused, run_beforehand
-from parity_tests.harness.compare import measure, rms
+from parity_tests.harness.compare import measure, rms, ulp_neighbour
 from parity_tests.harness.inputs import feature
+from parity_tests.harness.judge import Kinks
 from parity_tests.harness.measurement import OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
-from parity_tests.harness.sides.tree import floating
+from parity_tests.harness.sides.tree import changed, floating
 from parity_tests.tolerances import GRADIENT_SCALE_FLOOR, OWN_GRADIENTS
 
 
@@ -35,7 +36,7 @@ def measure_gradients(
         yield replace(head, not_run=f"PyTorch cannot differentiate it: {error.reason}")
         return
     run_beforehand(pair, inputs)
-    parents = containers(pair.reference)
+    parents, kinks = containers(pair.reference), Kinks()
     for order, (call, cotangents) in enumerate(calls):
         if only is not None and call.layer != only:
             continue
@@ -44,7 +45,7 @@ def measure_gradients(
         if head.layer_type == "Sequential" or not call.inputs or not_comparable(pair, call.layer, call.inputs):
             continue
         for of, own in _one_by_one([_unit(cotangent, index) for index, cotangent in enumerate(cotangents)]):
-            yield from measure_layer(pair, head, call, own, of)
+            yield from measure_layer(pair, head, call, own, of, kinks)
 
 
 def _one_by_one(cotangents: Sequence[Array]) -> Iterator[tuple[int | None, list[Array]]]:
@@ -63,9 +64,9 @@ def _unit(cotangent: Array, index: int) -> Array:
 
 
 def measure_layer(
-    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None
+    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None, kinks: Kinks
 ) -> Iterator[Measurement]:
-    """Measure every gradient of one layer.
+    """Measure every gradient of one layer; of a graph in two runs, the second one in memory that the first one used.
 
     Args:
         pair: reference and port.
@@ -73,8 +74,27 @@ def measure_layer(
         call: of the layer in the reference.
         cotangents: what flows into its floating outputs.
         of: the only output of several into which something flows.
+        kinks: judges those that are a little out of budget again.
     """
 
+    @cache
+    def moved(number: int) -> dict[tuple[Quantity, int | None], Measurement]:
+        """What is measured on inputs that are moved, and their number; 0 moves nothing."""
+        inputs = changed(call.inputs, [ulp_neighbour(array, number, pair.dtype) for array in call.inputs])
+        own = _measured(pair, head, replace(call, inputs=inputs), cotangents, of)
+        return {(each.quantity, each.probe.call): each for each in own}
+
+    def of_moved(key: tuple[Quantity, int | None], number: int) -> Measurement:
+        """One tensor's."""
+        return moved(number)[key]
+
+    for key, measured in moved(0).items():
+        yield kinks.judged_again(measured, partial(of_moved, key))
+
+
+def _measured(
+    pair: Pair, head: Measurement, call: LayerCall, cotangents: Sequence[Array], of: int | None
+) -> Iterator[Measurement]:
     def run(side: Side, inputs: Sequence[Array]) -> dict[Quantity, Array]:
         """Every gradient on one side."""
         return layer_gradients(side, call.layer, inputs, cotangents, of)
@@ -82,18 +102,21 @@ def measure_layer(
     truth = run(pair.truth, call.inputs)
     noisy = partial(run, pair.reference)
     references = [pair.noisy(call.layer, seed, call.inputs, noisy) for seed in range(NOISE_RUNS)]
+    runs: list[dict[Quantity, Array]] = []
     try:
-        port = run(pair.port, call.inputs)
+        for _ in range(1 + head.probe.compiled):
+            runs.append(run(pair.port, call.inputs))
     except REFUSALS as error:
         padded = call.layer in pair.padded
         yield replace(head, not_run=OTHER_LAYOUT) if padded else refused(head, "differentiate", error)
-        return
     largest = max((rms(value) for value in truth.values()), default=0.0)
     for quantity, wanted in truth.items():
         block = head.mode is Mode.BLOCK_GRADIENTS
         scale = _block_scale(rms(wanted), largest) if block else _term_scale(quantity, wanted, call, cotangents)
         own = [found[quantity] for found in references]
-        yield measure(replace(head, quantity=quantity), wanted, own, port.get(quantity), scale)
+        for number, port in enumerate(runs, 1):
+            probe = replace(head.probe, call=number) if head.probe.compiled else head.probe
+            yield measure(replace(head, probe=probe, quantity=quantity), wanted, own, port.get(quantity), scale)
 
 
 def layer_gradients(

@@ -1,13 +1,16 @@
 """Verdicts: a measurement against its budget. Nothing is measured here, so saved results can be judged again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from parity_tests.harness.measurement import Measurement, Mode
-from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, UNDECIDED_SHARE, Budget
+from parity_tests.harness.measurement import Kind, Measurement, Mode
+from parity_tests.tolerances import BLIND_SHARE, BUDGETS, FLOOR_UNITS, KINK_SHARE, UNDECIDED_SHARE, Budget
 
 ALONE = {Mode.ISOLATED, Mode.GRADIENTS, Mode.BLOCK_GRADIENTS}
+JUMPING = {Mode.BLOCK_GRADIENTS, Mode.TRAINING}  # where kinks lie between what is fed and what is compared
+JUMPS = {Kind.GRADIENT, Kind.INPUT_GRADIENT, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE}
+MOVED_RUNS = 4  # at most, from numbers that are moved by a unit in the last place
 
 
 class Outcome(str, Enum):
@@ -55,6 +58,40 @@ def judge(measurement: Measurement, budgets: Mapping[Mode, Budget] = BUDGETS) ->
     wide = measurement.error > 0 and budget > BLIND_SHARE * measurement.scale
     blind = equal and (wide or measurement.undecided > BLIND_SHARE)
     return Verdict(measurement, budget, equal, blind)
+
+
+class Kinks:
+    """Judges a gradient that is a little out of its budget again, on numbers moved by a unit in the last place.
+
+    Where rounding carries a single element across a kink, such as the sign in a loss of absolute values or a ReLU deep
+    inside, the gradient of every layer before it jumps, maybe in none of the reference's own runs. A right port is
+    within its budgets again when its numbers start a unit away and the element falls on the other side; a bug stays
+    where it is.
+    """
+
+    def __init__(self) -> None:
+        self._wrong = False  # whether a tensor stayed out of its budget
+
+    def judged_again(self, measured: Measurement, moved: Callable[[int], Measurement]) -> Measurement:
+        """The measurement of the first moved run within its budget, else `measured` itself.
+
+        Args:
+            measured: on the run that was not moved.
+            moved: measures the same tensor on a run that is moved, by its number from 1.
+        """
+        if self._wrong or judge(measured).equal or not _could_be_a_kink(measured):
+            return measured
+        for number in range(1, MOVED_RUNS + 1):
+            other = moved(number)
+            if judge(other).equal and not other.not_run:
+                return other
+        self._wrong = True
+        return measured
+
+
+def _could_be_a_kink(measured: Measurement) -> bool:
+    small = not measured.problem and measured.error <= KINK_SHARE * measured.scale
+    return small and measured.quantity.kind in JUMPS and measured.mode in JUMPING
 
 
 def judge_all(measurements: Iterable[Measurement], budgets: Mapping[Mode, Budget] = BUDGETS) -> list[Verdict]:

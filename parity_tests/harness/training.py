@@ -15,19 +15,16 @@ import numpy as np
 
 from convert.recipes.descent import Execution
 from parity_tests.harness.compare import ulp_neighbour
-from parity_tests.harness.judge import judge
+from parity_tests.harness.judge import Kinks, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
-from parity_tests.harness.training_noise import MOMENTS as GRADIENTS
 from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
 from parity_tests.harness.training_setup import PICTURES, TrainingSetup
-from parity_tests.tolerances import KINK_SHARE
 
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
 PLAIN = Execution()
-MOVED_PORTS = 4  # runs of a port whose weights are moved, at most
 HOPELESS = 100  # multiple of a budget that more controls do not widen enough
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
 RANKS = (Kind.LOSS, Kind.RATE, Kind.GRADIENT, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
@@ -231,49 +228,32 @@ class _Measured:
 
 
 class _MovedPort:
-    """The port's steps again, from weights that are moved by a unit in the last place, where a tensor is out of budget.
-
-    Where rounding carries a single element of a long sum across a kink, such as the sign in a loss of absolute values,
-    the gradient of every layer before it jumps, maybe in none of the controls. A right port is within its budgets again
-    when its weights start a unit away and the element falls on the other side; a bug stays where it is.
-    """
+    """The port's steps again, from weights that are moved by a unit in the last place."""
 
     def __init__(self, again: Callable[[], Run], reference: StepsReference) -> None:
-        self._again, self._reference = again, reference
-        self._results: dict[tuple[int, int], Results] = {}  # by seed and index of the step
-        self._wrong = False  # whether a tensor stayed out of its budget
+        self._again, self._reference, self._kinks = again, reference, Kinks()
+        self._results: dict[tuple[int, int], Results] = {}  # by number of the run and index of the step
 
     def judged_again(
         self, index: int, measured: Measurement, measure_other: Callable[[Array | None], Measurement]
     ) -> Measurement:
-        """The measurement of the first moved run within its budget, else `measured` itself.
+        """See `Kinks.judged_again`.
 
         Args:
             index: of the step.
             measured: on the run that was not moved.
             measure_other: measures what another run made of the same tensor.
         """
-        if self._wrong or judge(measured).equal or not _could_be_a_kink(measured):
-            return measured
-        for seed in range(MOVED_PORTS):
-            other = measure_other(self._run(seed, index).get((measured.layer, measured.quantity)))
-            if judge(other).equal:
-                return other
-        self._wrong = True
-        return measured
+        key = measured.layer, measured.quantity
+        return self._kinks.judged_again(measured, lambda number: measure_other(self._run(number, index).get(key)))
 
-    def _run(self, seed: int, index: int) -> Results:
-        if (seed, index) not in self._results:
+    def _run(self, number: int, index: int) -> Results:
+        if (number, index) not in self._results:
             port = self._again()
             for step in range(index):
                 port.step(step, self._reference.state(step))
-            self._results[seed, index] = port.step(index, self._reference.state(index).moved(seed, 1))
-        return self._results[seed, index]
-
-
-def _could_be_a_kink(measured: Measurement) -> bool:
-    gradient = measured.quantity.kind in {*GRADIENTS, Kind.CHANGE}
-    return gradient and not measured.problem and measured.error <= KINK_SHARE * measured.scale
+            self._results[number, index] = port.step(index, self._reference.state(index).moved(number - 1, 1))
+        return self._results[number, index]
 
 
 class _FamilyRun(Run):

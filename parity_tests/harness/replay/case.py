@@ -10,7 +10,7 @@ from parity_tests.harness.capture import Pair, measure_call, run_beforehand, run
 from parity_tests.harness.compare import deviation
 from parity_tests.harness.gradients import layer_gradients, measure_layer
 from parity_tests.harness.inputs import feature
-from parity_tests.harness.judge import Verdict, judge
+from parity_tests.harness.judge import Kinks, Verdict, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Values
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, inside
 from parity_tests.harness.sides.tree import changed, floating
@@ -135,13 +135,14 @@ class _Trial:
             return LayerCall(layer, inputs, self._pair.reference.call(layer, inputs))
 
     def _measured(self, inputs: Sequence[Array]) -> Iterator[Measurement]:
-        probe = Probe.of(inputs, self._blamed.probe.training)
+        was = self._blamed.probe
+        probe = replace(Probe.of(inputs, was.training), compiled=was.compiled)
         head = replace(self._blamed, mode=self._blamed.mode if self._gradient else Mode.ISOLATED, probe=probe)
         head = replace(head, problem="", not_run="", effects={}, hints={})
         call = self._call(inputs)
         if self._gradient:
             of = self._blamed.quantity.of
-            return measure_layer(self._pair, head, call, _cotangents(call, of), of)
+            return measure_layer(self._pair, head, call, _cotangents(call, of), of, Kinks())
         head = replace(head, quantity=Quantity(Kind.OUTPUT))
         return measure_call(self._pair, head, inputs, terms_of(self._pair, call, ()))
 

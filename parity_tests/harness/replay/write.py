@@ -108,6 +108,7 @@ def _script(framework: str, replay: Replay, name: str, pair: Pair, case: Case) -
         resting=[_own_path(side, path) for path in resting],
         training=bool(found.probe.training),
         compiled=found.probe.compiled,
+        runs=found.probe.call or 1,
         gradient=bool(case.cotangents),
         count=len(case.inputs),
         floating=[place for place, array in enumerate(case.inputs) if floating(array)],

@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.plan import Plan
 from parity_tests.harness.sides.base import Array, Gradients, LayerCall, NetworkSide, inside
+from parity_tests.harness.sides.borders import RIGHT_ONCE, RunsOnceError, constant_borders
 from parity_tests.harness.sides.dropping import resting_in_mindspore
 from parity_tests.harness.sides.tree import Tree, arguments, floating, leaves, mapped
 
@@ -127,6 +128,8 @@ class MindSporeSide(NetworkSide):
         """The same of a compiled layer, which takes tensors one after the other and returns floating ones."""
         if isinstance(inputs, Tree) and not inputs.plain:
             raise ValueError("only what takes tensors one after the other is differentiated as a graph")
+        if (id(cell), "gradient") in self._graphs and self._has_constant_borders(cell, inputs):
+            raise RunsOnceError(RIGHT_ONCE)
         count, sums = len(inputs), self._ms.ops.sum
 
         def weighted(*given: Any) -> Any:
@@ -142,6 +145,11 @@ class MindSporeSide(NetworkSide):
 
         gradient = self._ms.grad(weighted, tuple(places) or None, weights or None)
         return self._as_graph(cell, "gradient", gradient)(*self._tensors(inputs), *seeds)
+
+    def _has_constant_borders(self, cell: Any, inputs: Sequence[Array]) -> bool:
+        with constant_borders() as used, resting_in_mindspore(self._dropping):
+            super()._run(cell, inputs)
+        return bool(used)
 
     def trace_changed(self, inputs: Sequence[Array], visit: Callable[[LayerCall], Sequence[Array] | None]) -> None:
         """Run the whole network like `trace`; outputs that `visit` returns, in the same shapes, go on instead."""

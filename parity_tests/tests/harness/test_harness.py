@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from parity_tests.harness.compare import measure, rms, ulp_neighbour
-from parity_tests.harness.judge import Verdict, blamed, judge
+from parity_tests.harness.judge import MOVED_RUNS, Kinks, Verdict, blamed, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.report.data import report_data, write_json
@@ -69,6 +69,34 @@ def test_budget_is_noise_times_factor_plus_floor():
 
 def _verdict(layer, equal, order, mode=Mode.ISOLATED):
     return Verdict(replace(HEAD, layer=layer, order=order, mode=mode, error=1.0), 2.0 if equal else 0.1, equal)
+
+
+def test_a_gradient_that_jumps_at_a_kink_is_equal_where_moved_numbers_do_not_jump():
+    right = Measurement(
+        Mode.BLOCK_GRADIENTS, Probe(), "a", "Block", Quantity(Kind.GRADIENT, "w"), 1, 9, 1.0, 1e-6, 1e-6
+    )
+    jumps, wrong = replace(right, error=0.02), replace(right, error=0.9)
+    asked = []
+
+    def moved(found):
+        """Measure the moved runs by number; those that are not named stay where they were."""
+        asked.clear()
+        return lambda number: (asked.append(number), found.get(number, jumps))[1]
+
+    assert Kinks().judged_again(right, moved({})) is right
+    assert not asked
+    assert Kinks().judged_again(jumps, moved({3: right})) is right
+    assert asked == [1, 2, 3]
+    assert Kinks().judged_again(wrong, moved({1: right})) is wrong
+    assert not asked
+    output = replace(jumps, quantity=Quantity(Kind.OUTPUT))
+    assert Kinks().judged_again(output, moved({1: right})) is output
+    assert not asked
+    kinks = Kinks()
+    assert kinks.judged_again(jumps, moved({})) is jumps
+    assert len(asked) == MOVED_RUNS
+    assert kinks.judged_again(jumps, moved({1: right})) is jumps
+    assert not asked
 
 
 def test_blame_goes_to_the_innermost_layer_in_order_of_computation():

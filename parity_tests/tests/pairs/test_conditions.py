@@ -4,6 +4,7 @@ import parity_tests  # noqa: F401, I001  # prepares the environment before any f
 
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import mindspore
 import numpy as np
@@ -19,6 +20,9 @@ from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Qua
 from parity_tests.harness.pair import pair_networks
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.run import compare
+from parity_tests.harness.sides.borders import RIGHT_ONCE
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.tree import mapped
 from parity_tests.harness.stages import QUICK_LEAVES_OUT, QUICK_MODES
 from parity_tests.tests.pairs.manner import numbers
 from parity_tests.tests.pairs.twins import carry
@@ -88,6 +92,56 @@ def test_what_is_wrong_as_a_graph_only_is_found_at_its_layer():
     assert (first.layer, first.probe.compiled) == ("pool", True)
     assert all(verdict.equal for verdict in wrong.verdicts if not verdict.measurement.probe.compiled)
     assert any("right operation by operation" in line for line in summary_lines(wrong))
+
+
+class Padded(torch.nn.Module):
+    """A convolution of a picture with a border of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.pad, self.last = torch.nn.Conv2d(3, 4, 3), torch.nn.ZeroPad2d(1), torch.nn.Conv2d(4, 2, 3)
+
+    def forward(self, x):
+        return self.last(self.pad(self.first(x)))
+
+
+class PortedPadded(nn.Cell):
+    """The same with a padding of choice."""
+
+    def __init__(self, pad):
+        super().__init__()
+        convolution = partial(nn.Conv2d, kernel_size=3, pad_mode="valid", has_bias=True)
+        self.first, self.pad, self.last = convolution(3, 4), pad, convolution(4, 2)
+
+    def construct(self, x):
+        return self.last(self.pad(self.first(x)))
+
+
+def test_a_graph_runs_again_unless_it_pads_by_a_constant():
+    corners = ((0, 0), (0, 0), (1, 1), (1, 1))
+    for pad, reasons in ((nn.Pad(corners), set()), (nn.ZeroPad2d(1), {RIGHT_ONCE})):
+        found = _compared(Padded(), PortedPadded(pad), ("gradients",))
+        assert found.equal, summary_lines(found)
+        measured = [verdict.measurement for verdict in found.verdicts if verdict.measurement.probe.compiled]
+        assert {it.not_run for it in measured} - {""} == reasons
+        assert {it.probe.call for it in measured if not it.not_run} == ({1} if reasons else {1, 2})
+
+
+def test_what_is_wrong_when_a_graph_runs_again_is_found(monkeypatch):
+    """MindSpore itself is made to return other numbers from the second run on, as it does for constant borders."""
+    run, seen = MindSporeSide._transformed_as_graph, []
+
+    def again(side, cell, *given):
+        seen.append(cell)
+        found = run(side, cell, *given)
+        return mapped(found, lambda _, leaf: leaf * 1.5) if seen.count(cell) == 2 else found
+
+    monkeypatch.setattr(MindSporeSide, "_transformed_as_graph", again)
+    wrong = _compared(Padded(), PortedPadded(nn.Pad(((0, 0), (0, 0), (1, 1), (1, 1)))), ("gradients",))
+    failing = [verdict.measurement.probe for verdict in wrong.verdicts if not verdict.equal]
+    assert failing
+    assert all(probe.compiled and probe.call == 2 for probe in failing)
+    assert any("right in a graph's first run" in line for line in summary_lines(wrong))
 
 
 class Untold(nn.Cell):

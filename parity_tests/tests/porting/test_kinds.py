@@ -57,7 +57,7 @@ def test_what_a_port_would_not_do_is_refused_by_name(name, words):
         ported(name)
 
 
-@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders"])
+@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Types"])
 def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
     import mindspore
     import torch

@@ -197,8 +197,8 @@ def _softmax(w: Writer, input: Any, dim: Any = None, _stacklevel: int = 3, dtype
 
 @rule("log_softmax")
 def _log_softmax(w: Writer, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Expr:
-    refuse_unless(dim is not None and not other_type(input, dtype), "log_softmax: without dim or with dtype")
-    return w.call("ops.log_softmax", input, dim)
+    refuse_unless(dim is not None, "log_softmax: without dim")
+    return w.call("ops.log_softmax", of_type(w, input, dtype), dim)
 
 
 BINARY = {
@@ -254,6 +254,11 @@ def _lerp(w: Writer, input: Any, end: Any, weight: Any) -> Expr:
 # reductions
 
 
+def of_type(w: Writer, input: Any, dtype: Any) -> Expr:
+    """A tensor as the type that a reduction is asked for, which PyTorch turns it into first."""
+    return w.method(input, "astype", dtype) if other_type(input, dtype) else w.expr(input)
+
+
 def axes(dim: Any) -> Any:
     """Return axes as MindSpore takes them: one number, or several in a tuple."""
     return tuple(dim) if isinstance(dim, list | tuple) else dim
@@ -261,14 +266,16 @@ def axes(dim: Any) -> Any:
 
 @rule("mean")
 def _mean(w: Writer, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Expr:
-    refuse_unless(not other_type(input, dtype), "mean: with dtype")
-    return w.call("ops.mean", input, *([] if dim is None else [axes(dim)]), *([True] if keepdim else []))
+    return w.call(
+        "ops.mean", of_type(w, input, dtype), *([] if dim is None else [axes(dim)]), *([True] if keepdim else [])
+    )
 
 
 @rule("sum")
 def _sum(w: Writer, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Expr:
-    refuse_unless(not other_type(input, dtype), "sum: with dtype")
-    return w.call("ops.sum", input, *([] if dim is None else [axes(dim)]), keepdim=True if keepdim else OMIT)
+    return w.call(
+        "ops.sum", of_type(w, input, dtype), *([] if dim is None else [axes(dim)]), keepdim=True if keepdim else OMIT
+    )
 
 
 @rule("amax", "amin")
@@ -329,8 +336,7 @@ def _prod(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Expr
 
 @rule("cumsum")
 def _cumsum(w: Writer, input: Any, dim: int, *, dtype: Any = None) -> Expr:
-    refuse_unless(not other_type(input, dtype), "cumsum: with dtype")
-    return w.call("ops.cumsum", input, dim)
+    return w.call("ops.cumsum", of_type(w, input, dtype), dim)
 
 
 @rule("logsumexp")

@@ -56,6 +56,8 @@ class Writer:
         if isinstance(value, Value):
             self.written[id(value)] += 1
             return self.inlined.get(id(value)) or Expr(self.mark(value))
+        if isinstance(value, Expr):
+            return value
         if isinstance(value, Own | Constant):
             return Expr(self.held(value))
         if isinstance(value, tuple | list):
