@@ -153,6 +153,16 @@ class Borders(nn.Module):
         return self.wide(self.same(self.down(self.head(x)).relu()))
 
 
+class Pads(Base):
+    def setup(self):
+        self.zero, self.one, self.tail = nn.ZeroPad2d(1), nn.ConstantPad2d((2, 0, -1, 1), 1.0), nn.Conv2d(4, 4, 3)
+        self.pool, self.norm = nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.LocalResponseNorm(3)
+
+    def forward(self, x):
+        y = self.tail(self.one(self.zero(self.conv(x))))
+        return F.pad(self.pool(self.norm(y)), (1, -1, 0, 2, 1, 0), value=-0.5)
+
+
 class Types(Base):
     def forward(self, x):
         y = self.conv(x)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from convert.errors import InputError
+from parity_tests.harness.report.console import summary_lines
+from parity_tests.harness.run import compare
 from parity_tests.tests.porting import kinds
 from parity_tests.tests.porting.written import built
 
@@ -57,7 +59,7 @@ def test_what_a_port_would_not_do_is_refused_by_name(name, words):
         ported(name)
 
 
-@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Types"])
+@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Pads", "Types"])
 def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
     import mindspore
     import torch
@@ -70,6 +72,17 @@ def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
         with torch.no_grad():
             wanted = network(torch.from_numpy(given))
         np.testing.assert_allclose(cell(mindspore.Tensor(given)).asnumpy(), wanted.numpy(), rtol=2e-4, atol=2e-5)
+
+
+def test_a_graph_of_what_pads_by_a_constant_has_its_gradient_in_every_run(tmp_path):
+    network, port = ported("Pads")
+    cell, code = built("Pads", tmp_path, network, port)
+    assert "padded(" in code
+    found = compare(network, cell, numbers(1, 3, 16, 16), ("gradients",))
+    compiled = [verdict.measurement for verdict in found.verdicts if verdict.measurement.probe.compiled]
+    assert found.equal, summary_lines(found)
+    assert {each.probe.call for each in compiled if not each.not_run} == {1, 2}
+    assert not any(each.not_run for each in compiled)
 
 
 def test_a_shared_layer_is_called_in_the_order_of_the_source(tmp_path):

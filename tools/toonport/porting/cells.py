@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from ms_models.layers import EPS, normalize
+from toonport.porting.cells_moving import padded
 
 
 def elu(x: Tensor, alpha: float) -> Tensor:
@@ -209,7 +210,7 @@ class SeriesBatchNorm1d(nn.BatchNorm2d):
 
 def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """Divide by (k + alpha * mean square of `size` neighbouring channels) ** beta; [N, C, ...] stays."""
-    squares = ops.pad(ops.square(x).reshape(*x.shape[:2], -1).swapaxes(1, 2), (size // 2, (size - 1) // 2))
+    squares = padded(ops.square(x).reshape(*x.shape[:2], -1).swapaxes(1, 2), (size // 2, (size - 1) // 2))
     window = squares[..., : x.shape[1]]
     for start in range(1, size):
         window = window + squares[..., start : start + x.shape[1]]

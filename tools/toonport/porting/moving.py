@@ -82,16 +82,10 @@ def _pad(m: Any, shapes: Shapes) -> Made:
     return layer(f"nn.{torch_name(m)}", ("padding", one_of(tuple(m.padding))))
 
 
-@rule(nn.ZeroPad2d)
-def _zero_pad(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(min(m.padding) >= 0, "ZeroPad2d: negative padding")
-    return layer("nn.ZeroPad2d", ("padding", one_of(tuple(m.padding))))
-
-
-@rule(nn.ConstantPad1d, nn.ConstantPad2d)
+@rule(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 def _constant_pad(m: Any, shapes: Shapes) -> Made:
-    refuse_unless(min(m.padding) >= 0, f"{torch_name(m)}: negative padding")
-    return layer(f"nn.{torch_name(m)}", ("padding", one_of(tuple(m.padding))), ("value", m.value))
+    value = Optional(float(m.value), 0.0)
+    return layer("ConstantPad", ("padding", tuple(m.padding)), value=value, own=["ConstantPad"])
 
 
 @rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)

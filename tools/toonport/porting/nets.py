@@ -238,13 +238,11 @@ def _resized_by(w: Writer, input: Any, factors: Any, mode: str, align_corners: A
 
 @rule("pad")
 def _pad(w: Writer, input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Expr:
-    """MindSpore cuts nothing by negative numbers, and its graphs know no circular padding."""
-    numbers = [getattr(each, "example", each) for each in pad]
-    if mode == "constant" and any(number < 0 for number in numbers):
-        return w.own_function("pad_or_cut", input, tuple(pad), *([value] if value else []))
-    refuse_unless(mode in {"constant", "reflect", "replicate"}, f"pad: mode={mode}")
-    more = {} if mode == "constant" and not value else ({"value": value} if mode == "constant" else {"mode": mode})
-    return w.call("ops.pad", input, tuple(pad), **more)
+    """MindSpore's graphs know no circular padding, and their gradient of a constant border is wrong."""
+    if mode == "constant":
+        return w.own_function("padded", input, tuple(pad), *([value] if value else []))
+    refuse_unless(mode in {"reflect", "replicate"}, f"pad: mode={mode}")
+    return w.call("ops.pad", input, tuple(pad), mode=mode)
 
 
 @rule("pixel_shuffle", "pixel_unshuffle")
