@@ -59,7 +59,7 @@ def test_what_a_port_would_not_do_is_refused_by_name(name, words):
         ported(name)
 
 
-@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Pads", "Types"])
+@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Pads", "Same", "Types"])
 def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
     import mindspore
     import torch
@@ -83,6 +83,12 @@ def test_a_graph_of_what_pads_by_a_constant_has_its_gradient_in_every_run(tmp_pa
     assert found.equal, summary_lines(found)
     assert {each.probe.call for each in compiled if not each.not_run} == {1, 2}
     assert not any(each.not_run for each in compiled)
+
+
+def test_a_tensor_that_is_handed_over_twice_is_used_where_the_source_uses_it(tmp_path):
+    network, port = ported("Same")
+    _, code = built("Same", tmp_path, network, port)
+    assert "self.conv(x) + shortcut" in code
 
 
 def test_a_shared_layer_is_called_in_the_order_of_the_source(tmp_path):

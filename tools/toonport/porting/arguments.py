@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Container, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -44,10 +45,32 @@ def like(tree: Any, found: Any) -> Any:
 def renewed(change: Callable[[Any], Any], tree: Any) -> Any:
     """Return arguments with other numbers; structures without numbers stay what they are."""
     if isinstance(tree, dict):
-        return {key: renewed(change, each) for key, each in tree.items()}
+        found = {key: renewed(change, each) for key, each in tree.items()}
+        return tree if all(found[key] is each for key, each in tree.items()) else found
     if type(tree) in (list, tuple, Shape):
-        return type(tree)(renewed(change, each) for each in tree)
+        several = [renewed(change, each) for each in tree]
+        return tree if all(map(operator.is_, several, tree)) else type(tree)(several)
     return change(tree)
+
+
+def apart(tree: Any, own: Container[int]) -> Any:
+    """Return arguments in which no tensor stands twice, so that which of them a module uses can be told.
+
+    Args:
+        tree: the arguments.
+        own: ids of the network's tensors, which stay what they are.
+    """
+    seen: set[int] = set()
+
+    def another(leaf: Any) -> Any:
+        """The tensor, or where it was seen before one that shares its numbers."""
+        if not isinstance(leaf, torch.Tensor) or id(leaf) in own:
+            return leaf
+        again = id(leaf) in seen
+        seen.add(id(leaf))
+        return leaf.view_as(leaf) if again else leaf
+
+    return renewed(another, tree)
 
 
 def bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

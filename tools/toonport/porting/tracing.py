@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from convert.errors import first_line
 from toonport.porting import inplace
-from toonport.porting.arguments import bound, kept_as, like, renewed
+from toonport.porting.arguments import apart, bound, kept_as, like, renewed
 from toonport.porting.inplace import REPEATED, Frame, Part, as_function, as_index, as_tuple
 from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
 from toonport.porting.sites import at, calls_answered_by, frames, in_torch, line
@@ -142,6 +142,8 @@ class _Tracer(TorchFunctionMode):
     ) -> Any:
         """Run a module that holds others, and record what it does."""
         frame = Frame(Region(path), not torch.is_grad_enabled())
+        with self._at_rest():
+            args, kwargs = apart((args, kwargs), self.own)
         given_names = bound(module, args, kwargs)
         for name, given in given_names.items():
             values = self._incoming(frame, given, (name,))

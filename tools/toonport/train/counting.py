@@ -47,12 +47,16 @@ def count(config: RunConfig) -> Counted:
     largest = max(part.input_shape[2] for part in parts.values())  # side of the released pictures
     sides = config.size, config.size
     held = made = 0
-    for name, part in parts.items():
+    outputs: dict[int, torch.Size] = {}  # channels of what networks of pictures return -> its shape
+    for name, part in sorted(parts.items(), key=lambda item: item[1].input_shape[2] < largest):
         held += sum(math.prod(shape) for shape in build_plan(part, arguments[name]).shapes.values()) * PARAMETER_BYTES
-        if part.input_shape[2] < largest:
+        channels = part.channels(arguments[name])
+        given = (config.batch, channels, *sides) if part.input_shape[2] == largest else outputs.get(channels)
+        if given is None:
             continue
         network = build_without_values(part.class_name, arguments[name]).train()
         with _Making() as making:
-            network(torch.empty(config.batch, part.channels(arguments[name]), *sides, device="meta"))
+            returned = network(torch.empty(given, device="meta"))
+        outputs |= {value.shape[1]: value.shape for value in tree_leaves(returned) if value.ndim == 4}
         made += making.made
     return Counted(held, made)
