@@ -147,7 +147,7 @@ class MindSporeSide(NetworkSide):
         return self._as_graph(cell, "gradient", gradient)(*self._tensors(inputs), *seeds)
 
     def _has_constant_borders(self, cell: Any, inputs: Sequence[Array]) -> bool:
-        with constant_borders() as used, resting_in_mindspore(self._dropping):
+        with self.preserved(), constant_borders() as used, resting_in_mindspore(self._dropping):
             super()._run(cell, inputs)
         return bool(used)
 

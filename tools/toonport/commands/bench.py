@@ -19,8 +19,10 @@ CASES = ("runtime", "whole", "folder")
 EPILOG = """runtime: eager PyTorch / ONNX Runtime on the photo2cartoon generator at 256x256
 whole:   photo file to cartoon file / the generator alone
 folder:  one process / one process per core on a folder of photos
-The contenders of a ratio take turns, so that other work on the machine falls on both; figures of a busy machine
-still scatter, which the quartiles show. The exit code does not depend on the figures."""
+
+The contenders of a ratio take turns, so that other work on the machine falls
+on both; figures of a busy machine still scatter, which the quartiles show.
+The exit code does not depend on the figures."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
