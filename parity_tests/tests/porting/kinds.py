@@ -44,6 +44,17 @@ class Borders(nn.Module):
         return self.wide(self.same(self.down(self.head(x)).relu()))
 
 
+class Wraps(Base):
+    """Borders that go on at the other end."""
+
+    def setup(self):
+        self.around = nn.Conv2d(4, 4, 3, stride=2, padding=(2, 1), padding_mode="circular")
+        self.pad = nn.CircularPad2d((1, 0, 2, 3))
+
+    def forward(self, x):
+        return F.pad(self.pad(self.around(self.conv(x))), (1, 2, 0, 1), mode="circular")
+
+
 class Joins(nn.Module):
     def __init__(self):
         super().__init__()

@@ -60,7 +60,7 @@ def test_what_a_port_would_not_do_is_refused_by_name(name, words):
         ported(name)
 
 
-@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Pads", "Same", "Types"])
+@pytest.mark.parametrize("name", ["Names", "Twice", "Sides", "InPlace", "Borders", "Pads", "Same", "Types", "Wraps"])
 def test_what_is_hard_to_write_computes_what_pytorch_does(name, tmp_path):
     import mindspore
     import torch

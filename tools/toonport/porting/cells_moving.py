@@ -26,6 +26,31 @@ def border(x: Tensor, axis: int, rows: int, value: float) -> Tensor:
     return ops.full((*x.shape[:axis], rows, *x.shape[axis + 1 :]), value, dtype=x.dtype)
 
 
+def wrapped(x: Tensor, padding: tuple[int, ...]) -> Tensor:
+    """Go on at the other end before and after each axis, the last first: [..., H, W] -> [..., H', W']."""
+    for place in range(len(padding) // 2):
+        axis, (before, after) = x.ndim - 1 - place, padding[2 * place : 2 * place + 2]
+        end = ops.narrow(x, axis, x.shape[axis] - before, before) if before > 0 else None
+        start = ops.narrow(x, axis, 0, after) if after > 0 else None
+        if before > 0:
+            x = ops.cat((end, x), axis)
+        if after > 0:
+            x = ops.cat((x, start), axis)
+    return x
+
+
+class CircularPad(nn.Cell):
+    """Pads the last axes by what stands at their other end."""
+
+    def __init__(self, padding: tuple[int, ...]) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[..., H, W] -> [..., H', W']."""
+        return wrapped(x, self.padding)
+
+
 class ConstantPad(nn.Cell):
     """Pads the last axes by a constant."""
 
@@ -78,11 +103,11 @@ class MaxPool2d(nn.Cell):
 
 
 class PaddedConv2d(nn.Conv2d):
-    """Convolution of pictures whose borders go on as a mirror, or as the last row; nn.Conv2d knows zeros only.
+    """Convolution of pictures whose borders go on as a mirror, the last row or the other end; nn.Conv2d knows zeros.
 
     Args:
         rows: left, right, above and below.
-        mode: "reflect" or "replicate".
+        mode: "reflect", "replicate" or "circular".
     """
 
     def __init__(
@@ -102,7 +127,8 @@ class PaddedConv2d(nn.Conv2d):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, out_channels, H', W']."""
-        return super().construct(ops.pad(x, self.rows, self.border))
+        around = wrapped(x, self.rows) if self.border == "circular" else ops.pad(x, self.rows, self.border)
+        return super().construct(around)
 
 
 class UpsampleTo(nn.Cell):

@@ -55,7 +55,7 @@ def _convolution(callee: str, m: Any, padding: Any) -> Made:
 def _conv(m: Any, shapes: Shapes) -> Made:
     if m.padding_mode == "zeros":
         return _convolution(f"nn.Conv{len(m.kernel_size)}d", m, _padding(m))
-    of_pictures = isinstance(m, nn.Conv2d) and m.padding_mode in {"reflect", "replicate"}
+    of_pictures = isinstance(m, nn.Conv2d) and m.padding_mode in {"reflect", "replicate", "circular"}
     refuse_unless(of_pictures, f"{torch_name(m)}: padding_mode={m.padding_mode}")
     above, below, left, right = _rows(m)
     return layer(

@@ -82,6 +82,12 @@ def _pad(m: Any, shapes: Shapes) -> Made:
     return layer(f"nn.{torch_name(m)}", ("padding", one_of(tuple(m.padding))))
 
 
+@rule(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)
+def _circular_pad(m: Any, shapes: Shapes) -> Made:
+    refuse_unless(min(m.padding) >= 0, f"{torch_name(m)}: negative padding")
+    return layer("CircularPad", ("padding", tuple(m.padding)), own=["CircularPad"])
+
+
 @rule(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 def _constant_pad(m: Any, shapes: Shapes) -> Made:
     value = Optional(float(m.value), 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from toonport.porting.expressions import OMIT, Expr, Writer
 from toonport.porting.registry import Rule, is_tensor, rank, refuse_unless, registering, sides
-from toonport.porting.values import Own, UnportableError
+from toonport.porting.values import Own, UnportableError, Value
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)
@@ -241,6 +241,10 @@ def _pad(w: Writer, input: Any, pad: Any, mode: str = "constant", value: Any = N
     """MindSpore's graphs know no circular padding, and their gradient of a constant border is wrong."""
     if mode == "constant":
         return w.own_function("padded", input, tuple(pad), *([value] if value else []))
+    if mode == "circular":
+        rows = [each.example if isinstance(each, Value) else each for each in pad]
+        refuse_unless(min(rows) >= 0, "pad: circular by negative numbers")
+        return w.own_function("wrapped", input, tuple(pad))
     refuse_unless(mode in {"reflect", "replicate"}, f"pad: mode={mode}")
     return w.call("ops.pad", input, tuple(pad), mode=mode)
 
