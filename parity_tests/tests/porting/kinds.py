@@ -55,6 +55,18 @@ class Wraps(Base):
         return F.pad(self.pad(self.around(self.conv(x))), (1, 2, 0, 1), mode="circular")
 
 
+class Windows(Base):
+    """Windows as columns, by a layer and by a function."""
+
+    def setup(self):
+        self.windows, self.mix = nn.Unfold((3, 2), padding=(1, 0), stride=(2, 1)), nn.Linear(24, 5)
+
+    def forward(self, x):
+        y = self.conv(x)
+        wide = F.unfold(y, 3, dilation=2, padding=2)
+        return self.mix(self.windows(y).transpose(1, 2)).mean((1, 2)) + wide.square().mean((1, 2))
+
+
 class Joins(nn.Module):
     def __init__(self):
         super().__init__()

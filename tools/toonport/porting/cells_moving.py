@@ -156,6 +156,20 @@ class UpsampleBilinear(nn.Cell):
         return ops.interpolate(x, size, mode="bilinear", align_corners=self.align_corners)
 
 
+def unfold(
+    x: Tensor, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int], stride: tuple[int, int]
+) -> Tensor:
+    """Windows as columns: [N, C, H, W] -> [N, C * elements of a window, windows].
+
+    As a convolution of each channel by kernels that hold a single one.
+    """
+    n, channels = x.shape[:2]
+    elements = kernel[0] * kernel[1]
+    ones = ops.tile(ops.eye(elements, elements, x.dtype).reshape(elements, 1, *kernel), (channels, 1, 1, 1))
+    x = padded(x, (padding[1], padding[1], padding[0], padding[0]))
+    return ops.conv2d(x, ones, None, stride, "valid", 0, dilation, channels).reshape(n, channels * elements, -1)
+
+
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of the groups: [N, C, H, W] -> [N, C, H, W]."""
     n, channels, height, width = x.shape

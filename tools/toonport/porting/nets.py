@@ -6,7 +6,7 @@ from typing import Any
 
 from toonport.porting.expressions import OMIT, Expr, Writer
 from toonport.porting.registry import Rule, is_tensor, rank, refuse_unless, registering, sides
-from toonport.porting.values import Own, UnportableError, Value
+from toonport.porting.values import Own, Value
 
 RULES: dict[str, Rule] = {}
 rule = registering(RULES)
@@ -259,9 +259,13 @@ def _channel_shuffle(w: Writer, input: Any, groups: int) -> Expr:
     return w.own_function("channel_shuffle", input, groups)
 
 
-@rule("unfold")
-def _unfold(w: Writer, input: Any, kernel_size: Any, *more: Any, **named: Any) -> Expr:
-    raise UnportableError("unfold: MindSpore's gradient of it is not PyTorch's")
+@rule("im2col")
+def _im2col(
+    w: Writer, input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Expr:  # fmt: skip
+    """MindSpore's gradient of it is not PyTorch's."""
+    refuse_unless(rank(input) == 4, "unfold: of something else than pictures")
+    return w.own_function("unfold", input, *(sides(each, 2) for each in (kernel_size, dilation, padding, stride)))
 
 
 @rule("grid_sample")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.nn import functional
+
+# functions that share their name with a method that does something else
+RENAMED = {functional.unfold: "im2col", functional.fold: "col2im"}
 # asked of a tensor without making another one; the answer goes into the code as it is
 ASKED = {
     "dtype", "device", "ndim", "dim", "is_floating_point", "requires_grad", "is_cuda", "is_contiguous", "stride",
@@ -31,6 +35,8 @@ READ = {
 
 def name_of(func: Any) -> str:
     """Name of a function of PyTorch; of a property, that of the property."""
+    if func in RENAMED:
+        return RENAMED[func]
     name = getattr(func, "__name__", type(func).__name__)
     if name in {"__get__", "__set__"}:
         return str(getattr(func.__self__, "__name__", getattr(getattr(func.__self__, "fget", None), "__name__", name)))
