@@ -133,13 +133,16 @@ SAGAN_CYCLEGAN = Family(
         step="steps.sagan_cyclegan.SaganCycleGanStep",
         settings=SaganCycleGanSettings,
         phases=PHASES,
-        narrow={"conv_dim": 8},
+        narrow={"conv_dim": 8, "ngf": 4, "ndf": 4, "num_downs": 6},
         picture=(SIDE, SIDE + 16),
         parity={"identity": 0.05, "beta1": 0.3},
         resumed={"gan_mode": "sn+gp"},
         branches=(
             Branch({"gan_mode": "wgan", "reference_exact": True, "identity": 0.0}),
-            Branch({"gan_mode": "wgangp", "penalty_at": "real"}),
+            Branch(
+                {"gan_mode": "wgangp", "penalty_at": "real"},
+                {name: {"architecture": "patch", "ndf": 4, "n_layers": 2} for name in PHASES["D"]},
+            ),
             Branch({"gan_mode": "vanilla", "n_critic": 2}),
             Branch({"gan_mode": "sn+gp", "penalty_at": "fake", "reference_exact": True}),
         ),

@@ -147,7 +147,7 @@ def training(settings: type[Settings], branch: Mapping[str, Any]) -> Training:
 
     Args:
         settings: class of the settings.
-        branch: settings of which each differs from its default, see `Training.branches`.
+        branch: settings that differ from the family's defaults, see `Training.branches`.
     """
     return Training(
         step="steps.whitebox.WhiteboxStep",
@@ -156,7 +156,7 @@ def training(settings: type[Settings], branch: Mapping[str, Any]) -> Training:
         narrow={"channel": 4, "num_blocks": 1},
         picture=(32, 40),
         parity={"decay": True},
-        branches=(Branch(branch), Branch({"pretrain": True, "decay": False})),
+        branches=(Branch({**branch, "shift": "normal", "landmark": 90.0}), Branch({"pretrain": True, "decay": False})),
         widths=("channel",),
         frozen=FrozenNetwork("vgg19", "vgg19", {"width": 8}),
         synonyms={"w0": "variation", "w1": "surface", "w2": "texture", "w3": "content", "w4": "structure"},
@@ -177,7 +177,9 @@ WHITEBOX = Family(
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
         "Trained in two stages: train whitebox --pretrain, then train whitebox --init RUN --frozen vgg19.pth.",
     ),
-    training=training(WhiteboxSettings, {"colours": "rgb", "shift": "normal", "shift_per_pixel": True}),
+    training=training(
+        WhiteboxSettings, {"colours": "rgb", "shift": "normal", "shift_per_pixel": True, "landmark": 90.0}
+    ),
     cartoonize=Cartoonize(
         part="generator", side=None, multiple=8, shorter_limit=720, channels="BGR", after="filters.finish_whitebox"
     ),
@@ -194,7 +196,9 @@ FACIALCARTOONIZATION = Family(
         "As published: the skip connections and both ConvReLU of the up-sampling take no part, slope 0.01, tanh.",
         "The landmark term that its README promises is described in docs/landmark_term.md; off by default.",
     ),
-    training=training(FacialSettings, {"colours": "bgr", "shift": "normal", "shift_per_pixel": False}),
+    training=training(
+        FacialSettings, {"colours": "bgr", "shift": "normal", "shift_per_pixel": False, "landmark": 90.0}
+    ),
     cartoonize=Cartoonize(part="generator", frame="face", side=128, after="filters.finish_facial"),
 )
 

@@ -1,6 +1,6 @@
 """Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,15 @@ def not_asked_for(options: CompareOptions) -> list[str]:
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
     elif _trains(family_named(options.family), options) and not options.compiled:
         reasons.append("training steps in pieces and resumed, as graphs: not asked for (--compiled)")
+    if any(part.variants for part in family_named(options.family).parts):
+        reasons.append(f"other architectures{' as graphs' if _with_other_forms(options) else ''}: not asked for")
     return [*reasons, *(QUICK_LEAVES_OUT if options.quick else ())]
+
+
+def _with_other_forms(options: CompareOptions) -> bool:
+    """Whether the family's other architectures are compared, too: where nothing says which network, on what."""
+    chosen = options.weights or options.picture or options.size or options.captures or options.onnx
+    return options.part == "all" and not options.quick and not chosen
 
 
 def _trains(family: Family, options: CompareOptions) -> bool:
@@ -106,10 +114,31 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
         if part in (None, candidate.name):
             kinds.setdefault((candidate.class_name, tuple(candidate.kwargs.items())), candidate)
     for candidate in kinds.values():
-        plan = build_plan(candidate, candidate.kwargs)
-        state = formula_state(f"seed{options.seed}/{candidate.name}", plan.shapes)
-        port, facts = plan.to_mindspore(state), {"weights": f"seeded ({options.seed})"}
-        yield Source(family, candidate, candidate.kwargs, state, port, facts)
+        yield _seeded_source(family, candidate, candidate.kwargs, options.seed)
+    if _with_other_forms(options):
+        for candidate in {each.class_name: each for each in reversed(kinds.values())}.values():
+            for form, kwargs in _other_forms(family, candidate):
+                yield _seeded_source(family, candidate, kwargs, options.seed, form)
+
+
+def _seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int, form: str = "") -> Source:
+    plan = build_plan(part, kwargs)
+    state = formula_state(f"seed{seed}/{part.name}", plan.shapes)
+    facts = {"weights": f"seeded ({seed}){', narrow' if form else ''}"}
+    return Source(family, part, kwargs, state, plan.to_mindspore(state), facts, form)
+
+
+def _other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and constructor arguments of architectures in which each setting has each of its values once, narrow."""
+    seen, narrow = set(part.kwargs.items()), dict(family.training.narrow) if family.training else {}
+    for kwargs in part.variants:
+        new = {name: value for name, value in kwargs.items() if (name, value) not in seen}
+        if new:
+            seen |= new.items()
+            known = ("architecture", kwargs["architecture"]) not in new.items()
+            words = [f"{name} {value}" for name, value in new.items() if known and name not in narrow]
+            form = ", ".join([kwargs["architecture"], *words])
+            yield form, {**kwargs, **{name: value for name, value in narrow.items() if name in kwargs}}
 
 
 def compare_source(source: Source, options: CompareOptions, say: Say = silent) -> Comparison:
@@ -117,7 +146,7 @@ def compare_source(source: Source, options: CompareOptions, say: Say = silent) -
     say(f"{source.name}: building")
     part, kwargs = source.part, source.kwargs
     probe = probe_inputs(part, kwargs, options.seed)
-    inputs = part_inputs(part, kwargs, options.seed, options.size)
+    inputs = probe if source.form else part_inputs(part, kwargs, options.seed, options.size)
     if options.picture:
         picture = options.picture(options.size or inputs.shape[-1], part.growth(kwargs))
         inputs = in_channels(picture, part.channels(kwargs))
@@ -164,7 +193,8 @@ def _compare_sides(
         say,
         quick=options.quick,
         write_case=writer,
-        pictures=options.pictures,
+        pictures=options.pictures and not source.form,
+        graphs=not source.form,
     )
 
 

@@ -73,8 +73,9 @@ class Source:
     reference: Mapping[str, Array]  # PyTorch name -> values
     port: Mapping[str, Array]  # MindSpore name -> values
     facts: Mapping[str, Any]  # where they come from, for the report
+    form: str = ""  # which of the part's other architectures it is, compared small; "" for the one of `kwargs`
 
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return f"{self.family.name} {self.part.name}"
+        return f"{self.family.name} {self.part.name}{', ' if self.form else ''}{self.form}"

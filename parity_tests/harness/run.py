@@ -139,6 +139,7 @@ def compare_pair(
     quick: bool = False,
     write_case: WriteCase | None = None,
     pictures: bool = False,
+    graphs: bool = True,
 ) -> Comparison:
     """Compare a pair in the given modes.
 
@@ -155,6 +156,7 @@ def compare_pair(
         quick: leave out what `QUICK_LEAVES_OUT` says.
         write_case: called where something differs.
         pictures: run both networks once more for the report's pictures.
+        graphs: run the port as a graph, too.
 
     Raises InputError: an unknown mode, or a precision in which the port cannot run anything on this device.
     """
@@ -167,7 +169,7 @@ def compare_pair(
         if set(modes) != {Mode.WEIGHTS}:
             pair = looked_at(pair, probe)
         covered = find_coverage(pair.reference, (probe, other), not quick) if Mode.ISOLATED in modes else Coverage()
-        stages = Stages(pair, inputs, probe, other, modes, verdicts, covered.widened)
+        stages = Stages(pair, inputs, probe, other, modes, verdicts, covered.widened, graphs)
         for stage, measurements in stages.quick() if quick else stages.every():
             for done, measurement in enumerate(measurements, 1):
                 verdicts.append(judge(measurement))

@@ -43,6 +43,7 @@ class Stages:
     modes: Collection[str]  # some of MODES
     verdicts: Sequence[Verdict]  # that are there when a stage begins
     widened: Collection[str] = ()  # blocks that are fed other values, too
+    graphs: bool = True  # whether it is run as a graph, too
 
     def quick(self) -> Iterator[Stage]:
         """What a quick comparison measures, in eval mode on the small probe."""
@@ -64,7 +65,7 @@ class Stages:
         self.pair.set_training(False)
         if Mode.ACCUMULATED in self.modes:
             yield "whole network, several runs", measure_sequence(self.pair, self.probe, self.other)
-        for training in (False, True):
+        for training in (False, True) if self.graphs else ():
             yield from self._as_graph(training)
         self.pair.set_training(False)
 

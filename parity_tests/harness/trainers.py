@@ -50,6 +50,11 @@ class TrainingStart:
         """The parts that are trained, by name."""
         return {name: part_named(self.family, name) for name in self.training.parts}
 
+    @property
+    def hooks(self) -> Mapping[str, Callable[..., Any]]:
+        """Functions on pictures for the step, where it needs one of that name; see `Step.hooks`."""
+        return {}
+
     def plan(self, part: str) -> Plan:
         """The naming plan of one part."""
         return build_plan(part_named(self.family, part), self.kwargs[part])
@@ -78,6 +83,7 @@ class Trainer(ABC):
         settings = self.training.settings(**start.settings)
         make = make_step or resolve(self.package, self.training.step)
         self.step: Any = make(self.networks, settings, self._network(*start.frozen) if start.frozen else None)
+        self.step.hooks |= {name: hook for name, hook in start.hooks.items() if self.step.hooks.get(name, hook) is None}
 
     def train(self, real_a: Array, real_b: Array) -> dict[str, float]:
         """Train one batch, [N, 3, H, W] in [-1, 1]; returns every loss term."""

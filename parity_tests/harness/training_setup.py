@@ -4,10 +4,12 @@ A bug hides where a schedule is constant, a pool never full, a weight 1 or two w
 the run, the pools fill in its first step, and every number among the settings has its own value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from convert.family import Branch, Family, FrozenNetwork, Training
 from convert.recipes.settings import Settings
@@ -36,12 +38,35 @@ class TrainingSetup(TrainingStart):
         """The settings from the resumed step on."""
         return {**self.settings, **self.training.resumed}
 
+    @property
+    def hooks(self) -> Mapping[str, Callable[..., Any]]:
+        """See `TrainingStart.hooks`."""
+        return {"landmarks": windows}
+
 
 def frozen_network(frozen: FrozenNetwork, seed: int) -> Frozen:
     """Return a frozen network of a step, small and with seeded weights."""
     part = part_named(family_named(frozen.family), frozen.part)
     kwargs = {**part.kwargs, **frozen.narrow}
     return part, kwargs, seeded_weights(part, kwargs, f"train{seed}/{part.name}")
+
+
+def windows(photos: Array) -> tuple[Array, Array, Array]:
+    """Stand for the finder of landmarks: two of them, at a third and two thirds of the diagonal of every photo.
+
+    Args:
+        photos: [N, 3, H, W], sides from 24 up.
+
+    Returns:
+        pixels [N, 2, 25, 25], offsets [25, 2] and weights [N, 2] of `landmark_loss`.
+    """
+    count, _, height, width = photos.shape
+    rows, columns = (axis.reshape(-1) for axis in np.mgrid[-2:3, -2:3])
+    flat, steps = rows * width + columns, np.stack([columns, rows], 1)
+    centres = np.array([height // 3 * width + width // 3, 2 * height // 3 * width + 2 * width // 3])
+    pixels = centres[:, None, None] + flat[:, None] + flat  # [2, 25, 25]
+    shares = np.array([0.01, 0.02])
+    return np.stack([pixels] * count), steps.astype(np.float64), np.stack([shares] * count)
 
 
 def small_setup(family: Family, steps: int = 2, seed: int = 0, branch: Branch | None = None) -> TrainingSetup:

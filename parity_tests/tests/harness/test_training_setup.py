@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convert.registry import families, family_named
+from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind, Rest, Resting
 from parity_tests.harness.report.words import resting_words
@@ -17,7 +18,7 @@ from parity_tests.harness.training_setup import moving_settings, small_setup
 TRAINED = [family for family in families() if family.training]
 STEPS = CompareOptions("").steps
 BRANCHES = [(family.name, number) for family in TRAINED for number in range(len(family.training.branches))]
-OFF = {"landmark"}  # needs landmarks that no seeded picture has
+OFF = {"landmark"}  # of a branch
 
 
 @pytest.mark.quick
@@ -95,3 +96,37 @@ def test_a_comparison_of_training_steps_has_graphs_and_branches():
     ]
     graphs = run.graphs
     assert (graphs.execution.compiled, len(graphs.setup.batches), graphs.setup.resumed) == (True, STEPS - 1, None)
+
+
+@pytest.mark.parametrize("name", ["whitebox", "facialcartoonization"])
+def test_the_landmark_term_is_compared_by_default(name, monkeypatch):
+    from ms_models.steps import whitebox
+
+    branch = steps_of(family_named(name), 1, 0)[1].setup
+    assert judge_losses(branch) == []
+    right = whitebox.landmark_loss
+    monkeypatch.setattr(whitebox, "landmark_loss", lambda *given: right(*given[:-1], 0.9 * given[-1]))
+    assert judge_losses(branch)[0] == "G.landmark"
+
+
+def judge_losses(setup):
+    """The terms that are out of budget."""
+    verdicts = judge_all(measure_training(setup))
+    return [one.measurement.quantity.name for one in verdicts if not one.equal]
+
+
+@pytest.mark.parametrize(("name", "count"), [("cyclegan", 12), ("sagan_cyclegan", 5)])
+def test_every_setting_of_other_architectures_is_compared_once_in_each_value(name, count):
+    options = CompareOptions(name, modes=("weights",))
+    found = compare_family(options)
+    assert all(each.equal for each in found)
+    assert len({each.name for each in found}) == len(found) == count
+    built = [each.facts["kwargs"] for each in found]
+    for part in family_named(name).parts:
+        for kwargs in part.variants:
+            fixed = {key: value for key, value in kwargs.items() if key not in family_named(name).training.narrow}
+            assert all(any(own.get(key) == value for own in built) for key, value in fixed.items())
+    assert "other architectures as graphs: not asked for" in not_asked_for(options)
+    quick = CompareOptions(name, quick=True, modes=("weights",))
+    assert len(compare_family(quick)) < count
+    assert "other architectures: not asked for" in not_asked_for(quick)
