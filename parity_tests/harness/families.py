@@ -114,21 +114,22 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
         if part in (None, candidate.name):
             kinds.setdefault((candidate.class_name, tuple(candidate.kwargs.items())), candidate)
     for candidate in kinds.values():
-        yield _seeded_source(family, candidate, candidate.kwargs, options.seed)
+        yield seeded_source(family, candidate, candidate.kwargs, options.seed)
     if _with_other_forms(options):
         for candidate in {each.class_name: each for each in reversed(kinds.values())}.values():
-            for form, kwargs in _other_forms(family, candidate):
-                yield _seeded_source(family, candidate, kwargs, options.seed, form)
+            for form, kwargs in other_forms(family, candidate):
+                yield seeded_source(family, candidate, kwargs, options.seed, form)
 
 
-def _seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int, form: str = "") -> Source:
+def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int, form: str = "") -> Source:
+    """A network with seeded weights, the same on both sides; see `Source`."""
     plan = build_plan(part, kwargs)
     state = formula_state(f"seed{seed}/{part.name}", plan.shapes)
     facts = {"weights": f"seeded ({seed}){', narrow' if form else ''}"}
     return Source(family, part, kwargs, state, plan.to_mindspore(state), facts, form)
 
 
-def _other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
+def other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and constructor arguments of architectures in which each setting has each of its values once, narrow."""
     seen, narrow = set(part.kwargs.items()), dict(family.training.narrow) if family.training else {}
     for kwargs in part.variants:

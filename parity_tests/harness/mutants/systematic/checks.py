@@ -3,38 +3,30 @@
 The networks are those of the command made narrow and run at the smallest side that they take; nothing else differs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from convert.family import Family, Part
-from convert.plan import build_plan
+from convert.family import Family
 from convert.registry import family_named
 from parity_tests.harness import families, run, training_comparison
 from parity_tests.harness.capture import Pair
-from parity_tests.harness.inputs import formula_state
+from parity_tests.harness.families import other_forms, seeded_source
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Measurement, Mode
 from parity_tests.harness.mutants.judging import NARROW
 from parity_tests.harness.mutants.systematic.memory import Answers, RememberedReference, remembering
 from parity_tests.harness.recorded import recorded
-from parity_tests.harness.request import CompareOptions, Source
+from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.training_comparison import compare_training, steps_of
 
 NETWORK_MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
-# networks that a file of the family can hold beside the released one: what the command builds from such a file
-CONFIGURATIONS: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {
-    "ugatit": {"genA2B": ({"light": False, "img_size": 16, "n_blocks": 1},)},
-    "cyclegan": {
-        "G_A": (
-            {"architecture": "resnet", "ngf": 8, "n_blocks": 1, "norm": "affine instance"},
-            {"architecture": "unet", "ngf": 4, "num_downs": 5},
-            {"architecture": "zoo_resnet", "ngf": 8, "n_blocks": 3},
-        )
-    },
+# what a file of the family can hold beside what the command compares without one
+CONFIGURATIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "ugatit": {"genA2B": {"light": False, "img_size": 16, "n_blocks": 1}}
 }
 
 
@@ -49,11 +41,12 @@ class Check:
     part: str  # "" for the training steps
     kwargs: Mapping[str, Any] = field(hash=False)
     seed: int = 0  # of weights and pictures
+    form: str = ""  # see `Source.form`
 
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return f"{self.part or 'training'} {self.kwargs.get('architecture', '')}".strip()
+        return f"{self.part or 'training'} {self.form}".strip()
 
 
 @dataclass
@@ -77,15 +70,16 @@ class FirstDifference(Exception):  # noqa: N818  # not an error: it ends a compa
 
 def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
     """Every check of a family: each kind of network, then the training steps."""
-    kinds: dict[tuple[Any, ...], tuple[Part, Mapping[str, Any]]] = {}
+    kinds: dict[tuple[Any, ...], Check] = {}
     for part in family.parts:
         narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
         own: Mapping[str, Any] = {**part.kwargs, **narrow}
-        for extra in ({}, *CONFIGURATIONS.get(family.name, {}).get(part.name, ())):
-            kwargs = extra if "architecture" in extra else {**own, **extra}
-            kinds.setdefault((part.class_name, *sorted(kwargs.items(), key=str)), (part, kwargs))
-    for part, kwargs in kinds.values():
-        yield Check(family.name, part.name, kwargs, seed)
+        more = CONFIGURATIONS.get(family.name, {}).get(part.name)
+        found = [("", own), *([("", {**own, **more})] if more else []), *other_forms(family, part)]
+        for form, kwargs in found:
+            key = part.class_name, *sorted(kwargs.items(), key=str)
+            kinds.setdefault(key, Check(family.name, part.name, kwargs, seed, form))
+    yield from kinds.values()
     if family.training:
         yield Check(family.name, "", {}, seed)
 
@@ -121,7 +115,9 @@ def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | No
         options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
         part = next(part for part in family.parts if part.name == check.part)
         options = replace(options, size=part.smallest(check.kwargs))
-        return list(families.compare_source(seeded_source(family, part, check.kwargs, check.seed), options).verdicts)
+        return list(
+            families.compare_source(seeded_source(family, part, check.kwargs, check.seed, check.form), options).verdicts
+        )
 
 
 def _reference_recorded(pair: Pair, folder: Path, *_: bool) -> Pair:
@@ -133,13 +129,6 @@ def learn_reference(check: Check, answers: Answers) -> None:
     """Run all that a comparison of training steps can ask PyTorch for, even where a mutant strays."""
     for steps in steps_of(family_named(check.family), CompareOptions(check.family).steps, check.seed):
         RememberedReference(steps.setup, answers).learn()
-
-
-def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int) -> Source:
-    """A network with seeded weights on both sides."""
-    plan = build_plan(part, kwargs)
-    state = formula_state(f"seed{seed}/{part.name}", plan.shapes)
-    return Source(family, part, kwargs, state, plan.to_mindspore(state), {})
 
 
 def stopping(known: Alarms) -> Callable[..., Verdict]:

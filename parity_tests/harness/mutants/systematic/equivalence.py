@@ -13,8 +13,9 @@ import numpy as np
 from convert.family import Family
 from convert.recipes.descent import Execution
 from parity_tests.harness.compare import rms
+from parity_tests.harness.families import seeded_source
 from parity_tests.harness.inputs import feature, image
-from parity_tests.harness.mutants.systematic.checks import Check, seeded_source
+from parity_tests.harness.mutants.systematic.checks import Check
 from parity_tests.harness.sides.base import Array, Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.trainers import MindSporeTrainer
