@@ -103,6 +103,7 @@ def gan_training(
     )
 
 
+LIGHT: Kwargs = {"input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 4, "img_size": 256, "light": True}
 UGATIT = Family(
     name="ugatit",
     title="U-GAT-IT: unpaired image translation with attention and AdaLIN",
@@ -112,7 +113,8 @@ UGATIT = Family(
     parts=gan_parts(
         ndf=64,
         class_name="ugatit.ResnetGenerator",
-        kwargs={"input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 4, "img_size": 256, "light": True},
+        kwargs=LIGHT,
+        variants=({**LIGHT, "light": False},),
         infer=generator_kwargs,
         smallest=lambda kwargs: 16 if kwargs["light"] else kwargs["img_size"],
         growth=lambda kwargs: 4 if kwargs["light"] else None,

@@ -136,9 +136,10 @@ def other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any
         new = {name: value for name, value in kwargs.items() if (name, value) not in seen}
         if new:
             seen |= new.items()
-            known = ("architecture", kwargs["architecture"]) not in new.items()
-            words = [f"{name} {value}" for name, value in new.items() if known and name not in narrow]
-            form = ", ".join([kwargs["architecture"], *words])
+            architecture = kwargs.get("architecture", "")
+            words = [f"{name} {value}" for name, value in new.items() if name not in narrow]
+            named = [architecture] if ("architecture", architecture) in new.items() else [architecture, *words]
+            form = ", ".join(filter(None, named))
             yield form, {**kwargs, **{name: value for name, value in narrow.items() if name in kwargs}}
 
 

@@ -24,12 +24,6 @@ from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.training_comparison import compare_training, steps_of
 
 NETWORK_MODES = (Mode.ISOLATED, Mode.GRADIENTS, Mode.ACCUMULATED)
-# what a file of the family can hold beside what the command compares without one
-CONFIGURATIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "ugatit": {"genA2B": {"light": False, "img_size": 16, "n_blocks": 1}}
-}
-
-
 Alarms = frozenset[tuple[Any, ...]]
 
 
@@ -74,9 +68,7 @@ def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
     for part in family.parts:
         narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
         own: Mapping[str, Any] = {**part.kwargs, **narrow}
-        more = CONFIGURATIONS.get(family.name, {}).get(part.name)
-        found = [("", own), *([("", {**own, **more})] if more else []), *other_forms(family, part)]
-        for form, kwargs in found:
+        for form, kwargs in (("", own), *other_forms(family, part)):
             key = part.class_name, *sorted(kwargs.items(), key=str)
             kinds.setdefault(key, Check(family.name, part.name, kwargs, seed, form))
     yield from kinds.values()
