@@ -147,7 +147,7 @@ def training(settings: type[Settings], branch: Mapping[str, Any]) -> Training:
 
     Args:
         settings: class of the settings.
-        branch: settings that differ from the family's defaults, see `Training.branches`.
+        branch: settings of which each differs from its default, beside those of both families.
     """
     return Training(
         step="steps.whitebox.WhiteboxStep",
@@ -177,9 +177,7 @@ WHITEBOX = Family(
         "A generator file fits facialcartoonization as well; name the family where both could be meant.",
         "Trained in two stages: train whitebox --pretrain, then train whitebox --init RUN --frozen vgg19.pth.",
     ),
-    training=training(
-        WhiteboxSettings, {"colours": "rgb", "shift": "normal", "shift_per_pixel": True, "landmark": 90.0}
-    ),
+    training=training(WhiteboxSettings, {"colours": "rgb", "shift_per_pixel": True}),
     cartoonize=Cartoonize(
         part="generator", side=None, multiple=8, shorter_limit=720, channels="BGR", after="filters.finish_whitebox"
     ),
@@ -196,9 +194,7 @@ FACIALCARTOONIZATION = Family(
         "As published: the skip connections and both ConvReLU of the up-sampling take no part, slope 0.01, tanh.",
         "The landmark term that its README promises is described in docs/landmark_term.md; off by default.",
     ),
-    training=training(
-        FacialSettings, {"colours": "bgr", "shift": "normal", "shift_per_pixel": False, "landmark": 90.0}
-    ),
+    training=training(FacialSettings, {"colours": "bgr", "shift_per_pixel": False}),
     cartoonize=Cartoonize(part="generator", frame="face", side=128, after="filters.finish_facial"),
 )
 

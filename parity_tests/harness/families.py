@@ -58,7 +58,7 @@ def not_asked_for(options: CompareOptions) -> list[str]:
         reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
     elif _trains(family_named(options.family), options) and not options.compiled:
         reasons.append("training steps in pieces and resumed, as graphs: not asked for (--compiled)")
-    if any(part.variants for part in family_named(options.family).parts):
+    if set(options.modes) - {"train"} and any(part.variants for part in family_named(options.family).parts):
         reasons.append(f"other architectures{' as graphs' if _with_other_forms(options) else ''}: not asked for")
     return [*reasons, *(QUICK_LEAVES_OUT if options.quick else ())]
 
@@ -66,7 +66,7 @@ def not_asked_for(options: CompareOptions) -> list[str]:
 def _with_other_forms(options: CompareOptions) -> bool:
     """Whether the family's other architectures are compared, too: where nothing says which network, on what."""
     chosen = options.weights or options.picture or options.size or options.captures or options.onnx
-    return options.part == "all" and not options.quick and not chosen
+    return options.part == "all" and options.dtype == "float32" and not options.quick and not chosen
 
 
 def _trains(family: Family, options: CompareOptions) -> bool:

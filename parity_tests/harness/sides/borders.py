@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 RIGHT_ONCE = (
     "not run again: from the second run on MindSpore takes the gradient of a constant border (ops.pad, nn.ZeroPad2d) "
@@ -32,8 +33,5 @@ def constant_borders() -> Iterator[list[Any]]:
             used.append(primitive)
         return call(primitive, *given)
 
-    PadV3.__call__ = noted
-    try:
+    with mock.patch.object(PadV3, "__call__", noted):
         yield used
-    finally:
-        del PadV3.__call__

@@ -18,7 +18,7 @@ from parity_tests.harness.training_setup import moving_settings, small_setup
 TRAINED = [family for family in families() if family.training]
 STEPS = CompareOptions("").steps
 BRANCHES = [(family.name, number) for family in TRAINED for number in range(len(family.training.branches))]
-OFF = {"landmark"}  # of a branch
+OFF = {"landmark"}  # but in a branch
 
 
 @pytest.mark.quick
@@ -130,3 +130,4 @@ def test_every_setting_of_other_architectures_is_compared_once_in_each_value(nam
     quick = CompareOptions(name, quick=True, modes=("weights",))
     assert len(compare_family(quick)) < count
     assert "other architectures: not asked for" in not_asked_for(quick)
+    assert not any("architectures" in reason for reason in not_asked_for(CompareOptions(name, modes=("train",))))
