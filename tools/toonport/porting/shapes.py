@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from toonport.porting.arithmetic import of_type
 from toonport.porting.expressions import OMIT, Expr, Writer
 from toonport.porting.registry import Rule, flat, is_tensor, other_type, rank, refuse_unless, registering
 
@@ -252,7 +253,7 @@ def _to(w: Writer, input: Any, *args: Any, **more: Any) -> Expr:
     asked = [each for each in (*args, *more.values()) if isinstance(each, torch.dtype)]
     like = [each.example.dtype for each in args if is_tensor(each)]
     dtype = next(iter([*asked, *like]), input.example.dtype)
-    return w.method(input, "astype", dtype) if other_type(input, dtype) else w.expr(input)
+    return of_type(w, input, dtype)
 
 
 @rule("type_as")
