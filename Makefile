@@ -9,7 +9,7 @@ WORKERS ?= auto
 TESTS ?= parity_tests
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all quick fuzz check docs format picture install lock audit clean
+.PHONY: demo test test-all test-gpu test-versions quick fuzz check docs format picture install lock audit clean
 
 demo: install
 	$(BIN)/toonport demo --out out
@@ -30,6 +30,14 @@ quick: install
 fuzz: install
 	$(BIN)/python -m parity_tests.tests.hostile.fuzzing --cases 20000 --seconds 2700 --keep out/strange
 	$(BIN)/python -m parity_tests.tests.hostile.killing --kills 60 --seconds 2700
+
+# Layers, a network and a training step on a GPU, judged; writes the rows of docs/devices.md.
+test-gpu: install
+	$(BIN)/toonport doctor --device gpu --page docs/devices.md
+
+# The quick suite in a fresh environment for each MindSpore and Python; `make test-versions VERSIONS=2.10/3.12` for one.
+test-versions: install
+	$(BIN)/python -m parity_tests.tests.prove_versions $(VERSIONS)
 
 check: install
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
-"""Environment variables that some MindSpore versions need before any framework is imported."""
+"""What MindSpore needs before any framework is imported, what it calls the devices, and how it computes on them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
-from convert.errors import InputError, first_line
+from convert.devices import ASCEND, CPU, GPU, refusal
+from convert.errors import first_line
+
+TARGETS = {CPU: "CPU", GPU: "GPU", ASCEND: "Ascend"}
 
 
 def environment_needed() -> dict[str, str]:
@@ -35,24 +40,70 @@ def launch_directly() -> None:
     """
     import mindspore
 
-    if mindspore.get_context("device_target") == "CPU":
+    if device_in_use() == CPU:
         mindspore.runtime.launch_blocking()
 
 
 def device_in_use() -> str:
-    """Return the device on which MindSpore runs now: "cpu", "gpu" or "ascend"."""
+    """Return the device on which MindSpore runs now, one of `DEVICES`."""
     import mindspore
 
     return str(mindspore.get_context("device_target")).lower()
 
 
 def choose_device(device: str) -> None:
-    """Make MindSpore use a device: "cpu", "gpu" or "ascend". Raises InputError: it is not usable here."""
-    if device == "cpu":
+    """Make MindSpore use one of `DEVICES`. Raises InputError: it is not usable here."""
+    if device == CPU:
         return
     import mindspore
 
     try:
-        mindspore.set_device({"gpu": "GPU", "ascend": "Ascend"}[device])
+        mindspore.set_device(TARGETS[device])
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"device {device} is not usable here: {first_line(error)}") from error
+        raise refusal(device, f"MindSpore {mindspore.__version__} ({first_line(error)})") from error
+
+
+def devices_found() -> list[str]:
+    """Return those of `DEVICES` that MindSpore can use here."""
+    from mindspore import device_context
+
+    found = [CPU]
+    for name, probe in ((GPU, device_context.gpu), (ASCEND, device_context.ascend)):
+        try:
+            found += [name] if probe.is_available() else []
+        except (AttributeError, RuntimeError, ValueError):  # a build without this device
+            continue
+    return found
+
+
+@contextmanager
+def computing(tf32: bool = False) -> Iterator[None]:
+    """Multiply float32 numbers as float32 on the device in use, or as TF32 (on Ascend HF32), and deterministically.
+
+    Left to itself, MindSpore convolves in TF32 or HF32. On a GPU what was set before is put back at the end; MindSpore
+    does not say what it was on Ascend, and can be made deterministic once only.
+    """
+    device = device_in_use()
+    if device == CPU:
+        yield
+        return
+    import mindspore
+    from mindspore import device_context
+
+    if mindspore.get_context("deterministic") != "ON":
+        mindspore.set_deterministic(True)
+    if device == ASCEND:
+        device_context.ascend.op_precision.conv_allow_hf32(tf32)
+        device_context.ascend.op_precision.matmul_allow_hf32(tf32)
+        yield
+        return
+    own = device_context.gpu.op_precision
+    settings = {"conv_allow_tf32": own.conv_allow_tf32, "matmul_allow_tf32": own.matmul_allow_tf32}
+    before = {name: bool(mindspore.get_context(name)) for name in settings}
+    for allow in settings.values():
+        allow(tf32)
+    try:
+        yield
+    finally:
+        for name, allow in settings.items():
+            allow(before[name])

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from convert.devices import CPU
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --parity-report."""
@@ -32,7 +34,7 @@ def _parity_session(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     if path:
         from parity_tests.harness.report.data import report_data, write_json
 
-        write_json(Path(path), report_data(comparisons, "cpu"))
+        write_json(Path(path), report_data(comparisons, CPU))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from convert.recipes.descent import DescentForm, require_finite
+from torch_ref.environment import CUDA
 
 Terms = dict[str, Tensor]
 Made = tuple[Tensor, ...]
@@ -58,7 +59,7 @@ class Descent(DescentForm):
             optimizer.zero_grad()
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast("cuda", enabled=self.execution.half)
+        return torch.autocast(CUDA, enabled=self.execution.half)
 
     def _move(self, phase: str) -> None:
         optimizer = self.optimizers[phase]

@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.disk import HashedFile, Written
 from convert.errors import InputError, first_line
 from convert.formats.budget import ExcessError, names_of, opened_zip, operations
@@ -141,10 +142,10 @@ def _load_with(path: Path, opened: BinaryIO | None, allowed: Sequence[tuple[Any,
         warnings.simplefilter("ignore")  # of layouts that are in beta, and of legacy forms: nothing a user can act on
         if opened:
             opened.seek(0)
-            return torch.load(opened, map_location="cpu", weights_only=True)
+            return torch.load(opened, map_location=CPU, weights_only=True)
         if path.suffix == ".safetensors" or not _is_text(path):  # PyTorch goes by this suffix, whatever is in the file
-            return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip and _is_stored(path))
+            return torch.load(io.BytesIO(path.read_bytes()), map_location=CPU, weights_only=True)
+        return torch.load(path, map_location=CPU, weights_only=True, mmap=is_zip and _is_stored(path))
 
 
 def _is_text(path: Path) -> bool:

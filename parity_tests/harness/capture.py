@@ -18,7 +18,7 @@ from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Kind,
 from parity_tests.harness.sensitivity import bug_effects
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.borders import RunsOnceError
-from parity_tests.harness.sides.inexact import inexact_kernels
+from parity_tests.harness.sides.inexact import inexact_kernels, tf32_products
 from parity_tests.harness.sides.mindspore import lacks_gradient, lacks_kernel
 from parity_tests.harness.sides.tree import Tree, changed, floating
 from parity_tests.harness.values import fed, values_for
@@ -59,11 +59,12 @@ class Pair:
     def noisy(self, layer: str, seed: int, inputs: Sequence[Array], run: Callable[[Sequence[Array]], T]) -> T:
         """What `run` makes of the inputs of one noise run of a layer of the reference.
 
-        They are moved by about one unit in the last place, and some functions computed as inexactly as MindSpore does;
-        nothing of it for seed 0.
+        They are moved by about one unit in the last place, some functions computed as inexactly as MindSpore does, and
+        products as in TF32 where the legs allow it; nothing of it for seed 0.
         """
         moved = changed(inputs, [ulp_neighbour(array, seed, self.dtype) for array in inputs])
-        with inexact_kernels(seed if self.dtype == "float32" and layer in self.imprecise else 0):
+        kernels = inexact_kernels(seed if self.dtype == "float32" and layer in self.imprecise else 0)
+        with kernels, tf32_products(seed):
             return run(moved)
 
     def set_training(self, training: bool) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from convert.devices import CPU
 from convert.errors import InputError
 from convert.plan import describe
 from convert.tensors import tensor_sha256
@@ -224,7 +225,7 @@ def _undisturbed() -> Iterator[None]:
     """Run PyTorch as it runs by itself, whatever the user's script has switched off or on around its call."""
     import torch
 
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(CPU, enabled=False):
         yield
 
 

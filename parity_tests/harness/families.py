@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
+from convert.devices import DEVICES
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.family import Family, Part
@@ -16,7 +17,6 @@ from convert.identify import Network
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
-from ms_models.environment import choose_device
 from parity_tests.harness.inputs import formula_state, in_channels
 from parity_tests.harness.judge import blamed, judge
 from parity_tests.harness.measurement import Mode
@@ -40,15 +40,16 @@ def compare_family(options: CompareOptions, say: Say = silent) -> list[Compariso
     Raises InputError: a file, part, mode or device that cannot be used.
     """
     family = family_named(options.family)
-    comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
-    if _trains(family, options) and options.dtype == "float32":
-        comparisons.extend(compare_training(family, options, say))
-    return comparisons
+    with options.legs.running():
+        comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
+        if _trains(family, options) and options.dtype == "float32":
+            comparisons.extend(compare_training(family, options, say))
+    return [replace(each, facts={**each.facts, "devices": options.legs.words}) for each in comparisons]
 
 
 def not_asked_for(options: CompareOptions) -> list[str]:
     """Return what such a comparison leaves out, each with its reason."""
-    left = [name for name in ("cpu", "gpu", "ascend") if name != options.device]
+    left = [name for name in DEVICES if name != options.device]
     if "onnx" not in options.modes:
         left.append("ONNX Runtime")
     if "train" not in options.modes and family_named(options.family).training:
@@ -75,7 +76,6 @@ def _trains(family: Family, options: CompareOptions) -> bool:
 
 def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:
     part = None if options.part == "all" else part_named(family, options.part).name
-    choose_device(options.device)
     sources = list(_from_file(family, part, options) if options.weights else _seeded(family, part, options))
     if options.onnx and "onnx" in options.modes and len(sources) > 1:
         names = ", ".join(source.part.name for source in sources)

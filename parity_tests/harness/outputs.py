@@ -1,16 +1,19 @@
 """The outputs of an exported file, measured against the float64 truth of the PyTorch network that it was made from."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from parity_tests.harness.accumulated import Key, layer_calls
 from parity_tests.harness.compare import measure, ulp_neighbour
+from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
+from parity_tests.harness.sides.inexact import tf32_products
 from parity_tests.harness.sides.torch import TorchSide
 
+T = TypeVar("T")
 NOISE_RUNS = 2
 WHOLE: Key = ("", 0)  # the call of the whole network
 
@@ -32,9 +35,18 @@ class References:
 
     def measure_alone(self, head: Measurement, inputs: Sequence[Array], value: Array) -> Measurement:
         """Measure what another program returns for one layer alone, with one output, on other inputs."""
-        moved = [[ulp_neighbour(array, seed, head.dtype) for array in inputs] for seed in range(NOISE_RUNS)]
         truth = self.truth_side.call(head.layer, inputs)[0]
-        return measure(head, truth, [self.side.call(head.layer, arrays)[0] for arrays in moved], value)
+        runs = _noisy(inputs, head.dtype, lambda moved: self.side.call(head.layer, moved)[0])
+        return measure(head, truth, runs, value)
+
+
+def _noisy(inputs: Sequence[Array], dtype: str, run: Callable[[Sequence[Array]], T]) -> list[T]:
+    """What `run` makes of inputs moved by about one unit in the last place, and in TF32 where the legs allow that."""
+    found = []
+    for seed in range(NOISE_RUNS + legs_in_use().tf32):
+        with tf32_products(seed):
+            found.append(run([ulp_neighbour(array, seed, dtype) for array in inputs]))
+    return found
 
 
 def run_references(network: Any, inputs: Array, dtype: str = "float32", layers: bool = False) -> References:
@@ -48,9 +60,8 @@ def run_references(network: Any, inputs: Array, dtype: str = "float32", layers: 
     """
     truth_side = TorchSide(copy.deepcopy(network), "float64")
     truth = layer_calls(truth_side, [inputs], not layers)
-    side = TorchSide(copy.deepcopy(network), dtype)
-    moved = [ulp_neighbour(inputs, seed, dtype) for seed in range(NOISE_RUNS)]
-    runs = [layer_calls(side, [array], not layers) for array in moved]
+    side = TorchSide(copy.deepcopy(network), dtype, legs_in_use().reference)
+    runs = _noisy([inputs], dtype, lambda moved: layer_calls(side, moved, not layers))
     return References(truth, runs, side.layer_types(), truth_side, side)
 
 

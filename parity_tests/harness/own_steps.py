@@ -15,7 +15,9 @@ import numpy as np
 
 from convert.errors import InputError, first_line
 from convert.plan import Plan, plan_of
+from ms_models.environment import device_in_use
 from parity_tests.harness.judge import Verdict, blamed, judge
+from parity_tests.harness.legs import Legs, legs_in_use
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.own_step_causes import find_update_cause
 from parity_tests.harness.own_step_runs import TrainingStep, default_float64, require_step, seeded_alike
@@ -79,7 +81,7 @@ def compare_steps(
     """
     if not batches:
         raise InputError("compare_steps: no batches")
-    with _random_restored():
+    with _random_restored(), Legs(device_in_use()).running():
         given = [as_inputs(batch) for batch in batches]
         return _compared(torch_step, ms_step, given, names or {}, name, say, compiled)
 
@@ -115,6 +117,7 @@ def _compared(
         exact, rounded = _in_float64(torch_step), _made(torch_step, "reference")
         finding = find_update_cause(exact, rounded, reference, made, worst.measurement)
     facts = {"networks": list(plans), "steps": len(batches), "phases": list(first.optimizers)}
+    facts["devices"] = legs_in_use().words
     return Comparison(
         name, tuple(verdicts), (Mode.TRAINING,), facts, finding=finding, resting=tuple(truth.resting(port.was_resumed))
     )

@@ -15,6 +15,7 @@ from convert.plan import Plan, Target, plan_of
 from ms_models.build import build_mindspore
 from ms_models.environment import launch_directly
 from parity_tests.harness.capture import Pair
+from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.mindspore import MindSporeSide, buffers_of, held, walk
 from parity_tests.harness.sides.torch import TorchSide
@@ -43,7 +44,7 @@ def pair_networks(
         module: PyTorch network; a float64 copy of it, with its weights rounded to `dtype`, becomes the truth.
         cell: MindSpore network with the same layer names.
         plan: naming plan, or None to derive it from the PyTorch network's layer types.
-        dtype: precision that is compared; both networks are cast to it.
+        dtype: precision that is compared; both networks are cast to it, and `module` is moved where the legs say.
         layers: PyTorch path -> MindSpore path of layers that are called otherwise there.
 
     Raises InputError: `layers` names a layer that its network does not have.
@@ -59,7 +60,7 @@ def pair_networks(
     truth = TorchSide(copied(module), dtype).network
     return Pair(
         truth=TorchSide(truth, "float64"),
-        reference=TorchSide(module, dtype),
+        reference=TorchSide(module, dtype, legs_in_use().reference),
         port=MindSporeSide(cell, dtype=dtype, plan=plan),
         reference_weights={name: value for name, value in state.items() if name not in carried},
         port_weights=port_weights,

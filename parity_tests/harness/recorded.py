@@ -1,7 +1,7 @@
 """Captures on disk: what a side computed, kept by what it was computed from, and replayed instead of run.
 
-A capture's key is the hash of the network's weights and state, the inputs, the mode, the layer, and the code: the
-versions of the frameworks and the source of every package that a layer's class comes from. Whatever changes
+A capture's key is the hash of the network's weights and state, the inputs, the mode, the devices, the layer, and the
+code: the versions of the frameworks and the source of every package that a layer's class comes from. Whatever changes
 gives another key, so a capture is never replayed for another network, input or program.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from convert.disk import atomic_path
 from parity_tests.harness.capture import Pair
+from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, Side
 from parity_tests.harness.sides.tree import Tree, decoded, encoded
 
@@ -68,7 +69,9 @@ class RecordedSide(Side):
         self.side, self.folder, self.replay, self._given = side, folder, replay, weights
         self.runs = 0
         self._training = False
-        self._identity = self._loaded = identity or _digest(side.name, code_version(side), dict(weights))
+        self._identity = self._loaded = identity or _digest(
+            side.name, legs_in_use().words, code_version(side), dict(weights)
+        )
 
     def layer_types(self) -> Mapping[str, str]:
         """See `Side.layer_types`."""

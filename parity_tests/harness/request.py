@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from convert.devices import ASCEND, CPU
 from convert.errors import InputError
 from convert.family import Family, Part
 from convert.tensors import Array
+from parity_tests.harness.legs import Legs
 from parity_tests.harness.stages import MODES
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
@@ -43,7 +46,7 @@ class CompareOptions:
     size: int | tuple[int, int] | None = None  # side of the picture for the whole run, or H and W; None: as released
     seed: int = 0  # of the picture and of seeded weights
     dtype: str = "float32"  # precision of both sides, a value of DTYPES
-    device: str = "cpu"  # of the port: "cpu", "gpu" or "ascend"
+    device: str = CPU  # of the port and of ONNX Runtime, one of DEVICES
     captures: Path | None = None  # folder that keeps every tensor of both sides; the reference's are used again
     reuse_port: bool = False  # use the port's captures again too
     onnx: Path | None = None  # file that the mode of that name judges; None: one exported for the comparison
@@ -52,6 +55,8 @@ class CompareOptions:
     quick: bool = False  # whether only the quickest runs are made, see `stages.QUICK_LEAVES_OUT`
     pictures: bool = False  # whether networks run once more for the report's pictures
     replay: Path | None = None  # folder for the smallest case of each network that still differs
+    reference_device: str | None = None  # of PyTorch in that precision; None: the port's, where PyTorch knows it
+    tf32: bool = False  # let devices multiply in TF32, and grant its noise
 
     @property
     def onnx_obstacle(self) -> str:
@@ -59,7 +64,12 @@ class CompareOptions:
         if self.dtype != "float32":
             short = next((short for short, name in DTYPES.items() if name == self.dtype), self.dtype)
             return f"compared in fp32 only, not in {short}"
-        return "" if self.device == "cpu" else f"compared on the CPU only, not beside a port on {self.device}"
+        return f"has no kernels for {self.device}" if self.device == ASCEND else ""
+
+    @cached_property
+    def legs(self) -> Legs:
+        """Where each leg runs. Raises InputError: see `Legs.asked`."""
+        return Legs.asked(self.device, self.reference_device, self.tf32)
 
 
 @dataclass(frozen=True)

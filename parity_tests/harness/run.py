@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.errors import InputError
 from convert.family import Part
+from ms_models.environment import device_in_use
 from parity_tests.harness.accumulated import looked_at
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.coverage import Coverage, find_coverage
@@ -18,6 +19,7 @@ from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.experiments import Finding, find_cause
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import ALONE, Outcome, Verdict, blamed, judge, outcome
+from parity_tests.harness.legs import Legs
 from parity_tests.harness.measurement import NOT_COMPARABLE, OTHER_LAYOUT, Measurement, Mode, Resting, Unreached
 from parity_tests.harness.pair import as_inputs, borrowed, copied, pair_networks, require_networks
 from parity_tests.harness.places import Key as PlaceKey
@@ -236,6 +238,8 @@ def compare(
     quick: bool = False,
     write_case: WriteCase | None = None,
     pictures: bool = False,
+    reference_device: str | None = None,
+    tf32: bool = False,
 ) -> Comparison:
     """Compare any PyTorch module with any MindSpore cell; `names` says where layers are called otherwise.
 
@@ -251,8 +255,7 @@ def compare(
         probe: smaller inputs for the layer-isolated runs; default: two different pictures cut from `inputs`, not
             square where the networks run that, see `cutting`.
         name: what to call the network in the report.
-        dtype: "float32", "float16", "bfloat16" or "float64": both networks are compared in it and judged by the
-            noise that PyTorch makes in it.
+        dtype: "float32", "float16", "bfloat16" or "float64": what both compute in, judged by PyTorch's noise in it.
         captures: folder that keeps every tensor of both sides; the reference's are used again in later runs.
         keywords: keyword arguments beside `inputs`.
         names: path of a layer in `torch_module` -> its path in `ms_cell`, e.g. {"down.0": "encoder.conv1"}; the layers
@@ -261,6 +264,8 @@ def compare(
         quick: leave out what `QUICK_LEAVES_OUT` says; of `modes`, those of `QUICK_MODES` are run.
         write_case: called where something differs.
         pictures: run networks of pictures once more for the report's pictures, `.pictures`.
+        reference_device: where PyTorch runs, "cpu" or "gpu"; None: where the port does, if PyTorch knows that device.
+        tf32: let devices multiply in TF32, and grant its noise; else every side multiplies in float32.
 
     Returns:
         A Comparison: `.equal`, `.blamed`, and every judged tensor.
@@ -271,13 +276,10 @@ def compare(
     if dtype not in ULPS:
         raise InputError(f"dtype is one of {', '.join(ULPS)}, not {dtype!r}")
     given = as_inputs(inputs, keywords)
-    with borrowed(ms_cell):
+    legs = Legs.asked(device_in_use(), reference_device, tf32)
+    with borrowed(ms_cell), legs.running():
         pair = pair_networks(copied(torch_module).cpu(), ms_cell, dtype=dtype, layers=names)
-        if probe is None:
-            small, other = cut_probes(pair, given)
-        else:
-            small = other = as_inputs(probe, keywords)
+        small, other = cut_probes(pair, given) if probe is None else (as_inputs(probe, keywords),) * 2
         pair = recorded(pair, Path(captures)) if captures else pair
-        return compare_pair(
-            name, pair, given, small, modes, say=say, other=other, quick=quick, write_case=write_case, pictures=pictures
-        )
+        facts, more = {"devices": legs.words}, {"quick": quick, "pictures": pictures}
+        return compare_pair(name, pair, given, small, modes, facts, say, other, write_case=write_case, **more)

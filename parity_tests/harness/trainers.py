@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.family import Family, Part, Training, resolve
 from convert.plan import Plan, build_plan
 from convert.recipes.descent import Execution
@@ -21,6 +22,7 @@ from parity_tests.harness.sides.base import Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.sides.torch import TorchSide
 from torch_ref import build as torch_build
+from torch_ref.environment import place_of
 
 Frozen = tuple[Part, Mapping[str, Any], Mapping[str, Array]]  # network, constructor arguments, weights
 MakeStep = Callable[[Mapping[str, Any], Any, Any], Any]  # networks by part, settings, frozen network -> step
@@ -179,19 +181,20 @@ class TorchTrainer(Trainer):
     Args:
         start: what it starts from.
         dtype: "float32" or "float64".
-        device: "cpu" or "cuda".
+        device: one of DEVICES. Raises InputError: PyTorch cannot use it here.
     """
 
     framework, package = "torch", "torch_ref"
 
-    def __init__(self, start: TrainingStart, dtype: str = "float32", device: str = "cpu") -> None:
+    def __init__(self, start: TrainingStart, dtype: str = "float32", device: str = CPU) -> None:
         import torch
 
-        self._torch, self._place = torch, {"dtype": getattr(torch, dtype), "device": torch.device(device)}
+        self._torch, self.device = torch, device
+        self._place = {"dtype": getattr(torch, dtype), "device": torch.device(place_of(device))}
         super().__init__(start)
 
     def _again(self, start: TrainingStart) -> Trainer:
-        other = TorchTrainer(start, str(self._place["dtype"]).removeprefix("torch."), str(self._place["device"]))
+        other = TorchTrainer(start, str(self._place["dtype"]).removeprefix("torch."), self.device)
         for part, network in other.networks.items():  # in double precision, too
             network.load_state_dict(self.networks[part].state_dict())
         return other
@@ -219,7 +222,7 @@ class TorchTrainer(Trainer):
 
     def side(self, part: str) -> Side:
         """See `Trainer.side`."""
-        return TorchSide(self.networks[part])
+        return TorchSide(self.networks[part], device=self.device)
 
     def weights(self, part: str) -> dict[str, Array]:
         """See `Trainer.weights`."""

@@ -16,8 +16,10 @@ import numpy as np
 from convert.recipes.descent import Execution
 from parity_tests.harness.compare import ulp_neighbour
 from parity_tests.harness.judge import Kinks, judge
+from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
+from parity_tests.harness.sides.inexact import tf32_products
 from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
 from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
@@ -190,7 +192,8 @@ class StepsReference:
             self._controls[control] = self._begin(), []
         run, results = self._controls[control]
         while len(results) <= index:
-            results.append(run.step(len(results), self.state(len(results)).moved(*control)))
+            with tf32_products(control[0] + 1):
+                results.append(run.step(len(results), self.state(len(results)).moved(*control)))
         return results[index]
 
 
@@ -203,7 +206,7 @@ class TrainingReference(StepsReference):
 
     def __init__(self, setup: TrainingSetup) -> None:
         truth = _FamilyRun(TorchTrainer(setup, "float64"), setup, watched=True)
-        super().__init__(truth, lambda: _FamilyRun(TorchTrainer(setup), setup))
+        super().__init__(truth, lambda: _FamilyRun(TorchTrainer(setup, device=legs_in_use().reference), setup))
         self._activity = truth.activity
 
     def resting(self) -> tuple[Resting, ...]:

@@ -1,6 +1,7 @@
 """What is installed, what is usable, what is missing and the one line that installs it."""
 
 import importlib.util
+import json
 import os
 import platform
 from collections.abc import Iterator
@@ -8,13 +9,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ms_models.environment import environment_needed
+from convert.devices import CPU
+from ms_models.environment import devices_found, environment_needed
 
 CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
 OPTIONAL = {
     name: ("optional", f"not installed; pip install 'toonport[{extra}]'")
     for name, extra in (("gradio", "serve"), ("torchmetrics", "evaluate"), ("pytest", "dev"))
 }
+PROVEN = Path(__file__).parent / "proven.json"  # written by `make test-versions`
 OWN = ("convert", "ms_models", "torch_ref", "parity_tests", "toonport")
 
 
@@ -29,7 +32,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Return all findings."""
-    return [*_packages(), *_devices(), *_environment(), *_photo_backends(), *shadowed_packages()]
+    return [*_packages(), *_proven(), *_devices(), *_environment(), *_photo_backends(), *shadowed_packages()]
 
 
 def _packages() -> Iterator[Finding]:
@@ -42,6 +45,21 @@ def _packages() -> Iterator[Finding]:
         yield Finding("numpy", "problem", "MindSpore is built for numpy 1; pip install 'numpy>=1.26,<2'")
     if version_of("onnxruntime") and version_of("onnxruntime-gpu"):
         yield Finding("onnxruntime", "problem", "both onnxruntime and -gpu are installed; uninstall one")
+
+
+def _proven() -> Iterator[Finding]:
+    """Say whether the quick suite passed with this MindSpore and this Python, and with which others."""
+    rows = json.loads(PROVEN.read_text())
+    own = minor(version_of("mindspore") or ""), minor(platform.python_version())
+    known = {(minor(row["mindspore"]), minor(row["python"])): row for row in rows if not row["failed"]}
+    pairs = ", ".join(f"{mindspore} on Python {python}" for mindspore, python in known)
+    words = f"MindSpore {own[0]} on Python {own[1]}: the quick suite passes" if own in known else "this one is not"
+    yield Finding("proven combinations", "ok" if own in known else "optional", f"{words}; proven: {pairs}")
+
+
+def minor(version: str) -> str:
+    """Return "2.8" of "2.8.0"."""
+    return ".".join(version.split(".")[:2])
 
 
 def version_of(name: str) -> str | None:
@@ -57,27 +75,14 @@ def _devices() -> Iterator[Finding]:
         import torch
 
         cuda = torch.cuda.is_available()
-        yield Finding("torch devices", "ok", "cpu" + (f", {torch.cuda.get_device_name()}" if cuda else "; no CUDA"))
+        yield Finding("torch devices", "ok", CPU + (f", {torch.cuda.get_device_name()}" if cuda else "; no CUDA"))
     if version_of("mindspore"):
-        yield Finding("mindspore devices", "ok", _mindspore_devices())
+        found = devices_found()
+        yield Finding("mindspore devices", "ok", ", ".join(found) + ("" if len(found) > 1 else "; no GPU or Ascend"))
     if version_of("onnxruntime") or version_of("onnxruntime-gpu"):
         import onnxruntime
 
         yield Finding("onnxruntime providers", "ok", ", ".join(onnxruntime.get_available_providers()))
-
-
-def _mindspore_devices() -> str:
-    import mindspore
-
-    found = ["cpu"]
-    for name in ("gpu", "ascend"):
-        probe = getattr(mindspore.device_context, name, None)
-        try:
-            usable = bool(probe and probe.is_available())
-        except (AttributeError, RuntimeError, ValueError):
-            usable = False
-        found += [name] if usable else []
-    return ", ".join(found) + ("" if len(found) > 1 else "; no GPU or Ascend")
 
 
 def _environment() -> Iterator[Finding]:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.devices import CPU
 from convert.disk import atomic_path, sha256_of
 from convert.errors import InputError, guarded
 from convert.identify import open_source
 from convert.tensors import tensor_sha256
+from torch_ref.environment import products
 
 FORM = "toonport environment"
 VERSION = 1
@@ -117,17 +119,15 @@ def _torch_settings() -> dict[str, str]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "default type": torch.get_default_dtype(),
         "default device": torch.get_default_device(),
-        "float32 products": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "oneDNN": torch.backends.mkldnn.is_available(),
-        "TF32 in products": torch.backends.cuda.matmul.allow_tf32,
-        "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
+        **{f"float32 in {part}": product.fp32_precision for part, product in products().items()},
         "cuDNN benchmark": torch.backends.cudnn.benchmark,
         "cuDNN deterministic": torch.backends.cudnn.deterministic,
         "cuDNN": torch.backends.cudnn.version(),
         "CUDA": torch.version.cuda,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else CPU,
     }
     return {f"torch: {name}": str(value) for name, value in found.items()}
 

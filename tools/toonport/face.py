@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from convert.conversion import Conversion, convert_file, load_networks
+from convert.devices import CPU
 from convert.errors import InputError
 from convert.tensors import Array
 from ms_models.environment import device_in_use
@@ -34,7 +35,7 @@ def load(
     framework: str = "mindspore",
     part: str | None = None,
     family: str | None = None,
-    device: str = "cpu",
+    device: str = CPU,
 ) -> Any:
     """Return a network of a checkpoint with its weights, in eval mode.
 
@@ -46,7 +47,7 @@ def load(
         framework: "mindspore" for a `mindspore.nn.Cell`, "torch" for a `torch.nn.Module`.
         part: which network of the file; default: its only one, else the one that draws.
         family: family of the weights; default: by the tensors.
-        device: "cpu", "gpu" or "ascend".
+        device: one of convert.devices.DEVICES: cpu, gpu, ascend.
 
     Raises InputError: a file, network, framework or device that cannot be used; says what to do.
     """
@@ -113,7 +114,7 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
         inputs: beside a module, one array or several, float32, as both networks take them.
         options: of a family, the fields of `CompareOptions`, e.g. part, weights, ported, modes, dtype, device, seed,
             with `picture` as the path of a picture; of an own pair, those of `parity_tests.harness.run.compare`:
-            modes, probe, name, dtype, captures, keywords, names.
+            modes, probe, name, dtype, captures, keywords, names, reference_device, tf32.
 
     Returns:
         The result of each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`. Reports

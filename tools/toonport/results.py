@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
+from convert.devices import CPU
 from ms_models.environment import device_in_use
 from parity_tests.harness.report.data import report_data, write_json
 from parity_tests.harness.report.html import difference_pictures, write_html
@@ -21,7 +22,7 @@ P = ParamSpec("P")
 class _Saved(ABC):
     """Writes reports of one comparison, or of several."""
 
-    device: str = "cpu"  # on which the port ran
+    device: str = CPU  # on which the port ran
     left_out: Sequence[str] = ()  # what was not run and why, in words
 
     @abstractmethod
@@ -61,7 +62,7 @@ class _Saved(ABC):
 class Result(Comparison, _Saved):
     """The comparison of one network, with its reports: `.equal`, `.blamed`, `.verdicts`, `.save_html(path)`."""
 
-    device: str = "cpu"
+    device: str = CPU
 
     def _comparisons(self) -> Sequence[Comparison]:
         return [self]
@@ -76,7 +77,7 @@ class Results(list[Result], _Saved):
         left_out: what was not run and why, in words.
     """
 
-    def __init__(self, comparisons: Iterable[Comparison], device: str = "cpu", left_out: Sequence[str] = ()) -> None:
+    def __init__(self, comparisons: Iterable[Comparison], device: str = CPU, left_out: Sequence[str] = ()) -> None:
         super().__init__(result_of(comparison, device) for comparison in comparisons)
         self.device, self.left_out = device, left_out
 

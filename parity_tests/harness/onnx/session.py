@@ -4,25 +4,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convert.devices import GPU
+from convert.errors import InputError
+from parity_tests.harness.legs import legs_in_use, provider
 from parity_tests.harness.sides.base import Array
 
-CPU = "CPUExecutionProvider"
 ERRORS = 3  # the lowest level that is shown; ONNX Runtime raises errors as exceptions as well
 
 
-def open_session(source: Path | bytes, threads: int | None = None, provider: str = CPU) -> Any:
+def open_session(source: Path | bytes, threads: int | None = None, device: str | None = None) -> Any:
     """Return an `onnxruntime.InferenceSession` of a file, or of the content of one.
 
     Args:
         source: the file.
         threads: threads of its operators; None: one per core.
-        provider: what runs it, by ONNX Runtime's name.
+        device: what runs it, of `DEVICES`; None: what the legs of a comparison say, outside of one the CPU.
 
-    Raises Exception: ONNX Runtime cannot run the file; it has an exception class of its own for each reason.
+    Raises:
+        InputError: ONNX Runtime cannot use the device here.
+        Exception: it cannot run the file; it has an exception class of its own for each reason.
     """
     import onnxruntime
 
+    legs = legs_in_use()
+    place = device or legs.runtime
+    runner, settings = provider(place, legs.tf32)
     options = onnxruntime.SessionOptions()
+    options.use_deterministic_compute = place == GPU
     options.intra_op_num_threads = threads or 0  # 0: one per core
     options.log_severity_level = ERRORS
     # Planning which tensors share memory takes time that grows with the square of the nodes, seconds for photo2cartoon;
@@ -30,11 +38,15 @@ def open_session(source: Path | bytes, threads: int | None = None, provider: str
     options.enable_mem_reuse = False
     # Threads that wait for the next picture would keep a core busy that the photo's other steps need.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(source if isinstance(source, bytes) else str(source), options, [provider])
+    content = source if isinstance(source, bytes) else str(source)
+    session = onnxruntime.InferenceSession(content, options, [(runner, settings)])
+    if runner not in session.get_providers():  # it falls back to the CPU where a library is missing, and says so only
+        raise InputError(f"ONNX Runtime's {runner} does not start here; are CUDA and cuDNN of its version installed?")
+    return session
 
 
 def run_onnx(source: Path | bytes, inputs: Array) -> dict[str, Array]:
-    """Run an ONNX file (its path, or its content) on the CPU; returns its outputs by name, in order."""
+    """Run an ONNX file (its path, or its content); returns its outputs by name, in order."""
     session = open_session(source)
     return _run(session, {session.get_inputs()[0].name: inputs})
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from parity_tests.harness.judge import Outcome, Verdict, blind_spots
+from parity_tests.harness.legs import ON_CPU
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.places import key_of
 from parity_tests.harness.report.words import (
@@ -174,7 +175,9 @@ def _numbers(verdict: Verdict) -> str:
 def summary_lines(comparison: Comparison) -> list[str]:
     """Return the outcome in a few lines: the verdict per mode, the first layer out of budget and why."""
     state = "DIFFERENT" if not comparison.equal else comparison.outcome
-    lines = (*_by_mode(comparison), *_unseen(comparison), *_first_differences(comparison))
+    devices = comparison.facts.get("devices", ON_CPU.words)
+    said = [] if devices == ON_CPU.words else [devices]
+    lines = (*said, *_by_mode(comparison), *_unseen(comparison), *_first_differences(comparison))
     return [f"{comparison.name}: {state}", *(f"  {text}" for text in lines)]
 
 

@@ -1,9 +1,10 @@
-"""PyTorch with the errors that MindSpore's kernels of some functions make, for the runs that measure noise."""
+"""PyTorch with the errors of MindSpore's kernels, or of products in TF32, for the runs that measure noise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from parity_tests.harness.legs import legs_in_use
 from parity_tests.tolerances import KERNELS, ULP, Kernel
 
 
@@ -44,7 +45,7 @@ def _mode(seed: int) -> Any:
     def inexact(kernel: Kernel, value: Any) -> Any:
         """A result with errors up to half of the kernel's."""
         size = kernel.relative * value.abs().clamp(max=1) ** kernel.power * value.abs() + kernel.absolute
-        return value + (ULP * (torch.rand(value.shape, generator=generator) - 0.5)) * size
+        return value + (ULP * (torch.rand(value.shape, generator=generator).to(value.device) - 0.5)) * size
 
     class Inexact(TorchDispatchMode):
         """Changes what functions of KERNELS return, in place where they work in place."""
@@ -63,3 +64,57 @@ def _mode(seed: int) -> Any:
             return (changed, *found[1:]) if isinstance(found, tuple) else changed
 
     return Inexact()
+
+
+# Operations of PyTorch's dispatcher that multiply -> places of the factors among their arguments
+PRODUCTS: Mapping[str, tuple[int, ...]] = {
+    "mm": (0, 1),
+    "mv": (0, 1),
+    "bmm": (0, 1),
+    "addmm": (1, 2),
+    "addmv": (1, 2),
+    "addbmm": (1, 2),
+    "baddbmm": (1, 2),
+    "convolution": (0, 1),
+    "convolution_backward": (0, 1, 2),
+    "mkldnn_rnn_layer": tuple(range(7)),
+    "_cudnn_rnn": (0, 1),
+    "_scaled_dot_product_flash_attention_for_cpu": (0, 1, 2),
+    "_scaled_dot_product_efficient_attention": (0, 1, 2),
+}
+LEFT_OUT = 23 - 10  # bits of a float32's fraction that TF32 lacks
+
+
+@contextmanager
+def tf32_products(seed: int) -> Iterator[None]:
+    """Round the float32 factors of products to TF32 where the legs in use allow it, for the runs that measure noise.
+
+    Devices round to the nearest number, or leave the last bits out: odd seeds do the one, even ones the other; seed 0
+    changes nothing.
+    """
+    if seed == 0 or not legs_in_use().tf32:
+        yield
+        return
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    def rounded(value: Any) -> Any:
+        """A float32 tensor with the fraction of TF32; anything else as it is."""
+        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
+            return value
+        bits = value.contiguous().view(torch.int32)
+        up = (bits >> LEFT_OUT & 1) + (1 << LEFT_OUT - 1) - 1 if seed % 2 else 0
+        found = ((bits + up) >> LEFT_OUT << LEFT_OUT).view(torch.float32)
+        return torch.where(value.isfinite(), found, value)
+
+    class Rounding(TorchDispatchMode):
+        """Changes the factors."""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            """See `TorchDispatchMode`."""
+            places = PRODUCTS.get(func.overloadpacket.__name__.removesuffix("_"), ())
+            own = [rounded(value) if place in places else value for place, value in enumerate(args)]
+            return func(*own, **(kwargs or {}))
+
+    with Rounding():
+        yield

@@ -1,26 +1,32 @@
-"""PyTorch on the CPU as a side."""
+"""PyTorch as a side."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from convert.devices import CPU
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, LayerError, NetworkSide
 from parity_tests.harness.sides.dropping import resting_in_torch
 from parity_tests.harness.sides.inexact import watched_kernels
 from parity_tests.harness.sides.precise import in_float64
 from parity_tests.harness.sides.tree import Tree, arguments, leaves, mapped
+from torch_ref.environment import place_of
 
 
 class TorchSide(NetworkSide):
-    """A PyTorch module on the CPU, in float16, bfloat16, float32 or float64."""
+    """A PyTorch module in float16, bfloat16, float32 or float64 on one of DEVICES, to which it is moved.
 
-    def __init__(self, module: Any, dtype: str = "float32") -> None:
+    Raises InputError: PyTorch cannot use the device here.
+    """
+
+    def __init__(self, module: Any, dtype: str = "float32", device: str = CPU) -> None:
         import torch
 
-        self._torch, self._dtype = torch, getattr(torch, dtype)
-        module = module._apply(self._cast)
+        self._torch, self._dtype, self._place = torch, getattr(torch, dtype), place_of(device)
+        module = module._apply(self._cast).to(self._place)
         layers = {path: layer for path, layer in module.named_modules() if ".parametrizations." not in f".{path}."}
         super().__init__(f"torch {dtype}", module, layers)
 
@@ -58,7 +64,8 @@ class TorchSide(NetworkSide):
         outputs = self._traced(run, leave)
         tensors = [tensor for _, own in calls for tensor in own]
         generator = self._torch.Generator().manual_seed(0)
-        seeds = [self._torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in outputs]
+        draw = partial(self._torch.randn, generator=generator)
+        seeds = [draw(tensor.shape, dtype=tensor.dtype).to(self._place) for tensor in outputs]
         losses = [(tensor * seed).mean() for tensor, seed in zip(outputs, seeds, strict=True)]
         found = iter(self._derivatives([loss for loss in losses if loss.requires_grad], None, tensors))
         return [(call, tuple(next(found) for _ in own)) for call, own in calls]
@@ -155,7 +162,7 @@ class TorchSide(NetworkSide):
         return [leaf for leaf in leaves(outputs) if self._is_tensor(leaf) and leaf.is_floating_point()]
 
     def _tensors(self, arrays: Sequence[Array]) -> list[Any]:
-        return [self._cast(self._torch.from_numpy(np.array(array))) for array in arrays]
+        return [self._cast(self._torch.from_numpy(np.array(array))).to(self._place) for array in arrays]
 
     def _cast(self, tensor: Any) -> Any:
         """A tensor in the side's precision; of complex numbers there is one for float64 and one for all others."""

@@ -136,6 +136,7 @@ def test_the_reference_s_landmarks_are_opened_without_a_download(tmp_path, monke
         open_landmarks("face-alignment")
     name = load_manifest()["face-alignment-landmarks"].file
     (tmp_path / name).write_bytes(b"fetched")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     landmarks = open_landmarks("face-alignment", "gpu")
     assert seen["files"] == [(name, b"fetched")]
     assert (seen["kind"], seen["device"], seen["face_detector"]) == ("2D", "cuda", "folder")  # "folder" fetches nothing

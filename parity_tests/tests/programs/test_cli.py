@@ -182,7 +182,7 @@ def test_compare_refuses_a_size_that_the_network_cannot_run(tmp_path, capsys):
 
 def test_compare_says_when_a_device_is_absent(capsys):
     assert main(["compare", "mobilefacenet", "--device", "ascend"]) == 2
-    assert "device ascend is not usable here" in capsys.readouterr().err
+    assert "device ascend is not usable here by MindSpore" in capsys.readouterr().err
 
 
 def test_internal_errors_have_their_own_code(monkeypatch, capsys):

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from convert.errors import InputError
+from parity_tests.tests.prove_versions import admitted
+from parity_tests.tests.prove_versions import write as write_row
 from toonport import environment
 from toonport.cli import main
+from toonport.doctor import examine
 from toonport.environments import environment_differences, load_environment, write_environment
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32), "b": np.ones(2, np.float32)}
@@ -131,3 +134,33 @@ def test_a_file_of_another_version_is_refused(place):
     write_environment(place / "a.json", {"form": "toonport environment", "version": 2})
     with pytest.raises(InputError, match="another version than 1"):
         load_environment(place / "a.json")
+
+
+def test_every_version_that_the_ranges_admit_is_to_be_proven():
+    assert admitted() == [(f"2.{minor}", f"3.{python}") for minor in (8, 9, 10) for python in (10, 11, 12)]
+
+
+def test_a_proof_takes_the_place_of_an_older_one(tmp_path):
+    target = tmp_path / "proven.json"
+    for mindspore, python, failed in (("2.10.0", "3.11.7", ["a"]), ("2.9.0", "3.11.7", []), ("2.10.1", "3.11.8", [])):
+        write_row({"mindspore": mindspore, "python": python, "failed": failed}, target)
+    assert [(row["mindspore"], row["failed"]) for row in json.loads(target.read_text())] == [
+        ("2.9.0", []),
+        ("2.10.1", []),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failed", "state", "said"),
+    [
+        ([], "ok", "the quick suite passes; proven: 2.8 on Python 3.10"),
+        (["a test"], "optional", "this one is not; proven: "),
+    ],
+)
+def test_doctor_says_whether_the_versions_are_proven(tmp_path, monkeypatch, failed, state, said):
+    (tmp_path / "proven.json").write_text(json.dumps([{"mindspore": "2.8.0", "python": "3.10.1", "failed": failed}]))
+    monkeypatch.setattr("toonport.doctor.PROVEN", tmp_path / "proven.json")
+    monkeypatch.setattr("platform.python_version", lambda: "3.10.9")
+    monkeypatch.setattr("toonport.doctor.metadata.version", lambda name: "2.8.1")
+    (found,) = (each for each in examine() if each.what == "proven combinations")
+    assert (found.state, found.detail.endswith(said)) == (state, True), found.detail

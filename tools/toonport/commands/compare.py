@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from convert.devices import CPU, GPU
 from convert.errors import InputError, guarded
 from convert.registry import family_named
 from ms_models.environment import choose_device
@@ -77,7 +78,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES, default="fp32", help="precision of both sides (fp64: where the port has kernels)"
     )
-    add_option(parser, "--device", help="device of the port")
+    add_option(parser, "--device", help=f"device of the port and of ONNX Runtime (default: {CPU})")
+    text = "device of the reference; the float64 truth stays on the CPU (default: as --device, where PyTorch knows it)"
+    parser.add_argument("--reference-device", choices=(CPU, GPU), help=text)
+    text = "let the devices multiply in TF32, and grant its noise (default: float32 on every side)"
+    parser.add_argument("--tf32", action="store_true", help=text)
     parser.add_argument(
         "--captures", metavar="DIR", help="save every tensor of both sides; the reference's are used again"
     )
@@ -116,6 +121,10 @@ def _require_heeded(args: argparse.Namespace, folder: bool) -> None:
         )
     if args.replay and (folder or str(args.family).endswith(".json") or args.environment):
         raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
+    if (args.tf32 or args.reference_device) and (folder or str(args.family).endswith(".json") or args.environment):
+        raise InputError("--tf32, --reference-device: only where both networks run, neither of captures nor of reports")
+    if args.replay and args.device != CPU:
+        raise InputError(f"--replay: its scripts run on the CPU, not on {args.device}")
     if args.replay and Path(args.replay).exists() and not Path(args.replay).is_dir():
         raise InputError(f"--replay {args.replay}: is a file; a folder is needed")
 
@@ -170,6 +179,8 @@ def _own(args: argparse.Namespace) -> int:
             quick=args.quick,
             write_case=partial(write_case, Replay(Path(args.replay), *pair.builds())) if args.replay else None,
             pictures=bool(args.html),
+            reference_device=args.reference_device,
+            tf32=args.tf32,
         )
     left = ["training steps: not asked for", "ONNX Runtime: not asked for"]
     return _report(args, [comparison], [*left, *(QUICK_LEAVES_OUT if args.quick else ())])
@@ -214,6 +225,8 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         seed=args.seed,
         dtype=DTYPES[args.dtype],
         device=args.device,
+        reference_device=args.reference_device,
+        tf32=args.tf32,
         captures=Path(args.captures) if args.captures else None,
         reuse_port=args.reuse_port,
         replay=Path(args.replay) if args.replay else None,

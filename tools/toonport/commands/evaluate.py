@@ -50,5 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.select and not args.real:
         raise InputError("--real DIR is needed: the real cartoons to compare with")
     from toonport.commands.evaluate_run import evaluate_cartoons, select_checkpoint
+    from torch_ref.environment import computing
 
-    return select_checkpoint(args) if args.select else evaluate_cartoons(args)
+    with computing(args.device):
+        return select_checkpoint(args) if args.select else evaluate_cartoons(args)

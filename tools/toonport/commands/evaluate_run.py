@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchmetrics.image  # noqa: F401  # missing: said before anything is drawn
 
 from convert.errors import InputError
@@ -80,8 +79,7 @@ def select_checkpoint(args: argparse.Namespace) -> int:
 
 
 def _evaluator(args: argparse.Namespace, real: PictureFolder, photos: PictureFolder | None) -> Evaluator:
-    device = "cuda" if args.device == "gpu" and torch.cuda.is_available() else "cpu"
-    networks = open_networks(args.inception_weights, args.face_weights, args.vgg_weights, device)
+    networks = open_networks(args.inception_weights, args.face_weights, args.vgg_weights, args.device)
     return Evaluator(networks, real, photos, args.kid, args.seed)
 
 

@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from convert.devices import CPU, DEVICES
 from toonport.commands.parser import Parser
 from toonport.commands.ui import STANDARD_OUTPUT, json_target
-from toonport.draw.generators import BACKENDS, DEVICES
+from toonport.draw.generators import BACKENDS
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -25,7 +26,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--part": {"help": "one network, e.g. genA2B (default: the one that draws)"},
     "--weights": {"metavar": "FILE", "help": "checkpoint of any format, or the folder of a training run"},
     "--backend": {"choices": BACKENDS, "help": "what runs the network (default: the weights' own framework)"},
-    "--device": {"choices": DEVICES, "default": "cpu", "help": "device of the network (default: cpu)"},
+    "--device": {"choices": DEVICES, "default": CPU, "help": f"device of the network (default: {CPU})"},
     "--size": {"type": number, "metavar": "N", "help": "side of the picture in pixels (default: as trained)"},
     "--seed": {"type": int, "default": 0, "help": "default: 0"},
 }

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.devices import CPU
 from convert.disk import folder_locked
 from convert.errors import InputError
 from toonport.commands.options import number
@@ -54,11 +55,11 @@ def portrait_options(args: argparse.Namespace, keep_background: bool = False) ->
     )
 
 
-def jobs_for(photos: int, asked: int | None, device: str = "cpu") -> int:
+def jobs_for(photos: int, asked: int | None, device: str = CPU) -> int:
     """Return the number of processes: what was asked for, or the cores when that saves time."""
     if asked:
         return min(asked, photos)
-    return 1 if photos < FEW or device != "cpu" else min(cores(), photos)
+    return 1 if photos < FEW or device != CPU else min(cores(), photos)
 
 
 def run_photos(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.devices import CPU
 from parity_tests.harness.judge import Outcome
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.report.data import report_data
@@ -75,7 +76,7 @@ def _facts(found: Port) -> dict[str, Any]:
     return {
         "outcome": str(found.outcome),
         "folder": str(found.folder),
-        "comparisons": [report_data([comparison], "cpu")["networks"][0] for comparison in found.comparisons],
+        "comparisons": [report_data([comparison], CPU)["networks"][0] for comparison in found.comparisons],
         "left_out": list(found.left_out),
         "problem": found.problem,
     }

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from convert.devices import CPU
 from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.photo_run import (
     add_portrait_options,
@@ -34,7 +35,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--sample", type=number, metavar="N", help="only N photos, at equal intervals")
     parser.add_argument("--keep-background", action="store_true", help="align and crop only")
     add_portrait_options(parser)
-    parser.set_defaults(device="cpu")
+    parser.set_defaults(device=CPU)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from convert.devices import CPU
 from convert.errors import InputError
 from convert.registry import families
 from toonport.commands.options import Subparsers, add_command, add_option
@@ -173,7 +174,7 @@ def _train(args: argparse.Namespace, given: dict[str, Any]) -> int:
 
     rank = 0
     if args.worker:
-        rank = join_workers(str(given.get("device", "cpu")))
+        rank = join_workers(str(given.get("device", CPU)))
     saved = Path(given["out"]) / CONFIG_FILE
     known = read_config(saved) if args.resume and saved.is_file() else {}
     with progress(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.devices import CPU
 from convert.errors import InputError
 from toonport.draw.generators import Generator, open_generator
 from toonport.photo.batch import Outcome, Task
@@ -29,7 +30,7 @@ class CartoonSettings:
     family: str | None = None
     part: str | None = None
     backend: str | None = None
-    device: str = "cpu"
+    device: str = CPU
     channels: str | None = None
     frame: str | None = None  # "portrait", "face" or "whole"; None: as the family was trained
     size: int | None = None  # side of the square that is drawn, or None for the family's own

@@ -13,6 +13,7 @@ import numpy as np
 
 from convert.channels import ORDERS, channel_order
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
+from convert.devices import CPU, DEVICES
 from convert.errors import InputError, first_line
 from convert.family import Cartoonize, Family, resolve
 from convert.identify import Network, identify, open_source, require_one_family
@@ -20,16 +21,17 @@ from convert.registry import families, family_named, part_named
 from convert.tensors import Array
 from ms_models import build as mindspore_build
 from ms_models.environment import choose_device
+from ms_models.environment import computing as mindspore_computing
 from parity_tests.harness.inputs import in_channels
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
 from parity_tests.harness.sides.tree import tuple_of
 from torch_ref import build as torch_build
+from torch_ref.environment import computing as torch_computing
+from torch_ref.environment import place_of
 
 BACKENDS = ("mindspore", "onnxruntime", "torch")
-DEVICES = ("cpu", "gpu", "ascend")
-PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 # A third-party ONNX file names no family; the published ones with a picture in and out are photo2cartoon's.
 ONNX_DEFAULT = "photo2cartoon"
 PICTURE = "output"  # what the published file and `toonport export` call the picture
@@ -78,7 +80,7 @@ def open_generator(
     family: str | None = None,
     part: str | None = None,
     backend: str | None = None,
-    device: str = "cpu",
+    device: str = CPU,
     threads: int | None = None,
     channels: str | None = None,
 ) -> Generator:
@@ -89,7 +91,7 @@ def open_generator(
         family: its family; default: by the tensors, for ONNX by what the file says of itself.
         part: which network of the file; default: the one that draws cartoons.
         backend: one of BACKENDS; default: the format's own (.ckpt MindSpore, .onnx ONNX Runtime, else PyTorch).
-        device: "cpu", "gpu" or "ascend".
+        device: one of DEVICES.
         threads: threads of ONNX Runtime and PyTorch; default: all.
         channels: order of the colours, "RGB" or "BGR"; default: what is known of the weights, else the family's.
 
@@ -175,7 +177,7 @@ def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
     return chain
 
 
-def build(network: Network, framework: str, device: str = "cpu") -> Any:
+def build(network: Network, framework: str, device: str = CPU) -> Any:
     """Return a network of a checkpoint, in eval mode on a device.
 
     Args:
@@ -192,12 +194,8 @@ def build(network: Network, framework: str, device: str = "cpu") -> Any:
         return mindspore_build.build_mindspore(network.part, network.kwargs, mindspore_arrays(network))
     if framework != "torch":
         raise InputError(f"unknown framework '{framework}'; frameworks: mindspore, torch")
-    import torch
-
-    if device == "ascend" or (device == "gpu" and not torch.cuda.is_available()):
-        raise InputError(f"device {device} is not usable by PyTorch here")
-    module = torch_build.build_torch(network.part, network.kwargs, torch_arrays(network))
-    return module.to("cuda" if device == "gpu" else "cpu")
+    place = place_of(device)
+    return torch_build.build_torch(network.part, network.kwargs, torch_arrays(network)).to(place)
 
 
 def _torch(network: Network, device: str, threads: int | None) -> Run:
@@ -206,11 +204,11 @@ def _torch(network: Network, device: str, threads: int | None) -> Run:
     if threads:
         torch.set_num_threads(threads)
     module = torch_build.for_inference(build(network, "torch", device))
-    place = "cuda" if device == "gpu" else "cpu"
+    place = place_of(device)
 
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the module's outputs."""
-        with torch.no_grad():
+        with torch.no_grad(), torch_computing(device):
             found = module(torch.from_numpy(batch).to(place))
         return [tensor.cpu().numpy() for tensor in tuple_of(found)]
 
@@ -224,7 +222,8 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
 
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the cell's outputs."""
-        return [tensor.asnumpy() for tensor in tuple_of(cell(mindspore.Tensor(batch)))]
+        with mindspore_computing():
+            return [tensor.asnumpy() for tensor in tuple_of(cell(mindspore.Tensor(batch)))]
 
     return run
 
@@ -253,17 +252,12 @@ def _exported(network: Network, device: str, threads: int | None) -> Run:
 
 
 def _session(path: Path, device: str, threads: int | None) -> Any:
-    import onnxruntime
-
-    provider = PROVIDERS.get(device)
-    known = provider in onnxruntime.get_available_providers()
     try:
-        session = open_session(path, threads, provider) if provider and known else None
+        return open_session(path, threads, device)
+    except InputError:
+        raise
     except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
         raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({first_line(error)})") from error
-    if session is None or provider not in session.get_providers():
-        raise InputError(f"device {device} is not usable by ONNX Runtime here; toonport doctor shows what is")
-    return session
 
 
 def _from_onnx(

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from convert.conversion import load_networks, torch_arrays
+from convert.devices import CPU
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.tensors import Array
@@ -73,7 +74,7 @@ def batch_of(pictures: Sequence[Picture]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([to_input(resize(pixels, SIDE, SIDE)) for pixels in pictures]))
 
 
-def open_inception(path: Path, device: str = "cpu") -> Features:
+def open_inception(path: Path, device: str = CPU) -> Features:
     """Load the network of the Fréchet Inception distance. Raises InputError: not that network's file."""
     network = load_inception(path).to(device)
     found = sha256_of(path)
@@ -126,7 +127,7 @@ def _of_family(
     )
 
 
-def open_face(path: Path, device: str = "cpu") -> Features:
+def open_face(path: Path, device: str = CPU) -> Features:
     """Load MobileFaceNet: face embeddings of aligned portraits, cut as the Face-ID loss cuts them.
 
     Raises InputError: not a file of MobileFaceNet.
@@ -139,7 +140,7 @@ def open_face(path: Path, device: str = "cpu") -> Features:
     return _of_family(path, "mobilefacenet", device, "MobileFaceNet", size, face_embeddings, how)
 
 
-def open_vgg(path: Path, device: str = "cpu") -> Features:
+def open_vgg(path: Path, device: str = CPU) -> Features:
     """Load VGG19 up to conv4_4: its last layer, averaged over the picture. Raises InputError: not a file of VGG19."""
     how = f"conv4_4 of VGG19 averaged over the picture; pictures brought to {SIDE}x{SIDE}"
     return _of_family(

@@ -7,12 +7,14 @@ from itertools import islice
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.errors import InputError
 from convert.tensors import Array
 from toonport.evaluate import face_id, perceptual
 from toonport.evaluate.distances import BLOCK, SMALLEST, SUBSET_SIZE, Kernel, frechet, kernel, kernel_definition
 from toonport.evaluate.features import Features, find_weights, open_face, open_inception, open_vgg
 from toonport.evaluate.pictures import Pair
+from torch_ref.environment import device_beside, place_of
 
 BATCH = 8
 TIMES = 100  # what kernel distances are multiplied by, as papers print them
@@ -85,19 +87,20 @@ class Evaluation:
         return next((metric for metric in self.metrics if metric.key == key), None)
 
 
-def open_networks(inception: str | None, face: str | None, vgg: str | None, device: str = "cpu") -> Networks:
+def open_networks(inception: str | None, face: str | None, vgg: str | None, device: str = CPU) -> Networks:
     """Load the networks given, and those that `toonport fetch` stored.
 
     Args:
         inception, face, vgg: weight files, or None for the fetched ones.
-        device: "cpu" or "cuda".
+        device: one of DEVICES; beside cartoons that are drawn on Ascend, the networks run on the CPU.
 
-    Raises InputError: a file that cannot be used, or nothing at all to measure with.
+    Raises InputError: a file or device that cannot be used, or nothing at all to measure with.
     """
+    place = place_of(device_beside(device))
     given = {"inception": inception, "vgg": vgg, "face": face}
     openers: dict[str, Callable[..., Features]] = {"inception": open_inception, "vgg": open_vgg, "face": open_face}
     paths = {kind: find_weights(kind, file) for kind, file in given.items()}
-    found = {kind: openers[kind](path, device) for kind, path in paths.items() if path}
+    found = {kind: openers[kind](path, place) for kind, path in paths.items() if path}
     if not found:
         raise InputError(
             "nothing to measure with: toonport fetch inception, or give --inception-weights, --face-weights or "

@@ -1,5 +1,6 @@
 """The backends that set landmarks. Both look in boxes of dlib's detector, as the reference does by default."""
 
+from convert.devices import CPU
 from toonport.photo import landmarks_dlib, landmarks_fan
 from toonport.photo.backends import LANDMARK_NAMES, Backend, open_backend
 from toonport.photo.faces import Landmarks
@@ -10,8 +11,8 @@ LANDMARKS: dict[str, Backend[Landmarks]] = {
 }
 
 
-def open_landmarks(name: str = "dlib", device: str = "cpu") -> Landmarks:
-    """Return a landmark backend on a device, "cpu" or "gpu".
+def open_landmarks(name: str = "dlib", device: str = CPU) -> Landmarks:
+    """Return a landmark backend on a device, CPU or GPU.
 
     Raises InputError: unknown, not installed, or its weights are not there; says what to do.
     """

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from convert.devices import CPU
 from toonport.fetch import load_manifest, weights_folder
 from toonport.photo.backends import Usable
 from toonport.photo.faces import Box, Points
 from toonport.photo.landmarks_dlib import examine as examine_dlib
 from toonport.photo.picture import Picture
+from torch_ref.environment import device_beside, place_of
 
 RELEASE = "face-alignment-landmarks"
 
@@ -39,8 +41,8 @@ def examine() -> Usable:
 class FaceAlignmentLandmarks:
     """The 2D-FAN-4 network on one device."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        self._network = _open(weights_file(), "cuda" if device == "gpu" else "cpu")
+    def __init__(self, device: str = CPU) -> None:
+        self._network = _open(weights_file(), place_of(device_beside(device)))
 
     def __call__(self, picture: Picture, boxes: list[Box]) -> list[Points]:
         """Return the landmarks [68, 2] of every box."""

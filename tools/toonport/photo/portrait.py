@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.errors import InputError
 from toonport.photo.align import Crop, crop_face, eye_angle
 from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
@@ -27,7 +28,7 @@ class PortraitOptions:
     matte: str = MATTE_NAMES[0]  # backend that cuts the person out; "" keeps the background
     every: bool = False  # every face of a photo; else only the largest
     as_reference: bool = False  # keep what the reference does with turned faces and with the filled-in corners
-    device: str = "cpu"  # "cpu" or "gpu", for the backends that can use one
+    device: str = CPU  # CPU or GPU, for the backends that can use one
     threads: int = 2  # threads of the matte network
 
 

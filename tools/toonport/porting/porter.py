@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.disk import locked
 from convert.errors import InputError
 from parity_tests.harness.judge import Outcome
@@ -258,7 +259,7 @@ def _beside(folder: Path, load: Callable[[], Any]) -> Any:
 
 
 def _report(path: Path, comparisons: tuple[Comparison, ...]) -> None:
-    data = report_data(list(comparisons), "cpu", ["ONNX Runtime: not asked for"])
+    data = report_data(list(comparisons), CPU, ["ONNX Runtime: not asked for"])
     pictures = {each.name: difference_pictures(*each.pictures) for each in comparisons if each.pictures}
     write_html(path, data, pictures)
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from convert.devices import CPU
 from convert.errors import first_line
 from toonport.porting import inplace
 from toonport.porting.arguments import apart, bound, kept_as, like, renewed
@@ -196,7 +197,7 @@ class _Tracer(TorchFunctionMode):
             return func(*mapped(plain, args), **mapped(plain, kwargs))
         if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
             raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled(CPU):
             raise UnportableError(f"autocast: its choice of types is not written{at()}")
         if name == "__setitem__" and inplace.is_written_back(self.frames[-1], args):
             return self._written_again(func, args)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.errors import InputError
 from convert.formats import FORMATS, READABLE
 from convert.registry import families
@@ -82,7 +83,7 @@ class Studio:
         device: as for `toonport cartoonize`.
     """
 
-    def __init__(self, weights: Mapping[str, Path], limits: Limits | None = None, device: str = "cpu") -> None:
+    def __init__(self, weights: Mapping[str, Path], limits: Limits | None = None, device: str = CPU) -> None:
         self.weights, self.limits, self.device = dict(weights), limits or Limits(), device
         self.families = (ANY, *(family.name for family in families() if family.cartoonize))
         self.backends = (ANY, *BACKENDS)

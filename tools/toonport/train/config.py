@@ -10,6 +10,7 @@ from typing import Any
 
 import tomli_w
 
+from convert.devices import CPU, DEVICES
 from convert.disk import atomic_path, read_toml
 from convert.errors import InputError
 from convert.family import Family, Training
@@ -51,7 +52,7 @@ class RunConfig:
     )
     frozen: str | None = option(None, "weights of the network used without training it (Face-ID, VGG)", metavar="FILE")
     framework: str = option("mindspore", "what trains", choices=("mindspore", "torch"))
-    device: str = option("cpu", "where; gpu is CUDA", choices=("cpu", "gpu", "ascend"), free=True)
+    device: str = option(CPU, "where; gpu is CUDA", choices=DEVICES, free=True)
     steps: int = option(
         0,
         "length of the training; the learning rate falls over its second half (White-box: --set decay=true); with "
@@ -128,7 +129,7 @@ def _check_fields(config: RunConfig) -> None:
 def _check_arithmetic(config: RunConfig) -> None:
     if config.batch % config.accumulate:
         raise InputError(f"--batch {config.batch}: must be a multiple of --accumulate {config.accumulate}")
-    if config.device == "cpu" and (config.precision != "float32" or config.loss_scale != "1"):
+    if config.device == CPU and (config.precision != "float32" or config.loss_scale != "1"):
         raise InputError("half precision and loss scaling need --device gpu or ascend; the CPU trains in float32")
     try:
         positive = config.loss_scale == "dynamic" or float(config.loss_scale) > 0

@@ -134,11 +134,7 @@ class Engine:
 def _trainer(config: RunConfig, start: Start) -> Trainer:
     """Return the trainer of the configured framework on the configured device."""
     if config.framework == "torch":
-        import torch
-
-        if config.device != "cpu" and not torch.cuda.is_available():
-            raise InputError(f"--device {config.device}: this PyTorch finds no CUDA device; use --device cpu")
-        return TorchTrainer(start, device="cpu" if config.device == "cpu" else "cuda")
+        return TorchTrainer(start, device=config.device)
     import mindspore
 
     choose_device(config.device)

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from convert.devices import CPU
 from convert.errors import InputError, first_line
+from ms_models.environment import TARGETS
 
 WORKER_FLAG = "--in-msrun"  # no beginning of one of msrun's own options, which it would take for that
 
@@ -47,8 +49,8 @@ def join_workers(device: str) -> int:
     from mindspore import communication
 
     try:
-        if device == "cpu":
-            mindspore.set_device("CPU")
+        if device == CPU:
+            mindspore.set_device(TARGETS[CPU])
         communication.init()
         size = communication.get_group_size()
     except (RuntimeError, ValueError) as error:
