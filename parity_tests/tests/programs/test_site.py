@@ -49,6 +49,10 @@ CHEAP_LINES = [line for fence in RUN for line in fence if _is_cheap(line)]
 LONG = list(dict.fromkeys(fence for fence in RUN if not all(map(_is_cheap, fence))))
 # What makes a command that runs for hours end in a moment: the pages' lines are for released networks.
 SHORTER = {
+    "toonport bench all": "--smallest --case small",
+    "toonport bench curves": "--smallest --case file",
+    "toonport bench profile": "--size 32 --width 4",
+    "toonport bench page": "",
     "toonport bench": "--rounds 2 --photos 2 --case runtime",
     "toonport train photo2cartoon": "--framework torch --size 96 --no-tensorboard --steps 1",
     "toonport compare photo2cartoon": "--quick",

@@ -9,12 +9,11 @@ import multiprocessing
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.inputs import seeded_weights
 from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.run import part_inputs
+from toonport.bench.processes import alone
 from toonport.bench.timing import Ratio, peak_mebibytes, ratio, take_turns
 from toonport.bench.worker import SIDE, draw_noise
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
@@ -33,9 +33,6 @@ from toonport.photo.batch import Task
 from toonport.photo.compose import to_input
 from toonport.photo.example import drawn_face
 from toonport.photo.picture import write_picture
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 FAMILY, PART = "photo2cartoon", "genA2B"
 RUNTIME_GOAL, WHOLE_GOAL, FOLDER_GOAL = 1.6, 1.15, 1.8
@@ -171,9 +168,3 @@ def run_cases(names: list[str], weights: str | None, rounds: int, photos: int, t
         bench = alone(prepare, Path(folder), weights, rounds, photos, threads)
         for name in names:
             yield alone(CASES[name], bench)
-
-
-def alone(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `work` returns in a new process that does nothing else."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(work, *args, **kwargs).result()

@@ -56,12 +56,13 @@ def ratio(
     """Return above / below, round by round; the goal is what bounds it on one side."""
     values = sorted(a / b for a, b in zip(above.wall, below.wall, strict=True))
     cpu = statistics.median(a / b if b else 0.0 for a, b in zip(above.cpu, below.cpu, strict=True))
-    value, (low, high) = statistics.median(values), _quartiles(values)
+    value, (low, high) = statistics.median(values), spread(values)
     wanted = f">= {at_least}" if at_least else f"<= {at_most}"
     return Ratio(title, value, low, high, cpu, wanted, at_least <= value <= at_most, details)
 
 
-def _quartiles(values: Sequence[float]) -> tuple[float, float]:
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return the quartiles of values, which of a single one are itself."""
     if len(values) < 2:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
