@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from convert.blocks import Buffer, Hashing
 from convert.channels import channel_order
 from convert.disk import Written, sha256_of
 from convert.errors import InputError
 from convert.formats import file_format
-from convert.identify import Network, files_of, identify, left_out, open_source, require_one_family
+from convert.identify import Network, files_of, identify, left_out, open_source, opened_source, require_one_family
 from convert.ledger import LedgerEntry, ledger_path, ledger_text
 from convert.outputs import Output, write_outputs
 from convert.plan import Row, build_plan
 from convert.registry import family_named, part_named
 from convert.replacing import require_replaceable
-from convert.tensors import Array, Checkpoint, Entry, TensorSpec, tensor_sha256
+from convert.tensors import Array, Checkpoint, Entry, TensorSpec, blocks_of, dtype_named, tensor_digest
 
 Progress = Callable[[int, int, str], None]
 
@@ -43,19 +46,25 @@ def load_networks(
 
     Raises InputError: see `convert.identify`: `open_source`, `identify` and `require_one_family`.
     """
-    networks = _read(source, family, part, key)[1]
+    networks = identify(open_source(source), family, part, key)
+    for network in networks:
+        require_finite(network)
     require_one_family(networks)
     return networks
 
 
-def _read(
-    source: str | Path, family: str | None, part: str | None, key: str | None
-) -> tuple[Checkpoint, list[Network]]:
-    checkpoint = open_source(source)
-    networks = identify(checkpoint, family, part, key)
-    for network in networks:
-        require_finite(network)
-    return checkpoint, networks
+@contextmanager
+def checked_first(check: Callable[[bool], str]) -> Iterator[None]:
+    """Say that a file is damaged or was changed, where it is, rather than what follows from that.
+
+    Args:
+        check: as `convert.identify.opened_source` gives it.
+    """
+    try:
+        yield
+    except InputError:
+        check(False)
+        raise
 
 
 def torch_arrays(network: Network) -> dict[str, Array]:
@@ -99,13 +108,17 @@ def convert_file(
     Raises InputError: the source cannot be used; nothing is written then.
     """
     require_another_file(source, target)
-    checkpoint, networks = _read(source, family, part, key)
-    unused = left_out(checkpoint, networks)
-    if any(_names_differ(network) for network in networks):
-        require_one_family(networks)
-    if style:
-        networks = [in_style(network, style) for network in networks]
-    return write_networks(checkpoint, networks, Path(target), names, progress, unused, force)
+    checkpoint, check = opened_source(source)
+    with checked_first(check):
+        networks = identify(checkpoint, family, part, key)
+        unused = left_out(checkpoint, networks)
+        if any(_names_differ(network) for network in networks):
+            require_one_family(networks)
+        if style:
+            for network in networks:
+                require_finite(network)
+            networks = [in_style(network, style) for network in networks]
+        return write_networks(checkpoint, networks, Path(target), names, progress, unused, force, check)
 
 
 def require_another_file(source: str | Path, target: str | Path) -> None:
@@ -123,14 +136,18 @@ def write_networks(
     progress: Progress | None = None,
     unused: tuple[str, ...] = (),
     force: bool = True,
+    check: Callable[[bool], str] | None = None,
 ) -> Conversion:
     """Write networks that were found in a checkpoint, and their ledgers.
+
+    Everything is read once; that it is damaged, was changed or is not finite shows before a file is put in place.
 
     Args:
         checkpoint: where they come from.
         networks: what to write.
         target, names, progress, force: as in `convert_file`.
         unused: tensors of the checkpoint that are in none of the networks.
+        check: what checks the checkpoint while it is written, and returns its sha256; None for one that was checked.
 
     Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced,
         such as a file of the checkpoint itself.
@@ -139,26 +156,27 @@ def write_networks(
     if not force:
         require_replaceable(target, (network.part.name for network in networks))
     beside = {"not_tensors": dict(checkpoint.extras)} if checkpoint.extras else {}
-    facts = {**_source_facts(checkpoint.path, checkpoint.format), **beside}
     total = sum(len(network.tensors) for network in networks)
     report = _Counter(total, progress)
     apart = "{part}" in target.name
     groups = [[network] for network in networks] if apart else [networks]
     paths = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
     _require_no_source(checkpoint.path, paths)
-    entries: list[list[LedgerEntry]] = [[] for _ in groups]
-    outputs = [
-        _output(path, group, side, found, report) for path, group, found in zip(paths, groups, entries, strict=True)
-    ]
+    streams = [_Stream(group, side, report) for group in groups]
+    outputs = [stream.output(path) for path, stream in zip(paths, streams, strict=True)]
 
     def ledger(number: int, written: Sequence[Written]) -> str:
-        """The text of the ledger of one file."""
+        """The text of the ledger of one file; the first time, everything has been read."""
+        facts = {**_source_facts(checkpoint.path, checkpoint.format, digest.result()), **beside}
+        _require_none([problem for stream in streams for problem in stream.not_finite], checkpoint.path)
         own = {"file": paths[number].name, **asdict(written[number])}
         parts = {one.part.name: done.sha256 for (one, *_), done in zip(groups, written, strict=True)} if apart else {}
         described = [_described(network) for network in groups[number]]
-        return ledger_text(own, facts, described, entries[number], unused, parts)
+        return ledger_text(own, facts, described, streams[number].entries, unused, parts)
 
-    write_outputs(outputs, ledger)
+    with ThreadPoolExecutor(1) as reader:
+        digest = reader.submit(check, True) if check else reader.submit(_sha256_of_file, checkpoint.path)
+        write_outputs(outputs, ledger)
     ledgers = tuple(ledger_path(path) for path in paths)
     return Conversion(tuple(paths), ledgers, tuple(networks), checkpoint.extras, unused, checkpoint.format)
 
@@ -190,10 +208,14 @@ def _side(target: Path, source_format: str, networks: list[Network], names: str 
     return by_suffix or names or ("mindspore" if from_mindspore else "torch")
 
 
-def _source_facts(path: Path, kind: str) -> dict[str, Any]:
+def _sha256_of_file(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else ""
+
+
+def _source_facts(path: Path, kind: str, digest: str) -> dict[str, Any]:
     if not path.is_file():
         return {"file": path.name, "format": kind}
-    return {"file": path.name, "format": kind, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    return {"file": path.name, "format": kind, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def in_style(network: Network, style: str) -> Network:
@@ -255,46 +277,91 @@ def require_finite(network: Network) -> None:
     bad = []
     for row in _present(network):
         values = network.tensors[row.torch].read()
-        if "float" in values.dtype.name and not bool(np.isfinite(values).all()):
-            bad.append(f"{network.file_names[row.torch]} ({'NaN' if bool(np.isnan(values).any()) else 'infinite'})")
+        if "float" in values.dtype.name and (problem := not_finite(values)):
+            bad.append(f"{network.file_names[row.torch]} ({problem})")
+    _require_none(bad, network.path)
+
+
+def _require_none(bad: Sequence[str], path: Path) -> None:
     if bad:
-        raise InputError(f"{network.path}: {len(bad)} tensors hold values that are not finite: {', '.join(bad)}")
+        raise InputError(f"{path}: {len(bad)} tensors hold values that are not finite: {', '.join(bad)}")
 
 
 def _target_spec(row: Row, spec: TensorSpec, side: str) -> TensorSpec:
     return TensorSpec(row.mindspore_shape, spec.dtype) if side == "mindspore" and row.change else spec
 
 
-def _output(path: Path, networks: list[Network], side: str, entries: list[LedgerEntry], report: _Counter) -> Output:
-    """The file that holds some networks; while it is written, `entries` are filled."""
-    several = len(networks) > 1
+class _Stream:
+    """The tensors of one file on their way: hashed and looked at while they are written."""
 
-    def target_name(network: Network, row: Row) -> str:
-        """Name of a tensor in the new file."""
-        name = row.torch if side == "torch" else row.mindspore
-        return f"{network.part.name}.{name}" if several else name
+    def __init__(self, networks: list[Network], side: str, report: _Counter) -> None:
+        self._networks, self._side, self._report = networks, side, report
+        self._several = len(networks) > 1
+        self._taken: list[tuple[str, str, Row, TensorSpec, Any]] = []  # source, target, row, spec, digest
+        self.not_finite: list[str] = []  # what holds values that are not finite
 
-    def tensors() -> Iterator[tuple[str, Array]]:
-        """Read one tensor after the other, and note what it becomes."""
-        for network in networks:
+    @property
+    def entries(self) -> list[LedgerEntry]:
+        """What the ledger says of each, once all are written."""
+        return [
+            LedgerEntry(source, target, row.rule, spec.dtype, spec.shape, digest.hexdigest())
+            for source, target, row, spec, digest in self._taken
+        ]
+
+    def output(self, path: Path) -> Output:
+        """The file that holds them."""
+        nested = self._several and not self._networks[0].family.flat_file
+        parts = tuple(network.part.name for network in self._networks) if nested else ()
+        families = dict.fromkeys(
+            name for network in self._networks for name in (network.family.name, *network.alternatives)
+        )
+        specs = {name: spec for _, _, name, spec in self._rows()}
+        return Output(path, self._tensors(), specs, parts, tuple(families))
+
+    def _rows(self) -> Iterator[tuple[Network, Row, str, TensorSpec]]:
+        """Network, row, name and kind in the new file of every tensor."""
+        for network in self._networks:
             for row in _present(network):
-                values, name = network.tensors[row.torch].read(), target_name(network, row)
-                values = np.asarray(row.to_mindspore(values), order="C") if side == "mindspore" else values
-                source = network.file_names[row.torch]
-                shape = tuple(values.shape)
-                entries.append(LedgerEntry(source, name, row.rule, values.dtype.name, shape, tensor_sha256(values)))
-                yield name, values
-                report(name)
+                name = row.torch if self._side == "torch" else row.mindspore
+                spec = _target_spec(row, network.tensors[row.torch].spec, self._side)
+                yield network, row, f"{network.part.name}.{name}" if self._several else name, spec
 
-    specs: dict[str, TensorSpec] = {
-        target_name(network, row): _target_spec(row, network.tensors[row.torch].spec, side)
-        for network in networks
-        for row in _present(network)
-    }
-    nested = several and not networks[0].family.flat_file
-    parts = tuple(network.part.name for network in networks) if nested else ()
-    families = dict.fromkeys(name for network in networks for name in (network.family.name, *network.alternatives))
-    return Output(path, tensors(), specs, parts, tuple(families))
+    def _tensors(self) -> Iterator[tuple[str, Iterator[Buffer]]]:
+        with Hashing() as hashing:
+            for network, row, name, spec in self._rows():
+                entry, digest = network.tensors[row.torch], tensor_digest(spec)
+                changed = row.change is not None and self._side == "mindspore"
+                blocks = blocks_of(row.to_mindspore(entry.read())) if changed else entry.blocks()
+                source = network.file_names[row.torch]
+                self._taken.append((source, name, row, spec, digest))
+                yield name, self._looked_at(blocks, source, spec, hashing, digest)
+                self._report(name)
+            hashing.finish()
+
+    def _looked_at(
+        self, blocks: Iterator[Buffer], source: str, spec: TensorSpec, hashing: Hashing, digest: Any
+    ) -> Iterator[Buffer]:
+        """The blocks of a tensor, hashed and searched for values that are not finite."""
+        problem, dtype = "", dtype_named(spec.dtype)
+        for block in blocks:
+            hashing.update(digest, block)
+            if "float" in spec.dtype and problem != "NaN":
+                problem = not_finite(np.frombuffer(block, dtype)) or problem
+            yield block
+        if problem:
+            self.not_finite.append(f"{source} ({problem})")
+
+
+def not_finite(values: Array) -> str:
+    """Return "NaN" or "infinite" where an array of floating numbers holds such a value, else ""."""
+    if values.size and values.dtype in (np.float32, np.float64):  # their extremes are found fastest
+        with np.errstate(invalid="ignore"):
+            extremes = np.array([values.min(), values.max()])
+    else:
+        extremes = values
+    if bool(np.isfinite(extremes).all()):
+        return ""
+    return "NaN" if bool(np.isnan(extremes).any()) else "infinite"
 
 
 def _described(network: Network) -> Mapping[str, Any]:

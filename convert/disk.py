@@ -1,17 +1,19 @@
-"""Writing that never leaves half a file, by one process at a time; hashes of whole files, and TOML."""
+"""Writing that never leaves half a file, by one process at a time; hashes of whole files, JSON and TOML."""
 
 import hashlib
+import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from convert.blocks import Buffer, Hashing, read_blocks
 from convert.errors import InputError, first_line
 
 if sys.version_info >= (3, 11):
@@ -19,7 +21,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Buffer = bytes | bytearray | memoryview
 LONGEST_NAME = 255  # bytes
 PATIENCE = 10.0  # seconds that a file in the making is waited for
 NO_FILES = ("/proc/", "/sys/", "/dev/fd/", "/dev/std")  # beginnings of names of what the system has open
@@ -165,26 +166,22 @@ class HashedFile:
     """A new file that is written from its beginning to its end, and hashed on the way."""
 
     def __init__(self, path: Path) -> None:
-        self._file, self._digest, self._size = open(path, "wb"), hashlib.sha256(), 0  # noqa: SIM115
-        self.problem: OSError | None = None  # what a library that writes may hide in an error of its own
+        self._file, self._digest, self._hashing = open(path, "wb"), hashlib.sha256(), Hashing()  # noqa: SIM115
+        self.size = 0  # bytes written so far
 
     def __enter__(self) -> "HashedFile":
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._hashing.__exit__()
         self._file.close()
 
     def write(self, content: Buffer) -> int:
-        """Write the next bytes. Raises OSError: it cannot be done, e.g. because the disk is full."""
-        try:
-            self._file.write(content)
-        except OSError as error:
-            self.problem = error
-            raise
-        self._digest.update(content)
-        count = memoryview(content).nbytes
-        self._size += count
-        return count
+        """Write the next bytes, which must stay as they are. Raises OSError: it cannot be, e.g. the disk is full."""
+        self._file.write(content)
+        self._hashing.update(self._digest, content)
+        self.size += len(content)
+        return len(content)
 
     def flush(self) -> None:
         """Hand on what is held back."""
@@ -193,7 +190,8 @@ class HashedFile:
     @property
     def written(self) -> Written:
         """What was written so far."""
-        return Written(self._size, self._digest.hexdigest())
+        self._hashing.finish()
+        return Written(self.size, self._digest.hexdigest())
 
 
 def sync_folder(folder: Path) -> None:
@@ -208,11 +206,22 @@ def sync_folder(folder: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, as hexadecimal text."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return file_digest(file)
+
+
+def file_digest(file: BinaryIO) -> str:
+    """Return the sha256 of what a file holds from where it stands."""
+    digest = hashlib.sha256()
+    for block in read_blocks(file):
+        digest.update(block)
     return digest.hexdigest()
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write data as JSON; an existing file is replaced only by a complete one. Raises InputError: it cannot be."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

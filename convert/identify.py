@@ -9,8 +9,9 @@ such places is left out, and where nothing fits it is an error that names what i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from convert.closest import closest, refusal
 from convert.errors import InputError, guarded, short
 from convert.family import Family, Part
 from convert.formats import open_checkpoint
-from convert.ledger import recorded_families, verify_ledger, verify_set
+from convert.ledger import recorded_families, verify, verify_set
 from convert.places import OWN_FORMATS, Place, chosen
 from convert.plan import Plan
 from convert.registry import families, family_named
@@ -53,21 +54,42 @@ class Network:
 def open_source(source: str | Path) -> Checkpoint:
     """Open a checkpoint that agrees with its ledger, or several as one: "{part}" in the name stands for each network.
 
-    Raises InputError: see `convert.formats.open_checkpoint`, `convert.ledger.verify_ledger` and `verify_set`; no file
+    Raises InputError: see `convert.formats.open_checkpoint`, `convert.ledger.verify` and `verify_set`; no file
     matches; a ledger beside a file is none.
+    """
+    checkpoint, check = opened_source(source)
+    check(False)
+    return checkpoint
+
+
+def opened_source(source: str | Path) -> tuple[Checkpoint, Callable[[bool], str]]:
+    """Open a checkpoint as `open_source` does, without reading its values.
+
+    Returns:
+        The checkpoint, and what checks it; called with whether the sha256 is wanted, which it returns of one file.
+
+    Raises InputError: as `open_source`, but for damage, changes and sets, which the check raises.
     """
     path = Path(source)
     if "{part}" not in path.name:
-        return _opened(path)
+        checkpoint = _opened(path)
+        return checkpoint, partial(verify, checkpoint)
     found = files_of(path)
     if not found:
         raise InputError(f"{path}: no file matches this pattern")
     opened = [(part, _opened(file)) for part, file in found.items()]
-    verify_set(path, found)
+
+    def check(hashed: bool) -> str:
+        """Check every file, and that they belong together."""
+        for _, one in opened:
+            verify(one)
+        verify_set(path, found)
+        return ""
+
     tensors = {f"{part}.{name}": entry for part, one in opened for name, entry in one.tensors.items()}
     extras = {f"{part}.{name}": text for part, one in opened for name, text in one.extras.items()}
     said = {checkpoint.families for _, checkpoint in opened}
-    return Checkpoint(path, opened[0][1].format, tensors, extras, said.pop() if len(said) == 1 else ())
+    return Checkpoint(path, opened[0][1].format, tensors, extras, said.pop() if len(said) == 1 else ()), check
 
 
 def files_of(pattern: Path) -> dict[str, Path]:
@@ -79,8 +101,7 @@ def files_of(pattern: Path) -> dict[str, Path]:
 
 
 def _opened(path: Path) -> Checkpoint:
-    checkpoint = open_checkpoint(path)
-    verify_ledger(checkpoint)
+    checkpoint = open_checkpoint(path, verify=False)
     said = recorded_families(path)
     return replace(checkpoint, families=said) if said else checkpoint
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.blocks import scanned
 from convert.disk import LONGEST_NAME, beside, sha256_of, written_place
 from convert.errors import InputError, first_line
 from convert.tensors import Checkpoint, tensor_sha256
@@ -112,15 +113,25 @@ def is_as_converted(path: Path) -> bool:
     return content is not None and bool(content["target"]["sha256"] == sha256_of(path))
 
 
-def verify_ledger(checkpoint: Checkpoint) -> None:
-    """Check a file against the ledger beside it, if there is one.
+def verify(checkpoint: Checkpoint, hashed: bool = False) -> str:
+    """Check a file by its checksums, and against the ledger beside it, if there is one; it is read once.
 
-    Raises InputError: the file was changed after it was written; names the tensors.
+    Args:
+        checkpoint: opened without having been checked.
+        hashed: whether its sha256 is wanted without a ledger, too.
+
+    Returns:
+        The sha256, or "".
+
+    Raises InputError: it is damaged, or was changed after it was written; names the tensors.
     """
     path = checkpoint.path
     content = _ledger_of(path)
-    if content is None or content["target"]["sha256"] == sha256_of(path):
-        return
+    digest = ""
+    if hashed or content is not None or checkpoint.checksums:
+        digest = scanned(path, checkpoint.checksums, hashed or content is not None)
+    if content is None or content["target"]["sha256"] == digest:
+        return digest
     recorded = {entry["target"]: entry["sha256"] for entry in content["tensors"]}
     changed = [name for name, entry in checkpoint.tensors.items() if recorded.get(name) != tensor_sha256(entry.read())]
     changed += [f"{name} (gone)" for name in recorded if name not in checkpoint.tensors]

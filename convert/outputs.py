@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.blocks import Buffer
 from convert.disk import Written, beside, locked, put, temporary_beside, written_place
 from convert.errors import InputError
 from convert.formats import write_in_place
 from convert.ledger import ledger_path, pending_path, require_ledger_place
-from convert.tensors import Array, TensorSpec
+from convert.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Output:
     """One file to be written."""
 
     path: Path  # its name
-    # what `convert.formats.write_checkpoint` takes
-    tensors: Iterable[tuple[str, Array]]
+    # what `convert.formats.write_in_place` takes
+    tensors: Iterable[tuple[str, Iterable[Buffer]]]
     specs: Mapping[str, TensorSpec]
     parts: tuple[str, ...]
     families: tuple[str, ...]

@@ -1,6 +1,6 @@
 """The strict plan of one network: one row per tensor, read in both directions.
 
-The rows are derived from the layer types of the PyTorch reference network (built without memory for
+The rows are derived from the layer types of the PyTorch reference network (kept as data, or built without memory for
 its weights) and the naming rules of `convert/layers.py`.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.descriptions import Description, known_description
 from convert.errors import InputError
 from convert.family import Part, resolve
 from convert.layers import HOW_TO_WRITE, SPECTRAL_NORM, Change, LayerRule, candidates, find_rule, reshaping
@@ -146,7 +147,8 @@ def build_plan(part: Part, kwargs: Mapping[str, Any]) -> Plan:
 
 @lru_cache(maxsize=128)
 def _build_plan(class_name: str, kwargs: tuple[tuple[str, Any], ...]) -> Plan:
-    return plan_of(build_without_values(class_name, dict(kwargs)))
+    known = known_description(class_name, dict(kwargs))
+    return plan_from(known) if known else plan_of(build_without_values(class_name, dict(kwargs)))
 
 
 def build_without_values(class_name: str, kwargs: Mapping[str, Any]) -> Any:
@@ -174,15 +176,6 @@ class Target:
 
     shapes: Mapping[str, tuple[int, ...]]  # name of every tensor -> shape
     layers: Collection[str]  # dotted path of every layer
-
-
-@dataclass(frozen=True)
-class Description:
-    """A PyTorch network as a plan sees it."""
-
-    types: Mapping[str, tuple[str, ...]]  # dotted path of every layer -> names of its class and its base classes
-    layer_types: Mapping[str, str]  # the same paths -> what to call its type
-    tensors: Mapping[str, tuple[TensorSpec, bool]]  # name -> shape and type, and whether it is a parameter
 
 
 def describe(network: Any) -> Description:

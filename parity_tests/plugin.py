@@ -32,7 +32,8 @@ def _parity_session(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     yield comparisons
     path = request.config.getoption("--parity-report")
     if path:
-        from parity_tests.harness.report.data import report_data, write_json
+        from convert.disk import write_json
+        from parity_tests.harness.report.data import report_data
 
         write_json(Path(path), report_data(comparisons, CPU))
 

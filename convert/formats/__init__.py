@@ -5,11 +5,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from convert.blocks import Buffer, scanned
 from convert.disk import Written, atomic_path
 from convert.errors import InputError, guarded
-from convert.formats import ckpt, content, mxnet, numpy, safetensors, tensorflow, tflite, torch, torchscript
+from convert.formats import (
+    ckpt,
+    content,
+    mxnet,
+    numpy,
+    safetensors,
+    tensorflow,
+    tflite,
+    torch,
+    torch_archive,
+    torchscript,
+)
 from convert.formats.budget import require_within
-from convert.tensors import Array, Checkpoint, Entry, TensorSpec
+from convert.tensors import Array, Checkpoint, Entry, TensorSpec, blocks_of
 
 __all__ = ["FORMATS", "READABLE", "file_format", "open_checkpoint", "write_checkpoint", "write_in_place"]
 
@@ -63,8 +75,12 @@ def file_format(path: Path) -> str:
         raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {', '.join(FORMATS)}") from None
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, verify: bool = True) -> Checkpoint:
     """Open a checkpoint without loading its tensors; its format is told by its content.
+
+    Args:
+        path: the file.
+        verify: whether to check it by its checksums, where it has any. Who does not must do so with `scanned`.
 
     Raises InputError: the file is missing, empty, damaged, unsafe, or of a format that is not read; what to do.
     """
@@ -79,6 +95,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     damaged = f"not a {NAMES[known]} file of weights, or cut off, or made to do harm"
     with guarded(path, damaged):
         checkpoint = READERS[known](path)
+        if verify and checkpoint.checksums:
+            scanned(path, checkpoint.checksums)
         require_within(checkpoint, sum(file.stat().st_size for file in (path, *checkpoint.beside)))
     if not checkpoint.tensors:
         raise InputError(f"{path}: the file holds no tensors")
@@ -105,30 +123,37 @@ def write_checkpoint(
     Args:
         path: target; an existing file is replaced only when the new one is complete.
         tensors: (flat name, values) in order, produced one at a time.
-        specs: the same names in the same order, with shape and dtype.
+        specs: the same names in the same order, with shape and dtype; without it all values are taken into memory.
         parts: networks whose names prefix the tensors ("genA2B."); a PyTorch file nests them in
             dictionaries, the other formats keep the flat names.
         families: whose networks the tensors may be; a safetensors file says so in its metadata.
     """
+    file_format(path)
     with atomic_path(path) as temporary:
-        write_in_place(path, temporary, tensors, specs, parts, families)
+        if not specs:
+            held = dict(tensors)
+            tensors, specs = held.items(), {name: TensorSpec(a.shape, a.dtype.name) for name, a in held.items()}
+        blocks = ((name, blocks_of(array)) for name, array in tensors)
+        write_in_place(path, temporary, blocks, specs, parts, families)
 
 
 def write_in_place(
     path: Path,
     place: Path,
-    tensors: Iterable[tuple[str, Array]],
+    tensors: Iterable[tuple[str, Iterable[Buffer]]],
     specs: Mapping[str, TensorSpec],
     parts: tuple[str, ...] = (),
     families: tuple[str, ...] = (),
 ) -> Written:
-    """Write tensors to `place` in the format of the suffix of `path`; otherwise as `write_checkpoint`.
+    """Write tensors, as (name, bytes in blocks), to `place` in the format of the suffix of `path`.
+
+    Otherwise as `write_checkpoint`.
 
     Raises OSError: it cannot be written, e.g. because the disk is full.
     """
     kind = file_format(path)
     if kind == "torch":
-        return torch.write(place, tensors, parts)
+        return torch_archive.write(place, tensors, specs, parts)
     if kind == "ckpt":
-        return ckpt.write(place, tensors)
+        return ckpt.write(place, tensors, specs)
     return safetensors.write(place, tensors, specs, families)

@@ -30,6 +30,7 @@ EOCD, EOCD_BYTES = b"PK\x05\x06", 22  # the end of a zip archive's list of membe
 EOCD64_PLACE, EOCD64_BYTES = b"PK\x06\x07", 20  # before it, in large archives: where a longer one lies
 
 T = TypeVar("T")
+Operation = tuple[pickletools.OpcodeInfo, object]  # of a pickle, and its argument
 
 
 class ExcessError(ValueError):
@@ -128,7 +129,7 @@ def _directory_bytes(file: IO[bytes], size: int) -> int:
     return int(length)
 
 
-def operations(stream: IO[bytes] | bytes, size: int) -> Iterator[tuple[pickletools.OpcodeInfo, object]]:
+def operations(stream: IO[bytes] | bytes, size: int) -> Iterator[Operation]:
     """Yield the operations of a pickle, up to as many as a file of that size may have; none is carried out.
 
     Args:
@@ -146,7 +147,7 @@ def operations(stream: IO[bytes] | bytes, size: int) -> Iterator[tuple[pickletoo
         yield opcode, argument
 
 
-def names_of(steps: Iterable[tuple[pickletools.OpcodeInfo, object]]) -> Iterator[str]:
+def names_of(steps: Iterable[Operation]) -> Iterator[str]:
     """The dotted names of the Python objects that a pickle asks for, each as often as it does.
 
     A name that is put together on the stack is told by the last two texts before it, also where they are remembered.

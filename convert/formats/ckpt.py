@@ -16,11 +16,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from convert.blocks import Buffer, MappedFile, scanned
 from convert.disk import HashedFile, Written
 from convert.errors import InputError
 from convert.formats.budget import LONGEST_KEY, require_axes, require_count
 from convert.formats.protobuf import fields
-from convert.tensors import Array, Checkpoint, Entry, TensorSpec
+from convert.tensors import Checkpoint, Checksum, Entry, Stored, TensorSpec
 
 SLICE_BYTES = 512 * 1024 * 1024
 CRC_MARK = b"crc_num"
@@ -51,12 +52,12 @@ def read(path: Path) -> Checkpoint:
 
     Raises InputError: damaged, encrypted or foreign file; a tensor twice or with too few bytes.
     """
-    with open(path, "rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    end = _check_crc(path, data)
+    file = MappedFile(path)
+    end, checksums = _checksum(file.data)
     try:
-        values = list(_values(data, end))
+        values = list(_values(file.data, end))
     except (IndexError, ValueError, UnicodeDecodeError) as error:
+        scanned(path, checksums)
         raise InputError(f"{path}: not a MindSpore checkpoint, or cut off, or encrypted ({error})") from error
     tensors: dict[str, Entry] = {}
     extras: dict[str, str] = {}
@@ -67,23 +68,17 @@ def read(path: Path) -> Checkpoint:
         elif head.tag in tensors:
             raise InputError(f"{path}: tensor {head.tag} occurs twice")
         else:
-            tensors[head.tag] = _entry(path, data, group)
-    return Checkpoint(path, "ckpt", tensors, extras)
+            tensors[head.tag] = _entry(path, file, group)
+    return Checkpoint(path, "ckpt", tensors, extras, checksums=checksums)
 
 
-def _check_crc(path: Path, data: mmap.mmap) -> int:
-    """Return where the message ends; verify the checksum if the file carries one."""
-    end = len(data)
-    if end < CRC_TAIL or data[end - CRC_TAIL : end - CRC_TAIL + len(CRC_MARK)] != CRC_MARK:
-        return end
-    end -= CRC_TAIL
+def _checksum(data: mmap.mmap) -> tuple[int, tuple[Checksum, ...]]:
+    """Where the message ends, and its checksum if the file carries one."""
+    end = len(data) - CRC_TAIL
+    if end < 0 or data[end : end + len(CRC_MARK)] != CRC_MARK:
+        return len(data), ()
     stored = int.from_bytes(data[end + len(CRC_MARK) :], "big")
-    crc = 0
-    for start in range(0, end, 1 << 24):
-        crc = zlib.crc32(data[start : min(start + (1 << 24), end)], crc)
-    if crc != stored:
-        raise InputError(f"{path}: damaged, its checksum does not match; get or convert the file again")
-    return end
+    return end, (Checksum(0, end, stored, "its checksum does not match; get or convert the file again"),)
 
 
 def _values(data: mmap.mmap, end: int) -> Iterator[_Value]:
@@ -142,7 +137,7 @@ def _slices(values: list[_Value]) -> Iterator[list[_Value]]:
         yield group
 
 
-def _entry(path: Path, data: mmap.mmap, group: list[_Value]) -> Entry:
+def _entry(path: Path, file: MappedFile, group: list[_Value]) -> Entry:
     head = group[0]
     if head.tensor_type not in DTYPES:
         raise InputError(f"{path}: {head.tag} has the type {head.tensor_type}, which cannot be converted")
@@ -153,29 +148,40 @@ def _entry(path: Path, data: mmap.mmap, group: list[_Value]) -> Entry:
     if held != wanted:
         raise InputError(f"{path}: {head.tag} holds {held} bytes where its shape {list(shape)} needs {wanted}")
 
-    def values() -> Array:
-        """Join the slices."""
-        parts = [np.frombuffer(data, np.uint8, v.content[1] - v.content[0], v.content[0]) for v in group]
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return joined.view(dtype).reshape(shape)
-
-    return Entry(TensorSpec(shape, dtype.name), values)
+    return Stored(file, tuple(value.content for value in group)).entry(TensorSpec(shape, dtype.name))
 
 
-def write(path: Path, tensors: Iterable[tuple[str, Array]]) -> Written:
-    """Write tensors to a MindSpore checkpoint with checksum; memory holds one tensor at a time."""
+def write(path: Path, tensors: Iterable[tuple[str, Iterable[Buffer]]], specs: Mapping[str, TensorSpec]) -> Written:
+    """Write tensors to a MindSpore checkpoint with checksum; memory holds a few blocks at a time.
+
+    Args:
+        path: the new file.
+        tensors: (name, the bytes of its values in blocks) in order.
+        specs: the same names, with shape and dtype.
+    """
     crc = 0
     with HashedFile(path) as file:
-        for name, array in tensors:
-            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            for start in range(0, max(len(content), 1), SLICE_BYTES):
-                part = content[start : start + SLICE_BYTES]
-                head = _head(name, array.shape, TYPE_NAMES[array.dtype.name], len(part))
-                crc = zlib.crc32(part, zlib.crc32(head, crc))
-                file.write(head)
-                file.write(part)
+        for name, blocks in tensors:
+            for piece in _pieces(name, specs[name], blocks):
+                crc = zlib.crc32(piece, crc)
+                file.write(piece)
         file.write(CRC_MARK + crc.to_bytes(10, "big"))
         return file.written
+
+
+def _pieces(name: str, spec: TensorSpec, blocks: Iterable[Buffer]) -> Iterator[Buffer]:
+    """What a tensor is in the file: one value, or several of SLICE_BYTES, each with a head of its own."""
+    done = 0
+    if not spec.nbytes:
+        yield _head(name, spec.shape, TYPE_NAMES[spec.dtype], 0)
+    for block in blocks:
+        rest = block
+        while rest:
+            if done % SLICE_BYTES == 0:
+                yield _head(name, spec.shape, TYPE_NAMES[spec.dtype], min(SLICE_BYTES, spec.nbytes - done))
+            piece = rest[: SLICE_BYTES - done % SLICE_BYTES]
+            yield piece
+            done, rest = done + len(piece), rest[len(piece) :]
 
 
 def _head(name: str, shape: tuple[int, ...], tensor_type: str, size: int) -> bytes:

@@ -7,7 +7,7 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convert.errors import InputError
-from convert.formats.budget import names_of, operations, require_axes
+from convert.formats.budget import Operation, names_of, operations, require_axes
 
 # What numpy's pickles consist of. Not among them: what looks up objects elsewhere (extension codes, persistent ids,
 # buffers), makes instances without a call (NEWOBJ, INST, OBJ), or only repeats (DUP).
@@ -34,15 +34,22 @@ def read_pickle(data: bytes) -> Any:
 
     Raises ValueError: the pickle is damaged or asks for anything but arrays.
     """
-    for opcode, argument in operations(data, len(data)):  # checks every length against the data, too
-        if opcode.name not in OPCODES:
-            raise ValueError(f"asks for more than arrays ({opcode.name})")
-        if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
-            raise ValueError("remembers more values than it has bytes")
+    for _ in checked(operations(data, len(data)), len(data), OPCODES):  # checks every length against the data, too
+        pass
     try:
         return _value(_Unpickler(io.BytesIO(data), fix_imports=False, encoding="latin1").load(), set())
     except (*DAMAGE, RecursionError) as error:
         raise ValueError(f"damaged ({type(error).__name__})") from error
+
+
+def checked(steps: Iterable[Operation], size: int, allowed: Collection[str]) -> Iterator[Operation]:
+    """Yield the operations of a pickle of `size` bytes. Raises ValueError: one is not among those that are allowed."""
+    for opcode, argument in steps:
+        if opcode.name not in allowed:
+            raise ValueError(f"asks for more than arrays ({opcode.name})")
+        if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > size:
+            raise ValueError("remembers more values than it has bytes")
+        yield opcode, argument
 
 
 # Modules whose names in a file mean that it wants to run something; what only makes data is not among them.
@@ -79,13 +86,17 @@ def hostile(path: Path, name: str) -> str:
     return f"{path}: refused, do not trust this file: it asks to run code, it names the forbidden global {name}"
 
 
+class Stub:
+    """What stands for an object, and may be given a state."""
+
+
 def _require_keys(keys: list[Any]) -> None:
     if not all(type(key) in {str, int} for key in keys):
         raise ValueError("has a key that is neither text nor a number")
 
 
 def _require_stub(owner: Any) -> None:
-    if not isinstance(owner, _Name | TypeStub | ArrayStub):
+    if not isinstance(owner, Stub):
         raise pickle.UnpicklingError("changes what has no state")
 
 
@@ -109,7 +120,7 @@ def _checked(code: int, load: Callable[[Any], None]) -> Callable[[Any], None]:
     return load_checked
 
 
-class _Unpickler(pickle._Unpickler):
+class Unpickler(pickle._Unpickler):
     """Python's unpickler in Python, as the one in C hashes a key before anyone can look at it.
 
     Hashing a tuple in a tuple, a hundred thousand times, ends the process; hashing one doubled forty times never ends.
@@ -117,12 +128,14 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch: ClassVar = {code: _checked(code, load) for code, load in pickle._Unpickler.dispatch.items()}
 
+
+class _Unpickler(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name; nothing is imported."""
         return _Name(f"{module}.{name}")
 
 
-class _Name:
+class _Name(Stub):
     """What a pickle names, in place of the thing itself; a call gives what the few known names would make."""
 
     def __init__(self, text: str) -> None:
@@ -137,7 +150,7 @@ class _Name:
         raise ValueError(f"asks to change {self.text}")
 
 
-class TypeStub:
+class TypeStub(Stub):
     """The type of an array, once its byte order is known."""
 
     def __init__(self, code: str) -> None:
@@ -155,7 +168,7 @@ class TypeStub:
         self.order = state[1]
 
 
-class ArrayStub:
+class ArrayStub(Stub):
     """An array of numpy's, or the one object in an array of shape ()."""
 
     value: Any = None

@@ -1,7 +1,6 @@
 """Safetensors files (.safetensors): checked by the safetensors library, streamed tensor by tensor."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from convert.blocks import Buffer, MappedFile
 from convert.disk import HashedFile, Written
 from convert.errors import InputError
 from convert.formats.budget import require_count, unique
 from convert.formats.torch import scaled
-from convert.tensors import Array, Checkpoint, Entry, TensorSpec
+from convert.tensors import Checkpoint, Entry, Stored, TensorSpec
 
 DTYPES: Mapping[str, np.dtype] = {
     "F64": np.dtype("float64"),
@@ -47,41 +47,44 @@ def read(path: Path) -> Checkpoint:
         raise InputError(f"{path}: not a safetensors file, or cut off ({error})") from error
     header = json.loads(text, object_pairs_hook=unique)
     header.pop("__metadata__", None)
-    data = np.memmap(path, np.uint8, "r", offset=8 + length) if header else np.empty(0, np.uint8)
+    data = MappedFile(path)
     ordered = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-    tensors = {name: _entry(path, name, row, data) for name, row in ordered}
+    tensors = {name: _entry(path, name, row, data, 8 + length) for name, row in ordered}
     families = metadata.pop(FAMILY, "")
     return Checkpoint(path, "safetensors", tensors, metadata, tuple(filter(None, families.split(","))))
 
 
-def _entry(path: Path, name: str, row: Mapping[str, Any], data: Array) -> Entry:
+def _entry(path: Path, name: str, row: Mapping[str, Any], file: MappedFile, begin: int) -> Entry:
     if row["dtype"] not in DTYPES:
         what = f"{name} has the type {row['dtype']}"
         if not row["dtype"].startswith(("F8", "F4", "F6")):
             raise InputError(f"{path}: {what}, which cannot be converted")
         raise scaled(path, what, "__import__('safetensors.torch').torch.load_file({file})")
-    dtype = DTYPES[str(row["dtype"])]
-    shape = tuple(row["shape"])
     start, end = row["data_offsets"]
-    return Entry(TensorSpec(shape, dtype.name), lambda: np.asarray(data[start:end]).view(dtype).reshape(shape))
+    return Stored(file, ((begin + start, begin + end),)).entry(
+        TensorSpec(tuple(row["shape"]), DTYPES[row["dtype"]].name)
+    )
 
 
 def write(
-    path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], families: Sequence[str] = ()
+    path: Path,
+    tensors: Iterable[tuple[str, Iterable[Buffer]]],
+    specs: Mapping[str, TensorSpec],
+    families: Sequence[str] = (),
 ) -> Written:
-    """Write tensors to a safetensors file, and whose networks they may be; memory holds one tensor at a time."""
+    """Write tensors to a safetensors file, and whose networks they may be; see `ckpt.write`."""
     said = {FAMILY: ",".join(families)} if families else {}
     header: dict[str, object] = {"__metadata__": {"producer": "toonport", **said}}
     offset = 0
     for name, spec in specs.items():
-        size = math.prod(spec.shape) * np.dtype(DTYPES[TYPE_NAMES[spec.dtype]]).itemsize
-        row = {"dtype": TYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [offset, offset + size]}
-        header[name] = row
-        offset += size
+        ends = [offset, offset + spec.nbytes]
+        header[name] = {"dtype": TYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": ends}
+        offset = ends[1]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with HashedFile(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, array in tensors:
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        for _, blocks in tensors:
+            for block in blocks:
+                file.write(block)
         return file.written

@@ -1,4 +1,7 @@
-"""PyTorch checkpoints (.pt, .pth): tensors only, read with weights_only and never unpickled freely."""
+"""PyTorch checkpoints (.pt, .pth): tensors only, never unpickled freely.
+
+What `torch_archive.py` does not understand is read by PyTorch itself, with weights_only.
+"""
 
 import io
 import re
@@ -7,16 +10,18 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from convert.devices import CPU
-from convert.disk import HashedFile, Written
-from convert.errors import InputError, first_line
+from convert.errors import InputError
+from convert.formats import torch_archive
 from convert.formats.budget import ExcessError, names_of, opened_zip, operations
 from convert.formats.pickle import CALLS, HOSTILE, ArrayStub, TypeStub, hostile
+from convert.formats.torch_archive import StoredTensor
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec
 
 MOST_OBJECTS = 64  # kinds of Python objects that one file may hold beside its tensors
@@ -38,14 +43,22 @@ def read(path: Path) -> Checkpoint:
 
     Raises InputError: damaged file, or one that asks to run code or holds a whole network; what to do instead.
     """
+    archive = torch_archive.read(path)
+    if archive:
+        return replace(gathered(path, archive.content, archive.entry), checksums=archive.checksums)
     if zipfile.is_zipfile(path):
         check_archive(path)
     require_harmless(path)
     return gathered(path, load(path))
 
 
-def gathered(path: Path, content: Any) -> Checkpoint:
+def gathered(path: Path, content: Any, stored: Callable[[StoredTensor], Entry] | None = None) -> Checkpoint:
     """The tensors that what a file holds consists of, by dotted names.
+
+    Args:
+        path: the file.
+        content: what it holds.
+        stored: makes a tensor that was read without PyTorch an entry.
 
     Raises InputError: it is no dictionary, or has tensors that cannot be converted.
     """
@@ -61,7 +74,7 @@ def gathered(path: Path, content: Any) -> Checkpoint:
         if _is_array(value):
             if name in tensors:
                 raise InputError(f"{path}: two tensors are called {name}")
-            tensors[name] = _entry(path, name, value)
+            tensors[name] = stored(value) if stored and isinstance(value, StoredTensor) else _entry(path, name, value)
         elif name.endswith(PACKED):
             raise quantized(path, f"{name} holds quantized weights")
         else:
@@ -71,6 +84,8 @@ def gathered(path: Path, content: Any) -> Checkpoint:
 
 def _is_array(value: Any) -> bool:
     """Whether a value is a tensor, or an array of numpy's."""
+    if isinstance(value, StoredTensor):
+        return True
     return hasattr(value, "detach") or (isinstance(value, ArrayStub) and isinstance(value.value, np.ndarray))
 
 
@@ -345,31 +360,3 @@ def _to_numpy(tensor: Any) -> Array:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.resolve_conj().resolve_neg().numpy()
-
-
-def write(path: Path, tensors: Iterable[tuple[str, Array]], parts: tuple[str, ...]) -> Written:
-    """Write tensors to a PyTorch file; those named "part.key" go into nested dictionaries {part: {key: tensor}}.
-
-    Raises OSError: the file cannot be written, e.g. because the disk is full.
-    """
-    import torch
-
-    content: dict[str, Any] = {}
-    for name, array in tensors:
-        part, _, key = name.partition(".")
-        target = content.setdefault(part, {}) if part in parts else content
-        target[key if part in parts else name] = _to_torch(array)
-    with HashedFile(path) as file:
-        try:
-            torch.save(content, file)  # type: ignore[arg-type]  # it only writes and flushes
-        except (RuntimeError, OSError) as error:
-            raise file.problem or OSError(first_line(error)) from error
-        return file.written
-
-
-def _to_torch(array: Array) -> Any:
-    import torch
-
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array, order="C"))

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from convert.descriptions import Description
 from convert.errors import InputError, first_line, guarded
-from convert.plan import Description
 from convert.tensors import TensorSpec, tensor_sha256
 from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.sides.tree import Tree

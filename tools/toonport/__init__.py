@@ -15,12 +15,17 @@ from toonport.own_packages import require_own_packages as _require_own_packages
 
 _require_own_packages()  # before the first of them is imported
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
 import ms_models as _prepared_environment  # noqa: F401  # sets variables that must precede every framework
 from convert.errors import InputError
-from parity_tests.harness.capturing import capture
-from parity_tests.harness.own_step_runs import TrainingStep
-from toonport.environments import environment
-from toonport.face import cartoonize, compare, compare_steps, convert, export, load, port
+
+if TYPE_CHECKING:
+    from parity_tests.harness.capturing import capture
+    from parity_tests.harness.own_step_runs import TrainingStep
+    from toonport.environments import environment
+    from toonport.face import cartoonize, compare, compare_steps, convert, export, load, port
 
 __all__ = [
     "InputError",
@@ -38,3 +43,23 @@ __all__ = [
 ]
 
 __version__ = "0.1.0rc1"
+
+_HOMES = {
+    "TrainingStep": "parity_tests.harness.own_step_runs",
+    "capture": "parity_tests.harness.capturing",
+    "environment": "toonport.environments",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import what is offered where it is first asked for."""
+        if name not in __all__:
+            raise AttributeError(f"module 'toonport' has no attribute '{name}'")
+        found = getattr(_import_module(_HOMES.get(name, "toonport.face")), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

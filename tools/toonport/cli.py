@@ -37,11 +37,16 @@ COMMANDS = (
     "demo",
     "completion",
 )
+FLAGS = ("-q", "--quiet", "-v", "--verbose", "--debug")  # that may stand before the command
 _log = logging.getLogger("toonport.ended")
 
 
-def build_parser() -> Parser:
-    """Return the parser with every subcommand; imports no framework."""
+def build_parser(words: Sequence[str] = ()) -> Parser:
+    """Return the parser; imports no framework.
+
+    Args:
+        words: a command line; where the command in it is clear, the parser has no other. Default: every subcommand.
+    """
     parser = Parser(
         prog="toonport",
         description="Carry photo-to-cartoon GANs between PyTorch and MindSpore, and prove that nothing was lost.",
@@ -51,7 +56,8 @@ def build_parser() -> Parser:
     add_output_options(parser, None)
     parser.set_defaults(root=parser)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for name in COMMANDS:
+    named = next((word for word in words if word not in FLAGS), "")
+    for name in [named] if named in COMMANDS else COMMANDS:
         import_module(f"toonport.commands.{name}").add_parser(subparsers)
     return parser
 
@@ -63,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     words = sys.argv[1:] if argv is None else argv
-    args, unknown = build_parser().parse_known_args(with_json_plain(words))
+    args, unknown = build_parser(words).parse_known_args(with_json_plain(words))
     if unknown:
         parser = args.root if args.root.unknown_options() else args.parser
         parser.error(f"more than it takes: {' '.join(unknown)}")

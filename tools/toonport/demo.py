@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.conversion import convert_file, load_networks
-from convert.disk import atomic_path
+from convert.disk import atomic_path, write_json
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.registry import family_named
@@ -18,7 +18,7 @@ from convert.tensors import tensor_sha256
 from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.inputs import seeded_weights
 from parity_tests.harness.onnx.write import export_onnx
-from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.data import report_data
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import part_inputs

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.devices import CPU
-from convert.disk import atomic_path, sha256_of
+from convert.disk import sha256_of, write_json
 from convert.errors import InputError, guarded
 from convert.identify import open_source
 from convert.tensors import tensor_sha256
@@ -170,8 +170,7 @@ def _listed(folder: Path) -> Iterator[Path]:
 
 def write_environment(path: Path, data: Mapping[str, Any]) -> None:
     """Write an environment as JSON; an existing file is replaced only by a complete one."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
+    write_json(path, data)
 
 
 def load_environment(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 from convert.conversion import (
     Conversion,
     Progress,
+    checked_first,
     mindspore_arrays,
     require_another_file,
     torch_arrays,
@@ -26,7 +27,7 @@ from convert.conversion import (
 )
 from convert.disk import read_toml
 from convert.errors import InputError, first_line
-from convert.identify import Network, open_source
+from convert.identify import Network, open_source, opened_source
 from convert.own import own_network
 from convert.plan import Plan, plan_by_name, plan_of
 from parity_tests.harness.captured_layers import compare_with_capture, plan_with
@@ -240,12 +241,13 @@ def convert_own(
     Raises InputError: the networks or the source cannot be used; nothing is written then.
     """
     require_another_file(source, target)
-    checkpoint = open_source(source)
+    checkpoint, check = opened_source(source)
     plan = pair.build()[2]
-    network = own_network(checkpoint, plan, pair.name, key)
+    with checked_first(check):
+        network = own_network(checkpoint, plan, pair.name, key)
     used = set(network.file_names.values())
     unused = tuple(name for name in checkpoint.tensors if name not in used)
-    return write_networks(checkpoint, [network], Path(target), names, progress, unused, force)
+    return write_networks(checkpoint, [network], Path(target), names, progress, unused, force, check)
 
 
 def inputs_of(text: str, seed: int = 0) -> Any:

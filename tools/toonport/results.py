@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from convert.devices import CPU
+from convert.disk import write_json
 from ms_models.environment import device_in_use
-from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.data import report_data
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.report.junit import write_junit
 from parity_tests.harness.run import Comparison

@@ -1,16 +1,13 @@
 """The judged result as plain data for JSON; `schema.json` describes it."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from convert.disk import atomic_path
 from parity_tests.harness.judge import Verdict, blind_spots, worst
 from parity_tests.harness.places import key_of
 from parity_tests.harness.report.words import causes, places_words, resting_words, unreached_words, words_of
@@ -85,9 +82,3 @@ def _row(verdict: Verdict, comparison: Comparison) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """JSON has no infinity: it becomes null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a report; an existing file is replaced only by a complete one."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n")

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from convert.disk import write_json
 from parity_tests.harness.compare import measure, rms, ulp_neighbour
 from parity_tests.harness.judge import MOVED_RUNS, Kinks, Verdict, blamed, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.report.console import summary_lines
-from parity_tests.harness.report.data import report_data, write_json
+from parity_tests.harness.report.data import report_data
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.run import compare
 from parity_tests.harness.sensitivity import bug_effects

@@ -20,7 +20,8 @@ from parity_tests.tolerances import BACKEND_EQUAL_SHARE, BACKEND_LEVELS
 from toonport.cli import main
 from toonport.draw import generators
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
-from toonport.draw.generators import BACKENDS, Generator, open_generator
+from toonport.draw.choices import BACKENDS
+from toonport.draw.generators import Generator, open_generator
 from toonport.photo.compose import finish, to_input
 from toonport.photo.example import drawn_face
 from toonport.photo.picture import read_picture, write_picture

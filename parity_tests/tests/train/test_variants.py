@@ -9,7 +9,8 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.inputs import formula_state, image, in_channels
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state, small_part
 from toonport.cli import main
-from toonport.draw.generators import BACKENDS, open_generator
+from toonport.draw.choices import BACKENDS
+from toonport.draw.generators import open_generator
 
 FAMILIES = ("ugatit", "cyclegan", "whitebox", "dtn", "sagan_cyclegan")
 

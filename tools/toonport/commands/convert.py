@@ -8,7 +8,8 @@ from convert.conversion import Conversion, Progress, convert_file
 from convert.errors import InputError
 from convert.formats import NAMES, READABLE
 from convert.places import in_short
-from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair
+from toonport.commands.convert_many import planned, run_many
+from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
 from toonport.commands.ui import bar, out, print_json
 
 EPILOG = """examples:
@@ -16,6 +17,8 @@ EPILOG = """examples:
   toonport convert photo2cartoon_weights.pt 'p2c_{part}.ckpt'            one file per network
   toonport convert 'p2c_{part}.ckpt' photo2cartoon_weights.pt            and back
   toonport convert photo2cartoon_weights.pt genA2B.ckpt --part genA2B    one network
+  toonport convert 'runs/*.pt' ported/                                   many files, in several processes
+  toonport convert a.pt b.pt 'ported/*.safetensors'
   toonport convert my.pt my.ckpt --torch mynet.py:Net --mindspore mynet_ms.py:Net
 A ledger (DST.ledger.json) names every tensor, its rule and its hash. What an earlier conversion wrote, and nobody
 changed since, is replaced; any other file only with --force."""
@@ -24,12 +27,10 @@ changed since, is replaced; any other file only with --force."""
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
     parser = add_command(subparsers, "convert", run, "convert a checkpoint; the suffixes give the direction", EPILOG)
-    parser.add_argument(
-        "source", metavar="SRC", help="checkpoint of any format and suffix (docs/inputs.md); {part} for one file each"
-    )
-    parser.add_argument(
-        "target", metavar="DST", help=".pt, .pth, .ckpt or .safetensors; {part} writes one file per network"
-    )
+    text = "checkpoints of any format and suffix (docs/inputs.md), or quoted patterns; {part} for one file each"
+    parser.add_argument("sources", metavar="SRC", nargs="+", help=text)
+    text = ".pt, .pth, .ckpt or .safetensors; {part} writes one file per network; a folder, or * for the name, for many"
+    parser.add_argument("target", metavar="DST", help=text)
     add_own_pair(parser)
     add_option(parser, "--family", help="family of SRC (default: by the tensors)")
     add_option(parser, "--part", default="all", help="one network, e.g. genA2B (default: all)")
@@ -38,31 +39,38 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--style", help="write another system's networks, where they are the same (cyclegan: junyanz, zoo)"
     )
+    parser.add_argument("--jobs", type=number, help="processes for many files (default: the cores, if they are large)")
     parser.add_argument("--force", action="store_true", help="replace a DST that is no earlier conversion's")
 
 
-def _own(args: argparse.Namespace, progress: Progress) -> Conversion:
+def _converted(args: argparse.Namespace, source: str, target: str, progress: Progress | None = None) -> Conversion:
+    if not (args.torch or args.mindspore):
+        part = None if args.part == "all" else args.part
+        return convert_file(source, target, args.family, part, args.names, progress, args.style, args.key, args.force)
     if not (args.torch and args.mindspore):
         raise InputError("your own networks: --torch and --mindspore are needed together")
     from toonport.own_pair import convert_own, pair_from
 
     pair = pair_from(args.torch, args.mindspore, args.kwargs, args.map)
-    return convert_own(pair, args.source, args.target, args.names, progress, args.key, args.force)
+    return convert_own(pair, source, target, args.names, progress, args.key, args.force)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert and say what was done."""
-    part = None if args.part == "all" else args.part
+    tasks = planned(args.sources, args.target)
+    if len(tasks) > 1:
+        return run_many(args, tasks, one_of_many)
     with bar("converting") as progress:
-        if args.torch or args.mindspore:
-            done = _own(args, progress)
-        else:
-            done = convert_file(
-                args.source, args.target, args.family, part, args.names, progress, args.style, args.key, args.force
-            )
-    _say(args.source, done)
+        done = _converted(args, tasks[0].source, tasks[0].target, progress)
+    _say(tasks[0].source, done)
     print_json(args.json, _facts(done))
     return 0
+
+
+def one_of_many(args: argparse.Namespace, source: str, target: str) -> tuple[Conversion, dict[str, Any]]:
+    """Convert one file; also returns the facts of it."""
+    done = _converted(args, source, target)
+    return done, _facts(done)
 
 
 def _facts(done: Conversion) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-from parity_tests.harness.report.data import versions, write_json
+from convert.disk import write_json
+from parity_tests.harness.report.data import versions
 from parity_tests.harness.report.html import write_page
 from toonport.commands.options import Subparsers, add_command
 from toonport.commands.ui import out, print_json, print_table, spinner

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from convert.devices import CPU, DEVICES
 from toonport.commands.parser import Parser
 from toonport.commands.ui import STANDARD_OUTPUT, json_target
-from toonport.draw.generators import BACKENDS
+from toonport.draw.choices import BACKENDS
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from convert.disk import write_json
 from convert.errors import InputError
-from parity_tests.harness.report.data import write_json
 from toonport.terminal import Terminal, cell, plain, write
 
 STANDARD_OUTPUT = "-"

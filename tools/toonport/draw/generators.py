@@ -27,11 +27,11 @@ from parity_tests.harness.onnx.session import open_session
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
 from parity_tests.harness.sides.tree import tuple_of
+from toonport.draw.choices import BACKENDS
 from torch_ref import build as torch_build
 from torch_ref.environment import computing as torch_computing
 from torch_ref.environment import place_of
 
-BACKENDS = ("mindspore", "onnxruntime", "torch")
 # A third-party ONNX file names no family; the published ones with a picture in and out are photo2cartoon's.
 ONNX_DEFAULT = "photo2cartoon"
 PICTURE = "output"  # what the published file and `toonport export` call the picture

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -176,7 +177,7 @@ def run_tasks(make: Callable[[], Maker], tasks: Sequence[Task], jobs: int) -> It
         else:  # each of those that were under way when a process died, alone
             task = suspects.pop(0)
             if (yield from _run_pool(make, [task], 1)):
-                yield Outcome(task.source, problem="the program that reads it was killed by this photo")
+                yield Outcome(task.source, problem="the program that reads it was killed by this file")
 
 
 def _run_pool(make: Callable[[], Maker], waiting: list[Task], jobs: int) -> Generator[Outcome, None, list[Task]]:
@@ -207,10 +208,9 @@ _maker: Maker | None = None  # what this process has loaded
 def _work(make: Callable[[], Maker], task: Task) -> Outcome:
     global _maker
     if _maker is None:
-        import cv2
-
-        cv2.setNumThreads(1)
         _maker = make()
+        if "cv2" in sys.modules:
+            sys.modules["cv2"].setNumThreads(1)
     return _guarded(_maker, task)
 
 

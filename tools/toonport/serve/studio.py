@@ -15,7 +15,7 @@ from convert.errors import InputError
 from convert.formats import FORMATS, READABLE
 from convert.registry import families
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
-from toonport.draw.generators import BACKENDS
+from toonport.draw.choices import BACKENDS
 from toonport.photo.opening import picture_size
 from toonport.photo.picture import Picture, read_picture
 

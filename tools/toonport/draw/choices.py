@@ -1,0 +1,3 @@
+"""What can run a network that draws."""
+
+BACKENDS = ("mindspore", "onnxruntime", "torch")
