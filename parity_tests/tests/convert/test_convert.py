@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from convert.conversion import convert_file
 from convert.disk import sha256_of
 from convert.errors import InputError
-from convert.formats import open_checkpoint
+from convert.formats import ckpt, open_checkpoint, write_checkpoint
 from convert.identify import identify
 from convert.ledger import ledger_path, pending_path
 from convert.registry import families, family_named
-from convert.tensors import tensor_sha256
+from convert.tensors import TensorSpec, blocks_of, tensor_sha256
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state
 
 
@@ -75,13 +75,12 @@ def test_mindspore_reads_what_we_write_and_we_read_what_mindspore_writes(tmp_pat
 def test_large_tensors_are_cut_and_joined(tmp_path, monkeypatch):
     import mindspore
 
-    from convert.formats import ckpt as ckpt_file
-
-    monkeypatch.setattr(ckpt_file, "SLICE_BYTES", 1000)
+    monkeypatch.setattr(ckpt, "SLICE_BYTES", 1000)
     content = {"big": np.arange(1024, dtype=np.float32).reshape(2, 512), "scalar": np.int64(7) + np.zeros((), np.int64)}
-    ckpt_file.write(tmp_path / "cut.ckpt", content.items())
+    write_checkpoint(tmp_path / "cut.ckpt", content.items(), {})
     entries = open_checkpoint(tmp_path / "cut.ckpt").tensors
     assert np.array_equal(entries["big"].read(), content["big"])
+    assert b"".join(entries["big"].blocks()) == content["big"].tobytes()
     assert entries["scalar"].read().shape == ()
     assert np.array_equal(mindspore.load_checkpoint(str(tmp_path / "cut.ckpt"))["big"].asnumpy(), content["big"])
 
@@ -92,12 +91,10 @@ def test_large_tensors_are_cut_and_joined(tmp_path, monkeypatch):
     dtype=st.sampled_from(["float32", "float16", "int64", "uint8", "bool"]),
 )
 def test_ckpt_writer_and_reader_agree_on_any_tensors(shapes, dtype, tmp_path_factory):
-    from convert.formats import ckpt as ckpt_file
-
     path = tmp_path_factory.mktemp("any") / "x.ckpt"
     random = np.random.default_rng(len(shapes))
     tensors = {f"t{index}.ä": random.integers(0, 2, shape).astype(dtype) for index, shape in enumerate(shapes)}
-    ckpt_file.write(path, tensors.items())
+    write_checkpoint(path, tensors.items(), {})
     found = open_checkpoint(path).tensors
     assert list(found) == list(tensors)
     assert all(np.array_equal(found[name].read(), value) for name, value in tensors.items())
@@ -222,11 +219,10 @@ def test_two_spellings_of_one_tensor_are_refused(tmp_path, write):
 
 
 def test_a_tensor_twice_in_a_ckpt_is_refused(tmp_path):
-    from convert.formats import ckpt as ckpt_file
-
     state = seeded_state("photo2cartoon", "disLA")
+    specs = {name: TensorSpec(value.shape, value.dtype.name) for name, value in state.items()}
     twice = [*state.items(), ("conv1x1.bias", state["conv1x1.bias"] + 1)]
-    ckpt_file.write(tmp_path / "a.ckpt", twice)
+    ckpt.write(tmp_path / "a.ckpt", ((name, blocks_of(value)) for name, value in twice), specs)
     with pytest.raises(InputError, match=r"conv1x1\.bias occurs twice"):
         convert_file(tmp_path / "a.ckpt", tmp_path / "b.pt")
 

@@ -11,7 +11,7 @@ import torch
 from convert.blocks import BLOCK
 from convert.conversion import convert_file
 from convert.errors import InputError
-from convert.formats import ckpt, open_checkpoint, torch_archive, write_checkpoint
+from convert.formats import open_checkpoint, torch_archive, write_checkpoint
 from convert.formats.torch import gathered, load
 from convert.tensors import TensorSpec
 
@@ -41,13 +41,19 @@ def _files(folder):
     optimizer.step()
     contents = {
         "state": network.state_dict(),
-        "training": {"net": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3, "note": "ä", "rate": None},
+        "training": {
+            "net": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "epoch": 3,
+            "note": "ä",
+            "w": None,
+        },
         "types": {name: torch.arange(6).reshape(2, 3).to(getattr(torch, name)) for name in TYPES},
         "views": {"part": BASE[1:, 1:], "turned": BASE[0].T, "rows": BASE[:, 0], "wide": BASE[:1].expand(5, 3, 4)},
         "shapes": {"scalar": torch.tensor(2.5), "none": torch.zeros(0, 3), "one": torch.ones(1, 1, 1).transpose(0, 2)},
         "shared": {"a": BASE, "b": BASE, "p": torch.nn.Parameter(BASE.clone()), "list": [BASE], "pair": (1, "x")},
         "ordered": OrderedDict(a=OrderedDict(b=BASE), empty={}, flag=True, long=10**30),
-    }  # fmt: skip
+    }
     for name, content in contents.items():
         torch.save(content, folder / f"{name}.pt")
         yield folder / f"{name}.pt"
@@ -177,19 +183,3 @@ def test_values_that_are_not_finite_are_found_in_every_block(places, said, tmp_p
     with pytest.raises(InputError, match=rf"1 tensors .* linear\.weight \({said}\)"):
         convert_file(_wide(tmp_path / "a.pt", fill), tmp_path / "a.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
-
-
-def test_a_tensor_is_cut_where_mindspore_cuts_it(tmp_path, monkeypatch):
-    import mindspore
-
-    values = {"a": np.arange(100, dtype=np.float32), "b": np.zeros((0, 2), np.int8), "c": np.float64(3).reshape(())}
-    whole = tmp_path / "whole.ckpt"
-    write_checkpoint(whole, values.items(), {})
-    monkeypatch.setattr(ckpt, "SLICE_BYTES", 128)
-    write_checkpoint(tmp_path / "cut.ckpt", values.items(), {})
-    assert (tmp_path / "cut.ckpt").read_bytes() != whole.read_bytes()
-    for path in (whole, tmp_path / "cut.ckpt"):
-        found = open_checkpoint(path).tensors
-        assert all(np.array_equal(found[name].read(), value) for name, value in values.items())
-        assert b"".join(found["a"].blocks()) == values["a"].tobytes()
-    assert np.array_equal(mindspore.load_checkpoint(str(tmp_path / "cut.ckpt"))["a"].asnumpy(), values["a"])
