@@ -2,6 +2,7 @@
 
 import hashlib
 import mmap
+import sys
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -57,7 +58,7 @@ class MappedFile:
         first, last = self._read.popleft()
         self._held -= last - first
         first -= first % mmap.PAGESIZE
-        if hasattr(mmap, "MADV_DONTNEED"):
+        if sys.platform == "linux":
             self.data.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
@@ -70,8 +71,10 @@ class Hashing:
 
     def _run(self) -> None:
         while (task := self._waiting.get()) is not None:
-            task[0].update(task[1])
-            self._waiting.task_done()
+            try:
+                task[0].update(task[1])
+            finally:
+                self._waiting.task_done()
 
     def update(self, digest: "hashlib._Hash", block: Buffer) -> None:
         """Add a block, which must stay as it is, to a digest."""
@@ -93,7 +96,7 @@ class Hashing:
 
 def read_blocks(file: BinaryIO, size: int | None = None) -> Iterator[memoryview]:
     """Yield the next `size` bytes of a file, or all, in blocks; each is overwritten by the next one."""
-    buffer = memoryview(bytearray(min(READ, size or READ)))
+    buffer = memoryview(bytearray(READ if size is None else min(READ, size)))
     left = size
     while left != 0 and (count := file.readinto(buffer if left is None else buffer[:left])):  # type: ignore[attr-defined]
         yield buffer[:count]

@@ -13,7 +13,7 @@ import numpy as np
 
 from convert.blocks import Buffer, Hashing
 from convert.channels import channel_order
-from convert.disk import Written, sha256_of
+from convert.disk import Written
 from convert.errors import InputError
 from convert.formats import file_format
 from convert.identify import Network, files_of, identify, left_out, open_source, opened_source, require_one_family
@@ -24,6 +24,7 @@ from convert.registry import family_named, part_named
 from convert.replacing import require_replaceable
 from convert.tensors import Array, Checkpoint, Entry, TensorSpec, blocks_of, dtype_named, tensor_digest
 
+WORSE = ("", "infinite", "NaN")  # what may be wrong with numbers
 Progress = Callable[[int, int, str], None]
 
 
@@ -118,7 +119,7 @@ def convert_file(
             for network in networks:
                 require_finite(network)
             networks = [in_style(network, style) for network in networks]
-        return write_networks(checkpoint, networks, Path(target), names, progress, unused, force, check)
+        return write_networks(checkpoint, check, networks, Path(target), names, progress, unused, force)
 
 
 def require_another_file(source: str | Path, target: str | Path) -> None:
@@ -130,13 +131,13 @@ def require_another_file(source: str | Path, target: str | Path) -> None:
 
 def write_networks(
     checkpoint: Checkpoint,
+    check: Callable[[bool], str],
     networks: list[Network],
     target: Path,
     names: str | None = None,
     progress: Progress | None = None,
     unused: tuple[str, ...] = (),
     force: bool = True,
-    check: Callable[[bool], str] | None = None,
 ) -> Conversion:
     """Write networks that were found in a checkpoint, and their ledgers.
 
@@ -144,10 +145,10 @@ def write_networks(
 
     Args:
         checkpoint: where they come from.
+        check: what checks it, in the meantime, as `convert.identify.opened_source` gives it.
         networks: what to write.
         target, names, progress, force: as in `convert_file`.
         unused: tensors of the checkpoint that are in none of the networks.
-        check: what checks the checkpoint while it is written, and returns its sha256; None for one that was checked.
 
     Raises InputError: the target's suffix and `names` contradict each other, or what lies there is not to be replaced,
         such as a file of the checkpoint itself.
@@ -175,7 +176,7 @@ def write_networks(
         return ledger_text(own, facts, described, streams[number].entries, unused, parts)
 
     with ThreadPoolExecutor(1) as reader:
-        digest = reader.submit(check, True) if check else reader.submit(_sha256_of_file, checkpoint.path)
+        digest = reader.submit(check, True)
         write_outputs(outputs, ledger)
     ledgers = tuple(ledger_path(path) for path in paths)
     return Conversion(tuple(paths), ledgers, tuple(networks), checkpoint.extras, unused, checkpoint.format)
@@ -206,10 +207,6 @@ def _side(target: Path, source_format: str, networks: list[Network], names: str 
         raise InputError(f"{target}: a {target.suffix} file has {by_suffix} names; drop --names {names}")
     from_mindspore = source_format == "ckpt" or any(network.spelling == "MindSpore" for network in networks)
     return by_suffix or names or ("mindspore" if from_mindspore else "torch")
-
-
-def _sha256_of_file(path: Path) -> str:
-    return sha256_of(path) if path.is_file() else ""
 
 
 def _source_facts(path: Path, kind: str, digest: str) -> dict[str, Any]:
@@ -276,9 +273,13 @@ def require_finite(network: Network) -> None:
     """Raise InputError that lists every tensor with NaN or infinite values, if there is any."""
     bad = []
     for row in _present(network):
-        values = network.tensors[row.torch].read()
-        if "float" in values.dtype.name and (problem := not_finite(values)):
-            bad.append(f"{network.file_names[row.torch]} ({problem})")
+        entry = network.tensors[row.torch]
+        if "float" in entry.spec.dtype:
+            dtype = dtype_named(entry.spec.dtype)
+            problem = max(
+                (not_finite(np.frombuffer(block, dtype)) for block in entry.blocks()), key=WORSE.index, default=""
+            )
+            bad += [f"{network.file_names[row.torch]} ({problem})"] if problem else []
     _require_none(bad, network.path)
 
 
@@ -345,15 +346,15 @@ class _Stream:
         problem, dtype = "", dtype_named(spec.dtype)
         for block in blocks:
             hashing.update(digest, block)
-            if "float" in spec.dtype and problem != "NaN":
-                problem = not_finite(np.frombuffer(block, dtype)) or problem
+            if "float" in spec.dtype:
+                problem = max(problem, not_finite(np.frombuffer(block, dtype)), key=WORSE.index)
             yield block
         if problem:
             self.not_finite.append(f"{source} ({problem})")
 
 
 def not_finite(values: Array) -> str:
-    """Return "NaN" or "infinite" where an array of floating numbers holds such a value, else ""."""
+    """Return the worst of WORSE that an array of floating numbers holds."""
     if values.size and values.dtype in (np.float32, np.float64):  # their extremes are found fastest
         with np.errstate(invalid="ignore"):
             extremes = np.array([values.min(), values.max()])

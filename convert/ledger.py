@@ -10,7 +10,7 @@ from typing import Any
 
 from convert.blocks import scanned
 from convert.disk import LONGEST_NAME, beside, sha256_of, written_place
-from convert.errors import InputError, first_line
+from convert.errors import InputError, first_line, guarded
 from convert.tensors import Checkpoint, tensor_sha256
 
 SCHEMA = "toonport-ledger/1"
@@ -129,7 +129,8 @@ def verify(checkpoint: Checkpoint, hashed: bool = False) -> str:
     content = _ledger_of(path)
     digest = ""
     if hashed or content is not None or checkpoint.checksums:
-        digest = scanned(path, checkpoint.checksums, hashed or content is not None)
+        with guarded(path, "cannot be checked"):
+            digest = scanned(path, checkpoint.checksums, hashed or content is not None)
     if content is None or content["target"]["sha256"] == digest:
         return digest
     recorded = {entry["target"]: entry["sha256"] for entry in content["tensors"]}

@@ -247,7 +247,7 @@ def convert_own(
         network = own_network(checkpoint, plan, pair.name, key)
     used = set(network.file_names.values())
     unused = tuple(name for name in checkpoint.tensors if name not in used)
-    return write_networks(checkpoint, [network], Path(target), names, progress, unused, force, check)
+    return write_networks(checkpoint, check, [network], Path(target), names, progress, unused, force)
 
 
 def inputs_of(text: str, seed: int = 0) -> Any:
