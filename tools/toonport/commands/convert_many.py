@@ -11,6 +11,7 @@ from typing import Any
 
 from convert.conversion import Conversion
 from convert.errors import InputError
+from convert.formats import FORMATS
 from convert.ledger import ENDING
 from toonport.commands.ui import bar, out, print_json
 from toonport.exit_codes import ExitCode
@@ -61,9 +62,9 @@ def _matching(source: str) -> list[str]:
 
 
 def _pattern(target: str) -> str:
-    """The target with "*" for the name of the source; a folder's files have their format's usual suffix."""
-    is_folder = os.path.isdir(target) or target.endswith((os.sep, "/"))
-    return os.path.join(target, "*") if is_folder else target
+    """The target with "*" for the name of the source; a folder called like a checkpoint is a mistake, not a folder."""
+    meant = os.path.isdir(target) and Path(target).suffix.lower() not in FORMATS
+    return os.path.join(target, "*") if meant or target.endswith((os.sep, "/")) else target
 
 
 def _named(source: str, pattern: str) -> str:
