@@ -45,7 +45,7 @@ def build_parser(words: Sequence[str] = ()) -> Parser:
     """Return the parser; imports no framework.
 
     Args:
-        words: a command line; where the command in it is clear, the parser has no other. Default: every subcommand.
+        words: a command line; the parser has its command alone, where that is clear and does not look at the others.
     """
     parser = Parser(
         prog="toonport",
@@ -57,7 +57,8 @@ def build_parser(words: Sequence[str] = ()) -> Parser:
     parser.set_defaults(root=parser)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     named = next((word for word in words if word not in FLAGS), "")
-    for name in [named] if named in COMMANDS else COMMANDS:
+    alone = named in COMMANDS and named != "completion"
+    for name in [named] if alone else COMMANDS:
         import_module(f"toonport.commands.{name}").add_parser(subparsers)
     return parser
 
