@@ -97,7 +97,7 @@ def test_wheel_installs_the_five_packages_and_nothing_else(tmp_path):
     assert tops == set(PACKAGES)
     assert any(name.endswith("parity_tests/harness/report/page.html.j2") for name in names)
     assert any(name.endswith("toonport/commands/summary.html.j2") for name in names)
-    assert "toonport/photo/portrait.py" in names
+    assert {"toonport/photo/portrait.py", "convert/descriptions.jsonl.xz"} <= set(names)
     assert any(name.endswith("share/toonport/manifest.toml") for name in names)
     assert [name for name in names if "/tests/" in name or Path(name).name.startswith("test_")] == []
     _smoke(next(tmp_path.glob("*.whl")), tmp_path)
