@@ -1,7 +1,7 @@
 """Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from convert.identify import Network
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
+from parity_tests.harness.forked import run_elsewhere
 from parity_tests.harness.inputs import formula_state, in_channels
 from parity_tests.harness.judge import blamed, judge
 from parity_tests.harness.measurement import Mode
@@ -26,25 +27,70 @@ from parity_tests.harness.pair import build_pair
 from parity_tests.harness.places import find_places
 from parity_tests.harness.recorded import recorded
 from parity_tests.harness.replay.write import Build, Replay, write_case
-from parity_tests.harness.request import CompareOptions, Source
+from parity_tests.harness.request import CompareOptions, Source, source_name
 from parity_tests.harness.run import SHOWN, Comparison, Say, compare_pair, part_inputs, probe_inputs, silent
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT
 from parity_tests.harness.training_comparison import compare_training
 from torch_ref.build import build_torch, for_inference
 
+PRELOAD = ("parity_tests.harness.families", "mindspore", "torch")  # what every piece of a comparison needs
+MakeSource = Callable[[], Source]
+Leg = Callable[[MakeSource, CompareOptions, Say], Comparison]
+
 
 def compare_family(options: CompareOptions, say: Say = silent) -> list[Comparison]:
     """Compare the networks of a family, and its training steps where they are asked for.
 
+    With more than one of `options.jobs` each piece of work runs in a process of its own, and its memory comes back.
+
     Raises InputError: a file, part, mode or device that cannot be used.
     """
+    pieces = _pieces(options)
+    if options.jobs > 1 and len(pieces) > 1:
+        begun = sorted(range(len(pieces)), key=lambda number: pieces[number].network)  # steps first: they take longest
+        ended = run_elsewhere([partial(_run_piece, options, number) for number in begun], options.jobs, PRELOAD, say)
+        found = [ended[begun.index(number)] for number in range(len(pieces))]
+    else:
+        found = [_run(piece, options, say) for piece in pieces]
+    parts: dict[str, list[Comparison]] = {}
+    for piece, comparison in zip(pieces, found, strict=True):
+        parts.setdefault(piece.name, []).append(comparison)
+    return [_joined(legs) for legs in parts.values()]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A piece of a comparison that needs no other."""
+
+    name: str  # of what is compared; pieces of one name make one comparison
+    network: bool  # or training steps
+    run: Callable[[Say], Comparison]
+
+
+def _pieces(options: CompareOptions) -> list[_Piece]:
+    """Everything that is asked for, in the order of the report."""
     family = family_named(options.family)
+    sources = _sources(family, options) if set(options.modes) - {"train"} else []
+    found = [_Piece(name, True, partial(leg, build, options)) for name, build in sources for leg in _legs(options)]
+    if _trains(family, options) and options.dtype == "float32":
+        found += [_Piece(name, False, run) for name, run in compare_training(family, options)]
+    return found
+
+
+def _run_piece(options: CompareOptions, number: int, say: Say) -> Comparison:
+    """Run one piece of a comparison, with its share of the cores."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // options.jobs))
+    return _run(_pieces(options)[number], options, say)
+
+
+def _run(piece: _Piece, options: CompareOptions, say: Say) -> Comparison:
+    """Run a piece on the devices that are asked for."""
     with options.legs.running():
-        comparisons = _compare_networks(family, options, say) if set(options.modes) - {"train"} else []
-        if _trains(family, options) and options.dtype == "float32":
-            comparisons.extend(compare_training(family, options, say))
-    return [replace(each, facts={**each.facts, "devices": options.legs.words}) for each in comparisons]
+        found = piece.run(say)
+    return replace(found, facts={**found.facts, "devices": options.legs.words})
 
 
 def not_asked_for(options: CompareOptions) -> list[str]:
@@ -74,16 +120,17 @@ def _trains(family: Family, options: CompareOptions) -> bool:
     return "train" in options.modes and family.training is not None and options.part == "all"
 
 
-def _compare_networks(family: Family, options: CompareOptions, say: Say) -> list[Comparison]:
+def _sources(family: Family, options: CompareOptions) -> list[tuple[str, MakeSource]]:
+    """The networks to compare, by name."""
     part = None if options.part == "all" else part_named(family, options.part).name
     sources = list(_from_file(family, part, options) if options.weights else _seeded(family, part, options))
     if options.onnx and "onnx" in options.modes and len(sources) > 1:
-        names = ", ".join(source.part.name for source in sources)
+        names = ", ".join(name.removeprefix(f"{family.name} ") for name, _ in sources)
         raise InputError(f"{options.onnx}: which network is it? say --part, one of {names}")
-    return [compare_source(source, options, say) for source in sources]
+    return sources
 
 
-def _from_file(family: Family, part: str | None, options: CompareOptions) -> Iterator[Source]:
+def _from_file(family: Family, part: str | None, options: CompareOptions) -> Iterator[tuple[str, MakeSource]]:
     """The networks of a file; the port's weights are those of `ported`, if given."""
     weights, ported = str(options.weights), options.ported
     networks = load_networks(weights, family.name, part)
@@ -94,7 +141,11 @@ def _from_file(family: Family, part: str | None, options: CompareOptions) -> Ite
         if ported:
             only = next(iter(others.values())) if len(networks) == 1 else None
             other = _built_alike(network, others.get(network.part.name, only), ported)
-        yield Source(family, network.part, network.kwargs, torch_arrays(network), mindspore_arrays(other), facts)
+        yield source_name(family, network.part), partial(_source, family, network, other, facts)
+
+
+def _source(family: Family, network: Network, other: Network, facts: Mapping[str, Any]) -> Source:
+    return Source(family, network.part, network.kwargs, torch_arrays(network), mindspore_arrays(other), facts)
 
 
 def _built_alike(network: Network, other: Network | None, path: str) -> Network:
@@ -105,7 +156,7 @@ def _built_alike(network: Network, other: Network | None, path: str) -> Network:
     return other
 
 
-def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterator[Source]:
+def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterator[tuple[str, MakeSource]]:
     """One network of each kind, with seeded weights in the released configuration."""
     if options.ported:
         raise InputError("--ported needs --weights: the reference's own checkpoint")
@@ -114,11 +165,13 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
         if part in (None, candidate.name):
             kinds.setdefault((candidate.class_name, tuple(candidate.kwargs.items())), candidate)
     for candidate in kinds.values():
-        yield seeded_source(family, candidate, candidate.kwargs, options.seed)
+        build = partial(seeded_source, family, candidate, candidate.kwargs, options.seed)
+        yield source_name(family, candidate), build
     if _with_other_forms(options):
         for candidate in {each.class_name: each for each in reversed(kinds.values())}.values():
             for form, kwargs in other_forms(family, candidate):
-                yield seeded_source(family, candidate, kwargs, options.seed, form)
+                build = partial(seeded_source, family, candidate, kwargs, options.seed, form)
+                yield source_name(family, candidate, form), build
 
 
 def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int, form: str = "") -> Source:
@@ -145,38 +198,61 @@ def other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any
 
 def compare_source(source: Source, options: CompareOptions, say: Say = silent) -> Comparison:
     """Compare one network, and judge its ONNX file, in the modes that are asked for."""
-    say(f"{source.name}: building")
+    return _joined([leg(lambda: source, options, say) for leg in _legs(options)])
+
+
+def _legs(options: CompareOptions) -> list[Leg]:
+    """What is done for one network: both sides compared, its file judged."""
+    sides, file = set(options.modes) & set(MODES), "onnx" in options.modes
+    return [*([_compare_sides] if sides else []), *([_compare_file] if file else [])]
+
+
+def _joined(legs: Sequence[Comparison]) -> Comparison:
+    """One comparison of a network's; the cause is that of the first leg in which anything differs."""
+    first = legs[0]
+    return replace(
+        first,
+        verdicts=tuple(verdict for leg in legs for verdict in leg.verdicts),
+        modes=tuple(mode for leg in legs for mode in leg.modes),
+        places={key: place for leg in reversed(legs) for key, place in leg.places.items()},
+        finding=next((leg.finding for leg in legs if not leg.equal), None),
+    )
+
+
+def _inputs(source: Source, options: CompareOptions) -> tuple[Array, Array]:
+    """Pictures of the whole run, and small ones."""
     part, kwargs = source.part, source.kwargs
     probe = probe_inputs(part, kwargs, options.seed)
     inputs = probe if source.form else part_inputs(part, kwargs, options.seed, options.size)
     if options.picture:
         picture = options.picture(options.size or inputs.shape[-1], part.growth(kwargs))
         inputs = in_channels(picture, part.channels(kwargs))
-    facts = {**source.facts, "kwargs": dict(kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
-    modes = tuple(mode for mode in options.modes if mode in MODES)
-    comparison = Comparison(source.name, (), modes, facts)
-    if modes:
-        comparison = _compare_sides(source, options, comparison, inputs, probe, say)
-    if "onnx" not in options.modes:
-        return comparison
+    return inputs, probe
+
+
+def _facts(source: Source, inputs: Array, probe: Array) -> dict[str, Any]:
+    return {**source.facts, "kwargs": dict(source.kwargs), "input": list(inputs.shape), "probe": list(probe.shape)}
+
+
+def _compare_file(build: MakeSource, options: CompareOptions, say: Say) -> Comparison:
+    """Judge a network's file."""
+    source = build()
     say(f"{source.name}: ONNX Runtime")
+    inputs, probe = _inputs(source, options)
     network = for_inference(build_torch(source.part, source.kwargs, source.reference))
     judged = _judge_onnx(network, source, options, inputs, probe)
     blamed_in_file = [verdict.measurement.layer for verdict in blamed(judged.verdicts)[:SHOWN]]
-    places = find_places(TorchSide(network), None, [probe], blamed_in_file) | dict(comparison.places)
-    return replace(
-        comparison,
-        verdicts=comparison.verdicts + judged.verdicts,
-        modes=(*modes, "onnx"),
-        places=places,
-        finding=comparison.finding or (judged.finding if comparison.equal else None),
-    )
+    places = find_places(TorchSide(network), None, [probe], blamed_in_file)
+    facts = _facts(source, inputs, probe)
+    return Comparison(source.name, judged.verdicts, ("onnx",), facts, finding=judged.finding, places=places)
 
 
-def _compare_sides(
-    source: Source, options: CompareOptions, planned: Comparison, inputs: Array, probe: Array, say: Say
-) -> Comparison:
-    """Compare reference and port in the modes of `planned`."""
+def _compare_sides(build: MakeSource, options: CompareOptions, say: Say) -> Comparison:
+    """Compare reference and port in the modes that are asked for."""
+    source = build()
+    say(f"{source.name}: building")
+    inputs, probe = _inputs(source, options)
+    facts = _facts(source, inputs, probe)
     pair = build_pair(source.part, source.kwargs, source.reference, source.port, options.dtype)
     batch_norm = any("BatchNorm" in kind for kind in pair.reference.layer_types().values())
     smallest = source.part.smallest(source.kwargs)
@@ -190,8 +266,8 @@ def _compare_sides(
         pair,
         [inputs],
         [probe],
-        planned.modes,
-        planned.facts,
+        [mode for mode in options.modes if mode in MODES],
+        facts,
         say,
         quick=options.quick,
         write_case=writer,

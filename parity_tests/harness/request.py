@@ -54,6 +54,7 @@ class CompareOptions:
     onnx_required: bool = True
     quick: bool = False  # whether only the quickest runs are made, see `stages.QUICK_LEAVES_OUT`
     pictures: bool = False  # whether networks run once more for the report's pictures
+    jobs: int = 1  # pieces of work at a time, each in a process of its own; 1: all in this process
     replay: Path | None = None  # folder for the smallest case of each network that still differs
     reference_device: str | None = None  # of PyTorch in that precision; None: the port's, where PyTorch knows it
     tf32: bool = False  # let devices multiply in TF32, and grant its noise
@@ -88,4 +89,9 @@ class Source:
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return f"{self.family.name} {self.part.name}{', ' if self.form else ''}{self.form}"
+        return source_name(self.family, self.part, self.form)
+
+
+def source_name(family: Family, part: Part, form: str = "") -> str:
+    """What reports call a network; `form`: see `Source`."""
+    return f"{family.name} {part.name}{', ' if form else ''}{form}"

@@ -3,8 +3,9 @@
 The arithmetic of a step does not depend on the width, and narrow seeded networks keep it to seconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 from convert.family import Family
 from convert.recipes.descent import Execution
@@ -14,7 +15,7 @@ from parity_tests.harness.places import Key, Places, find_step_places
 from parity_tests.harness.replay.steps import StepReplay
 from parity_tests.harness.report.words import probe_words
 from parity_tests.harness.request import CompareOptions
-from parity_tests.harness.run import SHOWN, Comparison, Say, silent
+from parity_tests.harness.run import SHOWN, Comparison, Say
 from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer
 from parity_tests.harness.training import TrainingReference, measure_training
 from parity_tests.harness.training_causes import training_finding
@@ -53,15 +54,27 @@ def steps_of(family: Family, steps: int, seed: int) -> list[Steps]:
     return [run, *branches]
 
 
-def compare_training(family: Family, options: CompareOptions, say: Say = silent) -> Iterator[Comparison]:
-    """Compare a family's training steps, as `CompareOptions.compiled` says all of them as graphs, too."""
+def compare_training(family: Family, options: CompareOptions) -> list[tuple[str, Callable[[Say], Comparison]]]:
+    """Name and comparison of each of a family's trainings; `CompareOptions.compiled`: all steps as graphs, too."""
     run, *branches = steps_of(family, options.steps, options.seed)
-    reference = TrainingReference(run.setup)
-    compared = _Compared(run, reference, options, say)
-    yield replace(compared.comparison(), resting=_resting(reference, family))
     graphs = replace(run, name=run.graphs.name, execution=GRAPHS) if options.compiled else run.graphs
-    for steps, made in ((graphs, reference), *((branch, TrainingReference(branch.setup)) for branch in branches)):
-        yield _Compared(steps, made, options, say).comparison()
+    made = cache(partial(TrainingReference, run.setup))  # once where both are run in one process
+
+    def moving(say: Say) -> Comparison:
+        """The run, and what rested in it."""
+        found = _Compared(run, made(), options, say).comparison()
+        return replace(found, resting=_resting(made(), family))
+
+    def compiled(say: Say) -> Comparison:
+        """The graphs."""
+        return _Compared(graphs, made(), options, say).comparison()
+
+    def branching(steps: Steps, say: Say) -> Comparison:
+        """Another branch."""
+        return _Compared(steps, TrainingReference(steps.setup), options, say).comparison()
+
+    others = [(steps.name, partial(branching, steps)) for steps in branches]
+    return [(run.name, moving), (graphs.name, compiled), *others]
 
 
 def _resting(reference: TrainingReference, family: Family) -> tuple[Resting, ...]:

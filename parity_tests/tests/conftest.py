@@ -67,11 +67,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """PyTorch with one thread; pytest-xdist keeps the other cores busy."""
+def _one_core() -> None:
+    """PyTorch with one thread, and comparisons in one process; pytest-xdist keeps the other cores busy."""
     import torch
 
+    from toonport.commands import compare
+
     torch.set_num_threads(1)
+    compare.jobs_here = lambda device: 1
 
 
 @pytest.fixture(scope="session")

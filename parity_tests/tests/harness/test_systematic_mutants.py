@@ -17,7 +17,6 @@ from parity_tests.harness.mutants.systematic.scope import Program, read_program
 from parity_tests.harness.mutants.systematic.source import source_mutants
 from parity_tests.harness.mutants.systematic.statistics import wilson
 from parity_tests.harness.mutants.systematic.table import END, START, counted, kept, markdown, replaced
-from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
 
 SOURCE = '''"""A docstring with 1 number."""
 from os import path
@@ -99,19 +98,6 @@ def test_a_planted_file_is_found_by_whoever_imports_it_and_no_longer_afterwards(
         assert importlib.import_module("ms_models.losses").PLANTED
     assert not hasattr(importlib.import_module("ms_models.losses"), "PLANTED")
     assert package.losses is losses  # what `from ms_models import losses` finds
-
-
-@pytest.mark.quick
-def test_a_process_that_raises_or_takes_too_long_is_a_failure():
-    def endless():
-        while True:
-            pass
-
-    tasks = [("sum", lambda: 1 + 1), ("error", lambda: 1 // 0), ("endless", endless)]
-    found = dict(run_forked(tasks, 3, 1.5))
-    assert found["sum"] == 2
-    assert found["error"] == Failure("ZeroDivisionError: integer division or modulo by zero")
-    assert found["endless"] == Failure("took too long")
 
 
 @pytest.mark.quick

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 from convert.devices import CPU, GPU
@@ -47,6 +48,7 @@ EXIT_CODES = {
     Outcome.CANNOT_TELL: ExitCode.CANNOT_TELL,
 }
 BRIEF_ROWS = 12
+PIECE = 5 * 2**30  # bytes that a piece of the largest comparison may need
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -89,6 +91,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--reuse-port", action="store_true", help="use the port's captures again too")
     text = "write the smallest case that still differs, with a script for either framework"
     parser.add_argument("--replay", metavar="DIR", help=text)
+    text = "pieces of work at a time, each in a process of its own (default: by cores and memory; 1: this process)"
+    parser.add_argument("--jobs", type=number, metavar="N", help=text)
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument(
@@ -229,11 +233,22 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         tf32=args.tf32,
         captures=Path(args.captures) if args.captures else None,
         reuse_port=args.reuse_port,
+        jobs=args.jobs or jobs_here(args.device),
         replay=Path(args.replay) if args.replay else None,
         pictures=bool(args.html),
         onnx=Path(args.onnx) if args.onnx else None,
         onnx_required=args.mode != "all" or args.onnx is not None,
     )
+
+
+def jobs_here(device: str) -> int:
+    """Return how many pieces of work run at a time: as many as there are cores and memory for; on a GPU one."""
+    from toonport.photo.batch import cores
+    from toonport.train.memory import free_bytes
+
+    if device != "cpu" or "forkserver" not in get_all_start_methods():
+        return 1
+    return max(1, min(cores(), free_bytes() // PIECE))
 
 
 def _captured(args: argparse.Namespace) -> int:

@@ -102,7 +102,7 @@ def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | No
         if not check.part:
             stack.enter_context(remembering(answers))
             found = compare_training(family, CompareOptions(check.family, seed=check.seed))
-            return [verdict for comparison in found for verdict in comparison.verdicts]
+            return [verdict for _, compared in found for verdict in compared(run.silent).verdicts]
         stack.enter_context(mock.patch.object(families, "recorded", _reference_recorded))
         options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
         part = next(part for part in family.parts if part.name == check.part)

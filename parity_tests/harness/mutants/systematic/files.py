@@ -14,13 +14,13 @@ from convert.family import Family
 from convert.registry import family_named, part_named
 from parity_tests.harness import families
 from parity_tests.harness.families import seeded_source
+from parity_tests.harness.forked import Failure, run_forked
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed
 from parity_tests.harness.mutants.bugs import OnnxBug, Subject
 from parity_tests.harness.mutants.judging import LARGE, NARROW, judge_export
 from parity_tests.harness.mutants.systematic.graph import GraphMutant, array_mutations, graph_mutants
 from parity_tests.harness.mutants.systematic.judging import Result
-from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
 from parity_tests.harness.onnx.layers import layer_values
 from parity_tests.harness.onnx.session import run_onnx
 from parity_tests.harness.report.words import place, quantity_words

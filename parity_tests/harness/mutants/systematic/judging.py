@@ -10,6 +10,7 @@ from pathlib import Path
 
 from convert.family import Family
 from convert.registry import family_named
+from parity_tests.harness.forked import Failure, run_forked
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind
 from parity_tests.harness.mutants.systematic.checks import (
@@ -24,7 +25,6 @@ from parity_tests.harness.mutants.systematic.checks import (
 from parity_tests.harness.mutants.systematic.planting import imported_anew, planted, traced
 from parity_tests.harness.mutants.systematic.scope import Place, Program, place_of
 from parity_tests.harness.mutants.systematic.source import SourceMutant
-from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
 from parity_tests.harness.report.words import place, quantity_words
 
 CANNOT = "the port cannot "

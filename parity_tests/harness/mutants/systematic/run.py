@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from convert.family import Family
+from parity_tests.harness.forked import Failure, run_forked
 from parity_tests.harness.mutants.systematic.equivalence import difference, evidence
 from parity_tests.harness.mutants.systematic.files import GraphTask, graph_results, weight_results
 from parity_tests.harness.mutants.systematic.judging import (
@@ -20,7 +21,6 @@ from parity_tests.harness.mutants.systematic.judging import (
 from parity_tests.harness.mutants.systematic.planting import ROOT, planted
 from parity_tests.harness.mutants.systematic.scope import Program, read_program
 from parity_tests.harness.mutants.systematic.source import SourceMutant, source_mutants
-from parity_tests.harness.mutants.systematic.workers import Failure, run_forked
 
 LONGEST = 600.0  # seconds that one mutant, or one search for its equivalence, may take
 Say = Callable[[str], None]

@@ -1,0 +1,74 @@
+import os
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from convert.errors import InputError
+from parity_tests.harness.families import compare_family
+from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked
+from parity_tests.harness.request import CompareOptions
+
+
+def _told(number, say):
+    say(f"at {number}")
+    return number, os.getpid()
+
+
+def _raises(error, say):
+    raise error
+
+
+class _UnreadableError(Exception):
+    def __init__(self, one, other):
+        super().__init__(f"{one} {other}")
+
+
+def _raises_unreadable(say):
+    raise _UnreadableError(1, 2)
+
+
+def _dies(say):
+    os._exit(3)
+
+
+@pytest.mark.quick
+def test_a_process_that_raises_or_takes_too_long_is_a_failure():
+    def endless():
+        while True:
+            pass
+
+    tasks = [("sum", lambda: 1 + 1), ("error", lambda: 1 // 0), ("endless", endless)]
+    found = dict(run_forked(tasks, 3, 1.5))
+    assert found["sum"] == 2
+    assert found["error"].reason == "ZeroDivisionError: integer division or modulo by zero"
+    assert isinstance(found["error"].error, ZeroDivisionError)
+    assert found["endless"] == Failure("took too long")
+
+
+@pytest.mark.quick
+def test_tasks_elsewhere_say_how_far_they_are_and_return_in_their_order():
+    said: list[str] = []
+    found = run_elsewhere([partial(_told, number) for number in range(4)], 2, ("json",), said.append)
+    assert [number for number, _ in found] == [0, 1, 2, 3]
+    assert len({process for _, process in found} | {os.getpid()}) == 5
+    assert sorted(said) == [f"at {number}" for number in range(4)]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("task", "raised", "words"),
+    [
+        (partial(_raises, InputError("x.pt: not there")), InputError, "x.pt: not there"),
+        (_raises_unreadable, ProcessError, "_UnreadableError: 1 2"),
+        (_dies, ProcessError, "the process died"),
+    ],
+)
+def test_what_fails_elsewhere_fails_here(task, raised, words):
+    with pytest.raises(raised, match=words):
+        run_elsewhere([task, partial(_told, 1)], 2, ("json",), lambda text: None)
+
+
+def test_a_comparison_in_several_processes_is_the_one_in_this_process():
+    options = CompareOptions("dtn", quick=True, modes=("weights", "accumulated"))
+    assert compare_family(replace(options, jobs=2)) == compare_family(options)
