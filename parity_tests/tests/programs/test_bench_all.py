@@ -121,6 +121,7 @@ def test_figures_are_the_medians_of_what_was_measured():
     assert [figure.met for figure in outcome.figures] == [True, False, True, False, True, False]
     assert (outcome.figures[0].low, outcome.figures[0].high) == (2.5, 3.5)
     assert outcome.figures[0].title == "theirs / ours"
+    assert [figure.cpu for figure in outcome.figures[:2]] == [1.0, None]
 
 
 def test_an_exponent_is_that_of_the_power_that_fits():

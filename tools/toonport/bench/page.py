@@ -37,8 +37,9 @@ toonport bench page all.json curves.json profile.json --out .
 
 and of `toonport bench profile ugatit --train --json train.json`.
 
-Each contender runs in a process of its own. Figures are medians, with quartiles in brackets; `toonport train FAMILY
---bench` times training steps at other sizes. How many bugs the checker finds is measured: [mutants](mutants.md).
+Each contender runs in a process of its own. Figures are medians, with quartiles in brackets; on a busy machine the same
+ratios in processor time say more. `toonport train FAMILY --bench` times training steps at other sizes. How many bugs
+the checker finds is measured: [mutants](mutants.md).
 """
 PROFILE_SHOWN = 14
 CURVE_COLUMNS = 3
@@ -111,6 +112,8 @@ def _table(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
         one = outcomes.get(case.name)
         for number, figure in enumerate(one["figures"] if one else ()):
             spread = f" ({figure['low']:.2f}–{figure['high']:.2f})" if figure["low"] != figure["high"] else ""
+            if figure["cpu"] is not None:
+                spread += f", in processor time {figure['cpu']:.2f}"
             seconds = _seconds(one) if number == 0 and one else ""
             title = one["title"] if number == 0 and one else ""
             lines.append(

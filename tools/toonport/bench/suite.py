@@ -96,6 +96,7 @@ class Figure:
     high: float
     wanted: str
     met: bool
+    cpu: float | None = None  # the same in processor time, which other work on the machine falls on less
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,8 @@ def facts(runs: Runs) -> dict[str, Any]:
 def _figure(goal: Goal, runs: Mapping[str, Runs], largest: int) -> Figure:
     values = _values(goal, runs, largest)
     value, (low, high) = median(values), spread(values)
-    return Figure(goal.title, value, low, high, goal.wanted, goal.least <= value <= goal.most)
+    cpu = median(runs[goal.of].cpu) / (median(runs[goal.by].cpu) or 1) if goal.what == "ratio" else None
+    return Figure(goal.title, value, low, high, goal.wanted, goal.least <= value <= goal.most, cpu)
 
 
 def _values(goal: Goal, runs: Mapping[str, Runs], largest: int) -> Sequence[float]:

@@ -108,6 +108,7 @@ def _show(outcome: Outcome) -> None:
     for figure in outcome.figures:
         verdict = "met" if figure.met else "missed"
         spread = f" ({figure.low:.2f}-{figure.high:.2f})" if figure.low != figure.high else ""
+        spread += "" if figure.cpu is None else f", in processor time {figure.cpu:.2f}"
         out.print(f"  {figure.title}: {figure.value:.2f}{spread}; goal {figure.wanted}: {verdict}")
     rows = [
         [name + (" (limit)" if name == outcome.limit else ""), f"{one['seconds']:.2f}", f"{one['first']:.1f}",
