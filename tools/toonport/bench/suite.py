@@ -1,6 +1,7 @@
 """`toonport bench all`: every case with its contenders, its goals beside them, and what they come to."""
 
 import math
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,6 +165,15 @@ def _small(bench: Bench) -> dict[str, Contender]:
     }
 
 
+def _many(bench: Bench) -> dict[str, Contender]:
+    folder, source = bench.folder / "many", bench.file(SMALL)
+    folder.mkdir(exist_ok=True)
+    for number in range(2 if bench.smallest else 8):
+        shutil.copyfile(source, folder / f"{number}.pt")
+    words = [*TOONPORT, "convert", f"{folder}/*.pt", "{run}/", "--quiet", "--jobs"]
+    return {"one process": Launched([*words, "1"]), "two processes": Launched([*words, "2"])}
+
+
 def drawing(bench: Bench) -> dict[str, Contender]:
     """Who draws with photo2cartoon's generator."""
     small: Mapping[str, Any] = {"side": 32, "kwargs": {"ngf": 4, "n_blocks": 1}} if bench.smallest else {}
@@ -240,6 +250,7 @@ CASES = (
     Case("small", "a small file", _small,
          (Goal("seconds", "inspect", most=1.2), Goal("resident", "inspect", most=200),
           Goal("seconds", "convert", most=1.2), Goal("resident", "convert", most=200)), "cp + sha256"),
+    Case("many", "many files, .pt → .ckpt", _many, (Goal("ratio", "one process", "two processes", least=1.6),)),
     Case("inference", "photo2cartoon's generator, 256²", drawing,
          (Goal("ratio", "graph", "PyTorch", most=1.3), Goal("resident", "graph", most=900),
           Goal("first", "graph", most=8), Goal("ratio", "PyNative", "PyTorch", most=2)), rounds=7),
