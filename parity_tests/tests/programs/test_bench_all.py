@@ -233,6 +233,7 @@ def test_the_page_shows_figures_goals_and_what_was_not_run(tmp_path, capsys):
     assert "| a small file | inspect, s | 0.60 (0.55–0.65) | ≤ 1.2 | met |" in text
     assert "inspect, peak MiB | 256.00 | ≤ 200 | missed" in text
     assert "cp + sha256 (limit) 0.6" in text
+    assert "machine busy" not in text
     assert "Not run: .pt → .ckpt, big file;" in text
     assert "| drawing | pixels | PyTorch | 64: 1, 128: 4 | 2.00 |" in text
     assert "| convolution, backward | 100.0 | 0.0 | - | 200.0 | 2/0 |" in text
@@ -240,9 +241,14 @@ def test_the_page_shows_figures_goals_and_what_was_not_run(tmp_path, capsys):
         assert f"({picture})" in text
         drawn = (tmp_path / "docs" / picture).read_text()
         assert "http" not in drawn.replace("http://www.w3.org", "").replace("http://purl.org", "")
+    busy = {**parts["all"], **around, "machine": {**around["machine"], "load": 2.1}}
+    (tmp_path / "all.json").write_text(json.dumps(busy))
     before = (tmp_path / "docs" / "bench_curves.svg").read_bytes()
     write_page([Path(name) for name in names], tmp_path / "docs")
     assert (tmp_path / "docs" / "bench_curves.svg").read_bytes() == before
+    text = (tmp_path / "docs" / "benchmarks.md").read_text()
+    assert "inspect, s | 0.60 (0.55–0.65) | ≤ 1.2 | machine busy |" in text
+    assert "inspect, peak MiB | 256.00 | ≤ 200 | missed" in text
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ toonport bench page all.json curves.json profile.json --out .
 
 and of `toonport bench profile ugatit --train --json train.json`.
 
-Each contender runs in a process of its own. Figures are medians, with quartiles in brackets; on a busy machine the same
-ratios in processor time say more. `toonport train FAMILY --bench` times training steps at other sizes. How many bugs
-the checker finds is measured: [mutants](mutants.md).
+Each contender runs in a process of its own. Figures are medians, with quartiles in brackets. Times of a machine that
+had more to do than its cores can are shown, but not judged: contenders lose unlike parts of them. `toonport train
+FAMILY --bench` times training steps at other sizes. How many bugs the checker finds is measured: [mutants](mutants.md).
 """
 PROFILE_SHOWN = 14
 CURVE_COLUMNS = 3
@@ -61,6 +61,11 @@ def circumstances() -> dict[str, Any]:
     }
 
 
+def is_busy(around: Mapping[str, Any]) -> bool:
+    """Whether the machine had more to do than its cores can when a measurement began, see `circumstances`."""
+    return bool(around["machine"]["load"] > around["machine"]["cores"])
+
+
 def write_page(sources: Sequence[Path], folder: Path) -> list[Path]:
     """Write benchmarks.md and its pictures of what `toonport bench` wrote as JSON; returns what was written.
 
@@ -71,7 +76,12 @@ def write_page(sources: Sequence[Path], folder: Path) -> list[Path]:
     if not sources:
         raise InputError("bench page: name the JSON files of bench all, curves and profile")
     found = [_read(path) for path in sources]
-    outcomes = {one["name"]: one for data in found if data["kind"] == "all" for one in data["outcomes"]}
+    outcomes = {
+        one["name"]: {**one, "busy": is_busy(data)}
+        for data in found
+        if data["kind"] == "all"
+        for one in data["outcomes"]
+    }
     curves = {one["name"]: one for data in found if data["kind"] == "curves" for one in data["curves"]}
     profiles = [from_data(data["profile"]) for data in found if data["kind"] == "profile"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,9 +126,12 @@ def _table(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
                 spread += f", in processor time {figure['cpu']:.2f}"
             seconds = _seconds(one) if number == 0 and one else ""
             title = one["title"] if number == 0 and one else ""
+            verdict = "met" if figure["met"] else "missed"
+            if figure["timed"] and one and one["busy"]:
+                verdict = "machine busy"
             lines.append(
                 f"| {title} | {figure['title']} | {figure['value']:.2f}{spread} | {figure['wanted']} "
-                f"| {'met' if figure['met'] else 'missed'} | {seconds} |"
+                f"| {verdict} | {seconds} |"
             )
     return "\n".join(lines)
 

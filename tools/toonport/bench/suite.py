@@ -97,7 +97,8 @@ class Figure:
     high: float
     wanted: str
     met: bool
-    cpu: float | None = None  # the same in processor time, which other work on the machine falls on less
+    timed: bool  # whether other work on the machine changes it
+    cpu: float | None = None  # the same in processor time
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,8 @@ def _figure(goal: Goal, runs: Mapping[str, Runs], largest: int) -> Figure:
     values = _values(goal, runs, largest)
     value, (low, high) = median(values), spread(values)
     cpu = median(runs[goal.of].cpu) / (median(runs[goal.by].cpu) or 1) if goal.what == "ratio" else None
-    return Figure(goal.title, value, low, high, goal.wanted, goal.least <= value <= goal.most, cpu)
+    timed = goal.what in ("ratio", "seconds", "first")
+    return Figure(goal.title, value, low, high, goal.wanted, goal.least <= value <= goal.most, timed, cpu)
 
 
 def _values(goal: Goal, runs: Mapping[str, Runs], largest: int) -> Sequence[float]:

@@ -90,17 +90,27 @@ def _ratios(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _all(args: argparse.Namespace) -> dict[str, Any]:
-    from toonport.bench.page import circumstances
     from toonport.bench.suite import chosen, run_all
 
     cases, found = chosen(args.case or ()), []
-    around = circumstances()
+    around = _around()
     with spinner("measuring") as say:
         for outcome in run_all(cases, args.smallest, args.weights):
             _show(outcome)
             found.append(asdict(outcome))
             say(f"measured {len(found)} of {len(cases)} cases")
     return {"kind": "all", **around, "smallest": args.smallest, "outcomes": found}
+
+
+def _around() -> dict[str, Any]:
+    """Return what the figures depend on, and say so where the machine is busy."""
+    from toonport.bench.page import circumstances, is_busy
+
+    around = circumstances()
+    if is_busy(around):
+        machine = around["machine"]
+        out.print(f"load {machine['load']} on {machine['cores']} cores: times will not be right")
+    return around
 
 
 def _show(outcome: Outcome) -> None:
@@ -119,12 +129,11 @@ def _show(outcome: Outcome) -> None:
 
 
 def _profile(args: argparse.Namespace) -> dict[str, Any]:
-    from toonport.bench.page import circumstances
     from toonport.bench.profile import as_data, cut, profile, rows, sizes_of
 
     if len(args.names) != 1:
         raise InputError("bench profile: name one family, see toonport list")
-    around = circumstances()
+    around = _around()
     sizes = sizes_of(args.names[0], args.train, args.size, args.batch, args.width)
     with spinner("tracing"):
         made = profile(args.names[0], args.train, sizes)
@@ -141,13 +150,12 @@ def _profile(args: argparse.Namespace) -> dict[str, Any]:
 
 def _curves(args: argparse.Namespace) -> dict[str, Any]:
     from toonport.bench.curves import CURVES, grow
-    from toonport.bench.page import circumstances
 
     known = {curve.name: curve for curve in CURVES}
     unknown = set(args.case or ()) - known.keys()
     if unknown:
         raise InputError(f"unknown curve '{min(unknown)}'; curves: {', '.join(known)}")
-    around, found = circumstances(), []
+    around, found = _around(), []
     with spinner("measuring") as say:
         for grown in grow([known[name] for name in args.case or known], args.smallest):
             for who, seconds in grown.seconds.items():
