@@ -1,6 +1,7 @@
 """`toonport bench all`, `profile`, `curves` and `page`: every case runs once, and figures say what was measured."""
 
 import json
+import math
 import sys
 import time
 from dataclasses import asdict
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from convert.errors import InputError
+from convert.formats import open_checkpoint
 from toonport.bench import curves, suite, usual, work
 from toonport.bench.curves import CURVES, exponent, grow
 from toonport.bench.page import write_page
 from toonport.bench.processes import Contender, Launched, Memory, Resident, Runs, alone, compete
 from toonport.bench.profile import Line, as_data, cut, kind_of, put_together, rows
-from toonport.bench.suite import CASES, Bench, Case, Goal, judged, run_all
+from toonport.bench.suite import CASES, DRAWN, Bench, Case, Goal, judged, largest_tensor, run_all, write_random
 from toonport.bench.traces import Kernel, Trace, trace
 from toonport.cli import main
 
@@ -122,6 +124,12 @@ def test_figures_are_the_medians_of_what_was_measured():
     assert (outcome.figures[0].low, outcome.figures[0].high) == (2.5, 3.5)
     assert outcome.figures[0].title == "theirs / ours"
     assert [figure.cpu for figure in outcome.figures[:2]] == [1.0, None]
+
+
+def test_memory_is_told_in_largest_tensors_of_the_file(tmp_path):
+    write_random(tmp_path / "x.pt", DRAWN, 4)
+    sizes = [math.prod(spec.shape) for spec in open_checkpoint(tmp_path / "x.pt").specs.values()]
+    assert largest_tensor(4) == 4 * max(sizes)
 
 
 def test_an_exponent_is_that_of_the_power_that_fits():

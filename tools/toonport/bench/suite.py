@@ -15,7 +15,7 @@ import numpy as np
 from convert.errors import InputError
 from convert.formats import write_checkpoint
 from convert.plan import Row, build_plan
-from convert.registry import family_named, part_named
+from convert.registry import family_named
 from convert.suggest import did_you_mean
 from toonport.bench.processes import Contender, Launched, Resident, Runs, compete
 from toonport.bench.timing import spread
@@ -114,14 +114,20 @@ class Outcome:
 
 def write_random(path: Path, family: str, width: int, **kwargs: Any) -> None:
     """Write a checkpoint of every network of a family with random weights, in its released layout."""
-    random, parts = np.random.default_rng(0), family_named(family).parts
-    rows: dict[str, Row] = {}
-    for part in parts:
-        changed = {name: width for name in ("ngf", "ndf") if name in part.kwargs}
-        plan = build_plan(part, {**part.kwargs, **changed, **{k: v for k, v in kwargs.items() if k in part.kwargs}})
-        rows |= {f"{part.name}.{row.torch}": row for row in plan.rows}
+    random, rows = np.random.default_rng(0), _rows(family, width, **kwargs)
     values = ((name, random.random(row.spec.shape, np.float32).astype(row.spec.dtype)) for name, row in rows.items())
-    write_checkpoint(path, values, {name: row.spec for name, row in rows.items()}, tuple(part.name for part in parts))
+    parts = tuple(part.name for part in family_named(family).parts)
+    write_checkpoint(path, values, {name: row.spec for name, row in rows.items()}, parts)
+
+
+def _rows(family: str, width: int, **kwargs: Any) -> dict[str, Row]:
+    """Every tensor of a family's networks, of this width and with other constructor arguments, by name in the file."""
+    rows: dict[str, Row] = {}
+    for part in family_named(family).parts:
+        changed = {"ngf": width, "ndf": width, **kwargs}
+        plan = build_plan(part, {**part.kwargs, **{k: v for k, v in changed.items() if k in part.kwargs}})
+        rows |= {f"{part.name}.{row.torch}": row for row in plan.rows}
+    return rows
 
 
 def _convert(source: str, target: str) -> Launched:
@@ -235,15 +241,12 @@ FILES = (
     ("ckpt-pt", ".ckpt .pt", "to_torch", 3),
     ("pt-safetensors", ".pt .safetensors", "to_safetensors", 2),
 )
-FILE_GOALS = (
-    Goal("ratio", "toonport", "cp + sha256", most=2),
-    Goal("excess", "toonport", "interpreter", most=1.2),
-    Goal("excess anonymous", "toonport", "interpreter", most=1.2),
-)
+LEAN = tuple(Goal(what, "toonport", "interpreter", most=1.2) for what in ("excess", "excess anonymous"))
 CASES = (
     *(
         Case(f"{name}-{size}", f"{suffixes.replace(' ', ' → ')}, {size} file", conversion(suffixes, width, way),
-             (Goal("ratio", "usual", "toonport", least=least), *FILE_GOALS), "cp + sha256", 2 if size == "big" else 3,
+             (Goal("ratio", "usual", "toonport", least=least), Goal("ratio", "toonport", "cp + sha256", most=2),
+              *(LEAN if size == "big" else ())), "cp + sha256", 2 if size == "big" else 3,
              width)
         for size, width in (("big", BIG), ("small", SMALL))
         for name, suffixes, way, least in FILES
@@ -293,7 +296,7 @@ def run_all(cases: Sequence[Case], smallest: bool = False, weights: str | None =
 
 def judged(case: Case, runs: Mapping[str, Runs], bench: Bench) -> Outcome:
     """Put the runs of a case beside its goals."""
-    largest = _largest_tensor(4 if bench.smallest else case.width) if case.width else 1
+    largest = largest_tensor(4 if bench.smallest else case.width) if case.width else 1
     figures = tuple(_figure(goal, runs, largest) for goal in case.goals)
     return Outcome(case.name, case.title, figures, {name: facts(one) for name, one in runs.items()}, case.limit)
 
@@ -329,7 +332,6 @@ def _values(goal: Goal, runs: Mapping[str, Runs], largest: int) -> Sequence[floa
     )
 
 
-def _largest_tensor(width: int) -> int:
+def largest_tensor(width: int) -> int:
     """Bytes of the largest tensor of a photo2cartoon checkpoint."""
-    part = part_named(family_named(DRAWN), PART)
-    return max(4 * math.prod(row.spec.shape) for row in build_plan(part, {**part.kwargs, "ngf": width}).rows)
+    return max(4 * math.prod(row.spec.shape) for row in _rows(DRAWN, width).values())
