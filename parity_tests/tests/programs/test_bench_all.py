@@ -243,6 +243,8 @@ def test_the_page_shows_figures_goals_and_what_was_not_run(tmp_path, capsys):
     assert "cp + sha256 (limit) 0.6" in text
     assert "machine busy" not in text
     assert "Not run: .pt → .ckpt, big file;" in text
+    assert "the curve of photos." in text
+    assert "the curve of size" not in text
     assert "| drawing | pixels | PyTorch | 64: 1, 128: 4 | 2.00 |" in text
     assert "| convolution, backward | 100.0 | 0.0 | - | 200.0 | 2/0 |" in text
     for picture in ("bench_curves.svg", "bench_profile_cyclegan_train.svg"):

@@ -13,6 +13,7 @@ import psutil
 from convert.disk import atomic_path
 from convert.errors import InputError, guarded
 from parity_tests.harness.report.data import versions
+from toonport.bench.curves import CURVES
 from toonport.bench.profile import Line, Profile, cut, from_data, rows
 from toonport.bench.suite import CASES
 
@@ -86,7 +87,13 @@ def write_page(sources: Sequence[Path], folder: Path) -> list[Path]:
     profiles = [from_data(data["profile"]) for data in found if data["kind"] == "profile"]
     folder.mkdir(parents=True, exist_ok=True)
     pictures = dict(_pictures(list(curves.values()), profiles, folder))
-    parts = [INTRODUCTION, _where(found), "## Against the goals", outcomes and _table(outcomes), _not_run(outcomes)]
+    parts = [
+        INTRODUCTION,
+        _where(found),
+        "## Against the goals",
+        outcomes and _table(outcomes),
+        _not_run(outcomes, curves, profiles),
+    ]
     for one in profiles:
         parts += _profiled(one, pictures[_picture_of(one)].name)
     if curves:
@@ -144,8 +151,11 @@ def _seconds(outcome: Mapping[str, Any]) -> str:
     return "; ".join(texts)
 
 
-def _not_run(outcomes: Mapping[str, Any]) -> str:
+def _not_run(outcomes: Mapping[str, Any], curves: Mapping[str, Any], profiles: Sequence[Profile]) -> str:
     missing = [case.title for case in CASES if case.name not in outcomes]
+    missing += [f"the curve of {curve.name}" for curve in CURVES if curve.name not in curves]
+    if not profiles:
+        missing.append("the profiles")
     return f"Not run: {'; '.join(missing)}." if missing else ""
 
 
