@@ -53,7 +53,7 @@ def device_in_use() -> str:
 
 def choose_device(device: str) -> None:
     """Make MindSpore use one of `DEVICES`. Raises InputError: it is not usable here."""
-    if device == CPU:
+    if device in (CPU, device_in_use()):  # MindSpore does not take a device twice
         return
     import mindspore
 

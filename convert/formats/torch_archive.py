@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from convert.blocks import Buffer, MappedFile
+from convert.devices import CPU
 from convert.disk import HashedFile, Written
 from convert.formats.budget import ExcessError, names_of, opened_zip, operations, require_axes
 from convert.formats.pickle import HOSTILE, OPCODES, Stub, Unpickler, checked
@@ -301,7 +302,7 @@ def _pickled_tensor(spec: TensorSpec, key: str) -> bytes:
     return b"".join(
         (
             f"ctorch._utils\n_rebuild_tensor_v{2 if storage else 3}\n((".encode(),
-            _text("storage") + f"c{module}\n{name}\n".encode() + _text(key) + _text("cpu") + _number(numbers) + b"tQ",
+            _text("storage") + f"c{module}\n{name}\n".encode() + _text(key) + _text(CPU) + _number(numbers) + b"tQ",
             _number(0) + _tuple(spec.shape) + _tuple(strides),
             b"\x89ccollections\nOrderedDict\n)R",
             b"" if storage else f"ctorch\n{spec.dtype}\n".encode(),

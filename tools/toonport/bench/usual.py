@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from convert.devices import CPU
+
 
 def copy(source: str, target: str) -> None:
     """Copy a file and hash what was copied."""
@@ -25,7 +27,7 @@ def to_mindspore(source: str, target: str) -> None:
     import mindspore
     import torch
 
-    found = torch.load(source, map_location="cpu", weights_only=True)
+    found = torch.load(source, map_location=CPU, weights_only=True)
     mindspore.save_checkpoint(
         [{"name": name, "data": mindspore.Tensor(value.numpy())} for name, value in _flat(found)], target
     )
@@ -45,7 +47,7 @@ def to_safetensors(source: str, target: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    save_file(dict(_flat(torch.load(source, map_location="cpu", weights_only=True))), target)
+    save_file(dict(_flat(torch.load(source, map_location=CPU, weights_only=True))), target)
 
 
 def nothing(*_: str) -> None:

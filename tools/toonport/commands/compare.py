@@ -246,7 +246,7 @@ def jobs_here(device: str) -> int:
     from toonport.photo.batch import cores
     from toonport.train.memory import free_bytes
 
-    if device != "cpu" or "forkserver" not in get_all_start_methods():
+    if device != CPU or "forkserver" not in get_all_start_methods():
         return 1
     return max(1, min(cores(), free_bytes() // PIECE))
 
