@@ -52,6 +52,7 @@ def _names_devices(path):
     """Whether a file says what a device is called; a key of a dictionary, such as "cpu" of a time, is none."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     keys = {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
+    keys |= {id(node.slice) for node in nodes if isinstance(node, ast.Subscript)}
     return any(isinstance(node, ast.Constant) and node.value in NAMES and id(node) not in keys for node in nodes)
 
 
