@@ -1,9 +1,9 @@
 """One move of one optimiser: gradient of a phase's objective, accumulation, loss scale, a look for NaN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from convert.recipes.descent import DescentForm, require_finite
 from torch_ref.environment import CUDA
@@ -66,6 +66,8 @@ class Descent(DescentForm):
         gradients = [
             value.grad for group in optimizer.param_groups for value in group["params"] if value.grad is not None
         ]
+        if self.execution.workers > 1:
+            _average(gradients, self.execution.workers)
         if self.scale != 1:
             for gradient in gradients:
                 gradient /= self.scale
@@ -77,3 +79,12 @@ class Descent(DescentForm):
                 bad = sum(not bool(torch.isfinite(gradient).all()) for gradient in gradients)
                 raise FloatingPointError(f"{bad} gradients of phase {phase} are not finite")
         optimizer.step()
+
+
+def _average(gradients: Sequence[Tensor], workers: int) -> None:
+    """Put in place of gradients the mean of those of all processes, which must have the same ones."""
+    whole = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(whole)
+    pieces = (whole / workers).split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, pieces, strict=True):
+        gradient.copy_(mean.view_as(gradient))

@@ -22,7 +22,7 @@ class Execution:
     watch: bool = False  # look for NaN and infinity in every loss term and gradient before weights are moved
     half: bool = False  # run the networks in half precision where PyTorch's autocast does, on CUDA
     compiled: bool = False  # run each phase as one MindSpore graph; the first call of each image size compiles
-    workers: int = 1  # MindSpore processes that train together; their gradients are averaged
+    workers: int = 1  # processes that train together; their gradients are averaged
 
 
 class DescentForm:

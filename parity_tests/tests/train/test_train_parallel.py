@@ -1,50 +1,84 @@
-"""Data parallel in MindSpore: the gradients of two processes equal those of one with both pictures."""
+"""Data parallel: gradients of two processes equal those of one with both pictures, and none outlives the others."""
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
+from parity_tests.tests.cases import checkpoint_bytes
 from parity_tests.tolerances import ULP
+from toonport.train.state import Checkpoints
+
+STEPS = 16
 
 PROGRAM = """
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 import ms_models  # prepares the environment first
-import mindspore as ms
 import numpy as np
-from mindspore import nn
 from convert.recipes.descent import Execution
-from ms_models.descent import Descent
-from ms_models.optim import Adam
-from toonport.train.parallel import join_workers
+from toonport.train.parallel import ALONE, joined
 
-folder, workers = sys.argv[1], int(sys.argv[2])
-rank = join_workers("cpu") if workers > 1 else 0
+framework, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 random = np.random.default_rng(0)
-layers = (nn.Conv2d(3, 4, 3, pad_mode="valid", has_bias=True), nn.ReLU(), nn.Conv2d(4, 2, 3, pad_mode="valid"))
-network = nn.SequentialCell(*layers)
-for name, value in network.parameters_and_names():
-    value.set_data(ms.Tensor(random.standard_normal(value.shape).astype(np.float32)))
-    value.name = name
+shapes = ((4, 3, 3, 3), (4,), (2, 4, 3, 3))
+values = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
 pictures = random.standard_normal((2, 3, 8, 8)).astype(np.float32)
-own = pictures if workers == 1 else pictures[rank : rank + 1]
-descent = Descent({"G": Adam(list(network.get_parameters()), 1e-2)})
 
-def objective(x):
-    loss = (network(x) ** 2).mean()
-    return loss, {"G.square": loss}, ()
+def with_mindspore(rank):
+    import mindspore as ms
+    from mindspore import nn
+    from ms_models.descent import Descent
+    from ms_models.optim import Adam
 
-for compiled in (False, True):
-    descent.use(Execution(workers=workers, compiled=compiled, watch=True))
-    for _ in range(2):
-        descent("G", objective, ms.Tensor(own))
-results = [value.asnumpy() for one in descent.optimizers.values() for value in (*one.parameters, *one.exp_avg)]
-np.savez(f"{folder}/{workers}_{rank}.npz", *results)
+    layers = (nn.Conv2d(3, 4, 3, pad_mode="valid", has_bias=True), nn.ReLU(), nn.Conv2d(4, 2, 3, pad_mode="valid"))
+    network = nn.SequentialCell(*layers)
+    for value, (name, parameter) in zip(values, network.parameters_and_names()):
+        parameter.set_data(ms.Tensor(value))
+        parameter.name = name
+    descent = Descent({"G": Adam(list(network.get_parameters()), 1e-2)})
+    return network, descent, ms.Tensor, lambda: [
+        value.asnumpy() for one in descent.optimizers.values() for value in (*one.parameters, *one.exp_avg)
+    ]
+
+def with_torch(rank):
+    import torch
+    from torch import nn
+    from torch_ref.descent import Descent
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, bias=False))
+    for value, parameter in zip(values, network.parameters()):
+        parameter.data = torch.from_numpy(value.copy())
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    descent = Descent({"G": optimizer})
+    return network, descent, torch.from_numpy, lambda: [
+        value.detach().numpy() for one in network.parameters() for value in (one, optimizer.state[one]["exp_avg"])
+    ]
+
+with joined("cpu", framework, Path(folder)) if count > 1 else nullcontext((ALONE, {})) as (workers, _):
+    assert workers.any(workers.rank == count - 1) and not workers.any(False)
+    network, descent, tensor, results = {"mindspore": with_mindspore, "torch": with_torch}[framework](workers.rank)
+    own = pictures if count == 1 else pictures[workers.rank : workers.rank + 1]
+
+    def objective(x):
+        loss = (network(x) ** 2).mean()
+        return loss, {"G.square": loss}, ()
+
+    for compiled in (False, True):
+        descent.use(Execution(workers=count, compiled=compiled, watch=True))
+        for _ in range(2):
+            descent("G", objective, tensor(own))
+    np.savez(f"{folder}/{count}_{workers.rank}.npz", *results())
 """
 
 
@@ -62,41 +96,86 @@ COMMANDS = {
 }
 
 
-@pytest.mark.sampled(1)
-@pytest.mark.parametrize("family", COMMANDS)
-def test_the_command_trains_in_two_processes(tmp_path, family):
-    if not Path(sys.executable).with_name("msrun").is_file():
+def _skip_without_launcher(framework):
+    if framework == "mindspore" and not Path(sys.executable).with_name("msrun").is_file():
         pytest.skip("msrun is not installed beside this Python")
+
+
+def _data(folder):
     for domain in "AB":
-        (tmp_path / f"train{domain}").mkdir()
         for number in range(2):
-            Image.new("RGB", (64, 64), (60 * number, 90, 120)).save(tmp_path / f"train{domain}" / f"{number}.png")
-    out, more = tmp_path / "run", [*COMMANDS[family].split(), "--port", str(_free_port())]
-    flags = ["--data", tmp_path, "--out", out, "--parallel", "2", "--batch", "2", "--steps", "2", *more]
-    command = [sys.executable, "-m", "toonport", "train", family, *map(str, flags)]
+            path = folder / f"train{domain}" / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (64, 64), (60 * number, 90, 120)).save(path)
+    return folder
+
+
+def _command(family, data, out, *more):
+    flags = ["--data", data, "--out", out, "--parallel", "2", "--port", _free_port(), *more]
+    return [sys.executable, "-m", "toonport", "train", family, *map(str, flags)]
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("framework", ["mindspore", "torch"])
+@pytest.mark.parametrize("family", COMMANDS)
+def test_the_command_trains_in_two_processes(tmp_path, family, framework):
+    _skip_without_launcher(framework)
+    more = ["--framework", framework, "--batch", "2", "--steps", "2", *COMMANDS[family].split()]
+    command = _command(family, _data(tmp_path), tmp_path / "run", *more)
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
-    assert (out / "latest").read_text().strip() == "step_0000002"
+    assert done.stdout.startswith("done: step 2 of 2; checkpoint")
+    assert (tmp_path / "run" / "latest").read_text().strip() == "step_0000002"
 
 
-def test_two_processes_train_as_one_with_the_batch_of_both(tmp_path):
-    msrun = Path(sys.executable).with_name("msrun")
-    if not msrun.is_file():
-        pytest.skip("msrun is not installed beside this Python")
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("framework", ["mindspore", "torch"])
+def test_a_killed_process_ends_the_others_in_one_line_and_the_run_resumes(tmp_path, framework):
+    _skip_without_launcher(framework)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    more = ["--framework", framework, "--steps", str(STEPS), "--size", "32", "--width", "4", "--no-tensorboard",
+            "--network", "n_blocks=1", "--save-every", "2", "--sheet-every", "0", "--no-jit"]  # fmt: skip
+    with subprocess.Popen(_command("cyclegan", _data(tmp_path), whole, *more), stdout=subprocess.DEVNULL) as other:
+        command = _command("cyclegan", tmp_path, killed, *more)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            while not (killed / "latest").is_file() and process.poll() is None:
+                time.sleep(0.02)
+            launched = psutil.Process(process.pid).children(recursive=True)
+            os.kill(json.loads((killed / "workers" / "rank_1.json").read_text())["pid"], signal.SIGKILL)
+            said = process.communicate(timeout=100)[1]
+        assert process.returncode == 2
+        assert said.count("\n") == 1
+        assert "process 1 of 2 was killed" in said
+        assert len(launched) >= 3
+        assert not psutil.wait_procs(launched, timeout=10)[1]
+        assert Checkpoints(killed).latest() < STEPS
+        command = [sys.executable, "-m", "toonport", "train", "cyclegan", "--out", str(killed), "--resume"]
+        subprocess.run([*command, "--port", str(_free_port())], stdout=subprocess.DEVNULL, timeout=280, check=True)
+    assert other.returncode == 0
+    assert checkpoint_bytes(killed, STEPS) == checkpoint_bytes(whole, STEPS)
+
+
+@pytest.mark.parametrize("framework", ["mindspore", "torch"])
+def test_two_processes_train_as_one_with_the_batch_of_both(tmp_path, framework):
+    _skip_without_launcher(framework)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
+    folder = Path(sys.executable).parent
     root = Path(__file__).resolve().parents[3]
-    paths = [str(root), *(path for path in sys.path if path)]
     environment = {
         **os.environ,
-        "PATH": f"{msrun.parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": os.pathsep.join([str(root), *(path for path in sys.path if path)]),
         "GLOG_v": "3",
     }
-    launcher = [str(msrun), "--worker_num=2", "--local_worker_num=2", f"--master_port={_free_port()}", "--join=True",
-                f"--log_dir={tmp_path / 'log'}", "--cluster_time_out=120"]  # fmt: skip
+    port = f"--master_port={_free_port()}"
+    launcher = {
+        "mindspore": [str(folder / "msrun"), "--worker_num=2", "--local_worker_num=2", port, "--join=True",
+                      f"--log_dir={tmp_path / 'log'}", "--cluster_time_out=120"],
+        "torch": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", port],
+    }[framework]  # fmt: skip
     for command, workers in (([sys.executable], 1), (launcher, 2)):
-        full = [*command, str(program), str(tmp_path), str(workers)]
+        full = [*command, str(program), framework, str(tmp_path), str(workers)]
         done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     alone, first, second = (np.load(tmp_path / f"{name}.npz") for name in ("1_0", "2_0", "2_1"))

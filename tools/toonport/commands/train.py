@@ -9,14 +9,13 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from convert.devices import CPU
 from convert.errors import InputError
 from convert.registry import families
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_json, print_table, spinner
 from toonport.exit_codes import ExitCode
-from toonport.train.config import RunConfig, flag_of, read_config, settings_of, switches, trained_family
-from toonport.train.parallel import WORKER_FLAG, join_workers, start_workers
+from toonport.train.config import CONFIG_FILE, RunConfig, flag_of, read_config, settings_of, switches, trained_family
+from toonport.train.parallel import ALONE, WORKER_FLAG, Workers, joined, start_workers
 
 EPILOG = """examples:
   toonport train photo2cartoon --data photos --init photo2cartoon_weights.pt --frozen mobilefacenet.pth --out run
@@ -114,11 +113,19 @@ def run(args: argparse.Namespace) -> int:
         return _measure(args, RunConfig(**{"data": "", **given}).checked())
     if not args.data and not args.resume and "data" not in given:
         raise InputError("--data DIR is missing: the folder with trainA and trainB")
-    workers = int(given.get("data_parallel", 1))
-    if workers > 1 and not args.worker:
-        RunConfig(**given).checked()
-        return start_workers(sys.argv[1:], workers, Path(given["out"]), args.port)
-    return _train(args, given)
+    saved = Path(given["out"]) / CONFIG_FILE
+    known = read_config(saved) if args.resume and saved.is_file() else {}
+    config = RunConfig(**{"data": "", **known, "until": None, **given}).checked()
+    if args.worker:
+        with joined(config.device, config.framework, Path(config.out)) as (workers, ending):
+            ending["code"], ending["text"] = _train(args, given, config, workers)
+            return int(ending["code"])
+    if config.data_parallel > 1:
+        code, text = start_workers(sys.argv[1:], config.data_parallel, Path(config.out), args.port, config.framework)
+    else:
+        code, text = _train(args, given, config, ALONE)
+    out.print(text)
+    return code
 
 
 def given_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -166,23 +173,16 @@ def _list_settings(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace, given: dict[str, Any]) -> int:
+def _train(args: argparse.Namespace, given: dict[str, Any], config: RunConfig, workers: Workers) -> tuple[int, str]:
+    """Train in this process; returns the exit code and how the run ended, in words."""
     import ms_models  # noqa: F401  # prepares the environment before TensorBoard loads protobuf
-    from toonport.train.config import CONFIG_FILE
     from toonport.train.loop import train
     from toonport.train.progress import progress
 
-    rank = 0
-    if args.worker:
-        rank = join_workers(str(given.get("device", CPU)))
-    saved = Path(given["out"]) / CONFIG_FILE
-    known = read_config(saved) if args.resume and saved.is_file() else {}
-    with progress(
-        RunConfig(**{"data": "", **known, "until": None, **given}).checked(), quiet=rank > 0 or out.quiet
-    ) as show:
-        outcome = train(given, show, args.resume, rank, lambda text: out.print(text))
-    if rank > 0:
-        return 0
+    with progress(config, quiet=workers.rank > 0 or out.quiet) as show:
+        outcome = train(given, show, args.resume, workers, lambda text: out.print(text))
+    if workers.rank > 0:
+        return 0, ""
     facts = {name: value for name, value in asdict(outcome).items() if name in {"step", "steps", "stopped_by"}}
     checkpoint = str(outcome.checkpoint) if outcome.checkpoint else None
     print_json(args.json, {**facts, "checkpoint": checkpoint, "best": outcome.best.step if outcome.best else None})
@@ -190,12 +190,11 @@ def _train(args: argparse.Namespace, given: dict[str, Any]) -> int:
         out.print(f"left out, cannot be read: {path}")
     where = f"; checkpoint {outcome.checkpoint}" if outcome.checkpoint else ""
     if outcome.stopped_by:
-        out.print(f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on")
-        return ExitCode.STOPPED
+        text = f"stopped by {outcome.stopped_by} after step {outcome.step}{where}; --resume goes on"
+        return ExitCode.STOPPED, text
     best = f"; best at step {outcome.best.step}" if outcome.best and outcome.best.step else ""
     more = "--resume --steps MORE goes on beyond the end" if outcome.step >= outcome.steps else "--resume goes on"
-    out.print(f"done: step {outcome.step} of {outcome.steps}{where}{best}; {more}")
-    return 0
+    return 0, f"done: step {outcome.step} of {outcome.steps}{where}{best}; {more}"
 
 
 def _beside(args: argparse.Namespace) -> int:

@@ -84,7 +84,7 @@ class RunConfig:
     precision: str = option("float32", "float16 on GPU and Ascend only", choices=("float32", "float16"))
     loss_scale: str = option("1", "for float16", metavar="N|dynamic")
     compiled: bool = option(True, "run MindSpore operation by operation, not as graphs", flag="--no-jit")
-    data_parallel: int = option(1, "train in N processes, through msrun", flag="--parallel", metavar="N", at_least=1)
+    data_parallel: int = option(1, "train in N processes (msrun, torchrun)", flag="--parallel", metavar="N", at_least=1)
 
     @property
     def last_step(self) -> int:
@@ -137,8 +137,6 @@ def _check_arithmetic(config: RunConfig) -> None:
         positive = False
     if not positive:
         raise InputError(f"--loss-scale {config.loss_scale}: use a positive number or dynamic")
-    if config.data_parallel > 1 and config.framework != "mindspore":
-        raise InputError("--parallel trains with MindSpore; leave out --framework torch")
 
 
 def trained_family(name: str) -> tuple[Family, Training]:

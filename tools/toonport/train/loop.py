@@ -16,6 +16,7 @@ from toonport.train.data import Batches
 from toonport.train.engine import Engine
 from toonport.train.logs import RunLog, plot_losses
 from toonport.train.memory import require_room
+from toonport.train.parallel import ALONE, Workers
 from toonport.train.progress import Show
 from toonport.train.sheets import make_sheets
 from toonport.train.start import starting_point
@@ -45,7 +46,7 @@ class Run:
     batches: Batches
     checkpoints: Checkpoints
     best: Best
-    rank: int
+    workers: Workers
     planned: int  # steps that the run had before it was made longer
 
     @property
@@ -54,13 +55,13 @@ class Run:
         return int(self.engine.step.step_number)
 
 
-def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Run:
+def prepare(given: Mapping[str, Any], resume: bool = False, workers: Workers = ALONE) -> Run:
     """Build a run from scratch, or from its newest checkpoint.
 
     Args:
         given: fields of `RunConfig` as the user gave them.
         resume: continue the run in `given["out"]`.
-        rank: number of this process among those that train together; only 0 writes.
+        workers: this process among those that train together; only the first writes checkpoints and logs.
 
     Raises InputError: bad configuration, pictures, weights or checkpoint; a run is there already, or none to
     resume.
@@ -83,40 +84,42 @@ def prepare(given: Mapping[str, Any], resume: bool = False, rank: int = 0) -> Ru
         config = resumed_config(saved, given).checked()
         source = replace(config, init=str(checkpoints.weights(step)), width=None, network={})
     checkpoints.keep = config.keep
-    batches = Batches(config, rank)
+    batches = Batches(config, workers.rank)
     start = starting_point(source, [len(folder) for folder in batches.folders])
     require_room(start)
     engine = Engine(config, start)
     if step is not None:
         best = restore_run(engine.trainer, checkpoints.path(step))
+        checkpoints.restore_own(engine.trainer, workers.rank)
     else:
         best = Best()
         engine.trainer.restore(start.kept.moments, start.kept.counts)
-    if rank == 0:
+    if workers.rank == 0:
         if saved is None or config.steps > saved.steps:
             write_config(replace(saved, steps=config.steps) if saved else config, out / CONFIG_FILE)
         checkpoints.sweep()
         checkpoints.forget_after(step or 0)
-    return Run(config, engine, batches, checkpoints, best, rank, saved.steps if saved else config.steps)
+    return Run(config, engine, batches, checkpoints, best, workers, saved.steps if saved else config.steps)
 
 
 def train(
-    given: Mapping[str, Any], show: Show, resume: bool = False, rank: int = 0, say: Say = lambda text: None
+    given: Mapping[str, Any], show: Show, resume: bool = False, workers: Workers = ALONE, say: Say = lambda text: None
 ) -> Outcome:
     """Train until the configured step, a signal or an error; see `prepare` for the arguments.
 
     Args:
-        given, resume, rank: see `prepare`.
+        given, resume, workers: see `prepare`.
         show: called after every step with (step, loss terms, seconds).
         say: called before the first step with each thing worth knowing about the start.
 
     Raises InputError: also when a number is not finite, the disk is full, or no picture can be read.
     """
-    with run_lock(Path(given["out"])) if rank == 0 else nullcontext():
-        run = prepare(given, resume, rank)
-        for text in starting_notes(run) if rank == 0 else ():
+    first = workers.rank == 0
+    with run_lock(Path(given["out"])) if first else nullcontext():
+        run = prepare(given, resume, workers)
+        for text in starting_notes(run) if first else ():
             say(text)
-        log = RunLog(Path(run.config.out), run.step + 1, run.config.tensorboard) if rank == 0 else None
+        log = RunLog(Path(run.config.out), run.step + 1, run.config.tensorboard) if first else None
         try:
             with _stop_signals() as stopped:
                 return _loop(run, log, show, stopped)
@@ -149,7 +152,7 @@ def starting_notes(run: Run) -> list[str]:
 
 def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outcome:
     config, unsaved = run.config, []
-    while run.step < config.last_step and not stopped:
+    while run.step < config.last_step and not run.workers.any(bool(stopped)):
         started = time.perf_counter()
         terms = _one_step(run)
         seconds = time.perf_counter() - started
@@ -157,14 +160,15 @@ def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outco
         unsaved.append(terms.get(config.best_by, float("inf")))
         if log:
             _record(run, log, terms, seconds)
-            if _due(run.step, config.save_every):
-                _save(run, unsaved)
-                unsaved = []
-    if log and unsaved:
+        if _due(run.step, config.save_every):
+            _save(run, unsaved)
+            unsaved = []
+    if unsaved:
         _save(run, unsaved)
     newest = run.checkpoints.latest()
+    by = stopped[0] if stopped else "a signal to another process" if run.step < config.last_step else ""
     path = run.checkpoints.path(newest) if newest is not None else None
-    return Outcome(run.step, path, stopped[0] if stopped else "", tuple(run.batches.unreadable), run.best, config.steps)
+    return Outcome(run.step, path, by, tuple(run.batches.unreadable), run.best, config.steps)
 
 
 def _record(run: Run, log: RunLog, terms: Mapping[str, float], seconds: float) -> None:
@@ -196,6 +200,12 @@ def _one_step(run: Run) -> dict[str, float]:
 
 
 def _save(run: Run, values: list[float]) -> None:
+    """Write a checkpoint, after the other processes have written what they alone have."""
+    if run.workers.rank:
+        run.checkpoints.save_own(run.engine.trainer, run.workers.rank)
+    run.workers.any(False)
+    if run.workers.rank:
+        return
     mean = sum(values) / len(values) if values else float("inf")
     if mean < run.best.value:
         run.best = Best(run.step, mean)

@@ -136,6 +136,32 @@ class Checkpoints:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def save_own(self, trainer: Trainer, rank: int) -> None:
+        """Write what a process that trains beside the first has for itself, such as its pool of fakes."""
+        facts, tensors = trainer.step.state()
+        if not tensors:
+            return
+        path = self._own(trainer.step.step_number, rank)
+        specs = {name: TensorSpec(tuple(value.shape), value.dtype.name) for name, value in tensors.items()}
+        write_checkpoint(path, tensors.items(), specs)
+        with atomic_path(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(facts))
+        for file in path.parent.glob(f"step_*.{rank}.*"):
+            if int(file.name[5:12]) not in (*self.steps(), trainer.step.step_number):
+                file.unlink()
+
+    def restore_own(self, trainer: Trainer, rank: int) -> None:
+        """Put back what `save_own` wrote. Raises InputError: it is not there, or damaged."""
+        path = self._own(trainer.step.step_number, rank)
+        if rank == 0 or not trainer.step.state()[1]:
+            return
+        with guarded(path.with_suffix(".json"), "not what a process of a training saved"):
+            facts = json.loads(path.with_suffix(".json").read_text())
+        trainer.step.restore(facts, {name: entry.read() for name, entry in open_checkpoint(path).tensors.items()})
+
+    def _own(self, step: int, rank: int) -> Path:
+        return self.out / "workers" / f"{self.path(step).name}.{rank}.safetensors"
+
     def _point(self, name: str, text: str) -> None:
         with atomic_path(self.out / name) as path:
             path.write_text(text + "\n")
