@@ -15,7 +15,7 @@ from ms_models.environment import devices_found, environment_needed
 CORE = ("mindspore", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "opencv-python-headless")
 OPTIONAL = {
     name: ("optional", f"not installed; pip install 'toonport[{extra}]'")
-    for name, extra in (("gradio", "serve"), ("torchmetrics", "evaluate"), ("pytest", "dev"))
+    for name, extra in (("gradio", "serve"), ("torchmetrics", "evaluate"), ("ray", "ray"), ("pytest", "dev"))
 }
 PROVEN = Path(__file__).parent / "proven.json"  # written by `make test-versions`
 OWN = ("convert", "ms_models", "torch_ref", "parity_tests", "toonport")

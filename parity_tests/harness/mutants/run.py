@@ -69,11 +69,22 @@ def _close(name: str, known: Sequence[str], most: int = 6) -> list[str]:
     return sharing[:most] or get_close_matches(name, known, most, 0.5)
 
 
-def run_mutants(names: Iterable[str] = (), say: Say = lambda text: None, seed: int = 0) -> Iterator[Outcome]:
-    """Plant every bug (or those named) and yield what the checker makes of it."""
-    for bug in bugs_named(names):
-        say(f"planting {bug.name}")
-        yield judge_bug(bug, seed)
+def judge_named(name: str) -> Outcome:
+    """Plant a bug by name and return what the checker makes of it."""
+    (bug,) = bugs_named([name])
+    return judge_bug(bug)
+
+
+def correct_checks(seeds: int) -> list[Check]:
+    """Return the comparisons of correct ports and exports under so many seeds."""
+    return [*correct_ports(seeds), *correct_exports(seeds)]
+
+
+def judge_correct(check: tuple[int, int]) -> tuple[str, int]:
+    """Make one of `correct_checks`, by (seeds, place); returns its name and how many tensors are out of budget."""
+    seeds, place = check
+    (found,) = false_alarms([correct_checks(seeds)[place]])
+    return found
 
 
 def correct_subjects() -> tuple[Subject, ...]:

@@ -134,9 +134,9 @@ def test_backends_that_cannot_be_loaded_stop_the_run(jobs):
 def test_record_knows_what_is_done_and_forgets_what_has_changed(tmp_path):
     photos = _touch(tmp_path, "a.jpg", "b.jpg", "out/a.png")
     path, task = photos / "out" / "record.jsonl", Task(str(photos / "a.jpg"), str(photos / "out" / "a.png"))
-    Record(path, {"size": 256}).add(Outcome(task.source, (task.target,), warnings=("small",)), task.target)
+    Record(path, {"size": 256}).add(Outcome(task.source, (task.target,), warnings=("small",)), task)
     faceless = Task(str(photos / "b.jpg"), str(photos / "out" / "b.png"))
-    Record(path, {"size": 256}).add(Outcome(faceless.source, problem="no face found"), faceless.target)
+    Record(path, {"size": 256}).add(Outcome(faceless.source, problem="no face found"), faceless)
     with open(path, "ab") as file:
         file.write(b"\xff\x00 no text\n")
         file.write(b'{"source": "c.jpg", "fil')  # the program was stopped here
@@ -146,11 +146,11 @@ def test_record_knows_what_is_done_and_forgets_what_has_changed(tmp_path):
     assert same.known(Task("c.jpg", "c.png")) is None
     assert Record(path, {"size": 128}).known(task) is None
     assert same.known(Task(task.source, str(photos / "out" / "other.png"))) is None
-    same.add(Outcome(faceless.source, problem="the disk is full"), faceless.target)  # after the line that was cut
+    same.add(Outcome(faceless.source, problem="the disk is full"), faceless)  # after the line that was cut
     again = Record(path, {"size": 256})
     assert again.known(faceless) is None  # what may have gone away is tried again
     assert again.known(task) is not None
-    again.add(Outcome(faceless.source, (task.target,)), task.target)
+    again.add(Outcome(faceless.source, (task.target,)), Task(faceless.source, task.target))
     assert again.known(task) is None  # its file is another photo's now
     (photos / "a.jpg").write_bytes(b"another photo")
     assert same.known(task) is None
@@ -161,7 +161,7 @@ def test_a_result_that_was_lost_is_made_again(tmp_path, loss):
     photos = _touch(tmp_path, "a.jpg", "out/a.png")
     task = Task(str(photos / "a.jpg"), str(photos / "out" / "a.png"))
     record = Record(photos / "out" / "record.jsonl", {})
-    record.add(Outcome(task.source, (task.target,)), task.target)
+    record.add(Outcome(task.source, (task.target,)), task)
     assert record.known(task) is not None
     loss(Path(task.target))
     assert record.known(task) is None

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.channels import ORDERS
 from convert.disk import sha256_of
@@ -22,6 +22,7 @@ from toonport.commands.photo_run import (
     require_folder,
     run_photos,
 )
+from toonport.commands.ray_run import add_ray_options, require_ray, run_on_ray
 from toonport.commands.ui import STANDARD_OUTPUT
 from toonport.photo.batch import Record, Task, plan_tasks, require_kept
 from toonport.photo.files import WRITABLE
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   toonport cartoonize me.jpg --weights photo2cartoon.ckpt --out cartoon.png
   toonport cartoonize photos/ --weights photo2cartoon_weights.onnx --out cartoons --sheet
+  toonport cartoonize 'shards/*.tar' --weights photo2cartoon.ckpt --out cartoons --tables --ray cluster:6379
   cat me.jpg | toonport cartoonize - --weights photo2cartoon_weights.pt --out - > cartoon.png
 Weights may come from either framework or be a published ONNX file; the three backends draw the same picture.
 Exit codes: 0 every photo done; 2 some skipped (no face, not a picture), the others are written."""
@@ -65,6 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--channels", choices=ORDERS, help=text)
     parser.add_argument("--sheet", action="store_true", help="also photo, crop, heat map and cartoon side by side")
     add_portrait_options(parser)
+    add_ray_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
         sheets=args.sheet,
         portrait=portrait_options(args),
     )
+    if args.ray:
+        make = partial(Cartoonizer, _alone(settings))
+        return run_on_ray(args, make, _recorded(settings), RECORD)
+    require_ray(args)
     target = args.out or (STANDARD if args.photos == [STANDARD] else None)
     if target is None:
         raise InputError("--out is needed: a file for one photo, a folder for several, or -")
@@ -94,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     tasks, record = _tasks(args.photos, Path(target), settings)
     jobs = jobs_for(len(tasks), args.jobs, args.device)
     if jobs > 1:  # each process has its share of the cores
-        settings = replace(settings, threads=1, portrait=replace(settings.portrait, threads=1))
+        settings = _alone(settings)
     notes = folder_notes(args.photos, Path(target))
     return run_photos(partial(Cartoonizer, settings), tasks, jobs, record, "drawing", notes, args.json)
 
@@ -112,7 +119,17 @@ def _tasks(photos: list[str], target: Path, settings: CartoonSettings) -> tuple[
     if STANDARD in photos:
         raise InputError("a photo from standard input needs --out with a file name, or -")
     tasks = plan_tasks(photos, require_folder(target))
-    return tasks, Record(target / RECORD, {**asdict(settings), "weights": sha256_of(Path(settings.weights))})
+    return tasks, Record(target / RECORD, _recorded(settings))
+
+
+def _recorded(settings: CartoonSettings) -> dict[str, Any]:
+    """What a cartoon depends on."""
+    return {**asdict(settings), "weights": sha256_of(Path(settings.weights))}
+
+
+def _alone(settings: CartoonSettings) -> CartoonSettings:
+    """Settings of one process of several, each with its share of the cores."""
+    return replace(settings, threads=1, portrait=replace(settings.portrait, threads=1))
 
 
 def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:

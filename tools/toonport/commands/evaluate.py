@@ -3,7 +3,8 @@
 import argparse
 
 from convert.errors import InputError
-from toonport.commands.options import Subparsers, add_command, add_option
+from toonport.cluster import ADDRESS_HELP, HERE
+from toonport.commands.options import Subparsers, add_command, add_option, number
 
 EPILOG = """examples:
   toonport evaluate --photos data/testA --real data/testB --weights photo2cartoon.ckpt --face-weights mobilefacenet.pth
@@ -38,6 +39,10 @@ def add_parser(subparsers: Subparsers) -> None:
     for name in ("--family", "--part", "--backend", "--device", "--size"):
         add_option(parser, name)
     add("--html", metavar="FILE", help="write the numbers, how they are computed and their limits as one offline page")
+    group = parser.add_argument_group("on Ray")
+    group.add_argument("--ray", metavar="ADDRESS", nargs="?", const=HERE, help=ADDRESS_HELP)
+    group.add_argument("--out", metavar="DIR", help="keeps what was made of each batch; a second run goes on from it")
+    group.add_argument("--jobs", type=number, metavar="N", help="actors (default: as many as there are processors)")
     add_option(parser, "--seed", help="of the kernel distance's subsets or blocks (default: 0)")
 
 
@@ -49,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--by goes with --select RUN")
     if not args.select and not args.real:
         raise InputError("--real DIR is needed: the real cartoons to compare with")
+    if bool(args.ray) != bool(args.out) or (args.jobs and not args.ray):
+        raise InputError("--ray and --out DIR go together; --jobs N goes with them")
     from toonport.commands.evaluate_run import evaluate_cartoons, select_checkpoint
     from torch_ref.environment import computing
 

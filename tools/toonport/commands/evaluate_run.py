@@ -2,12 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torchmetrics.image  # noqa: F401  # missing: said before anything is drawn
 
+from convert.devices import GPU
 from convert.errors import InputError
+from toonport.commands.photo_run import require_folder
 from toonport.commands.ui import STANDARD_OUTPUT, bar, is_stream, out, print_json, print_table
 from toonport.draw.cartoonizer import CartoonSettings
 from toonport.evaluate.evaluator import Evaluator
@@ -23,6 +26,7 @@ from toonport.evaluate.report import (
     write_report,
 )
 from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, open_run
+from toonport.evaluate.spread import Spread
 from toonport.photo.folder import PictureFolder
 from toonport.train.finished import drawing_side, generating
 from toonport.train.state import run_lock
@@ -79,13 +83,20 @@ def select_checkpoint(args: argparse.Namespace) -> int:
 
 
 def _evaluator(args: argparse.Namespace, real: PictureFolder, photos: PictureFolder | None) -> Evaluator:
-    networks = open_networks(args.inception_weights, args.face_weights, args.vgg_weights, args.device)
-    return Evaluator(networks, real, photos, args.kid, args.seed)
+    opener = partial(open_networks, args.inception_weights, args.face_weights, args.vgg_weights, args.device)
+    networks = opener()
+    spread = None
+    if args.ray:
+        spread = Spread(opener, networks, args.ray, args.jobs, args.device == GPU, require_folder(Path(args.out)))
+    return Evaluator(networks, real, photos, args.kid, args.seed, spread)
 
 
 def _settings(args: argparse.Namespace, weights: str, family: str | None, size: int | None) -> CartoonSettings:
     """Draw whole photos, which are crops already, as in training."""
-    return CartoonSettings(weights, family, args.part, args.backend, args.device, frame="whole", size=size)
+    threads = 1 if args.ray else None
+    return CartoonSettings(
+        weights, family, args.part, args.backend, args.device, frame="whole", size=size, threads=threads
+    )
 
 
 def _print(notes: Sequence[str], definitions: Sequence[str]) -> None:

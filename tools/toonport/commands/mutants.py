@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.disk import atomic_path
+from toonport.cluster import spread
 from toonport.commands.mutants_systematic import add_options, run_systematic
-from toonport.commands.options import Subparsers, add_command
+from toonport.commands.options import Subparsers, add_command, add_spread_options
 from toonport.commands.ui import out, print_json, print_table, spinner
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--list", action="store_true", help="print the bugs' names and plant none")
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
     parser.add_argument("--markdown", metavar="FILE", help="write the table as Markdown, as in docs/mutants.md")
+    add_spread_options(parser, "mutants")
     add_options(parser)
 
 
@@ -44,12 +46,14 @@ def run(args: argparse.Namespace) -> int:
         print_table(["bug", "planted in", "what"], [[bug.name, bug.place, bug.what] for bug in bugs])
         print_json(args.json, {"bugs": [{"name": bug.name, "place": bug.place, "what": bug.what} for bug in bugs]})
         return 0
+    units: list[tuple[Callable[[Any], Any], Any]] = [(suite.judge_named, bug.name) for bug in bugs]
+    units += [(suite.judge_correct, (args.seeds, place)) for place in range(len(suite.correct_checks(args.seeds)))]
+    found = []
     with spinner("mutants") as say:
-        outcomes = list(suite.run_mutants(args.names, say))
-        alarms = [
-            *suite.false_alarms(suite.correct_ports(args.seeds), say),
-            *suite.false_alarms(suite.correct_exports(args.seeds), say),
-        ]
+        for result in spread(_done, units, args.jobs, args.ray):
+            found.append(result)
+            say(f"{len(found)} of {len(units)}")
+    outcomes, alarms = found[: len(bugs)], found[len(bugs) :]
     print_table(HEADINGS, [_row(outcome) for outcome in outcomes], right=(4,))
     _print_counts(outcomes, alarms, args.seeds)
     print_json(args.json, _data(outcomes, alarms))
@@ -57,6 +61,12 @@ def run(args: argparse.Namespace) -> int:
         _write_page(Path(args.markdown), list(markdown_lines(outcomes, versions(), alarms, args.seeds)))
     passed = all(outcome.caught_by and outcome.right for outcome in outcomes)
     return 0 if passed and not any(count for _, count in alarms) else 1
+
+
+def _done(unit: tuple[Callable[[Any], Any], Any]) -> Any:
+    """Do one of the units."""
+    work, what = unit
+    return work(what)
 
 
 def _write_page(target: Path, lines: Sequence[str]) -> None:

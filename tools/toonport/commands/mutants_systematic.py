@@ -32,11 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_option(group, "--seed", help="of the sample (default: 0)")
     add_option(group, "--family", help="only this one's networks and training steps (default: all)")
-    group.add_argument("--jobs", type=number, default=1, metavar="N", help="mutants at a time (default: 1)")
 
 
 def run_systematic(args: argparse.Namespace) -> int:
     """Run a sample of systematic mutants, print and write the results; 0 if none was missed, else 1."""
+    if args.ray:
+        raise InputError("--ray: not with --systematic, whose mutants need processes forked from this one")
     _require_libcst()
     from parity_tests.harness.mutants.systematic.run import Plan, run_systematic
     from parity_tests.harness.mutants.systematic.table import summary

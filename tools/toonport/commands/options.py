@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from convert.devices import CPU, DEVICES
+from toonport.cluster import ADDRESS_HELP, HERE
 from toonport.commands.parser import Parser
 from toonport.commands.ui import STANDARD_OUTPUT, json_target
 from toonport.draw.choices import BACKENDS
@@ -76,6 +77,12 @@ def add_output_options(container: argparse._ActionsContainer, default: Any = arg
     add("-v", "--verbose", action="store_true", default=default, help="print each step of what takes long, and when")
     add("--log-file", metavar="FILE", default=default, help="add text, steps and errors to this file, with times")
     add("--debug", action="store_true", default=default, help="show the traceback of an error")
+
+
+def add_spread_options(container: argparse._ActionsContainer, what: str) -> None:
+    """Add in how many processes work is done, and where; `what` is done at a time."""
+    container.add_argument("--jobs", type=number, default=1, metavar="N", help=f"{what} at a time (default: 1)")
+    container.add_argument("--ray", metavar="ADDRESS", nargs="?", const=HERE, help=ADDRESS_HELP)
 
 
 def add_option(container: argparse._ActionsContainer, name: str, **more: Any) -> None:

@@ -80,18 +80,38 @@ def run_photos(
         notes: lines that end the summary.
         json_target: where --json wants the outcomes, see `print_json`.
     """
-    outcomes = []
-    with folder_locked(record.folder) if record else nullcontext(), bar(title) as progress:
-        for outcome in _with_record(make, tasks, jobs, record):
-            outcomes.append(outcome)
-            progress(len(outcomes), len(tasks), Path(outcome.source).name)
+    with folder_locked(record.folder) if record else nullcontext():
+        return tell(_with_record(make, tasks, jobs, record), len(tasks), title, notes, json_target)
+
+
+def tell(
+    outcomes: Iterator[Outcome], total: int, title: str, notes: Sequence[str] = (), json_target: str | None = None
+) -> int:
+    """Print, as photos are done, what was not done and why, and in the end a summary; see `run_photos`.
+
+    Args:
+        outcomes: what becomes of every photo.
+        total: how many there are; fewer where that is not known yet.
+        title, notes, json_target: see `run_photos`.
+    """
+    kept, reasons, done, files = [], Counter[str](), 0, 0
+    with bar(title) as progress:
+        for done, outcome in enumerate(outcomes, 1):
+            kept += [asdict(outcome)] if json_target else []
+            files += len(outcome.files)
+            reasons.update([outcome.problem] if outcome.problem else [])
+            progress(done, max(done, total), Path(outcome.source).name)
             for text in outcome.warnings:
                 err.print(f"{outcome.source}: {text}")
             if outcome.problem:
                 err.print(f"{outcome.source}: {outcome.problem}; nothing written", style="red")
-    out.print("\n".join([*_summary(outcomes), *(f"  {note}" for note in notes)]))
-    print_json(json_target, {"photos": [asdict(outcome) for outcome in outcomes], "notes": list(notes)})
-    return ExitCode.BAD_INPUT if any(outcome.problem for outcome in outcomes) else ExitCode.DONE
+    out.print(f"{done - reasons.total()} of {done} photos done, {files} files written or there already")
+    for reason, count in reasons.most_common():
+        out.print(f"  {count} skipped: {reason}")
+    for note in notes:
+        out.print(f"  {note}")
+    print_json(json_target, {"photos": kept, "notes": list(notes)})
+    return ExitCode.BAD_INPUT if reasons else ExitCode.DONE
 
 
 def _with_record(make: Callable[[], Maker], tasks: list[Task], jobs: int, record: Record | None) -> Iterator[Outcome]:
@@ -105,19 +125,11 @@ def _with_record(make: Callable[[], Maker], tasks: list[Task], jobs: int, record
             waiting.append(task)
     if not waiting:
         return
-    targets = {task.source: task.target for task in waiting}
+    by_source = {task.source: task for task in waiting}
     for outcome in run_tasks(make, waiting, min(jobs, len(waiting))):
         if record:
-            record.add(outcome, targets[outcome.source])
+            record.add(outcome, by_source[outcome.source])
         yield outcome
-
-
-def _summary(outcomes: list[Outcome]) -> list[str]:
-    files = sum(len(outcome.files) for outcome in outcomes)
-    done = sum(not outcome.problem for outcome in outcomes)
-    lines = [f"{done} of {len(outcomes)} photos done, {files} files written or there already"]
-    reasons = Counter(outcome.problem for outcome in outcomes if outcome.problem)
-    return lines + [f"  {count} skipped: {reason}" for reason, count in reasons.most_common()]
 
 
 def folder_notes(photos: Sequence[str], results: Path) -> list[str]:

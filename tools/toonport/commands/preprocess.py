@@ -15,11 +15,13 @@ from toonport.commands.photo_run import (
     require_folder,
     run_photos,
 )
+from toonport.commands.ray_run import add_ray_options, require_ray, run_on_ray
 from toonport.photo.batch import Record, plan_tasks, sample
 
 EPILOG = """examples:
   toonport preprocess photos/ --out dataset/trainA --size 256
   toonport preprocess photos/ --out dataset/testA --sample 100 --keep-background
+  toonport preprocess 'shards/*.tar' --out portraits --tables --ray cluster:6379
 Every portrait is a PNG with its photo's name. A second run goes on where the first ended: OUT/preprocess.jsonl
 says what became of each photo. Exit codes: 0 every photo done; 2 some skipped (no face, not a picture), the
 others are written."""
@@ -35,6 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--sample", type=number, metavar="N", help="only N photos, at equal intervals")
     parser.add_argument("--keep-background", action="store_true", help="align and crop only")
     add_portrait_options(parser)
+    add_ray_options(parser)
     parser.set_defaults(device=CPU)
 
 
@@ -42,12 +45,17 @@ def run(args: argparse.Namespace) -> int:
     """Make the portraits; 0 when every photo was done, else 2."""
     from toonport.photo.preprocessor import Preprocessor
 
+    options = portrait_options(args, args.keep_background)
+    settings = {"portrait": asdict(options), "size": args.size}
+    if args.ray:
+        make = partial(Preprocessor, replace(options, threads=1), args.size)
+        return run_on_ray(args, make, settings, RECORD, partial(sample, count=args.sample) if args.sample else list)
+    require_ray(args)
     folder = require_folder(Path(args.out))
     tasks = plan_tasks(args.photos, folder)
     if args.sample:
         tasks = sample(tasks, args.sample)
-    options = portrait_options(args, args.keep_background)
-    record = Record(folder / RECORD, {"portrait": asdict(options), "size": args.size})
+    record = Record(folder / RECORD, settings)
     jobs = jobs_for(len(tasks), args.jobs)
     if jobs > 1:  # each process has its share of the cores
         options = replace(options, threads=1)

@@ -1,9 +1,7 @@
 """One evaluation: the networks that are there, the vectors they make of the pictures, and the numbers that follow."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -124,34 +122,37 @@ def _missing(found: Mapping[str, Features]) -> Iterator[NotRun]:
         yield NotRun(perceptual.NAME, "no VGG19 weights: toonport fetch vgg19, or --vgg-weights FILE")
 
 
-def look(pairs: Iterable[Pair], networks: Networks, done: Callable[[int], None]) -> Looked:
-    """Run the networks over pictures.
+def look(pairs: Sequence[Pair], networks: Networks) -> Looked:
+    """Run the networks over a batch of pictures.
 
     Args:
         pairs: pictures, each with its photo or None.
         networks: what to run.
-        done: called with the number of pictures done so far.
 
     Raises InputError: a network returns numbers that are not finite.
     """
-    vectors: dict[str, list[Array]] = defaultdict(list)
-    looked, rest = Looked(0, {}), iter(pairs)
-    while batch := list(islice(rest, BATCH)):
-        cartoons = [cartoon for _, cartoon in batch]
-        photos = [photo for photo, _ in batch if photo is not None]
-        for features in networks.features:
-            vectors[features.key].append(features.run(cartoons))
-        if photos and networks.face:
-            looked.similar += face_id.similarities(networks.face.run(photos), vectors[networks.face.key][-1])
-        if photos and networks.vgg:
-            looked.distant += perceptual.perceptual_distances(networks.vgg, photos, cartoons)
-        looked.count += len(batch)
-        done(looked.count)
-    looked.vectors = {key: np.concatenate(found) for key, found in vectors.items()}
+    cartoons, photos = [cartoon for _, cartoon in pairs], [photo for photo, _ in pairs if photo is not None]
+    looked = Looked(len(pairs), {features.key: features.run(cartoons) for features in networks.features if pairs})
+    if photos and networks.face:
+        looked.similar += face_id.similarities(networks.face.run(photos), looked.vectors[networks.face.key])
+    if photos and networks.vgg:
+        looked.distant += perceptual.perceptual_distances(networks.vgg, photos, cartoons)
     for features in networks.features:
         if not np.isfinite(looked.vectors.get(features.key, 0)).all():
             raise InputError(f"{features.path}: {features.name} returns numbers that are not finite; check its weights")
     return looked
+
+
+def joined(parts: Sequence[Looked]) -> Looked:
+    """Return what networks made of several batches as that of one set."""
+    seen = [part for part in parts if part.count]
+    keys = seen[0].vectors if seen else ()
+    return Looked(
+        sum(part.count for part in seen),
+        {key: np.concatenate([part.vectors[key] for part in seen]) for key in keys},
+        [value for part in seen for value in part.similar],
+        [value for part in seen for value in part.distant],
+    )
 
 
 def evaluate(real: Looked, fake: Looked, networks: Networks, protocol: str, seed: int) -> Evaluation:

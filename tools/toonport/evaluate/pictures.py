@@ -1,12 +1,27 @@
 """The pairing of photos and cartoons by name."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from convert.errors import InputError
 from toonport.photo.folder import PictureFolder
 from toonport.photo.picture import Picture
 
 Pair = tuple[Picture | None, Picture]  # a photo, where there is one, and the cartoon; RGB uint8 [H, W, 3]
+
+
+class Pairs(Protocol):
+    """Where cartoons come from."""
+
+    @property
+    def folder(self) -> PictureFolder:
+        """The folder whose names count."""
+
+    def __call__(self, names: Sequence[str]) -> list[Pair]:
+        """Return pairs by name, those that can be read."""
+
+
 LISTED = 5  # names that an error shows
 
 
@@ -25,10 +40,24 @@ def require_pairs(photos: PictureFolder, cartoons: PictureFolder) -> None:
             )
 
 
-def ready_made(cartoons: PictureFolder, photos: PictureFolder | None) -> Iterator[Pair]:
-    """Yield the cartoons of a folder, each with its photo when `photos` are given; a pair needs both readable."""
-    for name in cartoons.files:
-        cartoon = cartoons.read(name)
-        photo = photos.read(name) if photos else None
-        if cartoon is not None and (photos is None or photo is not None):
-            yield photo, cartoon
+@dataclass
+class ReadyMade:
+    """The cartoons of a folder, each with its photo when `photos` are given."""
+
+    cartoons: PictureFolder
+    photos: PictureFolder | None = None
+
+    @property
+    def folder(self) -> PictureFolder:
+        """The folder whose names count."""
+        return self.cartoons
+
+    def __call__(self, names: Sequence[str]) -> list[Pair]:
+        """Return pairs by name, those that can be read: both of them."""
+        pairs = []
+        for name in names:
+            cartoon = self.cartoons.read(name)
+            photo = self.photos.read(name) if self.photos else None
+            if cartoon is not None and (photo is not None or self.photos is None):
+                pairs.append((photo, cartoon))
+        return pairs

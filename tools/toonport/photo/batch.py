@@ -17,6 +17,7 @@ from toonport.photo.faces import NO_FACE
 from toonport.photo.files import name_photos
 
 AHEAD = 2  # photos handed to each process before it asks for more
+KILLED = "the program that reads it was killed by this file"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def sample(tasks: list[Task], count: int) -> list[Task]:
     return [tasks[index * len(tasks) // count] for index in range(count)]
 
 
+def is_lasting(problem: str) -> bool:
+    """Whether a photo need not be tried again: it was done, or has no face; all else may have gone away."""
+    return problem in ("", NO_FACE)
+
+
 class Record:
     """What became of every photo, one JSON line each, so that a second run goes on where the first ended.
 
@@ -101,6 +107,12 @@ class Record:
         """Where the record and the results lie."""
         return self._path.parent
 
+    def beside(self, path: Path) -> "Record":
+        """Return another record of work with the same settings."""
+        other = Record(path, {})
+        other._settings = self._settings
+        return other
+
     def _texts(self) -> list[str]:
         try:
             return self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []
@@ -114,20 +126,36 @@ class Record:
     def known(self, task: Task) -> Outcome | None:
         """Return what became of a photo in an earlier run, or None when it is to be done (again)."""
         line = self._lines.get(task.source)
-        wanted = {"settings": self._settings, "state": _state(task.source), "target": self._name(task.target)}
+        wanted = {"settings": self._settings, "state": state_of(task), "target": self._name(task.target)}
         if not line or any(line.get(key) != value for key, value in wanted.items()):
             return None
         files = tuple(line["files"])
         if not all(self._is_there(name) and self._owners[name] == task.source for name in files):
             return None
-        if line["problem"] not in ("", NO_FACE):
+        if not is_lasting(line["problem"]):
             return None
-        names = tuple(str(self._path.parent / name) for name in files)
-        return Outcome(task.source, names, line["problem"], tuple(line["warnings"]), line["facts"])
+        return self._outcome(line)
 
-    def add(self, outcome: Outcome, target: str) -> None:
-        """Append what became of a photo whose result was to be written to `target`."""
-        facts = {"settings": self._settings, "state": _state(outcome.source), "target": self._name(target)}
+    def finished(self, whole: Task) -> list[Outcome] | None:
+        """Return what became of every photo of a shard, where none is to be done (again)."""
+        known = self.known(whole)
+        lines = [self._lines[source] for source in known.facts["photos"]] if known else []
+        lasting = all(line["settings"] == self._settings and is_lasting(line["problem"]) for line in lines)
+        whole_files = all(self._is_there(name) for line in lines for name in line["files"])
+        return [self._outcome(line) for line in lines] if known and lasting and whole_files else None
+
+    def about(self, tasks: Sequence[Task]) -> str:
+        """Return a hash of the settings and of the present state of photos."""
+        content = [self._settings, *([task.source, state_of(task)] for task in tasks)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _outcome(self, line: Mapping[str, Any]) -> Outcome:
+        names = tuple(str(self._path.parent / name) for name in line["files"])
+        return Outcome(line["source"], names, line["problem"], tuple(line["warnings"]), line["facts"])
+
+    def add(self, outcome: Outcome, task: Task) -> None:
+        """Append what became of a photo."""
+        facts = {"settings": self._settings, "state": state_of(task), "target": self._name(task.target)}
         line = {**asdict(outcome), "files": [self._name(name) for name in outcome.files], **facts}
         self._keep(line)
         try:
@@ -147,9 +175,12 @@ class Record:
         return os.path.relpath(file, self._path.parent)
 
 
-def _state(source: str) -> list[int]:
+def state_of(task: Task) -> list[int | str]:
+    """Return what tells that a photo has changed: size and time of a file, size and hash of a content."""
+    if task.content is not None:
+        return [len(task.content), hashlib.sha256(task.content).hexdigest()]
     try:
-        about = os.stat(source)
+        about = os.stat(task.source)
     except OSError:
         return []
     return [about.st_size, about.st_mtime_ns]
@@ -168,7 +199,7 @@ def run_tasks(make: Callable[[], Maker], tasks: Sequence[Task], jobs: int) -> It
     """
     if jobs == 1:
         work = make()
-        yield from (_guarded(work, task) for task in tasks)
+        yield from (attempted(work, task) for task in tasks)
         return
     waiting, suspects = list(tasks), list[Task]()
     while waiting or suspects:
@@ -177,7 +208,7 @@ def run_tasks(make: Callable[[], Maker], tasks: Sequence[Task], jobs: int) -> It
         else:  # each of those that were under way when a process died, alone
             task = suspects.pop(0)
             if (yield from _run_pool(make, [task], 1)):
-                yield Outcome(task.source, problem="the program that reads it was killed by this file")
+                yield Outcome(task.source, problem=KILLED)
 
 
 def _run_pool(make: Callable[[], Maker], waiting: list[Task], jobs: int) -> Generator[Outcome, None, list[Task]]:
@@ -211,10 +242,10 @@ def _work(make: Callable[[], Maker], task: Task) -> Outcome:
         _maker = make()
         if "cv2" in sys.modules:
             sys.modules["cv2"].setNumThreads(1)
-    return _guarded(_maker, task)
+    return attempted(_maker, task)
 
 
-def _guarded(work: Maker, task: Task) -> Outcome:
+def attempted(work: Maker, task: Task) -> Outcome:
     """Do one photo; whatever goes wrong with it is its own outcome."""
     try:
         return work(task)

@@ -81,10 +81,10 @@ def name_photos(photos: Sequence[str], results: Path | None = None) -> dict[str,
     if not found:
         others = "; ".join(filter(None, (left_out(Path(photo)) for photo in photos)))
         raise InputError(f"{', '.join(photos)}: no pictures there{f' ({others})' if others else ''}")
-    return dict(zip(_distinct(list(found.values())), found, strict=True))
+    return dict(zip(distinct(list(found.values())), found, strict=True))
 
 
-def _distinct(names: Sequence[Path]) -> list[str]:
+def distinct(names: Sequence[Path]) -> list[str]:
     """Return a name without suffix for every photo, each different from the others and from what derives from them."""
     stems = [str(name.with_suffix("")) for name in names]
     counts = Counter(stem.lower() for stem in stems)

@@ -1,0 +1,176 @@
+"""Units of many photos: archives and tables in, files and tables out; what kills and failures leave undone is done."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from convert.errors import InputError
+from toonport.cluster import require_address
+from toonport.photo.batch import KILLED, Outcome, Task
+from toonport.photo.shards import expanded, name_shards, photos_in
+from toonport.photo.units import TRIES, UnitWorker, plan_shards, plan_tables, plan_units
+
+calls: list[str] = []
+
+
+class Copier:
+    """Writes what it is given; says which photos it did."""
+
+    def __call__(self, task):
+        calls.append(Path(task.source).name)
+        content = Path(task.source).read_bytes() if task.content is None else task.content
+        if content == b"bad":
+            raise InputError(f"{task.source}: not a picture")
+        if content == b"end":
+            raise KeyboardInterrupt  # as a kill: nothing after it is done
+        Path(task.target).parent.mkdir(parents=True, exist_ok=True)
+        Path(task.target).write_bytes(content)
+        return Outcome(task.source, (task.target,), facts={"bytes": len(content)})
+
+
+def worker(settings=None):
+    calls.clear()
+    return UnitWorker(Copier, settings or {})
+
+
+def archive(path, photos):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for name, content in photos:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def photo_tasks(folder, contents):
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / f"{name}.png").write_bytes(content)
+    return [Task(str(folder / f"{name}.png"), str(folder.parent / "out" / f"{name}.png")) for name in contents]
+
+
+def test_photos_of_an_archive_keep_their_names_and_never_lead_out_of_the_results(tmp_path):
+    given = [("a/1.jpg", b"1"), ("a/1.json", b"{}"), ("../../x.png", b"2"), ("/etc/y.png", b"3"), ("a/1.png", b"4"),
+             ("a/1.png", b"5")]  # fmt: skip
+    found = list(photos_in(archive(tmp_path / "s.tar", given)))
+    names = ["a/1.jpg", "x", "etc/y", "a/1.png", "a/1.png-2"]
+    assert found == list(zip(names, [b"1", b"2", b"3", b"4", b"5"], strict=True))
+
+
+def test_an_archive_becomes_a_folder_and_goes_on_where_it_ended(tmp_path):
+    path = archive(tmp_path / "in" / "s.tar", [("a.png", b"1"), ("b.png", b"2"), ("c.png", b"end"), ("d.png", b"4")])
+    (unit,) = plan_shards(name_shards([str(tmp_path / "in")], tmp_path / "out"), tmp_path / "out", None, False)
+    for _ in range(TRIES):
+        with pytest.raises(KeyboardInterrupt):
+            worker()(unit)
+        assert calls[-1] == "c"
+    assert calls == ["c"]  # what was done is not done again
+    found = worker()(unit)
+    assert calls == ["d"]
+    assert [outcome.problem for outcome in found] == ["", "", KILLED, ""]
+    assert sorted(path.name for path in (tmp_path / "out" / "s").glob("*.png")) == ["a.png", "b.png", "d.png"]
+    archive(path, [("a.png", b"1"), ("b.png", b"other")])
+    assert [outcome.problem for outcome in worker()(unit)] == ["", ""]
+    assert calls == ["b"]
+    again = worker()(unit)
+    assert not calls
+    assert len(again) == 2
+    Path(again[0].files[0]).unlink()
+    worker()(unit)
+    assert calls == ["a"]
+    worker({"size": 2})(unit)
+    assert calls == ["a", "b"]
+
+
+def test_an_archive_that_is_cut_off_gives_what_it_has_and_says_so(tmp_path):
+    path = archive(tmp_path / "s.tar", [(f"{number}.png", b"x" * 9000) for number in range(3)])
+    path.write_bytes(path.read_bytes()[:22000])
+    (unit,) = plan_shards(name_shards([str(path)], tmp_path / "out"), tmp_path / "out", None, False)
+    for _ in range(2):  # it is no finished one
+        *_, last = worker()(unit)
+        assert last.source == str(path)
+        assert "cut off or damaged" in last.problem
+
+
+def test_patterns_and_shards_are_found_and_photos_beside_them_refused(tmp_path):
+    for name in ("in/a.tar", "in/sub/a.tar", "in/b.tgz", "in/out/c.tar"):
+        archive(tmp_path / name, [])
+    found = name_shards([str(tmp_path / "in")], tmp_path / "in" / "out")
+    assert set(found) == {"a", "b", "sub/a"}
+    assert expanded([str(tmp_path / "in" / "*.tar")]) == [str(tmp_path / "in" / "a.tar")]
+    with pytest.raises(InputError, match="no file fits"):
+        expanded([str(tmp_path / "*.zip")])
+    (tmp_path / "in" / "p.png").write_bytes(b"1")
+    with pytest.raises(InputError, match="one at a time"):
+        name_shards([str(tmp_path / "in")], tmp_path / "out")
+
+
+def test_units_of_photos_hold_each_once(tmp_path):
+    tasks = [Task(str(number), str(number)) for number in range(1000)]
+    units = plan_units(tasks, tmp_path, 2)
+    assert [task for unit in units for task in unit.tasks] == tasks
+    assert len({unit.record for unit in units}) == len(units) == 67
+
+
+@pytest.mark.parametrize("address", ["photos/", "host", "host:port", ":6379"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(InputError, match="no address"):
+        require_address(address)
+    for good in ("local", "auto", "ray://h:1", "host:6379"):
+        require_address(good)
+
+
+def test_a_table_is_written_once_and_only_failures_are_tried_again(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'toonport[ray]'")
+    tasks = photo_tasks(tmp_path / "in", {"a": b"1", "b": b"bad", "c": b"3"})
+    (unit,) = plan_tables(tasks, tmp_path / "out")
+    found = worker()(unit)
+    assert [bool(outcome.problem) for outcome in found] == [False, True, False]
+    assert worker()(unit) == found
+    assert calls == ["b.png"]
+    (tmp_path / "in" / "b.png").write_bytes(b"2")
+    worker()(unit)
+    assert calls == ["b.png"]
+    table = parquet.read_table(unit.table).to_pylist()
+    assert {row["name"]: row["picture"] for row in table} == {"a.png": b"1", "b.png": b"2", "c.png": b"3"}
+    assert [path.name for path in (tmp_path / "out" / ".units").iterdir()] == []
+    before = Path(unit.table).read_bytes()
+    worker()(unit)
+    assert not calls
+    Path(unit.table).unlink()
+    worker()(unit)
+    assert Path(unit.table).read_bytes() == before
+
+
+def test_tables_of_photos_that_are_gone_are_removed_but_never_those_of_others(tmp_path):
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'toonport[ray]'")
+    many = {f"{number:03d}": b"1" for number in range(65)}
+    tasks = photo_tasks(tmp_path / "in", many)
+    for unit in plan_tables(tasks, tmp_path / "out"):
+        worker()(unit)
+    with pytest.raises(InputError, match="other photos"):
+        plan_tables(tasks[:3], tmp_path / "out")
+    for task in tasks[3:]:
+        Path(task.source).unlink()
+    (unit,) = plan_tables(tasks[:3], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_photos_of_a_table_are_found_by_its_columns(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'toonport[ray]'")
+    from pyarrow import parquet
+
+    path = tmp_path / "t.parquet"
+    plain = {"key": ["x/1.jpg", None, "x/1.jpg"], "jpg": [b"1", b"2", None]}
+    parquet.write_table(pyarrow.table(plain), path)
+    assert list(photos_in(path)) == [("x/1.jpg", b"1"), ("1", b"2"), ("x/1.jpg-2", b"")]
+    parquet.write_table(pyarrow.table({"image": [{"bytes": b"1", "path": "a.png"}], "mask": [b"0"]}), path)
+    with pytest.raises(InputError, match="mask, image; --column"):
+        list(photos_in(path))
+    assert list(photos_in(path, "image")) == [("a", b"1")]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="cut off or damaged"):
+        list(photos_in(path))
