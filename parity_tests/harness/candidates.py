@@ -309,6 +309,8 @@ def _products(called: set[str]) -> Iterator[Candidate]:
         yield Cause(Change.BIAS, "left out", name), on({name}, lambda call, args, kw: call(*args[:2], None, *args[3:]))
         for what, changed in _weights():
             yield Cause(Change.WEIGHT, what, name), on({name}, _weighted(changed))
+        for what, bits in (("TF32 or float16", 11), ("bfloat16", 8)):  # binary digits
+            yield Cause(Change.FACTORS, f"rounded to {what}", name), on({name}, _rounded(bits))
         for by in (-1, 1):
             yield Cause(Change.CONVOLUTION, f"padding {by:+d}", name), on({name}, _padded_by(by))
     if "conv_transpose2d" in called:
@@ -376,6 +378,15 @@ def _padded_by(by: int) -> Changed:
         return call(*args[:4], tuple(side + by for side in args[4]), *args[5:], **kw)
 
     return padded
+
+
+def _rounded(bits: int) -> Changed:
+    def short(value: Any) -> Any:
+        """The closest numbers with so many binary digits."""
+        digits, power = value.frexp()
+        return ((digits * 2**bits).round() / 2**bits).ldexp(power)
+
+    return lambda call, args, kw: call(short(args[0]), short(args[1]), *args[2:], **kw)
 
 
 def _weights() -> Iterator[tuple[str, Callable[[Any], Any]]]:

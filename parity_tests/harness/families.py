@@ -1,4 +1,4 @@
-"""Comparisons of registry families: networks from a file or seeded, training steps, ONNX Runtime."""
+"""Comparisons of registry families: networks from a file or seeded, training steps, exported files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +17,14 @@ from convert.identify import Network
 from convert.plan import build_plan
 from convert.registry import family_named, part_named
 from convert.tensors import Array
+from ms_models.build import build_mindspore
+from ms_models.build import for_inference as port_for_inference
 from parity_tests.harness.forked import run_elsewhere
 from parity_tests.harness.inputs import formula_state, in_channels
 from parity_tests.harness.judge import blamed, judge
-from parity_tests.harness.measurement import Mode
-from parity_tests.harness.onnx.leg import Judged, judge_onnx
+from parity_tests.harness.onnx import mindir
+from parity_tests.harness.onnx.leg import Judged, Write, judge_exported, onnx_writer
+from parity_tests.harness.onnx.runtimes import Layers
 from parity_tests.harness.outputs import file_head
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.places import find_places
@@ -97,7 +100,7 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     """Return what such a comparison leaves out, each with its reason."""
     left = [name for name in DEVICES if name != options.device]
     if "onnx" not in options.modes:
-        left.append("ONNX Runtime")
+        left.append(options.runtime.name)
     if "train" not in options.modes and family_named(options.family).training:
         left.append("training steps")
     reasons = [f"{name}: not asked for" for name in left]
@@ -107,7 +110,14 @@ def not_asked_for(options: CompareOptions) -> list[str]:
         reasons.append("training steps in pieces and resumed, as graphs: not asked for (--compiled)")
     if set(options.modes) - {"train"} and any(part.variants for part in family_named(options.family).parts):
         reasons.append(f"other architectures{' as graphs' if _with_other_forms(options) else ''}: not asked for")
-    return [*reasons, *(QUICK_LEAVES_OUT if options.quick else ())]
+    return [*reasons, *not_measured(options), *(QUICK_LEAVES_OUT if options.quick else ())]
+
+
+def not_measured(options: CompareOptions) -> list[str]:
+    """Return what cannot be measured of an exported file in the runtime that was asked for."""
+    outputs_only = "onnx" in options.modes and options.runtime.layers is Layers.NONE
+    why = f"layers in {options.runtime.name}: its files put out no other values and cannot be cut"
+    return [why] if outputs_only else []
 
 
 def _with_other_forms(options: CompareOptions) -> bool:
@@ -237,13 +247,13 @@ def _facts(source: Source, inputs: Array, probe: Array) -> dict[str, Any]:
 def _compare_file(build: MakeSource, options: CompareOptions, say: Say) -> Comparison:
     """Judge a network's file."""
     source = build()
-    say(f"{source.name}: ONNX Runtime")
+    say(f"{source.name}: {options.runtime.name}")
     inputs, probe = _inputs(source, options)
     network = for_inference(build_torch(source.part, source.kwargs, source.reference))
-    judged = _judge_onnx(network, source, options, inputs, probe)
+    judged = _judge_exported(network, source, options, inputs, probe)
     blamed_in_file = [verdict.measurement.layer for verdict in blamed(judged.verdicts)[:SHOWN]]
     places = find_places(TorchSide(network), None, [probe], blamed_in_file)
-    facts = _facts(source, inputs, probe)
+    facts = {**_facts(source, inputs, probe), "runtime": options.runtime.name}
     return Comparison(source.name, judged.verdicts, ("onnx",), facts, finding=judged.finding, places=places)
 
 
@@ -287,13 +297,25 @@ def _replay(source: Source, folder: Path) -> Replay:
     )
 
 
-def _judge_onnx(network: Any, source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Judged:
+def _judge_exported(network: Any, source: Source, options: CompareOptions, inputs: Array, probe: Array) -> Judged:
     try:
         if options.onnx_obstacle:
             raise InputError(options.onnx_obstacle)
-        return judge_onnx(network, source.part.outputs, inputs, probe, options.onnx)
+        exported = options.onnx or _writer(network, source, options)
+        return judge_exported(network, source.part.outputs, inputs, probe, options.runtime, exported)
     except InputError as error:
         if options.onnx_required:
             raise
-        head = file_head(Mode.ONNX, type(network).__name__, inputs)
-        return Judged((judge(replace(head, not_run=f"ONNX Runtime: {error}")),))
+        head = file_head(options.runtime.mode, type(network).__name__, inputs)
+        return Judged((judge(replace(head, not_run=f"{options.runtime.name}: {error}")),))
+
+
+def _writer(network: Any, source: Source, options: CompareOptions) -> Write:
+    """What exports the network to the format of the runtime; MINDIR files come from the port."""
+    names, suffix = source.part.outputs, options.runtime.suffix
+    if suffix == ".onnx":
+        return onnx_writer(network, names)
+    if suffix == ".mindir":
+        cell = port_for_inference(build_mindspore(source.part, source.kwargs, source.port))
+        return lambda pictures, path: mindir.write(cell, pictures, names, path)
+    raise InputError(f"{options.runtime.name}: nothing here writes {suffix} files; give one with --onnx FILE{suffix}")

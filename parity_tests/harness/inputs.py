@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from convert.errors import InputError
 from convert.family import Part
+from convert.identify import Network
 from convert.plan import build_plan
 
 Float32 = NDArray[np.float32]
+SEEDING = ("demo", "bench")  # programs that write checkpoints of seeded weights; their tags begin so
+UNTRAINED = "seeded, untrained"  # what exported files say of such weights
+TELLING = 16  # numbers of a tensor that tell by whom it was seeded
 LUMINANCE = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601, as Pillow makes pictures grey
 
 # u, v and the weight of both forms of spectral norm in PyTorch.
@@ -92,6 +96,19 @@ def formula_state(tag: str, layout: Mapping[str, tuple[int, ...]]) -> dict[str, 
 def seeded_weights(part: Part, kwargs: Mapping[str, Any], tag: str) -> dict[str, NDArray[np.generic]]:
     """Return seeded weights of a registered network built with these arguments: PyTorch name -> values."""
     return formula_state(tag, build_plan(part, kwargs).shapes)
+
+
+def is_seeded(network: Network) -> bool:
+    """Whether a network of a checkpoint has the weights that a program of this project seeded, and nobody trained."""
+    shapes = {name: tuple(entry.spec.shape) for name, entry in network.tensors.items()}
+    vectors = tuple(end for names in SPECTRAL_NAMES for end in names[:2])  # they follow from their weights
+    telling = [name for name, shape in shapes.items() if np.prod(shape) >= TELLING and not name.endswith(vectors)]
+    if not telling:
+        return False
+    name = min(telling, key=lambda name: np.prod(shapes[name]))
+    found, part = network.tensors[name].read(), network.part.name
+    seeded = (formula_state(f"{program}/{part}", {name: shapes[name]})[name] for program in SEEDING)
+    return any(np.array_equal(found, values) for values in seeded)
 
 
 def _centred(tag: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from convert.devices import ASCEND, CPU
+from convert.devices import CPU
 from convert.errors import InputError
 from convert.family import Family, Part
 from convert.tensors import Array
 from parity_tests.harness.legs import Legs
+from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, Runtime
 from parity_tests.harness.stages import MODES
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
@@ -50,7 +51,8 @@ class CompareOptions:
     captures: Path | None = None  # folder that keeps every tensor of both sides; the reference's are used again
     reuse_port: bool = False  # use the port's captures again too
     onnx: Path | None = None  # file that the mode of that name judges; None: one exported for the comparison
-    # whether it is an error if ONNX Runtime cannot take part; else the report says why it did not
+    runtime: Runtime = ONNX_RUNTIME  # what runs that file
+    # whether it is an error if the runtime cannot take part; else the report says why it did not
     onnx_required: bool = True
     quick: bool = False  # whether only the quickest runs are made, see `stages.QUICK_LEAVES_OUT`
     pictures: bool = False  # whether networks run once more for the report's pictures
@@ -61,11 +63,11 @@ class CompareOptions:
 
     @property
     def onnx_obstacle(self) -> str:
-        """Why ONNX Runtime cannot take part under the other options, or ""."""
+        """Why a runtime cannot take part under the other options, or ""."""
         if self.dtype != "float32":
             short = next((short for short, name in DTYPES.items() if name == self.dtype), self.dtype)
             return f"compared in fp32 only, not in {short}"
-        return f"has no kernels for {self.device}" if self.device == ASCEND else ""
+        return "" if self.device in self.runtime.devices else f"has no kernels for {self.device}"
 
     @cached_property
     def legs(self) -> Legs:

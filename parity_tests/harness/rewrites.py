@@ -25,6 +25,7 @@ class Change(str, Enum):
     PADDING_SIDE = "padding side"
     UPSAMPLING = "upsampling"
     CONVOLUTION = "convolution"
+    FACTORS = "factors of the products"
     BIAS = "bias"
     ORDER = "order of a concatenation"
     POOLING = "pooling"

@@ -10,21 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from convert.conversion import convert_file, load_networks
-from convert.disk import atomic_path, write_json
+from convert.disk import write_json
 from convert.errors import InputError
 from convert.formats import open_checkpoint, write_checkpoint
 from convert.registry import family_named
 from convert.tensors import tensor_sha256
 from parity_tests.harness.families import compare_family, not_asked_for
 from parity_tests.harness.inputs import seeded_weights
-from parity_tests.harness.onnx.write import export_onnx
 from parity_tests.harness.report.data import report_data
 from parity_tests.harness.report.html import difference_pictures, write_html
 from parity_tests.harness.request import CompareOptions
-from parity_tests.harness.run import part_inputs
 from parity_tests.harness.stages import QUICK_MODES
 from toonport.demo_files import note_files
 from toonport.draw.generators import build
+from toonport.exporters.exporter import ExportOptions, export_network
 from toonport.fetch import checkout, weights_folder
 
 FAMILY = "photo2cartoon"
@@ -153,28 +152,14 @@ def _back(step: Step, out: Path) -> None:
 
 
 def _export(step: Step, out: Path) -> None:
-    network = load_networks(out / "photo2cartoon.ckpt", FAMILY, "genA2B")[0]
-    inputs = part_inputs(network.part, network.kwargs, 0)
-    done = export_onnx(build(network, "torch"), inputs, network.part.outputs, out / "photo2cartoon.onnx")
-    if seeded(out):
-        _say_untrained(out / "photo2cartoon.onnx")
+    options = ExportOptions(FAMILY, str(out / "photo2cartoon.ckpt"), part="genA2B", outputs="all")
+    done = export_network(options, out / "photo2cartoon.onnx")
     image = done.verdicts[0]
     step.outcome = (
-        f"{done.nodes} nodes; ONNX Runtime's picture differs by at most {image.measurement.difference:.1e}, "
+        f"{done.facts[0]}; ONNX Runtime's picture differs by at most {image.measurement.difference:.1e}, "
         f"{image.multiple:.2f} of its budget"
     )
     step.files.append("photo2cartoon.onnx")
-
-
-def _say_untrained(path: Path) -> None:
-    """Write into an ONNX file that nobody trained its weights."""
-    import onnx
-
-    model = onnx.load(path)
-    told = {prop.key: prop.value for prop in model.metadata_props}
-    onnx.helper.set_model_props(model, told | {"toonport.weights": UNTRAINED})
-    with atomic_path(path) as temporary:
-        onnx.save(model, temporary)
 
 
 def _draw(step: Step, out: Path) -> None:

@@ -18,7 +18,8 @@ from ms_models.environment import choose_device, devices_found
 from parity_tests.harness.judge import Verdict, judge_all
 from parity_tests.harness.legs import ON_CPU, Legs, provider
 from parity_tests.harness.measurement import Mode
-from parity_tests.harness.onnx.leg import judge_onnx
+from parity_tests.harness.onnx.leg import judge_exported, onnx_writer
+from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME
 from parity_tests.harness.pair import build_pair
 from parity_tests.harness.run import compare_pair, probe_inputs
 from parity_tests.harness.sides.torch import TorchSide
@@ -142,7 +143,8 @@ def _onnx_runtime(device: str) -> dict[str, Sequence[Verdict]]:
     probe = probe_inputs(part, kwargs, 0)
     network = for_inference(build_torch(part, kwargs, setup.weights[PART]))
     with replace(ON_CPU, runtime=device).running():
-        verdicts = judge_onnx(network, part.outputs, probe, probe).verdicts
+        write = onnx_writer(network, part.outputs)
+        verdicts = judge_exported(network, part.outputs, probe, probe, ONNX_RUNTIME, write).verdicts
     alone = [each for each in verdicts if each.measurement.layer]
     return {GRADES[0]: alone, GRADES[1]: [each for each in verdicts if not each.measurement.layer]}
 

@@ -113,8 +113,9 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
         port: a `mindspore.nn.Cell` with its weights, beside a module.
         inputs: beside a module, one array or several, float32, as both networks take them.
         options: of a family, the fields of `CompareOptions`, e.g. part, weights, ported, modes, dtype, device, seed,
-            with `picture` as the path of a picture; of an own pair, those of `parity_tests.harness.run.compare`:
-            modes, probe, name, dtype, captures, keywords, names, reference_device, tf32.
+            with `picture` as the path of a picture and `runtime` as --runtime takes it; of an own pair, those of
+            `parity_tests.harness.run.compare`: modes, probe, name, dtype, captures, keywords, names,
+            reference_device, tf32.
 
     Returns:
         The result of each network of the family, or the one of the own pair: `.equal`, `.blamed`, `.verdicts`. Reports
@@ -128,12 +129,16 @@ def compare(reference: Any, port: Any = None, inputs: Any = None, **options: Any
         return result_of(harness.compare(reference, port, inputs, **options), device_in_use())
     if port is not None or inputs is not None:
         raise InputError(f"compare('{reference}') builds both networks itself; give a module to compare your own cell")
+    from toonport.own_pair import named_runtime
+
     _require_known(options, CompareOptions)
     path = options.get("picture")
     if path is not None and not callable(path):
         from toonport.photo.picture import network_picture
 
         options["picture"] = partial(network_picture, Path(path))
+    if isinstance(options.get("runtime"), str):
+        options["runtime"] = named_runtime(options["runtime"])
     asked = CompareOptions(reference, **options)
     return Results(compare_family(asked), asked.device, not_asked_for(asked))
 
@@ -174,7 +179,7 @@ def export(
         weights: checkpoint of any format, or the folder of a training run.
         target: .onnx or .mindir file; default: FAMILY_PART.onnx in the current folder.
         family: family of the weights; default: by the tensors.
-        options: further fields of `ExportOptions`: part, side, dynamic, outputs, precision, calibration.
+        options: further fields of `ExportOptions`: part, side, dynamic, outputs, precision, complete, calibration.
 
     Returns:
         The file, its networks, and the judged outputs.

@@ -1,4 +1,4 @@
-"""A user's own two networks, named on the command line: `FILE.py:NAME` or `package.module:NAME`.
+"""A user's own two networks, or own runtime, named on the command line: `FILE.py:NAME` or `package.module:NAME`.
 
 Their code runs; their checkpoints are read as all others, without unpickling.
 """
@@ -34,6 +34,7 @@ from parity_tests.harness.captured_layers import compare_with_capture, plan_with
 from parity_tests.harness.captures import read_index
 from parity_tests.harness.capturing import framework_of
 from parity_tests.harness.inputs import feature, image
+from parity_tests.harness.onnx.runtimes import RUNTIMES, Runtime, own_runtime
 from parity_tests.harness.pair import array_of, require_layers, require_networks, target_of
 from parity_tests.harness.replay.write import Build
 from parity_tests.harness.run import Comparison, Say, silent
@@ -362,6 +363,21 @@ def imported(where: str, text: str) -> Any:
         raise
     except Exception as error:
         raise InputError(f"{text}: cannot be imported: {_where(error)}") from error
+
+
+def named_runtime(text: str) -> Runtime:
+    """Return what runs exported files, by its name in RUNTIMES or as `FILE.py:run`, see `own_runtime`.
+
+    Raises InputError: neither, or the file's code fails.
+    """
+    if text in RUNTIMES:
+        return RUNTIMES[text]
+    if ":" not in text:
+        raise InputError(f"--runtime {text}: one of {', '.join(RUNTIMES)}, or FILE.py:run")
+    function = _found(text)
+    if not callable(function):
+        raise InputError(f"--runtime {text}: is not callable; run(path, inputs) -> outputs is needed")
+    return own_runtime(text, function)
 
 
 def _called(function: Any, text: str, kwargs: Mapping[str, Any]) -> Any:

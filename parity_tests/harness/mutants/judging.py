@@ -19,8 +19,8 @@ from parity_tests.harness.judge import Verdict, blamed, judge_all
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.mutants.bugs import Bug, NetworkBug, OnnxBug, Subject, TrainingBug, patched
 from parity_tests.harness.mutants.published_rules import published_verdicts
-from parity_tests.harness.onnx.leg import FileRun, Judged, judge_file, open_onnx, small_runs
-from parity_tests.harness.onnx.session import run_onnx
+from parity_tests.harness.onnx.leg import FileRun, Judged, judge_file, small_runs
+from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, Runtime, open_onnx
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE
 from parity_tests.harness.pair import pair_networks
@@ -68,16 +68,20 @@ class Outcome:
     published: Mapping[str, bool] = field(default_factory=dict)
 
 
-def judge_bug(bug: Bug, seed: int = 0, training_causes: bool = True) -> Outcome:
-    """Plant a bug and return what the checker makes of it; `training_causes`: look for the causes of those in training.
+def judge_bug(bug: Bug, seed: int = 0, training_causes: bool = True, runtime: Runtime = ONNX_RUNTIME) -> Outcome:
+    """Plant a bug and return what the checker makes of it.
 
-    These experiments make the steps again for every candidate.
+    Args:
+        bug: what is planted.
+        seed: of weights and pictures.
+        training_causes: look for the causes of those in training; the steps are made again for every candidate.
+        runtime: what runs ONNX files.
     """
     if isinstance(bug, NetworkBug):
         comparison, published = _compared(bug.subject, seed, bug)
         return outcome_of(bug, comparison.verdicts, published, comparison.finding)
     if isinstance(bug, OnnxBug):
-        judged, published = _judged_export(bug.subject, seed, bug)
+        judged, published = _judged_export(bug.subject, seed, bug, runtime)
         return outcome_of(bug, judged.verdicts, published, judged.finding)
     assert isinstance(bug, TrainingBug)
     found = _compared_step(bug.subject[0], seed, bug, training_causes)
@@ -190,14 +194,16 @@ def _exported(subject: Subject, seed: int) -> tuple[bytes, list[FileRun]]:
         return path.read_bytes(), small_runs(network, inputs)
 
 
-def judge_export(subject: Subject, seed: int = 0, bug: OnnxBug | None = None) -> WithPublished:
-    """Judge the ONNX export of one seeded narrow network, with a bug planted or without."""
-    judged, published = _judged_export(subject, seed, bug, causes=False)
+def judge_export(
+    subject: Subject, seed: int = 0, bug: OnnxBug | None = None, runtime: Runtime = ONNX_RUNTIME
+) -> WithPublished:
+    """Judge the ONNX export of one seeded narrow network in a runtime, with a bug planted or without."""
+    judged, published = _judged_export(subject, seed, bug, runtime, causes=False)
     return list(judged.verdicts), published
 
 
 def _judged_export(
-    subject: Subject, seed: int, bug: OnnxBug | None, causes: bool = True
+    subject: Subject, seed: int, bug: OnnxBug | None, runtime: Runtime, causes: bool = True
 ) -> tuple[Judged, dict[str, bool]]:
     content, runs = _exported(subject, seed)
     model, part = onnx.load_from_string(content), part_named(family_named(subject[0]), subject[1])
@@ -206,8 +212,9 @@ def _judged_export(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(model, str(path))
-        judged = judge_file(open_onnx(path), runs, part.outputs, causes)
-        found = next(iter(run_onnx(path, runs[0].inputs).values()))
+        file = open_onnx(path)
+        judged = judge_file(file, runs, part.outputs, causes, runtime)
+        found = next(iter(runtime.run(path, {file.input: runs[0].inputs}).values()))
     references = runs[0].references
     truth, reference = (calls[WHOLE].outputs[0] for calls in (references.truth, references.runs[0]))
     return judged, published_verdicts(truth, reference, found)

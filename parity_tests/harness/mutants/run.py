@@ -28,6 +28,7 @@ from parity_tests.harness.mutants.judging import (
     judge_bug,
     judge_export,
 )
+from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, Runtime
 
 # Every bug of the suite. A new family adds a line for its networks and one for its training step.
 BUGS: tuple[Bug, ...] = (
@@ -69,21 +70,22 @@ def _close(name: str, known: Sequence[str], most: int = 6) -> list[str]:
     return sharing[:most] or get_close_matches(name, known, most, 0.5)
 
 
-def judge_named(name: str) -> Outcome:
-    """Plant a bug by name and return what the checker makes of it."""
-    (bug,) = bugs_named([name])
-    return judge_bug(bug)
+def judge_named(unit: tuple[str, Runtime]) -> Outcome:
+    """Plant a bug by name and return what the checker makes of it; ONNX files are run by the runtime."""
+    (bug,) = bugs_named(unit[:1])
+    return judge_bug(bug, runtime=unit[1])
 
 
-def correct_checks(seeds: int) -> list[Check]:
-    """Return the comparisons of correct ports and exports under so many seeds."""
-    return [*correct_ports(seeds), *correct_exports(seeds)]
+def correct_checks(seeds: int, runtime: Runtime = ONNX_RUNTIME) -> list[Check]:
+    """Return the comparisons of correct ports and exports under so many seeds; in another runtime exports alone."""
+    ports = correct_ports(seeds) if runtime == ONNX_RUNTIME else ()
+    return [*ports, *correct_exports(seeds, runtime=runtime)]
 
 
-def judge_correct(check: tuple[int, int]) -> tuple[str, int]:
-    """Make one of `correct_checks`, by (seeds, place); returns its name and how many tensors are out of budget."""
-    seeds, place = check
-    (found,) = false_alarms([correct_checks(seeds)[place]])
+def judge_correct(unit: tuple[int, int, Runtime]) -> tuple[str, int]:
+    """Make one of `correct_checks`, by (seeds, place, runtime): its name, and how many tensors are out of budget."""
+    seeds, place, runtime = unit
+    (found,) = false_alarms([correct_checks(seeds, runtime)[place]])
     return found
 
 
@@ -108,8 +110,10 @@ def correct_ports(seeds: int, subjects: Sequence[Subject] | None = None) -> Iter
                 yield f"{family} training, {branch.name}, seed {seed}", partial(compare_branch, family, number, seed)
 
 
-def correct_exports(seeds: int, subjects: Sequence[Subject] | None = None) -> Iterator[Check]:
-    """Yield judgements of correct exports; None: every kind of network.
+def correct_exports(
+    seeds: int, subjects: Sequence[Subject] | None = None, runtime: Runtime = ONNX_RUNTIME
+) -> Iterator[Check]:
+    """Yield judgements of correct exports in a runtime; None: every kind of network.
 
     The large ones come under the first seed only: their files take most of a minute, and other weights do not change
     the graph.
@@ -117,7 +121,7 @@ def correct_exports(seeds: int, subjects: Sequence[Subject] | None = None) -> It
     small = tuple(subject for subject in correct_subjects() if subject not in LARGE)
     for seed in range(1, seeds + 1):
         for subject in subjects or (correct_subjects() if seed == 1 else small):
-            yield f"{' '.join(subject)} ONNX, seed {seed}", partial(judge_export, subject, seed)
+            yield f"{' '.join(subject)} ONNX, seed {seed}", partial(judge_export, subject, seed, runtime=runtime)
 
 
 def false_alarms(checks: Iterable[Check], say: Say = lambda text: None) -> Iterator[tuple[str, int]]:

@@ -9,28 +9,30 @@ ACTIVATIONS = frozenset(
 )  # fmt: skip
 
 
-def activations(model: Any, values: Mapping[str, Any]) -> tuple[Any, dict[str, tuple[str, str]]]:
+def activations(model: Any, values: Mapping[str, int]) -> tuple[Any, dict[str, tuple[str, str]]]:
     """Return a model of all activations side by side, and name of the value -> names of its input and output there.
 
     Args:
         model: onnx.ModelProto.
-        values: names of the values that layers return; those that an activation makes are taken.
+        values: name of the value that a layer returns -> its number of axes; those that an activation makes are taken.
     """
     from onnx import TensorProto, helper
 
     constants = [node for node in model.graph.node if node.op_type == "Constant"]
     fixed = {constant.name for constant in model.graph.initializer} | {node.output[0] for node in constants}
-    nodes, names = [], dict[str, tuple[str, str]]()
+    nodes, names, taken = [], dict[str, tuple[str, str]](), list[Any]()
     for node in model.graph.node:
         fed = [place for place, name in enumerate(node.input) if name and name not in fixed]
         if node.op_type in ACTIVATIONS and len(fed) == 1 and node.output[0] in values:
             given, made = names[node.output[0]] = f"alone_{len(names)}", f"made_{len(names)}"
             nodes.append(_copied(node, fed[0], given, made))
+            free = [None] * values[node.output[0]]  # some runtimes must know the number of axes
+            taken.append(helper.make_tensor_value_info(given, TensorProto.FLOAT, free))
     needed = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         [*constants, *nodes],
         "activations",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name, _ in names.values()],
+        taken,
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for _, name in names.values()],
         [constant for constant in model.graph.initializer if constant.name in needed],
     )

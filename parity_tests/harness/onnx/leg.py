@@ -1,11 +1,12 @@
-"""ONNX Runtime as a third leg: a file's outputs and its layers, measured against the reference in float64.
+"""A runtime as a third leg: a file's outputs and its layers, measured against the reference in float64.
 
-The outputs are those of the file as it is, with ONNX Runtime's own optimisations. The layers come from a copy that
-puts out their values too; that keeps ONNX Runtime from fusing across them, so the copy serves to find the layer only.
+The outputs are those of the file as it is, with the runtime's own optimisations. The layers come from a copy that
+puts out their values too, or from files cut out of it; that keeps a runtime from fusing across them, so these serve to
+find the layer only.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,45 +19,18 @@ from parity_tests.harness.capture import outputs_of
 from parity_tests.harness.experiments import Finding, find_cause_in_file
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
-from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity, Values
+from parity_tests.harness.measurement import Kind, Measurement, Quantity, Values
 from parity_tests.harness.onnx.alone import activations
+from parity_tests.harness.onnx.cut import Cutter
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
 from parity_tests.harness.onnx.outputs import FileOutput, file_outputs
-from parity_tests.harness.onnx.session import open_session, run_named, run_onnx
+from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, ExportedFile, Layers, Runtime, open_exported, run_model
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, file_head, run_references
 from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.values import fed
 
-
-@dataclass(frozen=True)
-class OnnxFile:
-    """An ONNX file that ONNX Runtime takes."""
-
-    path: Path  # where it lies
-    model: Any  # onnx.ModelProto
-    shape: tuple[int | None, ...]  # of its only input [N, C, H, W]; None where it is free
-
-
-def open_onnx(path: Path) -> OnnxFile:
-    """Open an ONNX file.
-
-    Raises InputError: not a file that ONNX Runtime takes, or not one with pictures as its only input.
-    """
-    import onnx
-
-    try:
-        model = onnx.load(str(path))
-        opened = open_session(path).get_inputs()
-    except Exception as error:  # protobuf, ONNX and ONNX Runtime each have errors of their own, without a common base
-        raise InputError(f"{path}: not an ONNX file that ONNX Runtime takes ({first_line(error)})") from error
-    if len(opened) != 1 or len(opened[0].shape) != 4 or opened[0].type != "tensor(float)":
-        found = ", ".join(f"{value.name} {value.type}{value.shape}" for value in opened)
-        raise InputError(f"{path}: takes {found or 'nothing'}; one float32 input [N, C, H, W] is needed")
-    shape = tuple(side if isinstance(side, int) else None for side in opened[0].shape)
-    return OnnxFile(path, model, shape)
-
-
+Write = Callable[[Array, Path], None]  # writes the network at a path, with these pictures [N, C, H, W] as an example
 # order of a measurement and what was fed -> the call in float64, which of its outputs, and what the file makes of it
 Made = dict[tuple[int, Values], tuple[LayerCall, int, Array]]
 
@@ -69,8 +43,15 @@ class Judged:
     finding: Finding | None = None  # what experiments showed on what is blamed first
 
 
-def judge_onnx(network: Any, names: Sequence[str], inputs: Array, probe: Array, path: Path | None = None) -> Judged:
-    """Judge ONNX Runtime against a PyTorch network: the layers that are found in the file, and every output.
+def onnx_writer(network: Any, names: Sequence[str]) -> Write:
+    """Return what exports a PyTorch network, with outputs of these names, to ONNX."""
+    return lambda pictures, path: write_onnx(network, pictures, names, path)
+
+
+def judge_exported(
+    network: Any, names: Sequence[str], inputs: Array, probe: Array, runtime: Runtime, source: Path | Write
+) -> Judged:
+    """Judge a runtime against a PyTorch network: the layers that are found in the file, and every output.
 
     The layers are judged on the small pictures, where the budget is narrow, and so are the outputs; those of a given
     file also at the size of the whole run. A file that takes one size only is judged at that size.
@@ -80,22 +61,23 @@ def judge_onnx(network: Any, names: Sequence[str], inputs: Array, probe: Array, 
         names: of its outputs.
         inputs: picture [1, C, H, W] of the whole run.
         probe: small pictures [N, C, h, w], on which wrong norms stand out.
-        path: file to judge; None: the network is exported for it.
+        runtime: what runs the file.
+        source: file to judge, or what exports the network for it.
 
     Raises InputError: the file cannot be run, or the network not be exported.
     """
-    given = open_onnx(path) if path else None
+    given = open_exported(source, runtime) if isinstance(source, Path) else None
     wanted = [_fit(given, pictures) for pictures in (probe, inputs)] if given else [probe]
     every: list[Judged] = []
     with tempfile.TemporaryDirectory() as folder:
-        exported = Path(folder) / "network.onnx"
+        exported = Path(folder) / f"network{runtime.suffix}"
         for number, pictures in enumerate({pictures.shape[2:]: pictures for pictures in wanted}.values()):
-            if not given:
-                write_onnx(network, pictures, names, exported)
+            if not isinstance(source, Path):
+                source(pictures, exported)
             runs = (
                 small_runs(network, pictures) if number == 0 else [FileRun(pictures, run_references(network, pictures))]
             )
-            every.append(judge_file(given or open_onnx(exported), runs, names))
+            every.append(judge_file(given or open_exported(exported, runtime), runs, names, runtime=runtime))
     finding = next((each.finding for each in every if each.finding), None)
     return Judged(tuple(verdict for each in every for verdict in each.verdicts), finding)
 
@@ -116,10 +98,16 @@ def small_runs(network: Any, pictures: Array) -> list[FileRun]:
     return [first, FileRun(large, run_references(network, large), Values.LARGE)]
 
 
-def judge_file(file: OnnxFile, runs: Sequence[FileRun], names: Sequence[str] = (), causes: bool = True) -> Judged:
-    """Judge runs of a file, see `measure_onnx`; `causes`: look for the bug behind what is blamed first."""
+def judge_file(
+    file: ExportedFile,
+    runs: Sequence[FileRun],
+    names: Sequence[str] = (),
+    causes: bool = True,
+    runtime: Runtime = ONNX_RUNTIME,
+) -> Judged:
+    """Judge runs of a file, see `measure_file`; `causes`: look for the bug behind what is blamed first."""
     every = [(run, Made()) for run in runs]
-    found = [(judge(each), run, made) for run, made in every for each in measure_onnx(file, run, names, made)]
+    found = [(judge(each), run, made) for run, made in every for each in measure_file(file, run, names, made, runtime)]
     verdicts = tuple(verdict for verdict, _, _ in found)
     first = next(iter(blamed(verdicts)), None)
     if not causes or first is None or first.measurement.problem:
@@ -131,7 +119,7 @@ def judge_file(file: OnnxFile, runs: Sequence[FileRun], names: Sequence[str] = (
     return Judged(verdicts, find_cause_in_file(run.references.truth_side, *made[key], first.measurement))
 
 
-def _fit(file: OnnxFile, pictures: Array) -> Array:
+def _fit(file: ExportedFile, pictures: Array) -> Array:
     """Return the pictures if the file takes their size, else seeded ones of the size that it takes."""
     batch, channels, height, width = wanted = [
         own or given for own, given in zip(file.shape, pictures.shape, strict=True)
@@ -143,8 +131,12 @@ def _fit(file: OnnxFile, pictures: Array) -> Array:
     return image("toonport/0", batch, height, width, channels)
 
 
-def measure_onnx(
-    file: OnnxFile, run: FileRun, names: Sequence[str] = (), made: Made | None = None
+def measure_file(
+    file: ExportedFile,
+    run: FileRun,
+    names: Sequence[str] = (),
+    made: Made | None = None,
+    runtime: Runtime = ONNX_RUNTIME,
 ) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
@@ -155,18 +147,21 @@ def measure_onnx(
         run: what it is run on.
         names: of the network's outputs; empty: those of the file, in its order.
         made: gets what the file makes of each call.
+        runtime: what runs it.
     """
     made, inputs, references = Made() if made is None else made, run.inputs, run.references
-    head = file_head(Mode.ONNX, references.types[""], inputs)
+    head = file_head(runtime.mode, references.types[""], inputs)
     head = replace(head, probe=replace(head.probe, values=run.values))
     order = {key: place for place, key in enumerate(references.truth)}
     last = replace(head, order=len(order))
     try:
-        chosen = _run_layers(file, inputs, references.truth)
-        outputs = run_onnx(file.path, inputs)
-        large = _run_activations(file, references, {key: name for key, (name, _) in chosen.items()})
-    except Exception as error:  # ONNX Runtime's errors have no common base
-        yield replace(last, problem=f"ONNX Runtime cannot run it: {first_line(error)}")
+        chosen = _run_layers(file, inputs, references.truth, runtime)
+        outputs = runtime.run(file.path, {file.input: inputs})
+        large = _run_activations(file, references, {key: name for key, (name, _) in chosen.items()}, runtime)
+    except InputError:
+        raise
+    except Exception as error:  # the errors of runtimes have no common base
+        yield replace(last, problem=f"{runtime.name} cannot run it: {first_line(error)}")
         return
     for key, (_, value) in chosen.items():
         layer, quantity = key[0], outputs_of(references.truth[key].outputs, key[1])[0]
@@ -181,7 +176,7 @@ def measure_onnx(
                 large[key][1],
             )
             yield references.measure_alone(alone, *large[key])
-    found_outputs = file_outputs(file.model, names or list(outputs))
+    found_outputs = file_outputs(list(outputs), file.promised, names or list(outputs))
     for place, output in enumerate(found_outputs):
         if output.found:
             made[last.order + place, run.values] = references.truth[WHOLE], output.index or 0, outputs[output.name]
@@ -204,10 +199,13 @@ def _measure_outputs(
 
 
 def _run_activations(
-    file: OnnxFile, references: References, names: Mapping[Key, str]
+    file: ExportedFile, references: References, names: Mapping[Key, str], runtime: Runtime
 ) -> dict[Key, tuple[tuple[Array, ...], Array]]:
     """Large inputs of the layers that are activations, and what the file makes of them; names of the layers' values."""
-    model, alone = activations(file.model, dict.fromkeys(names.values()))
+    if not names:
+        return {}
+    axes = {name: references.truth[key].outputs[0].ndim for key, name in names.items()}
+    model, alone = activations(file.model, axes)
     first: dict[str, Key] = {}  # a layer comes before those that hold it and return the same value
     for key, name in names.items():
         if name in alone and len(references.truth[key].inputs) == 1:
@@ -216,17 +214,49 @@ def _run_activations(
         return {}
     inputs = {name: fed(Values.LARGE, references.truth[key].inputs) for name, key in first.items()}
     # activations without a layer of their own run too, on a number that nobody looks at
-    every = {alone[name][0]: inputs[name][0] if name in inputs else np.zeros(1, np.float32) for name in alone}
-    found = run_named(model.SerializeToString(), every)
+    every = {
+        alone[name][0]: inputs[name][0] if name in inputs else np.zeros((1,) * axes[name], np.float32) for name in alone
+    }
+    found = run_model(runtime, model, every)
     return {key: (inputs[name], found[alone[name][1]]) for name, key in first.items()}
 
 
-def _run_layers(file: OnnxFile, inputs: Array, calls: Mapping[Key, LayerCall]) -> dict[Key, tuple[str, Array]]:
+def _run_layers(
+    file: ExportedFile, inputs: Array, calls: Mapping[Key, LayerCall], runtime: Runtime
+) -> dict[Key, tuple[str, Array]]:
     """What the layers that are found in the file return there, with the names of these values."""
+    if runtime.layers is Layers.NONE:
+        return {}
     possible = candidates(layer_values(file.model, {layer for layer, _ in calls}), calls)
     if not possible:
         return {}
-    wanted = {name: None for names in possible.values() for name in names}
-    found = run_onnx(with_outputs(file.model, wanted).SerializeToString(), inputs)
+    wanted = list(dict.fromkeys(name for names in possible.values() for name in names))
+    if runtime.layers is Layers.CUT:
+        return _run_cut(file, inputs, calls, possible, runtime)
+    found = run_model(runtime, with_outputs(file.model, wanted), {file.input: inputs})
     chosen = {key: only_fitting(names, found, calls[key].outputs[0].shape) for key, names in possible.items()}
     return {key: (name, found[name]) for key, name in chosen.items() if name is not None}
+
+
+def _run_cut(
+    file: ExportedFile,
+    inputs: Array,
+    calls: Mapping[Key, LayerCall],
+    possible: Mapping[Key, Sequence[str]],
+    runtime: Runtime,
+) -> dict[Key, tuple[str, Array]]:
+    """The same, each layer alone, fed what the layers before it return in the reference."""
+    cutter = Cutter(file.model)
+    fed, found, chosen = {file.input: inputs}, dict[str, Array](), dict[Key, tuple[str, Array]]()
+    for key, names in possible.items():
+        truth = calls[key].outputs[0]
+        for name in names:
+            if name not in found:
+                model = cutter.cut(name, fed)
+                found |= run_model(runtime, model, {value.name: fed[value.name] for value in model.graph.input})
+        fitting = only_fitting(names, found, truth.shape)
+        if fitting is not None:
+            chosen[key] = fitting, found[fitting]
+            if found[fitting].shape == truth.shape:
+                fed[fitting] = np.asarray(truth, np.float32)
+    return chosen

@@ -1,4 +1,4 @@
-"""Which output of a network each output of an ONNX file is, and what is absent, renamed or in another order."""
+"""Which output of a network each output of an exported file is, and what is absent, renamed or in another order."""
 
 import json
 from collections.abc import Sequence
@@ -20,19 +20,23 @@ class FileOutput:
     absent: str = ""  # why a file that promises nothing lacks it, else ""
 
 
-def file_outputs(model: Any, names: Sequence[str]) -> list[FileOutput]:
+def promised(model: Any) -> list[str]:
+    """Return the names of the outputs that an onnx.ModelProto says it was given, in order; empty: it says nothing."""
+    written = next((entry.value for entry in model.metadata_props if entry.key == OUTPUTS), None)
+    return list(json.loads(written)) if written else []
+
+
+def file_outputs(present: Sequence[str], promised: Sequence[str], names: Sequence[str]) -> list[FileOutput]:
     """Return the outputs of a file in its order, then those that it lacks.
 
     Files of this project say which outputs they were given: each must be there, under its name and at its place. In
     files from elsewhere, outputs are known by the network's names if all have one of them, else by their order.
 
     Args:
-        model: onnx.ModelProto.
+        present: names of the file's outputs, in its order.
+        promised: names of those that it says it was given; empty: it says nothing.
         names: of the network's outputs, in order; may be fewer than the file has.
     """
-    present = [output.name for output in model.graph.output]
-    written = next((entry.value for entry in model.metadata_props if entry.key == OUTPUTS), None)
-    promised = json.loads(written) if written else []
     own = [name if place or name in present else FIRST for place, name in enumerate(names)]
     by_name = bool(promised) or set(present) <= set(own)
     known = promised or (own if by_name else [*present, *own[len(present) :]])

@@ -25,7 +25,7 @@ from parity_tests.harness.report.words import (
     words_of,
 )
 from parity_tests.harness.run import Comparison
-from parity_tests.tolerances import UNDECIDED_SHARE
+from parity_tests.tolerances import EXPORTED, UNDECIDED_SHARE
 
 NUMBERS = f"{'max|Δ|':>9} {'rel L2':>9} {'torch err':>9} {'port err':>9} {'budget':>9} {'×budget':>8}  verdict"
 HEADING = f"{'layer':<52} {'tensor':<22} {'mode':<15} {'probe':<24} {NUMBERS}"
@@ -233,9 +233,9 @@ def _first_differences(comparison: Comparison) -> Iterator[str]:
     if comparison.case:
         yield f"replay: {comparison.case}"
     yield from cause_lines(causes(comparison.verdicts, comparison.finding))
-    in_file = comparison.first_of(Mode.ONNX)
+    in_file = next(filter(None, (comparison.first_of(mode) for mode in EXPORTED)), None)
     if in_file and in_file is not first:
-        yield f"first out of budget in the ONNX file: {_describe(in_file)}"
+        yield f"first out of budget in the exported file: {_describe(in_file)}"
     if along and along.measurement.layer != first.measurement.layer:
         yield f"first seen in the whole run at: {_describe(along)}"
     if along:

@@ -124,7 +124,7 @@ def test_int8_reports_its_measured_error_and_takes_the_users_pictures(folder, tm
 
 
 def test_mindir_computes_what_float64_pytorch_does(folder, capsys):
-    from toonport.exporters.mindir import run_mindir
+    from parity_tests.harness.onnx import mindir
 
     target = folder / "gen.mindir"
     argv = ["export", "ugatit", "--weights", str(folder / "gen.pt"), "--size", "32", "--out", str(target)]
@@ -133,15 +133,16 @@ def test_mindir_computes_what_float64_pytorch_does(folder, capsys):
     inputs = image("toonport/0", 1, 32, 32)
     with torch.no_grad():
         wanted = load_module(folder / "gen.pt", "ugatit").double()(torch.from_numpy(inputs).double())[0].numpy()
-    (found,) = run_mindir(target, inputs)
+    (found,) = mindir.run(target, {"input": inputs}).values()
     assert np.abs(found - wanted).max() < 1e-4
 
 
 def test_a_wrong_mindir_is_not_kept(folder, monkeypatch):
-    from toonport.exporters import mindir as mindir_export
+    from parity_tests.harness.onnx import mindir
 
-    run = mindir_export.run_mindir
-    monkeypatch.setattr(mindir_export, "run_mindir", lambda path, inputs: [1.001 * one for one in run(path, inputs)])
+    run = mindir.run
+    wrong = lambda path, inputs: {name: 1.001 * value for name, value in run(path, inputs).items()}  # noqa: E731
+    monkeypatch.setattr(mindir, "run", wrong)
     target = folder / "wrong.mindir"
     argv = ["export", "ugatit", "--weights", str(folder / "gen.pt"), "--size", "32", "--out", str(target)]
     assert main(argv) == 1

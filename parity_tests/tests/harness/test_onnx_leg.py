@@ -13,7 +13,8 @@ from parity_tests.harness.mutants.judging import judge_bug, judge_export
 from parity_tests.harness.mutants.onnx import ONNX_BUGS
 from parity_tests.harness.mutants.run import correct_exports, false_alarms
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
-from parity_tests.harness.onnx.leg import FileRun, measure_onnx, open_onnx
+from parity_tests.harness.onnx.leg import FileRun, measure_file
+from parity_tests.harness.onnx.runtimes import open_onnx
 from parity_tests.harness.outputs import run_references
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
@@ -132,7 +133,7 @@ def plain_file(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_layer_called_twice_is_compared_call_by_call_and_a_fused_one_is_absent(plain_file):
     network, path, inputs = plain_file
-    rows = list(measure_onnx(open_onnx(path), FileRun(inputs, run_references(network, inputs, layers=True))))
+    rows = list(measure_file(open_onnx(path), FileRun(inputs, run_references(network, inputs, layers=True))))
     own = [row for row in rows if row.probe.values is Values.RECORDED]
     assert [(row.layer, row.quantity.call) for row in own] == [("pair.norm", 0), ("act", 0), ("act", 1), ("", 0)]
     large = [row for row in rows if row.probe.values is Values.LARGE]
@@ -149,7 +150,7 @@ def test_without_notes_only_the_outputs_are_judged(plain_file, tmp_path):
         del node.metadata_props[:]
     assert layer_values(model, {"act"}) == {}
     onnx.save(model, tmp_path / "bare.onnx")
-    (row,) = measure_onnx(
+    (row,) = measure_file(
         open_onnx(tmp_path / "bare.onnx"), FileRun(inputs, run_references(network, inputs, layers=True))
     )
     assert row.layer == ""

@@ -9,7 +9,7 @@ from convert.registry import family_named, part_named
 from parity_tests.harness.inputs import formula_state, image, in_channels
 from parity_tests.tests.cases import save_torch, seeded_family, seeded_state, small_part
 from toonport.cli import main
-from toonport.draw.choices import BACKENDS
+from toonport.draw.choices import usable_backends
 from toonport.draw.generators import open_generator
 
 FAMILIES = ("ugatit", "cyclegan", "whitebox", "dtn", "sagan_cyclegan")
@@ -17,7 +17,7 @@ FAMILIES = ("ugatit", "cyclegan", "whitebox", "dtn", "sagan_cyclegan")
 
 def _backends(family):
     """All of them once; ONNX files are written of the module that PyTorch runs, and that takes long."""
-    return BACKENDS if family == "cyclegan" else ("mindspore", "torch")
+    return usable_backends() if family == "cyclegan" else ("mindspore", "torch")
 
 
 def _rounded(state):

@@ -1,4 +1,4 @@
-"""The benchmarks: generator against generator, the whole way against the generator, two processes against one.
+"""The benchmarks: runtime against runtime, the whole way against the generator, two processes against one.
 
 Each runs in a process that has done nothing else: what ran before, an export say, leaves memory in a state that helps
 one contender more than the other.
@@ -27,6 +27,7 @@ from toonport.bench.processes import alone
 from toonport.bench.timing import Ratio, peak_mebibytes, ratio, take_turns
 from toonport.bench.worker import SIDE, draw_noise
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
+from toonport.draw.exported import RUNNERS, open_file
 from toonport.draw.generators import build
 from toonport.exporters.exporter import ExportOptions, export_network
 from toonport.photo.batch import Task
@@ -35,7 +36,7 @@ from toonport.photo.example import drawn_face
 from toonport.photo.picture import write_picture
 
 FAMILY, PART = "photo2cartoon", "genA2B"
-RUNTIME_GOAL, WHOLE_GOAL, FOLDER_GOAL = 1.6, 1.15, 1.8
+RUNTIME_GOAL, OPENVINO_GOAL, WHOLE_GOAL, FOLDER_GOAL = 1.6, 1.0, 1.15, 1.8
 PHOTO_SIDE = 1000
 
 
@@ -85,6 +86,16 @@ def runtime_ratio(bench: Bench) -> Ratio:
     one, other = times["torch"], times["onnx"]
     details = f"PyTorch {one.median * 1e3:.0f} ms, ONNX Runtime {other.median * 1e3:.0f} ms; {_peak()}"
     return ratio("eager PyTorch / ONNX Runtime, generator", one, other, details, at_least=RUNTIME_GOAL)
+
+
+def openvino_ratio(bench: Bench) -> Ratio:
+    """ONNX Runtime / OpenVINO in float32: one picture through the generator."""
+    inputs = to_input(np.full((SIDE, SIDE, 3), 128, np.uint8))
+    opened = {name: open_file(bench.exported, name, threads=bench.threads) for name in RUNNERS}
+    times = take_turns({name: partial(file.run, inputs) for name, file in opened.items()}, bench.rounds)
+    one, other = (times[name] for name in RUNNERS)
+    details = f"ONNX Runtime {one.median * 1e3:.0f} ms, OpenVINO {other.median * 1e3:.0f} ms; {_peak()}"
+    return ratio("ONNX Runtime / OpenVINO, generator", one, other, details, at_least=OPENVINO_GOAL)
 
 
 def whole_ratio(bench: Bench) -> Ratio:
@@ -159,7 +170,7 @@ def _photos(folder: Path, count: int) -> Iterator[Path]:
         yield path
 
 
-CASES = {"runtime": runtime_ratio, "whole": whole_ratio, "folder": folder_ratio}
+CASES = {"runtime": runtime_ratio, "openvino": openvino_ratio, "whole": whole_ratio, "folder": folder_ratio}
 
 
 def run_cases(names: list[str], weights: str | None, rounds: int, photos: int, threads: int) -> Iterator[Ratio]:

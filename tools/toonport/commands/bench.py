@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from toonport.bench.timing import Ratio
 
 
-CASES = ("runtime", "whole", "folder")
-EPILOG = """toonport bench                    three ratios of the photo pipeline:
+CASES = ("runtime", "openvino", "whole", "folder")
+EPILOG = """toonport bench                    ratios of the photo pipeline:
   runtime: eager PyTorch / ONNX Runtime on the photo2cartoon generator, 256x256
+  openvino: ONNX Runtime / OpenVINO, where that is installed
   whole:   photo file to cartoon file / the generator alone
   folder:  one process / one process per core on a folder of photos
 toonport bench all                conversion, inference, training, ONNX: every
@@ -73,16 +74,18 @@ def _line(ratio: Ratio) -> str:
 
 def _ratios(args: argparse.Namespace) -> dict[str, Any]:
     from toonport.bench.cases import run_cases
+    from toonport.draw.choices import usable_backends
 
     unknown = set(args.case or ()) - set(CASES)
     if unknown:
         raise InputError(f"unknown case '{min(unknown)}'; cases: {', '.join(CASES)}")
     threads = args.threads or cores()
+    cases = args.case or [name for name in CASES if name != "openvino" or name in usable_backends()]
     load = os.getloadavg()[0]
     out.print(f"{threads} threads; load of the machine at the start {load:.1f}; contenders take turns")
     found: list[Ratio] = []
     with spinner("exporting the generator") as say:
-        for ratio in run_cases(args.case or list(CASES), args.weights, args.rounds, args.photos, threads):
+        for ratio in run_cases(cases, args.weights, args.rounds, args.photos, threads):
             out.print(_line(ratio))
             found.append(ratio)
             say("measuring")

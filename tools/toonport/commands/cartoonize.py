@@ -37,7 +37,7 @@ EPILOG = """examples:
   toonport cartoonize photos/ --weights photo2cartoon_weights.onnx --out cartoons --sheet
   toonport cartoonize 'shards/*.tar' --weights photo2cartoon.ckpt --out cartoons --tables --ray cluster:6379
   cat me.jpg | toonport cartoonize - --weights photo2cartoon_weights.pt --out - > cartoon.png
-Weights may come from either framework or be a published ONNX file; the three backends draw the same picture.
+Weights may come from either framework or be a published ONNX file; all backends draw the same picture.
 Exit codes: 0 every photo done; 2 some skipped (no face, not a picture), the others are written."""
 STANDARD = "-"
 RECORD = "cartoonize.jsonl"
@@ -45,7 +45,7 @@ RECORD = "cartoonize.jsonl"
 
 def add_parser(subparsers: Subparsers) -> None:
     """Register the subcommand."""
-    text = "draw cartoons of photos with MindSpore, ONNX Runtime or PyTorch"
+    text = "draw cartoons of photos with MindSpore, ONNX Runtime, PyTorch or OpenVINO"
     parser = add_command(subparsers, "cartoonize", run, text, EPILOG)
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos, folders of photos, or - for standard input")
     add_option(
@@ -145,11 +145,12 @@ def _to_standard_output(photos: list[str], settings: CartoonSettings) -> int:
         raise InputError("a picture would be written to the terminal; use --out FILE or send it on with > or |")
     content = sys.stdin.buffer.read() if photos == [STANDARD] else None
     photo = load_photo(Task(photos[0], "", content), settings.portrait.as_reference)
-    cartoons = Cartoonizer(settings).draw(photo)
+    cartoonizer = Cartoonizer(settings)
+    cartoons = cartoonizer.draw(photo)
     if len(cartoons) > 1:
         raise InputError(f"{len(cartoons)} faces; standard output takes one picture, leave out --all-faces")
-    for text in warnings_of(portraits_of(cartoons)):
-        err.print(f"{photos[0]}: {text}")
+    for text in (*cartoonizer.notes, *(f"{photos[0]}: {own}" for own in warnings_of(portraits_of(cartoons)))):
+        err.print(text)
     shown = cartoons[0].sheet(photo) if settings.sheets else cartoons[0].picture
     sys.stdout.buffer.write(encode(shown))
     sys.stdout.buffer.flush()

@@ -11,9 +11,10 @@ from convert.devices import CPU, GPU
 from convert.errors import InputError, guarded
 from convert.registry import family_named
 from ms_models.environment import choose_device
-from parity_tests.harness.families import compare_family, not_asked_for
+from parity_tests.harness.families import compare_family, not_asked_for, not_measured
 from parity_tests.harness.judge import Outcome, Verdict, worst
 from parity_tests.harness.judging_captures import compare_captures
+from parity_tests.harness.onnx.runtimes import RUNTIMES
 from parity_tests.harness.replay.write import Replay, write_case
 from parity_tests.harness.report.console import row_lines, summary_lines, tree_lines
 from parity_tests.harness.report.data import report_data
@@ -34,6 +35,7 @@ EPILOG = """examples:
   toonport compare photo2cartoon --part genA2B --json report.json --html report.html
   toonport compare photo2cartoon --weights photo2cartoon_weights.pt --part genA2B --mode onnx --onnx net.onnx
   toonport compare photo2cartoon --mode train --steps 3
+  toonport compare cyclegan --part D_A --mode onnx --runtime openvino     in another runtime
   toonport compare yesterday.json today.json        what changed
   toonport compare report.json                      judge it again under the present tolerances
   toonport compare run_a/ run_b/                     runs that toonport.capture wrote, on any two machines
@@ -65,7 +67,10 @@ def add_parser(subparsers: Subparsers) -> None:
     add_option(parser, "--part", default="all", help="one network (default: all in the file)")
     add_option(parser, "--weights", help="checkpoint for both sides; any format")
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
-    parser.add_argument("--onnx", metavar="FILE", help="judge this ONNX file, not one exported on the spot")
+    text = "judge this exported file (of the format that --runtime takes), not one made on the spot"
+    parser.add_argument("--onnx", metavar="FILE", help=text)
+    text = f"what runs the exported file: {', '.join(RUNTIMES)}, or FILE.py:run, a function run(path, inputs)"
+    add_option(parser, "--runtime", help=f"{text} (default: onnxruntime)")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
     text = "in half a minute: layers alone and whole networks on small pictures; the report says what is left out"
     parser.add_argument("--quick", action="store_true", help=text)
@@ -123,6 +128,8 @@ def _require_heeded(args: argparse.Namespace, folder: bool) -> None:
         raise InputError(
             "--quick makes its own small pictures: no --onnx, --input, --size, --compiled, and no captures"
         )
+    if args.runtime and (folder or args.quick or args.torch or "onnx" not in modes_named(args.mode)):
+        raise InputError("--runtime: only where an exported file of a family is judged (--mode onnx, or all)")
     if args.replay and (folder or str(args.family).endswith(".json") or args.environment):
         raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
     if (args.tf32 or args.reference_device) and (folder or str(args.family).endswith(".json") or args.environment):
@@ -208,13 +215,17 @@ def _fresh(args: argparse.Namespace) -> int:
     options = _options(args)
     with spinner(f"compare {options.family}") as say:
         comparisons = compare_family(options, say)
+    for reason in not_measured(options):
+        out.print(f"left out: {reason}")
     return _report(args, comparisons, not_asked_for(options))
 
 
 def _options(args: argparse.Namespace) -> CompareOptions:
     """Where every mode is asked for, ONNX Runtime may be left out with a reason."""
+    from toonport.own_pair import named_runtime
     from toonport.photo.picture import network_picture
 
+    runtime = named_runtime(args.runtime or "onnxruntime")
     return CompareOptions(
         family=family_named(args.family).name,
         part=args.part,
@@ -237,7 +248,8 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         replay=Path(args.replay) if args.replay else None,
         pictures=bool(args.html),
         onnx=Path(args.onnx) if args.onnx else None,
-        onnx_required=args.mode != "all" or args.onnx is not None,
+        runtime=runtime,
+        onnx_required=args.mode != "all" or args.onnx is not None or args.runtime is not None,
     )
 
 

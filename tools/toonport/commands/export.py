@@ -14,6 +14,7 @@ from parity_tests.harness.report.words import tensor_at
 from toonport.commands.options import Subparsers, add_command, add_option
 from toonport.commands.ui import out, print_json, spinner
 from toonport.exit_codes import ExitCode
+from toonport.exporters.complete import PICTURES
 from toonport.exporters.exporter import Exported, ExportOptions, default_target, export_network
 from toonport.photo.files import left_out, picture_files
 from toonport.terminal import plain
@@ -25,6 +26,7 @@ EPILOG = """examples:
   toonport export ugatit --weights ugatit.pt --part genB2A --fp16 --out photo.onnx    half the size
   toonport export photo2cartoon --weights p2c.pt --int8 --calibration photos/         error measured and printed
   toonport export photo2cartoon --weights p2c.pt --to mindir
+  toonport export whitebox --weights wb.pth --complete --dynamic    bytes of a picture in and out, filter inside
 A file is kept only if it computes what the network computes in float64; otherwise the exit code is 1."""
 
 
@@ -43,6 +45,8 @@ def add_parser(subparsers: Subparsers) -> None:
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument("--fp16", action="store_true", help="float16 weights and arithmetic, float32 in and out")
     precision.add_argument("--int8", action="store_true", help="int8 weights, uint8 activations; prints the error")
+    text = "all inside, RGB picture in, drawn one out; bytes: uint8 [N, H, W, 3], unit: float32 [N, 3, H, W] in [0, 1]"
+    parser.add_argument("--complete", choices=PICTURES, nargs="?", const="bytes", help=f"{text} (default: bytes)")
     parser.add_argument("--calibration", metavar="PATH", nargs="+", default=[], help="pictures or folders for --int8")
 
 
@@ -60,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         dynamic=args.dynamic,
         outputs=args.outputs,
         precision="float16" if args.fp16 else "int8" if args.int8 else "float32",
+        complete=args.complete,
         calibration=tuple(given_pictures(args.calibration)),
     )
     target = target or default_target(options)

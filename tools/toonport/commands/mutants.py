@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.disk import atomic_path
+from convert.errors import InputError
 from toonport.cluster import spread
 from toonport.commands.mutants_systematic import add_options, run_systematic
-from toonport.commands.options import Subparsers, add_command, add_spread_options
+from toonport.commands.options import Subparsers, add_command, add_option, add_spread_options
 from toonport.commands.ui import out, print_json, print_table, spinner
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--seeds", type=int, default=0, help="also compare the correct ports under this many seeds")
     parser.add_argument("--markdown", metavar="FILE", help="write the table as Markdown, as in docs/mutants.md")
     add_spread_options(parser, "mutants")
+    text = "only bugs of ONNX files and correct exports, in openvino or FILE.py:run; see toonport compare --help"
+    add_option(parser, "--runtime", help=text)
     add_options(parser)
 
 
@@ -39,15 +42,22 @@ def run(args: argparse.Namespace) -> int:
     if args.systematic:
         return run_systematic(args)
     from parity_tests.harness.mutants import run as suite
+    from parity_tests.harness.mutants.bugs import OnnxBug
     from parity_tests.harness.report.data import versions
+    from toonport.own_pair import named_runtime
 
-    bugs = suite.bugs_named(args.names)
+    runtime, bugs = named_runtime(args.runtime or "onnxruntime"), suite.bugs_named(args.names)
+    if runtime != suite.ONNX_RUNTIME:
+        bugs = tuple(bug for bug in bugs if isinstance(bug, OnnxBug))
+        if runtime.suffix != ".onnx":
+            raise InputError(f"--runtime {args.runtime}: bugs are planted in ONNX files, which it does not run")
     if args.list:
         print_table(["bug", "planted in", "what"], [[bug.name, bug.place, bug.what] for bug in bugs])
         print_json(args.json, {"bugs": [{"name": bug.name, "place": bug.place, "what": bug.what} for bug in bugs]})
         return 0
-    units: list[tuple[Callable[[Any], Any], Any]] = [(suite.judge_named, bug.name) for bug in bugs]
-    units += [(suite.judge_correct, (args.seeds, place)) for place in range(len(suite.correct_checks(args.seeds)))]
+    checks = len(suite.correct_checks(args.seeds, runtime))
+    units: list[tuple[Callable[[Any], Any], Any]] = [(suite.judge_named, (bug.name, runtime)) for bug in bugs]
+    units += [(suite.judge_correct, (args.seeds, place, runtime)) for place in range(checks)]
     found = []
     with spinner("mutants") as say:
         for result in spread(_done, units, args.jobs, args.ray):

@@ -29,6 +29,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--backend": {"choices": BACKENDS, "help": "what runs the network (default: the weights' own framework)"},
     "--device": {"choices": DEVICES, "default": CPU, "help": f"device of the network (default: {CPU})"},
     "--size": {"type": number, "metavar": "N", "help": "side of the picture in pixels (default: as trained)"},
+    "--runtime": {"metavar": "RUN", "default": None},
     "--seed": {"type": int, "default": 0, "help": "default: 0"},
 }
 JSON_HELP = "print the result as JSON, and no text; with a name that ends in .json, write it there instead"

@@ -94,6 +94,7 @@ def tell(
         total: how many there are; fewer where that is not known yet.
         title, notes, json_target: see `run_photos`.
     """
+    told = set[str]()
     kept, reasons, done, files = [], Counter[str](), 0, 0
     with bar(title) as progress:
         for done, outcome in enumerate(outcomes, 1):
@@ -101,6 +102,9 @@ def tell(
             files += len(outcome.files)
             reasons.update([outcome.problem] if outcome.problem else [])
             progress(done, max(done, total), Path(outcome.source).name)
+            for text in (text for text in outcome.notes if text not in told):
+                err.print(text)
+            told.update(outcome.notes)
             for text in outcome.warnings:
                 err.print(f"{outcome.source}: {text}")
             if outcome.problem:

@@ -19,6 +19,7 @@ from toonport.photo.portrait import Portrait, PortraitOptions, Portraits, warnin
 from toonport.photo.preprocessor import load_photo
 
 DEFAULT_SIDE = 256
+NOISE = "seeded weights, which nobody trained: what they draw is noise, not a cartoon"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Cartoonizer:
         self._portraits = None if frame == "whole" else Portraits(portrait)
         _require_side(self.generator, settings.size)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever draws should know of the weights."""
+        return (f"{Path(self.settings.weights).name}: {NOISE}",) if self.generator.untrained else ()
+
     def __call__(self, task: Task) -> Outcome:
         """Write the cartoons of one photo, and their sheets.
 
@@ -100,7 +106,7 @@ class Cartoonizer:
                 path = Path(name).with_name(f"{Path(name).stem}_sheet{Path(name).suffix}")
                 write_picture(path, cartoon.sheet(photo))
                 written.append(str(path))
-        return Outcome(task.source, tuple(written), warnings=warnings_of(portraits_of(cartoons)))
+        return Outcome(task.source, tuple(written), warnings=warnings_of(portraits_of(cartoons)), notes=self.notes)
 
     def draw(self, photo: Picture) -> list[Cartoon]:
         """Return the cartoons of a photo, RGB uint8 [H, W, 3]: one, or one per face from left to right.

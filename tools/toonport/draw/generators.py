@@ -1,11 +1,12 @@
-"""A generator of the registry behind one interface, run by MindSpore, ONNX Runtime or PyTorch.
+"""A generator of the registry behind one interface, run by MindSpore, ONNX Runtime, OpenVINO or PyTorch.
 
 Every backend takes and returns float32 arrays [N, C, H, W]; the pictures made of them agree to one grey level.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from convert.channels import ORDERS, channel_order
 from convert.conversion import mindspore_arrays, require_finite, torch_arrays
 from convert.devices import CPU, DEVICES
-from convert.errors import InputError, first_line
+from convert.errors import InputError
 from convert.family import Cartoonize, Family, resolve
 from convert.identify import Network, identify, open_source, require_one_family
 from convert.registry import families, family_named, part_named
@@ -22,12 +23,13 @@ from convert.tensors import Array
 from ms_models import build as mindspore_build
 from ms_models.environment import choose_device
 from ms_models.environment import computing as mindspore_computing
-from parity_tests.harness.inputs import in_channels
-from parity_tests.harness.onnx.session import open_session
+from parity_tests.harness.inputs import UNTRAINED, in_channels, is_seeded
 from parity_tests.harness.onnx.write import export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
 from parity_tests.harness.sides.tree import tuple_of
 from toonport.draw.choices import BACKENDS
+from toonport.draw.exported import RUNNERS, Opened, open_file
+from toonport.exporters.complete import NETWORK_RANGE, PICTURES, Pictures
 from torch_ref import build as torch_build
 from torch_ref.environment import computing as torch_computing
 from torch_ref.environment import place_of
@@ -50,6 +52,7 @@ class Generator:
     fixed_side: int | None  # the only side of a picture it takes, None when it takes several
     smallest: int  # the smallest side it takes
     run: Run  # [N, 3, H, W] -> the outputs, in the order of their names
+    untrained: bool = False  # whether its weights are known to be seeded ones, which nobody trained
 
     def __call__(self, batch: Array) -> dict[str, Array]:
         """Return the outputs by name for pictures [N, 3, H, W] in [-1, 1], as float32.
@@ -99,16 +102,22 @@ def open_generator(
     """
     path = Path(weights)
     if path.suffix.lower() == ".onnx":
-        if backend not in (None, "onnxruntime"):
-            raise InputError(f"{path}: an ONNX file is run by onnxruntime, not {backend}; give a checkpoint instead")
-        return _from_onnx(path, family, part, device, threads, channels)
+        chosen = backend or RUNNERS[0]
+        if chosen not in RUNNERS:
+            runners = " or ".join(RUNNERS)
+            raise InputError(f"{path}: an ONNX file is run by {runners}, not {backend}; give a checkpoint instead")
+        return _from_onnx(path, family, part, open_file(path, chosen, device, threads), chosen, channels)
     chain = _chain(path, family, part)
     network = chain[0]
     chosen = backend or ("mindspore" if path.suffix == ".ckpt" else "torch")
     if chosen not in BACKENDS:
         raise InputError(f"unknown backend '{chosen}'; backends: {', '.join(BACKENDS)}")
     how = replace(_how(network.family), channels=channel_order(network, channels))
-    openers = {"mindspore": _mindspore, "onnxruntime": _exported, "torch": _torch}
+    openers: dict[str, Callable[[Network, str, int | None], Run]] = {
+        "mindspore": _mindspore,
+        "torch": _torch,
+        **{name: partial(_exported, name) for name in RUNNERS},
+    }
     return Generator(
         network.family,
         how,
@@ -121,6 +130,7 @@ def open_generator(
             network.part.channels(network.kwargs),
             how.channels,
         ),
+        all(is_seeded(link) for link in chain),
     )
 
 
@@ -228,13 +238,13 @@ def _mindspore(network: Network, device: str, threads: int | None) -> Run:
     return run
 
 
-def _exported(network: Network, device: str, threads: int | None) -> Run:
+def _exported(backend: str, network: Network, device: str, threads: int | None) -> Run:
     """Run an ONNX file exported from a checkpoint: one where photos keep their sizes, else one for each size."""
     part, outputs = network.part, network.part.outputs
     module = torch_build.for_inference(build(network, "torch"))
     any_size = _how(network.family).side is None
     sizes = find_sizes(module, part.channels(network.kwargs), part.smallest(network.kwargs)) if any_size else None
-    sessions: dict[tuple[int, ...] | None, Any] = {}
+    sessions: dict[tuple[int, ...] | None, Run] = {}
 
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the outputs of a file that takes this size."""
@@ -245,55 +255,57 @@ def _exported(network: Network, device: str, threads: int | None) -> Run:
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "network.onnx"
                 export_onnx(module, inputs, outputs, target, more, sizes)
-                sessions[key] = _session(target, device, threads)
-        return list(sessions[key].run(None, {"input": batch}))
+                sessions[key] = open_file(target, backend, device, threads).run
+        return sessions[key](batch)
 
     return run
 
 
-def _session(path: Path, device: str, threads: int | None) -> Any:
-    try:
-        return open_session(path, threads, device)
-    except InputError:
-        raise
-    except Exception as error:  # ONNX Runtime has an exception class of its own for each reason
-        raise InputError(f"{path}: not an ONNX file that ONNX Runtime can run ({first_line(error)})") from error
-
-
 def _from_onnx(
-    path: Path, family: str | None, part: str | None, device: str, threads: int | None, channels: str | None
+    path: Path, family: str | None, part: str | None, opened: Opened, backend: str, channels: str | None
 ) -> Generator:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    session = _session(path, device, threads)
-    facts = session.get_modelmeta().custom_metadata_map  # as export writes them
+    facts = opened.facts  # as export writes them
     owner = family_named(family or facts.get("toonport.family", ONNX_DEFAULT))
-    how = _how(owner)
-    how = replace(how, channels=channels or facts.get("toonport.channels", how.channels))
+    how, kind = _how(owner), _pictures_of(path, facts)
+    if kind and channels:
+        raise InputError(f"{path}: holds everything from picture to picture, the order of colours too; no --channels")
+    how = replace(how, channels=channels or ("RGB" if kind else facts.get("toonport.channels", how.channels)))
+    how = replace(how, after=None) if kind else how
     if how.channels not in ORDERS:
         raise InputError(f"{path}: unknown order of colours '{how.channels}'; orders: {', '.join(ORDERS)}")
     known = part_named(owner, part or how.part)
-    names = tuple(sorted((output.name for output in session.get_outputs()), key=lambda name: name != PICTURE))
-    if not names:
+    if not opened.outputs:
         raise InputError(f"{path}: it has no output")
-    taken = _picture_input(path, session)
-    height, width = taken.shape[2:]
-    numbers = np.float16 if taken.type == "tensor(float16)" else np.float32
+    places = sorted(range(len(opened.outputs)), key=lambda place: opened.outputs[place] != PICTURE)
+    names = tuple(opened.outputs[place] for place in places)
+    _, count, height, width = _picture_shape(path, opened)
 
     def run(batch: Array) -> list[Array]:
         """[N, 3, H, W] -> the file's outputs."""
-        return [np.asarray(output) for output in session.run(list(names), {taken.name: batch.astype(numbers)})]
+        found = opened.run(kind.given(batch) if kind else batch.astype(opened.numbers))
+        picture, *others = (np.asarray(found[place]) for place in places)
+        return [kind.drawn(picture) if kind else picture, *others]
 
-    fixed = height if isinstance(height, int) and height == width else None
-    count = taken.shape[1] if isinstance(taken.shape[1], int) else 3
-    coloured = _in_colour(run, count, how.channels, draws=names[0] == PICTURE)
-    return Generator(owner, how, "onnxruntime", names, fixed, known.smallest(known.kwargs), coloured)
+    fixed = height if height == width else None
+    coloured = _in_colour(run, count or 3, how.channels, draws=names[0] == PICTURE)
+    smallest, untrained = known.smallest(known.kwargs), facts.get("toonport.weights") == UNTRAINED
+    return Generator(owner, how, backend, names, fixed, smallest, coloured, untrained)
 
 
-def _picture_input(path: Path, session: Any) -> Any:
-    """Return the one input of an ONNX file, [N, 3, H, W] or [N, 1, H, W]; a name among the lengths is a free one."""
-    inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 else []
-    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] not in (1, 3)):
+def _pictures_of(path: Path, facts: Mapping[str, str]) -> Pictures | None:
+    """What pictures a complete file takes; None: the network's own, in [-1, 1]."""
+    range_of = facts.get("toonport.range", NETWORK_RANGE)
+    kinds = {kind.range: kind for kind in PICTURES.values()}
+    if range_of != NETWORK_RANGE and range_of not in kinds:
+        raise InputError(f"{path}: unknown range of values '{range_of}'; known: {', '.join((NETWORK_RANGE, *kinds))}")
+    return kinds.get(range_of)
+
+
+def _picture_shape(path: Path, opened: Opened) -> tuple[int | None, ...]:
+    """Return the shape [N, C, H, W] of an ONNX file's one input, None for a length that is free."""
+    shape = opened.shapes[0] if len(opened.shapes) == 1 and opened.numbers else ()
+    if len(shape) == 4 and opened.numbers is np.uint8:
+        shape = tuple(shape[place] for place in (0, 3, 1, 2))
+    if len(shape) != 4 or shape[1] not in (None, 1, 3):
         raise InputError(f"{path}: its input is not one picture [N, 3, H, W]")
-    return inputs[0]
+    return shape

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ from convert.identify import Network
 from convert.registry import family_named, part_named
 from convert.tensors import Array
 from ms_models import build as mindspore_build
-from parity_tests.harness.inputs import image, in_channels
+from parity_tests.harness.inputs import UNTRAINED, image, in_channels, is_seeded
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx.write import Export, Sizes, export_onnx, find_sizes, second_input
 from parity_tests.harness.run import part_inputs
+from toonport.exporters.complete import NETWORK_RANGE, PICTURES, as_input, completed, to_bytes
 from toonport.exporters.mindir import export_mindir
 from toonport.exporters.reduce import QuantizationError, measure_int8, to_float16, to_int8
 from torch_ref import build as torch_build
 
+WHOLE = ("onnx", "float32")  # format and precision of files that hold everything
 CALIBRATION_PICTURES = 8  # seeded ones, when the user gives none
 MEASURED_PICTURES = 4  # of these, the error of an int8 file is measured: float64 takes long
 
@@ -42,6 +44,8 @@ class ExportOptions:
     dynamic: bool = False  # leave height and width free
     outputs: str = "first"  # "first" (the picture) or "all"
     precision: str = "float32"  # "float32", "float16" or "int8"
+    # what pictures a file takes and gives that holds all between them: a key of PICTURES; None: the network alone
+    complete: str | None = None
     calibration: tuple[Path, ...] = ()  # pictures that show an int8 network the range of its values; empty: seeded ones
 
 
@@ -86,6 +90,7 @@ def export_network(options: ExportOptions, target: Path) -> Exported:
     inputs = _first_input(options, networks[0], module)
     names = parts[-1].outputs if options.outputs == "all" else parts[-1].outputs[:1]
     job = _Job(options, target, tuple(networks), module, inputs, names)
+    job = _completed(job) if options.complete else job
     return _mindir(job) if options.to == "mindir" else _onnx(job)
 
 
@@ -99,6 +104,17 @@ class _Job:
     module: Any
     inputs: Array
     names: Sequence[str]
+
+
+def _completed(job: _Job) -> _Job:
+    """The same with everything that comes before and after the network inside."""
+    first, kind = job.networks[0], PICTURES[str(job.options.complete)]
+    how = first.family.cartoonize
+    if how is None or job.networks[-1].part.outputs[0] != "image":
+        raise InputError(f"--complete: {job.networks[-1].part.name} draws no pictures")
+    _, channels, height, width = job.inputs.shape
+    module = completed(job.module, replace(how, channels=channel_order(first)), channels, kind)
+    return replace(job, module=module, inputs=as_input(image("toonport/0", 1, height, width), kind))
 
 
 def _parts(options: ExportOptions, family: Family) -> list[str]:
@@ -117,6 +133,8 @@ def _check(options: ExportOptions, target: Path) -> None:
         raise InputError(
             "--to mindir: the file has a fixed size and float32 weights; --dynamic, --fp16, --int8 are for ONNX"
         )
+    if options.complete and (options.complete not in PICTURES or (options.to, options.precision) != WHOLE):
+        raise InputError(f"--complete {options.complete}: {' or '.join(PICTURES)}, for float32 ONNX files")
     if options.calibration and options.precision != "int8":
         raise InputError("--calibration is for --int8 only")
 
@@ -138,16 +156,35 @@ def _first_input(options: ExportOptions, network: Network, module: Any) -> Array
 
 def _onnx(job: _Job) -> Exported:
     sizes = _sizes(job) if job.options.dynamic else None
-    more, metadata = [second_input(job.inputs, sizes)], _metadata(job)
+    kind = PICTURES[job.options.complete] if job.options.complete else None
+    second = second_input(job.inputs, sizes)
+    more, metadata = [as_input(second, kind) if kind else second], _metadata(job, sizes)
     write = partial(export_onnx, job.module, job.inputs, job.names, more=more, sizes=sizes, metadata=metadata)
     if job.options.precision == "int8":
         return _int8(job, write)
+    if kind and kind.whole:
+        return _bytes(job, write)
     half = job.options.precision == "float16"
     done = write(path=job.target, reduce=to_float16 if half else None, mode=Mode.ONNX_FLOAT16 if half else Mode.ONNX)
     facts = [f"{done.nodes} nodes"]
     if sizes:
-        facts.append(f"any height and width from {sizes.smallest} in steps of {sizes.step}")
+        facts.append(f"any height and width {_words(sizes)}")
     return Exported(job.target, job.networks, done.verdicts, tuple(facts))
+
+
+def _words(sizes: Sizes) -> str:
+    return f"from {sizes.smallest} in steps of {sizes.step}"
+
+
+def _bytes(job: _Job, write: Callable[..., Export]) -> Exported:
+    """Verify the file with levels as floats first, then make them bytes and verify that it draws the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / job.target.name
+        done = write(path=plain)
+        to_bytes(plain, job.inputs)
+        with atomic_path(job.target) as temporary:
+            shutil.copyfile(plain, temporary)
+    return Exported(job.target, job.networks, done.verdicts, (f"{done.nodes} nodes before they were bytes",))
 
 
 def _sizes(job: _Job) -> Sizes:
@@ -184,14 +221,21 @@ def _calibration(job: _Job) -> Iterator[Array]:
         yield image(f"toonport/calibration/{index}", 1, height, width, channels)
 
 
-def _metadata(job: _Job) -> dict[str, str]:
+def _metadata(job: _Job, sizes: Sizes | None = None) -> dict[str, str]:
+    """What the file says of itself; `sizes`: that it takes, None for that of the job's input."""
     source, family = Path(job.options.weights), job.networks[0].family
+    kind = PICTURES[job.options.complete] if job.options.complete else None
+    height, width = job.inputs.shape[2:]
+    order = {"toonport.channels": "RGB" if kind else channel_order(job.networks[0])} if family.cartoonize else {}
     return {
         "toonport.family": family.name,
         "toonport.part": "+".join(network.part.name for network in job.networks),
         "toonport.precision": job.options.precision,
         "toonport.licence": family.licence,
-        **({"toonport.channels": channel_order(job.networks[0])} if family.cartoonize else {}),
+        "toonport.range": kind.range if kind else NETWORK_RANGE,
+        "toonport.sizes": _words(sizes) if sizes else f"{height}x{width}",
+        **order,
+        **({"toonport.weights": UNTRAINED} if all(map(is_seeded, job.networks)) else {}),
         **({"toonport.weights_sha256": sha256_of(source)} if source.is_file() else {}),
     }
 
@@ -202,5 +246,5 @@ def _mindir(job: _Job) -> Exported:
     built = [mindspore_build.build_mindspore(own.part, own.kwargs, mindspore_arrays(own)) for own in job.networks]
     cells = [mindspore_build.for_inference(cell) for cell in built]
     cell = cells[0] if len(cells) == 1 else nn.SequentialCell(*cells)
-    verdicts = export_mindir(cell, job.module, job.inputs, job.names, job.target)
+    verdicts = export_mindir(cell, job.module, job.inputs, job.names, job.target, _metadata(job))
     return Exported(job.target, job.networks, verdicts, (f"fixed input {list(job.inputs.shape)}",))

@@ -38,6 +38,7 @@ class Outcome:
     problem: str = ""  # why nothing was written, or ""
     warnings: tuple[str, ...] = ()  # what the user should know
     facts: Mapping[str, Any] = field(default_factory=dict)  # numbers about the portraits, for the record
+    notes: tuple[str, ...] = ()  # what the user should know of all photos; shown once
 
 
 Maker = Callable[[Task], Outcome]  # raises InputError for a photo that cannot be used

@@ -15,7 +15,7 @@ from convert.errors import InputError
 from convert.formats import FORMATS, READABLE
 from convert.registry import families
 from toonport.draw.cartoonizer import Cartoonizer, CartoonSettings
-from toonport.draw.choices import BACKENDS
+from toonport.draw.choices import usable_backends
 from toonport.photo.opening import picture_size
 from toonport.photo.picture import Picture, read_picture
 
@@ -86,7 +86,7 @@ class Studio:
     def __init__(self, weights: Mapping[str, Path], limits: Limits | None = None, device: str = CPU) -> None:
         self.weights, self.limits, self.device = dict(weights), limits or Limits(), device
         self.families = (ANY, *(family.name for family in families() if family.cartoonize))
-        self.backends = (ANY, *BACKENDS)
+        self.backends = (ANY, *usable_backends())
         self._loaded: OrderedDict[tuple[str, str, str], Cartoonizer] = OrderedDict()
         self._worker = ThreadPoolExecutor(max_workers=1)
 
@@ -124,7 +124,8 @@ class Studio:
         seconds = time.perf_counter() - start
         portrait = cartoon.portrait
         generator = cartoonizer.generator
-        notes = "".join(f". Note: {text}" for text in (portrait.warnings if portrait else ()))
+        told = (*cartoonizer.notes, *(portrait.warnings if portrait else ()))
+        notes = "".join(f". Note: {text}" for text in told)
         return Drawing(
             f"Drawn by {generator.family.name} with {generator.backend} in {seconds:.1f} s{notes}",
             photo,
