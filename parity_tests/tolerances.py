@@ -104,7 +104,9 @@ BUDGETS: Mapping[Mode, Budget] = {
     Mode.LITERT: Budget(
         10.0, 8.0, "as ONNX Runtime's; no right file is at hand to measure it by", floor_per_pixel=0.01
     ),
-    Mode.MINDIR: Budget(10.0, 8.0, "as whole networks in MindSpore: the worst of 63 right files, every family, is 0.4 of it"),
+    Mode.MINDIR: Budget(
+        10.0, 8.0, "as whole networks in MindSpore: the worst of 63 right files, every family, is 0.4 of it"
+    ),
     Mode.RUNTIME: Budget(
         10.0,
         8.0,
