@@ -6,6 +6,7 @@ from typing import Any
 from mindspore import Tensor, nn
 
 from ms_models.cyclegan_zoo import DepthResNet, Discriminator, ResNet, UNet
+from ms_models.kernels import LeakyReLU
 from ms_models.layers import InstanceNorm2d, ResnetBlock, Tanh, conv2d, conv_transpose2d, initialize, require_size
 from ms_models.unet import SkipUnet
 
@@ -101,12 +102,12 @@ class NLayerDiscriminator(nn.Cell):
         super().__init__()
         self.n_layers = n_layers
         bias = norm != "batch" if bias is None else bias
-        layers: list[nn.Cell] = [conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Cell] = [conv2d(input_nc, ndf, 4, 2, 1), LeakyReLU(0.2)]
         width = ndf
         for level in range(1, n_layers + 1):
             wider, stride = ndf * min(2**level, 8), 2 if level < n_layers else 1
             layers += [conv2d(width, wider, 4, stride, 1, bias=bias), _norm(norm, wider)]
-            layers += [nn.LeakyReLU(0.2)]
+            layers += [LeakyReLU(0.2)]
             width = wider
         layers += [conv2d(width, 1, 4, 1, 1)]
         self.model = nn.SequentialCell(*layers)

@@ -6,7 +6,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from convert.families.cyclegan_zoo import ZooStyle
-from ms_models.layers import conv2d, normalize
+from ms_models.kernels import LeakyReLU, normalize
+from ms_models.layers import conv2d
 
 
 class ZooInstanceNorm2d(nn.Cell):
@@ -57,7 +58,7 @@ def zoo_norm(zoo: ZooStyle, channels: int) -> nn.Cell:
 
 def activation(slope: float | None) -> list[nn.Cell]:
     """Return a leaky ReLU, ReLU for slope 0, nothing for None."""
-    return [] if slope is None else [nn.LeakyReLU(slope) if slope > 0 else nn.ReLU()]
+    return [] if slope is None else [LeakyReLU(slope) if slope > 0 else nn.ReLU()]
 
 
 class ConvNormReLU(nn.Cell):

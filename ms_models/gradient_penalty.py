@@ -12,6 +12,7 @@ ordinary operations, so that one ordinary backward pass is enough.
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from ms_models.kernels import leaky_slope
 from ms_models.layers import InstanceNorm2d
 from ms_models.sagan_cyclegan import Self_Attention, pixels
 from ms_models.spectral_wrapper import SpectralNorm
@@ -73,7 +74,7 @@ def _spectral(layer: SpectralNorm, x: Tensor, dx: Tensor) -> tuple[Tensor, Tenso
 
 
 def _leaky(layer: nn.LeakyReLU, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    return layer(x), ops.where(x > 0, dx, layer.alpha * dx)
+    return layer(x), dx * leaky_slope(x, layer.alpha)
 
 
 def _instance_norm(layer: InstanceNorm2d, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Normal, Uniform, initializer
 
-EPS = 1e-5
+from ms_models.kernels import EPS, mix_instance_and_layer, normalize, upsample_nearest
+
 SPREAD = 0.02  # standard deviation of fresh weights
 
 
@@ -24,38 +25,6 @@ def channel_mean(x: Tensor) -> Tensor:
 def channel_max(x: Tensor) -> Tensor:
     """Maximum over the pixels of each channel: [N, C, H, W] -> [N, C]; ties send the gradient to the first."""
     return ops.adaptive_max_pool2d(x, (1, 1)).reshape(x.shape[:2])
-
-
-def normalize(x: Tensor, begin_axis: int, eps: float) -> Tensor:
-    """Return (x - mean) / sqrt(biased variance + eps), both taken over the axes from `begin_axis` on.
-
-    One fused kernel: as fast as PyTorch's, where mean and variance in separate operations cost 3 to 60
-    times as much on CPU.
-    """
-    shape = x.shape[begin_axis:]
-    layer_norm = ops.LayerNorm(begin_norm_axis=begin_axis, begin_params_axis=begin_axis, epsilon=eps)
-    return layer_norm(x, ops.ones(shape, x.dtype), ops.zeros(shape, x.dtype))[0]
-
-
-def normalize_unbiased(x: Tensor, begin_axis: int, eps: float) -> Tensor:
-    """Return (x - mean) / sqrt(unbiased variance + eps), the divisor of the variance being count - 1.
-
-    With f = (count - 1) / count, sqrt(biased / f + eps) = sqrt(biased + f * eps) / sqrt(f): the fused
-    kernel is run with f * eps and its result scaled by sqrt(f).
-    """
-    count = math.prod(x.shape[begin_axis:])
-    fraction = (count - 1) / count
-    return normalize(x, begin_axis, eps * fraction) * math.sqrt(fraction)
-
-
-def mix_instance_and_layer(x: Tensor, rho: Tensor, eps: float = EPS) -> Tensor:
-    """Return rho * IN(x) + (1 - rho) * LN(x), both with the unbiased variance (divisor count - 1)."""
-    return rho * normalize_unbiased(x, 2, eps) + (1 - rho) * normalize_unbiased(x, 1, eps)
-
-
-def upsample_nearest(x: Tensor, factor: int) -> Tensor:
-    """Repeat each pixel `factor` times in both directions: [N, C, H, W] -> [N, C, H * factor, W * factor]."""
-    return ops.interpolate(x, size=(x.shape[2] * factor, x.shape[3] * factor), mode="nearest")
 
 
 class InstanceNorm2d(nn.Cell):
@@ -123,8 +92,7 @@ class AdaLIN(nn.Cell):
 
     def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """x [N, C, H, W], gamma and beta [N, C] -> [N, C, H, W]."""
-        mixed = mix_instance_and_layer(x, self.rho, self.eps)
-        return mixed * gamma[:, :, None, None] + beta[:, :, None, None]
+        return mix_instance_and_layer(x, self.rho, gamma, beta, self.eps)
 
 
 class LIN(nn.Cell):
@@ -142,7 +110,7 @@ class LIN(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        return mix_instance_and_layer(x, self.rho, self.eps) * self.gamma + self.beta
+        return mix_instance_and_layer(x, self.rho, self.gamma, self.beta, self.eps)
 
 
 class SoftAdaLIN(nn.Cell):

@@ -5,6 +5,7 @@ The twin of `torch_ref/photo2cartoon.py`.
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.kernels import upsample_nearest
 from ms_models.layers import (
     InstanceNorm2d,
     ResnetAdaLINBlock,
@@ -16,7 +17,6 @@ from ms_models.layers import (
     decoding,
     encoding,
     require_size,
-    upsample_nearest,
 )
 
 

@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from ms_models.cyclegan import NLayerDiscriminator
+from ms_models.kernels import LeakyReLU
 from ms_models.layers import InstanceNorm2d, Tanh, conv2d, conv_transpose2d, initialize, require_size
 from ms_models.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
 from ms_models.unet import SkipUnet
@@ -121,7 +122,7 @@ class Discriminator_SA(nn.Cell):
 
 
 def _down(dim_in: int, dim_out: int) -> nn.SequentialCell:
-    return nn.SequentialCell(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), nn.LeakyReLU(0.1))
+    return nn.SequentialCell(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), LeakyReLU(0.1))
 
 
 class UnetGenerator(SkipUnet):

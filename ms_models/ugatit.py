@@ -5,6 +5,7 @@ The twin of `torch_ref/ugatit.py`.
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.kernels import LeakyReLU
 from ms_models.layers import (
     ResnetAdaLINBlock,
     ResnetBlock,
@@ -85,7 +86,7 @@ class Discriminator(nn.Cell):
         self.gap_fc = SpectralNormLinear(dim, 1, bias=False)
         self.gmp_fc = SpectralNormLinear(dim, 1, bias=False)
         self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
-        self.leaky_relu = nn.LeakyReLU(0.2)
+        self.leaky_relu = LeakyReLU(0.2)
         self.pad = nn.ReflectionPad2d(1)
         self.conv = SpectralNormConv2d(dim, 1, 4, bias=False)
         self.model = nn.SequentialCell(*_discriminator_body(input_nc, ndf, n_layers))
@@ -109,5 +110,5 @@ def _discriminator_body(input_nc: int, ndf: int, n_layers: int) -> list[nn.Cell]
     layers: list[nn.Cell] = []
     for level, (dim_in, dim_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         stride = 1 if level == n_layers - 2 else 2
-        layers += [nn.ReflectionPad2d(1), SpectralNormConv2d(dim_in, dim_out, 4, stride=stride), nn.LeakyReLU(0.2)]
+        layers += [nn.ReflectionPad2d(1), SpectralNormConv2d(dim_in, dim_out, 4, stride=stride), LeakyReLU(0.2)]
     return layers

@@ -5,6 +5,7 @@ from functools import partial
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.kernels import LeakyReLU
 from ms_models.layers import Tanh, conv2d, conv_transpose2d, require_size
 
 
@@ -28,11 +29,11 @@ class UnetSkipConnectionBlock(nn.Cell):
         down = conv2d(input_nc or outer, inner, 4, 2, 1, bias=biases[0])
         up = conv_transpose2d(inner * (2 if inside else 1), outer, 4, 2, 1, bias=biases[1])
         if inside is None:
-            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, norm(outer)]
+            layers = [LeakyReLU(0.2), down, nn.ReLU(), up, norm(outer)]
         elif outermost:
             layers = [down, inside, nn.ReLU(), up, Tanh()]
         else:
-            layers = [nn.LeakyReLU(0.2), down, norm(inner), inside, nn.ReLU(), up, norm(outer)]
+            layers = [LeakyReLU(0.2), down, norm(inner), inside, nn.ReLU(), up, norm(outer)]
             layers += [nn.Dropout(p=0.5)] if dropout else []
         self.model = nn.SequentialCell(*layers)
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.kernels import LeakyReLU
 from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, conv2d, require_size
 
 SLOPES = {"whitebox": 0.2, "published": 0.01}
@@ -36,7 +37,7 @@ def upsample_centre(x: Tensor) -> Tensor:
 
 def activated(dim_in: int, dim_out: int, kernel: int, form: str) -> nn.SequentialCell:
     """Convolution that keeps the size, then LeakyReLU."""
-    return nn.SequentialCell(conv2d(dim_in, dim_out, kernel, padding=kernel // 2), nn.LeakyReLU(SLOPES[form]))
+    return nn.SequentialCell(conv2d(dim_in, dim_out, kernel, padding=kernel // 2), LeakyReLU(SLOPES[form]))
 
 
 class DownSample(nn.Cell):
@@ -47,9 +48,9 @@ class DownSample(nn.Cell):
         self.ConvReLU_2 = nn.SequentialCell(
             nn.Pad(CORNER),
             conv2d(channel, channel, 3, stride=2),
-            nn.LeakyReLU(SLOPES[form]),
+            LeakyReLU(SLOPES[form]),
             conv2d(channel, channel * 2, 3, padding=1),
-            nn.LeakyReLU(SLOPES[form]),
+            LeakyReLU(SLOPES[form]),
         )
 
     def construct(self, x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class ResBlock(nn.Cell):
     def __init__(self, channel: int, form: str) -> None:
         super().__init__()
         self.Conv = nn.SequentialCell(
-            conv2d(channel, channel, 3, padding=1), nn.LeakyReLU(SLOPES[form]), conv2d(channel, channel, 3, padding=1)
+            conv2d(channel, channel, 3, padding=1), LeakyReLU(SLOPES[form]), conv2d(channel, channel, 3, padding=1)
         )
 
     def construct(self, x: Tensor) -> Tensor:
@@ -135,9 +136,9 @@ class ConvSN(nn.Cell):
         self.form = form
         self.layers = nn.SequentialCell(
             normalized_conv(dim_in, dim_out, 3, 2, 1 if form == "published" else 0, form),
-            nn.LeakyReLU(SLOPES[form]),
+            LeakyReLU(SLOPES[form]),
             normalized_conv(dim_out, dim_out, 3, 1, 1, form),
-            nn.LeakyReLU(SLOPES[form]),
+            LeakyReLU(SLOPES[form]),
         )
 
     def construct(self, x: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from typing import Any
 
 from mindspore import nn, ops
 
-from ms_models.layers import mix_instance_and_layer
+from ms_models.kernels import mix_instance_and_layer
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import NetworkBug, Subject
+from parity_tests.harness.mutants.ugatit import mix
 
 GENERATOR: Subject = ("ugatit", "genA2B")
 NORMS, INSTANCE = ("AdaLIN", "LIN"), ("InstanceNorm2d",)
@@ -49,7 +50,7 @@ def _keep_the_first_weights(cell: Any) -> None:
             """The layer with a copy of its weights."""
             for number, value in enumerate((layer.rho, layer.gamma, layer.beta)):
                 kept.setdefault(number, type(x)(value.asnumpy()))
-            return mix_instance_and_layer(x, kept[0], layer.eps) * kept[1] + kept[2]
+            return mix_instance_and_layer(x, kept[0], kept[1], kept[2], layer.eps)
 
         layer.construct = construct
 
@@ -67,7 +68,7 @@ INPUT_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("upsample-width-first", "nearest up-sampling to (2W, 2H)", GENERATOR, ("Upsample",),
                patch=("ms_models.layers.upsample_nearest", _width_before_height)),
     NetworkBug("count-height-squared", "the variance's number of pixels is H * H", GENERATOR, NORMS,
-               patch=("ms_models.layers.normalize_unbiased", _height_squared)),
+               patch=mix(_height_squared, _height_squared)),
     NetworkBug("one-pass-variance", "instance norm by E[x^2] - E[x]^2", GENERATOR, INSTANCE,
                plant.method("InstanceNorm2d", _one_pass)),
     NetworkBug("batch-statistics-in-training", "instance norm over the batch in train mode", GENERATOR, INSTANCE,

@@ -1,12 +1,13 @@
 """Bugs that porters of U-GAT-IT make: its normalisations, padding, up-sampling, attention and weights."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from mindspore import ops
 
-from ms_models.layers import normalize, normalize_unbiased
+from ms_models.kernels import mix_instance_and_layer, normalize
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Change, NetworkBug, Patch, Subject
 
@@ -15,16 +16,24 @@ NORMS, INSTANCE, PADDING = ("AdaLIN", "LIN"), ("InstanceNorm2d",), ("ReflectionP
 UPSAMPLE, MIX = "ms_models.layers.upsample_nearest", "ms_models.layers.mix_instance_and_layer"
 
 
-def _mix(by_instance: Callable[..., Any], by_layer: Callable[..., Any]) -> Patch:
-    def mix(x: Any, rho: Any, eps: float = 1e-5) -> Any:
-        """The mix of instance and layer norm with other branches."""
-        return rho * by_instance(x, 2, eps) + (1 - rho) * by_layer(x, 1, eps)
-
-    return MIX, mix
+def _unbiased(x: Any, axis: int, eps: float) -> Any:
+    count = math.prod(x.shape[axis:])
+    return normalize(x, axis, eps * (count - 1) / count) * math.sqrt((count - 1) / count)
 
 
-def _rho_swapped(x: Any, rho: Any, eps: float = 1e-5) -> Any:
-    return (1 - rho) * normalize_unbiased(x, 2, eps) + rho * normalize_unbiased(x, 1, eps)
+def mix(by_instance: Callable[..., Any], by_layer: Callable[..., Any]) -> Patch:
+    """Compute the mix of instance and layer norm with other branches: functions of x, first axis and eps."""
+
+    def mixed(x: Any, rho: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+        """See `ms_models.layers.mix_instance_and_layer`."""
+        normal = rho * by_instance(x, 2, eps) + (1 - rho) * by_layer(x, 1, eps)
+        return normal * gamma.reshape(-1, x.shape[1], 1, 1) + beta.reshape(-1, x.shape[1], 1, 1)
+
+    return MIX, mixed
+
+
+def _rho_swapped(x: Any, rho: Any, *others: Any) -> Any:
+    return mix_instance_and_layer(x, 1 - rho, *others)
 
 
 def _no_gradient_through_statistics(x: Any, axis: int, eps: float) -> Any:
@@ -93,14 +102,14 @@ def _other_network(cell: Any) -> None:
 
 NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("biased-variance", "AdaLIN and LIN divide by N instead of N - 1", GENERATOR, NORMS,
-               patch=("ms_models.layers.normalize_unbiased", normalize)),
+               patch=mix(normalize, normalize)),
     NetworkBug("biased-instance-branch", "only the instance branch is biased", GENERATOR, NORMS,
-               patch=_mix(normalize, normalize_unbiased)),
+               patch=mix(normalize, _unbiased)),
     NetworkBug("biased-layer-branch", "only the layer branch is biased", GENERATOR, NORMS,
-               patch=_mix(normalize_unbiased, normalize)),
+               patch=mix(_unbiased, normalize)),
     NetworkBug("rho-swapped", "rho and 1 - rho swapped", GENERATOR, NORMS, patch=(MIX, _rho_swapped)),
     NetworkBug("norm-without-gradient", "no gradient through mean and variance", GENERATOR, NORMS,
-               patch=_mix(_no_gradient_through_statistics, normalize_unbiased)),
+               patch=mix(_no_gradient_through_statistics, _unbiased)),
     NetworkBug("adalin-eps-x10", "AdaLIN eps 1e-4", GENERATOR, ("AdaLIN",), _eps("AdaLIN", 10)),
     NetworkBug("adalin-eps-/10", "AdaLIN eps 1e-6", GENERATOR, ("AdaLIN",), _eps("AdaLIN", 0.1)),
     NetworkBug("lin-eps-x10", "LIN eps 1e-4", GENERATOR, ("LIN",), _eps("LIN", 10)),

@@ -76,7 +76,9 @@ def test_a_family_is_made_of_what_its_networks_and_its_step_mention():
     vgg, ugatit = (program.of_family(family_named(name)) for name in ("vgg19", "ugatit"))
     assert ("ms_models/vgg.py", "VGG19") in vgg - ugatit
     assert {("ms_models/layers.py", "LIN"), ("ms_models/optim.py", "Adam")} <= ugatit - vgg
-    assert ("ms_models/layers.py", "normalize") in program.reached([("ms_models/layers.py", "LIN")], into_classes=False)
+    assert ("ms_models/kernels.py", "channel_affine") in program.reached(
+        [("ms_models/layers.py", "LIN")], into_classes=False
+    )
 
 
 @pytest.mark.quick

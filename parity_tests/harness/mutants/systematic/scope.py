@@ -71,7 +71,8 @@ class Program:
                 yield target
 
     def _own(self, place: Place, other: Place) -> bool:
-        return not self.definitions[other].is_class or other[1] in self.definitions[place].bases
+        """Whether it is no layer inside a layer: a private class is a way to compute."""
+        return not self.definitions[other].is_class or other[1] in self.definitions[place].bases or other[1][0] == "_"
 
     def classes_named(self, name: str) -> list[Place]:
         """The classes of a name."""
