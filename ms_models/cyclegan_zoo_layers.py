@@ -6,8 +6,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from convert.families.cyclegan_zoo import ZooStyle
-from ms_models.kernels import LeakyReLU, normalize
-from ms_models.layers import conv2d
+from ms_models.kernels import LeakyReLU
+from ms_models.layers import conv2d, normalize
 
 
 class ZooInstanceNorm2d(nn.Cell):

@@ -9,9 +9,6 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-EPS = 1e-5
-LARGE = 2**19  # numbers from which on passes over the pixels are faster than MindSpore's layer norm
-
 
 @ops.constexpr
 def _has_fast_kernels(dtype: Any) -> bool:
@@ -81,20 +78,7 @@ class _Affine(nn.Cell):
 _moments, _affine = _Moments(), _Affine()
 
 
-def normalize(x: Tensor, begin_axis: int, eps: float) -> Tensor:
-    """Return (x - mean) / sqrt(biased variance + eps), both taken over the axes from `begin_axis` on.
-
-    On CPU the fused kernel is the fastest for small pictures, passes over the pixels of each channel for large ones.
-    """
-    if begin_axis == 2 and x.size >= LARGE and _has_fast_kernels(x.dtype):
-        mean, variance = _moments(x)
-        return _affine(x, mean, 1 / ops.sqrt(variance + eps), ops.zeros(mean.shape, x.dtype))
-    shape = x.shape[begin_axis:]
-    layer_norm = ops.LayerNorm(begin_norm_axis=begin_axis, begin_params_axis=begin_axis, epsilon=eps)
-    return layer_norm(x, ops.ones(shape, x.dtype), ops.zeros(shape, x.dtype))[0]
-
-
-def mix_instance_and_layer(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = EPS) -> Tensor:
+def mix_instance_and_layer(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     """Return (rho * IN(x) + (1 - rho) * LN(x)) * gamma + beta, both norms with the unbiased variance.
 
     Both statistics follow from one pass, those of the layer being the mean and the spread of the channels'; and the

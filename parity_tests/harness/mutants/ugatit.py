@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
-from ms_models.kernels import mix_instance_and_layer, normalize
+from ms_models.kernels import mix_instance_and_layer
+from ms_models.layers import normalize
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Change, NetworkBug, Patch, Subject
 
@@ -24,7 +25,7 @@ def _unbiased(x: Any, axis: int, eps: float) -> Any:
 def mix(by_instance: Callable[..., Any], by_layer: Callable[..., Any]) -> Patch:
     """Compute the mix of instance and layer norm with other branches: functions of x, first axis and eps."""
 
-    def mixed(x: Any, rho: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    def mixed(x: Any, rho: Any, gamma: Any, beta: Any, eps: float) -> Any:
         """See `ms_models.layers.mix_instance_and_layer`."""
         normal = rho * by_instance(x, 2, eps) + (1 - rho) * by_layer(x, 1, eps)
         return normal * gamma.reshape(-1, x.shape[1], 1, 1) + beta.reshape(-1, x.shape[1], 1, 1)

@@ -6,7 +6,7 @@ import torch
 
 from parity_tests.tolerances import GOLDEN_FLOAT32, ULP
 
-SMALL, LARGE = (2, 6, 20, 28), (1, 3, 512, 400)  # the large one is normalised by passes over its pixels
+SMALL, LARGE = (2, 6, 20, 28), (1, 3, 512, 400)
 KINK = np.array([-2, -0.0, 0, 3, np.nan, np.inf, -np.inf], np.float32)
 
 
@@ -54,7 +54,7 @@ def _mixed(x, rho, gamma, beta):
 
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", ["mix_instance_and_layer", "normalize", "upsample_nearest"])
+@pytest.mark.parametrize("name", ["mix_instance_and_layer", "upsample_nearest"])
 def test_values_and_gradients_equal_float64(name, compiled, shape):
     from ms_models import kernels
 
@@ -63,15 +63,14 @@ def test_values_and_gradients_equal_float64(name, compiled, shape):
     x = 2 * rng.standard_normal(shape) + 1
     vectors = [rng.uniform(0.1, 1, (1, channels, 1, 1)), *(rng.standard_normal((batch, channels)) for _ in range(2))]
 
-    def instance_norm(x):
-        return kernels.normalize(x, 2, 1e-5)
+    def mixed(x, rho, gamma, beta):
+        return kernels.mix_instance_and_layer(x, rho, gamma, beta, 1e-5)
 
     def doubled(x):
         return kernels.upsample_nearest(x, 2)
 
     port, reference, inputs = {
-        "mix_instance_and_layer": (kernels.mix_instance_and_layer, _mixed, [x, *vectors]),
-        "normalize": (instance_norm, torch.nn.functional.instance_norm, [x]),
+        "mix_instance_and_layer": (mixed, _mixed, [x, *vectors]),
         "upsample_nearest": (doubled, torch.nn.Upsample(scale_factor=2), [x]),
     }[name]
     inputs = [array.astype(np.float32) for array in inputs]

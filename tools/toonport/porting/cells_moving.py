@@ -131,6 +131,11 @@ class PaddedConv2d(nn.Conv2d):
         return super().construct(around)
 
 
+def upsample_nearest(x: Tensor, factor: int) -> Tensor:
+    """Repeat each pixel `factor` times in both directions: [N, C, H, W] -> [N, C, H * factor, W * factor]."""
+    return ops.interpolate(x, size=(x.shape[2] * factor, x.shape[3] * factor), mode="nearest")
+
+
 class UpsampleTo(nn.Cell):
     """Resizes pictures to a size."""
 

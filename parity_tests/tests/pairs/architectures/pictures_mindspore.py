@@ -2,7 +2,8 @@
 
 from mindspore import Tensor, nn, ops
 
-from ms_models.layers import InstanceNorm2d, conv2d, conv_transpose2d, upsample_nearest
+from ms_models.kernels import upsample_nearest
+from ms_models.layers import InstanceNorm2d, conv2d, conv_transpose2d
 
 
 class AnimeConv(nn.SequentialCell):
