@@ -24,9 +24,8 @@ FAILED = "failed.jsonl"
 
 def add_ray_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of many photos on many machines."""
-    group = parser.add_argument_group(
-        "on Ray, where PHOTO may also be a pattern, a Parquet table, a .tar archive of WebDataset, or a folder of them"
-    )
+    text = "PHOTO may then also be a pattern, a Parquet table, a .tar archive of WebDataset, or a folder of them"
+    group = parser.add_argument_group("on Ray", text)
     group.add_argument("--ray", metavar="ADDRESS", nargs="?", const=HERE, help=ADDRESS_HELP)
     group.add_argument("--tables", action="store_true", help="gather the results in Parquet tables")
     group.add_argument("--column", metavar="NAME", help="which column of the tables given holds the photos")
