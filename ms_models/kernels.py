@@ -9,11 +9,14 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from convert.devices import CPU
+from ms_models.environment import device_in_use
+
 
 @ops.constexpr
 def _has_fast_kernels(dtype: Any) -> bool:
     """Whether oneDNN's batch norm and convolution, exact only in float32 on the CPU, serve a type."""
-    return bool(dtype == ms.float32 and ms.get_context("device_target") == "CPU")
+    return bool(dtype == ms.float32 and device_in_use() == CPU)
 
 
 def channel_affine(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

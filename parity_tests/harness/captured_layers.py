@@ -16,7 +16,7 @@ import numpy as np
 
 from convert.errors import InputError, guarded
 from convert.plan import Plan, plan_from
-from ms_models.environment import device_in_use
+from ms_models.environment import computing, device_in_use
 from parity_tests.harness.capture import Pair
 from parity_tests.harness.captures import Capture, read_arrays, save_arrays
 from parity_tests.harness.cutting import cut_probes
@@ -118,10 +118,10 @@ def compare_with_capture(
     arrays = read_arrays(capture.folder / HELD)[0]
     with guarded(capture.folder / INDEX, "damaged"):
         given, small, other = (_inputs(name, facts["inputs"][name], arrays) for name in ("given", "small", "other"))
-    legs = Legs(device_in_use())
-    with borrowed(cell), legs.running():
+    with borrowed(cell), computing():  # without PyTorch, which may not be there
         pair = _pair(capture, cell, plan, facts, arrays)
-        return compare_pair(capture.name, pair, given, small, modes, {"devices": legs.words}, say, other)
+        words = Legs(device_in_use()).words
+        return compare_pair(capture.name, pair, given, small, modes, {"devices": words}, say, other)
 
 
 def plan_with(capture: Capture, cell: Any, layers: Mapping[str, str]) -> Plan:

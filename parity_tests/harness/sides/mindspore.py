@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -222,10 +223,13 @@ class MindSporeSide(NetworkSide):
         return dict(found.values())
 
     def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
-        return (
-            layer.register_forward_pre_hook(lambda _, args, keywords: entered(path, args, keywords), with_kwargs=True),
-            layer.register_forward_hook(lambda _, args, outputs: left(path, outputs)),
-        )
+        with mock.patch.object(layer, "has_bprop", False):  # else a cell with a gradient of its own takes no hooks
+            return (
+                layer.register_forward_pre_hook(
+                    lambda _, args, keywords: entered(path, args, keywords), with_kwargs=True
+                ),
+                layer.register_forward_hook(lambda _, args, outputs: left(path, outputs)),
+            )
 
     def _function(self, layer: Any) -> Callable[..., Any]:
         function: Callable[..., Any] = layer.construct

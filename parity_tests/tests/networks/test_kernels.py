@@ -94,3 +94,14 @@ def test_infinity_and_nan_stay_in_their_pixels_when_a_picture_grows():
     x[0, 0, 1, 1], x[0, 0, 2, 2], x[0, 1, 0, 0] = np.nan, np.inf, -np.inf
     found = upsample_nearest(Tensor(x), 2).asnumpy()
     np.testing.assert_array_equal(found, x.repeat(2, 2).repeat(2, 3))
+
+
+def test_a_cell_with_a_gradient_of_its_own_is_seen_in_a_run():
+    from mindspore import nn
+
+    from ms_models.kernels import LeakyReLU
+    from parity_tests.harness.sides.mindspore import MindSporeSide
+
+    side, seen = MindSporeSide(nn.SequentialCell(LeakyReLU(0.2), nn.ReLU())), list[str]()
+    side.trace([np.ones((1, 2), np.float32)], lambda call: seen.append(call.layer))
+    assert seen == ["0", "1", ""]

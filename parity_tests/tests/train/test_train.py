@@ -167,7 +167,6 @@ def test_resume_keeps_the_configuration_and_a_run_is_not_overwritten(pictures, s
         (["--frozen", "some.pth"], "uses no frozen network"),
         (["--keep", "0"], "--keep 0: must be at least 1"),
         (["--parallel", "0"], "--parallel 0: must be at least 1"),
-        (["--parallel", "2"], "leave out --framework torch"),
     ],
 )
 def test_bad_configuration_is_one_clear_line(pictures, tmp_path, capsys, flags, said):

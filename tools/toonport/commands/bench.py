@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.errors import InputError
+from convert.suggest import did_you_mean
 from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.ui import out, print_json, print_table, spinner
 from toonport.photo.batch import cores
@@ -78,7 +79,8 @@ def _ratios(args: argparse.Namespace) -> dict[str, Any]:
 
     unknown = set(args.case or ()) - set(CASES)
     if unknown:
-        raise InputError(f"unknown case '{min(unknown)}'; cases: {', '.join(CASES)}")
+        name = min(unknown)
+        raise InputError(f"unknown case '{name}'{did_you_mean(name, CASES)}; cases: {', '.join(CASES)}")
     threads = args.threads or cores()
     cases = args.case or [name for name in CASES if name != "openvino" or name in usable_backends()]
     load = os.getloadavg()[0]
