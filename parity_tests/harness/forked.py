@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -121,6 +122,7 @@ def _run(task: Callable[..., Any], pipe: Connection, saying: bool) -> None:
         _send(pipe, True, result)
     finally:
         pipe.close()
+        util._run_finalizers(0)  # type: ignore[attr-defined]  # gives back semaphores, which outlive a process
         os._exit(0)
 
 
