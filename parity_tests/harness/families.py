@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +41,36 @@ from torch_ref.build import build_torch, for_inference
 PRELOAD = ("parity_tests.harness.families", "mindspore", "torch")  # what every piece of a comparison needs
 MakeSource = Callable[[], Source]
 Leg = Callable[[MakeSource, CompareOptions, Say], Comparison]
+# work on a numbered piece, and the numbers -> what becomes of them, in order; both can be pickled
+Spread = Callable[[Callable[[int], Comparison], Sequence[int]], Iterator[Comparison]]
 
 
-def compare_family(options: CompareOptions, say: Say = silent) -> list[Comparison]:
+def compare_family(options: CompareOptions, say: Say = silent, spread: Spread | None = None) -> list[Comparison]:
     """Compare the networks of a family, and its training steps where they are asked for.
 
     With more than one of `options.jobs` each piece of work runs in a process of its own, and its memory comes back.
 
+    Args:
+        options: what to compare, and how.
+        say: what is told how far it is.
+        spread: does the pieces elsewhere, instead.
+
     Raises InputError: a file, part, mode or device that cannot be used.
     """
     pieces = _pieces(options)
-    if options.jobs > 1 and len(pieces) > 1:
-        begun = sorted(range(len(pieces)), key=lambda number: pieces[number].network)  # steps first: they take longest
-        ended = run_elsewhere([partial(_run_piece, options, number) for number in begun], options.jobs, PRELOAD, say)
-        found = [ended[begun.index(number)] for number in range(len(pieces))]
+    begun = sorted(range(len(pieces)), key=lambda number: pieces[number].network)  # steps first: they take longest
+    ended: list[Comparison] = []
+    if spread:
+        for comparison in spread(partial(_run_piece, options), begun):
+            ended.append(comparison)
+            say(f"{len(ended)} of {len(pieces)} pieces done")
+    elif options.jobs > 1 and len(pieces) > 1:
+        tasks = [partial(_run_piece, options, number) for number in begun]
+        ended = run_elsewhere(tasks, options.jobs, PRELOAD, say)
     else:
-        found = [_run(piece, options, say) for piece in pieces]
+        begun, ended = list(range(len(pieces))), [_run(piece, options, say) for piece in pieces]
     parts: dict[str, list[Comparison]] = {}
-    for piece, comparison in zip(pieces, found, strict=True):
+    for piece, (_, comparison) in zip(pieces, sorted(zip(begun, ended, strict=True), key=itemgetter(0)), strict=True):
         parts.setdefault(piece.name, []).append(comparison)
     return [_joined(legs) for legs in parts.values()]
 
@@ -81,7 +94,7 @@ def _pieces(options: CompareOptions) -> list[_Piece]:
     return found
 
 
-def _run_piece(options: CompareOptions, number: int, say: Say) -> Comparison:
+def _run_piece(options: CompareOptions, number: int, say: Say = silent) -> Comparison:
     """Run one piece of a comparison, with its share of the cores."""
     import torch
 

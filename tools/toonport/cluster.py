@@ -100,7 +100,7 @@ def on_ray(
 
 
 def spread(
-    work: Callable[[Unit], Result], units: Sequence[Unit], jobs: int | None, address: str | None
+    work: Callable[[Unit], Result], units: Sequence[Unit], jobs: int | None, address: str | None, gpu: bool = False
 ) -> Iterator[Result]:
     """Yield what becomes of every unit, in order: in this process, in several or, with an address, on Ray.
 
@@ -109,11 +109,12 @@ def spread(
         units: each picklable.
         jobs: processes; None: one here, on Ray as many as the cluster has processors.
         address: see `require_address`.
+        gpu: each process on Ray has one GPU.
 
     Raises InputError: see `on_ray`; or a process was killed.
     """
     if address:
-        yield from in_order(on_ray(partial(_Numbered, work), list(enumerate(units)), address, jobs, False))
+        yield from in_order(on_ray(partial(_Numbered, work), list(enumerate(units)), address, jobs, gpu))
     elif jobs is None or min(jobs, len(units)) < 2:
         yield from map(work, units)
     else:

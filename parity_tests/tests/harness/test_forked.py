@@ -1,13 +1,16 @@
 import os
+import pickle
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from convert.errors import InputError
+from parity_tests.harness import families
 from parity_tests.harness.families import compare_family
 from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked
 from parity_tests.harness.request import CompareOptions
+from parity_tests.harness.run import Comparison
 
 
 def _told(number, say):
@@ -69,6 +72,31 @@ def test_what_fails_elsewhere_fails_here(task, raised, words):
         run_elsewhere([task, partial(_told, 1)], 2, ("json",), lambda text: None)
 
 
+def _pickled(work, units):
+    for unit in units:
+        yield pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(work))(unit)))
+
+
 def test_a_comparison_in_several_processes_is_the_one_in_this_process():
     options = CompareOptions("dtn", quick=True, modes=("weights", "accumulated"))
-    assert compare_family(replace(options, jobs=2)) == compare_family(options)
+    here = compare_family(options)
+    assert compare_family(replace(options, jobs=2)) == here
+    assert compare_family(options, spread=_pickled) == here
+
+
+@pytest.mark.quick
+def test_pieces_that_are_begun_in_another_order_are_reported_in_their_own(monkeypatch):
+    def piece(name, network):
+        return families._Piece(name, network, lambda say: Comparison(name, (), ("weights",), {}))
+
+    pieces = [piece("network", True), piece("other network", True), piece("training", False)]
+    monkeypatch.setattr(families, "_pieces", lambda options: pieces)
+    begun = []
+
+    def noting(work, units):
+        begun.extend(units)
+        yield from map(work, units)
+
+    found = compare_family(CompareOptions("dtn"), spread=noting)
+    assert begun == [2, 0, 1]
+    assert [one.name for one in found] == ["network", "other network", "training"]

@@ -1,15 +1,19 @@
 """Units of many photos: archives and tables in, files and tables out; what kills and failures leave undone is done."""
 
 import io
+import pickle
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convert.errors import InputError
+from parity_tests.tests.cases import drawn_picture
 from toonport.cluster import require_address
-from toonport.photo.batch import KILLED, Outcome, Task
-from toonport.photo.shards import expanded, name_shards, photos_in
+from toonport.photo.batch import KILLED, Outcome, Record, Task
+from toonport.photo.picture import write_picture
+from toonport.photo.shards import FAR, expanded, name_shards, names_in, open_pictures, photos_in
 from toonport.photo.units import TRIES, UnitWorker, plan_shards, plan_tables, plan_units
 
 calls: list[str] = []
@@ -106,6 +110,85 @@ def test_patterns_and_shards_are_found_and_photos_beside_them_refused(tmp_path):
     (tmp_path / "in" / "p.png").write_bytes(b"1")
     with pytest.raises(InputError, match="one at a time"):
         name_shards([str(tmp_path / "in")], tmp_path / "out")
+
+
+def test_what_is_tried_again_with_the_same_end_is_on_record_once(tmp_path):
+    (task,) = photo_tasks(tmp_path / "in", {"a": b"bad"})
+    path, bad = tmp_path / "record.jsonl", Outcome(task.source, problem="not a picture", warnings=("w",))
+    for _ in range(2):
+        record = Record(path, {})
+        record.add(bad, task)
+        record.add(bad, task)
+        assert record.known(task) is None
+    assert len(path.read_text().splitlines()) == 1
+    record.add(Outcome(task.source, problem="another reason"), task)
+    assert len(path.read_text().splitlines()) == 2
+
+
+def drawn(folder, count):
+    """Files of pictures."""
+    for number in range(count):
+        write_picture(folder / f"{number:03d}.png", drawn_picture(str(number), 16, 16))
+    return sorted(folder.iterdir())
+
+
+def same(found, files):
+    """Whether pictures that were opened are those of the files, read in any order, also by another process."""
+    expected = open_pictures(files[0].parent)
+    found = pickle.loads(pickle.dumps(found))
+    names = [*found.files]
+    assert [name.rpartition("/")[2] for name in names] == [*expected.files]
+    order = [*names, *names[::-1], *names[::3]]
+    return all(np.array_equal(found.read(name), expected.read(name.rpartition("/")[2])) for name in order)
+
+
+def test_pictures_of_patterns_and_archives_are_those_of_a_folder(tmp_path):
+    files = drawn(tmp_path / "in", 5)
+    content = [(file.name, file.read_bytes()) for file in files]
+    one = archive(tmp_path / "one.tar", content)
+    archive(tmp_path / "many" / "a.tar", content[:3])
+    archive(tmp_path / "many" / "b.tar", content[3:])
+    assert same(open_pictures(tmp_path / "in" / "*.png"), files)
+    assert same(open_pictures(one), files)
+    assert [*open_pictures(one).files] == [file.stem for file in files]
+    several = open_pictures(tmp_path / "many")
+    assert same(several, files)
+    assert [*several.files] == ["a/000", "a/001", "a/002", "b/003", "b/004"]
+    assert several.holder("b/003") == tmp_path / "many" / "b.tar"
+    one.write_bytes(one.read_bytes()[:-12000])
+    cut = open_pictures(tmp_path / "many" / "?.tar")
+    (tmp_path / "many" / "b.tar").write_bytes(b"")
+    assert [cut.read(name) is None for name in cut.files] == [False, False, False, True, True]
+    assert len(cut.unreadable) == 2
+    for missing in ("none", "none*.png"):
+        with pytest.raises(InputError):
+            open_pictures(tmp_path / missing)
+
+
+def test_an_archive_is_read_on_and_again_from_any_place(tmp_path):
+    given = [(f"{number}.png", str(number).encode()) for number in range(2 * FAR)]
+    path = archive(tmp_path / "s.tar", given)
+    assert names_in(path) == [str(number) for number in range(2 * FAR)]
+    assert [name for name, _ in photos_in(path, start=2 * FAR - 2)] == [str(2 * FAR - 2), str(2 * FAR - 1)]
+
+
+def test_pictures_of_tables_are_those_of_a_folder(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'toonport[ray]'")
+    from pyarrow import parquet
+
+    files = drawn(tmp_path / "in", 7)
+    rows = {"name": [file.name for file in files], "picture": [file.read_bytes() for file in files], "x": [b""] * 7}
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table(rows), path, row_group_size=3)
+    assert same(open_pictures(path, column="picture"), files)
+    for start in range(8):
+        expected = list(zip([file.stem for file in files], rows["picture"], strict=True))[start:]
+        assert list(photos_in(path, "picture", start)) == expected
+    tasks = [Task(str(file), str(tmp_path / "out" / file.name)) for file in files]
+    for unit in plan_tables(tasks, tmp_path / "out"):
+        worker()(unit)
+    assert same(open_pictures(tmp_path / "out"), files)
+    assert [*open_pictures(tmp_path / "out").files] == [file.stem for file in files]
 
 
 def test_units_of_photos_hold_each_once(tmp_path):

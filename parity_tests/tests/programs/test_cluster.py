@@ -1,6 +1,10 @@
 """Work in several processes: in order, and with every error."""
 
+import importlib.util
+import json
 import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -36,3 +40,18 @@ def test_processes_keep_the_order_and_hand_on_errors():
 def test_ray_is_not_for_systematic_mutants(capsys):
     assert main(["mutants", "--systematic", "--ray"]) == 2
     assert "--ray: not with --systematic" in capsys.readouterr().err
+
+
+def test_ray_is_for_comparisons_of_families(tmp_path, capsys):
+    assert main(["compare", str(tmp_path), str(tmp_path), "--ray"]) == 2
+    assert "--ray: only where networks of a family are compared" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'toonport[ray]'")
+def test_a_comparison_on_ray_reports_what_one_process_does(tmp_path):
+    reports = []
+    for name, where in {"ray.json": ["--ray", "--jobs", "2"], "here.json": ["--jobs", "1"]}.items():
+        words = ["compare", "dtn", "--quick", "--mode", "weights,accumulated", "--json", name, *where]
+        subprocess.run([sys.executable, "-m", "toonport", *words], cwd=tmp_path, check=True)
+        reports.append(json.loads((tmp_path / name).read_text()))
+    assert reports[0] | {"created": ""} == reports[1] | {"created": ""}

@@ -24,6 +24,7 @@ from parity_tests.harness.report.saved import changes, judge_again, load_report
 from parity_tests.harness.request import DTYPES, CompareOptions, modes_named
 from parity_tests.harness.run import Comparison, compare
 from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT, QUICK_MODES
+from toonport.cluster import ADDRESS_HELP, HERE, spread
 from toonport.commands.options import Subparsers, add_command, add_option, add_own_pair, number
 from toonport.commands.ui import out, print_json, print_table, spinner
 from toonport.environments import environment_differences, load_environment
@@ -98,6 +99,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--replay", metavar="DIR", help=text)
     text = "pieces of work at a time, each in a process of its own (default: by cores and memory; 1: this process)"
     parser.add_argument("--jobs", type=number, metavar="N", help=text)
+    parser.add_argument("--ray", metavar="ADDRESS", nargs="?", const=HERE, help=ADDRESS_HELP)
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
     parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
     parser.add_argument(
@@ -130,6 +132,8 @@ def _require_heeded(args: argparse.Namespace, folder: bool) -> None:
         )
     if args.runtime and (folder or args.quick or args.torch or "onnx" not in modes_named(args.mode)):
         raise InputError("--runtime: only where an exported file of a family is judged (--mode onnx, or all)")
+    if args.ray and (folder or args.torch or args.environment or str(args.family).endswith(".json")):
+        raise InputError("--ray: only where networks of a family are compared")
     if args.replay and (folder or str(args.family).endswith(".json") or args.environment):
         raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
     if (args.tf32 or args.reference_device) and (folder or str(args.family).endswith(".json") or args.environment):
@@ -213,8 +217,10 @@ def _fresh(args: argparse.Namespace) -> int:
     if args.onnx and not args.weights:
         raise InputError("--onnx needs --weights: the checkpoint that the file was made from")
     options = _options(args)
+    jobs = args.jobs or (jobs_here(args.device) if args.ray == HERE else None)
+    elsewhere = partial(spread, jobs=jobs, address=args.ray, gpu=args.device == GPU) if args.ray else None
     with spinner(f"compare {options.family}") as say:
-        comparisons = compare_family(options, say)
+        comparisons = compare_family(options, say, elsewhere)
     for reason in not_measured(options):
         out.print(f"left out: {reason}")
     return _report(args, comparisons, not_asked_for(options))
@@ -244,7 +250,7 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         tf32=args.tf32,
         captures=Path(args.captures) if args.captures else None,
         reuse_port=args.reuse_port,
-        jobs=args.jobs or jobs_here(args.device),
+        jobs=1 if args.ray else args.jobs or jobs_here(args.device),
         replay=Path(args.replay) if args.replay else None,
         pictures=bool(args.html),
         onnx=Path(args.onnx) if args.onnx else None,

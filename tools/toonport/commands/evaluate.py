@@ -13,7 +13,8 @@ EPILOG = """examples:
 Photos are the network's inputs (aligned crops, drawn whole), --real are cartoons of the kind that was to be learned.
 FID and KID need the published Inception weights (toonport fetch inception); in other features the same arithmetic is
 called Fréchet distance and kernel distance, with the features' name. Face-ID similarity and the perceptual distance
-compare each cartoon with its photo; ready-made cartoons are paired with photos by file name.
+compare each cartoon with its photo; ready-made cartoons are paired with photos by file name. A DIR of pictures may also
+be a pattern such as 'cartoons/**/*.png', a Parquet table, a .tar archive of WebDataset, or a folder of these.
 --select looks at every checkpoint that the run has kept (train with a large --keep) and writes the file `selected`
 beside `best`, which training goes on to write by its losses; a selected checkpoint is kept when the run is resumed."""
 
@@ -26,6 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add = parser.add_argument
     add("--real", metavar="DIR", help="real cartoons (with --select: default testB of the run's data)")
     add("--photos", metavar="DIR", help="photos (with --select: default testA of the run's data)")
+    add("--column", metavar="NAME", help="which column of Parquet tables holds the pictures (default: the only one)")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--fake", metavar="DIR", help="ready-made cartoons, named like their photos")
     add_option(source, "--weights", help="generator that draws cartoons of --photos, or a run's folder")

@@ -28,6 +28,7 @@ from toonport.evaluate.report import (
 from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, open_run
 from toonport.evaluate.spread import Spread
 from toonport.photo.folder import PictureFolder
+from toonport.photo.shards import open_pictures
 from toonport.train.finished import drawing_side, generating
 from toonport.train.state import run_lock
 
@@ -37,10 +38,10 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
     source = generating(args.weights, args.family, args.size) if args.weights else None
     if source and not args.photos:
         raise InputError("--photos DIR is needed: the photos that the cartoons are drawn of")
-    fake, photos = (PictureFolder(Path(folder)) if folder else None for folder in (args.fake, args.photos))
+    fake, photos = (open_pictures(Path(it), column=args.column) if it else None for it in (args.fake, args.photos))
     if fake and photos:
         require_pairs(photos, fake)
-    evaluator = _evaluator(args, PictureFolder(Path(args.real)), photos)
+    evaluator = _evaluator(args, open_pictures(Path(args.real), column=args.column), photos)
     with bar("evaluating") as evaluator.tell:
         if fake:
             evaluation = evaluator.of_folder(fake)
@@ -58,8 +59,9 @@ def evaluate_cartoons(args: argparse.Namespace) -> int:
 def select_checkpoint(args: argparse.Namespace) -> int:
     """Evaluate every checkpoint of a run and let the run's folder name the best; 0 when there is one."""
     config, checkpoints = open_run(Path(args.select))
-    photos = PictureFolder(Path(args.photos or Path(config.data) / "testA"), "; give --photos DIR")
-    real = PictureFolder(Path(args.real or Path(config.data) / "testB"), "; give --real DIR")
+    places = args.photos or Path(config.data) / "testA", args.real or Path(config.data) / "testB"
+    photos = open_pictures(Path(places[0]), "; give --photos DIR", args.column)
+    real = open_pictures(Path(places[1]), "; give --real DIR", args.column)
     size, family = args.size or drawing_side(config), args.family or config.family
     with run_lock(Path(args.select)):
         evaluator = _evaluator(args, real, photos)

@@ -94,8 +94,8 @@ class Spread:
         folders = folders_of(pairs)
         units = []
         for number, names in enumerate(batches):
-            files = [str(folder.files[name]) for folder in folders for name in names]
-            content = json.dumps([about, [(file, state_of(Task(file, ""))) for file in files]])
+            pictures = [(str(folder.files[name]), folder.holder(name)) for folder in folders for name in names]
+            content = json.dumps([about, [(name, state_of(Task(str(file), ""))) for name, file in pictures]])
             units.append((number, names, hashlib.sha256(content.encode()).hexdigest()[:32]))
         make = partial(Looker, self.opener, pairs, self.kept)
         seen = on_ray(make, units, self.address, self.jobs, self.gpu)

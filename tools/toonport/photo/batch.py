@@ -155,15 +155,19 @@ class Record:
         return Outcome(line["source"], names, line["problem"], tuple(line["warnings"]), line["facts"])
 
     def add(self, outcome: Outcome, task: Task) -> None:
-        """Append what became of a photo."""
+        """Append what became of a photo, where that is not what the record says already."""
         facts = {"settings": self._settings, "state": state_of(task), "target": self._name(task.target)}
         line = {**asdict(outcome), "files": [self._name(name) for name in outcome.files], **facts}
+        text = json.dumps(line)
+        line = json.loads(text)
+        if self._lines.get(outcome.source) == line:
+            return  # tried again, with the same end
         self._keep(line)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "a+b") as file:
                 cut = file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-                file.write(b"\n" * bool(cut) + json.dumps(line).encode() + b"\n")
+                file.write(b"\n" * bool(cut) + text.encode() + b"\n")
         except OSError as error:
             raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
 

@@ -1,6 +1,6 @@
 """The pictures below a folder, read one at a time; what cannot be read is left out and counted."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ class PictureFolder:
         path: the folder.
         advice: what an error adds where there is no such folder.
         read: reads a file.
+        files: the pictures by name, where `path` only says what they are called together.
 
     Attributes:
         files: name without suffix, as `toonport cartoonize` names the cartoon of that picture -> file.
@@ -27,16 +28,27 @@ class PictureFolder:
     Raises InputError: no such folder, or no pictures in it.
     """
 
-    def __init__(self, path: Path, advice: str = "", read: Callable[[Path], Picture] = read_picture) -> None:
-        if not path.is_dir():
+    def __init__(
+        self,
+        path: Path,
+        advice: str = "",
+        read: Callable[[Path], Picture] = read_picture,
+        files: Mapping[str, Path] | None = None,
+    ) -> None:
+        if files is None and not path.is_dir():
             raise InputError(f"{path}: no such folder{advice}")
-        self.path, self.files, self.left_out = path, name_photos([str(path)]), left_out(path)
+        self.path, self.files = path, name_photos([str(path)]) if files is None else dict(files)
+        self.left_out = left_out(path) if files is None else ""
         self._read = read
         self._order = list(self.files)
         self.unreadable: set[Path] = set()
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def holder(self, name: str) -> Path:
+        """The file that a picture is in."""
+        return self.files[name]
 
     def read(self, picture: str | Path, side: int | None = None) -> Picture | None:
         """Return a picture by name or file, RGB uint8 [H, W, 3]; None, and counted, when it cannot be read.

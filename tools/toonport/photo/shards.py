@@ -2,20 +2,27 @@
 
 import json
 import os
+import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob, has_magic
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from convert.disk import atomic_path
 from convert.errors import InputError, guarded
-from toonport.photo.files import SUFFIXES, distinct
+from toonport.photo.files import SUFFIXES, distinct, name_photos, picture_files
+from toonport.photo.folder import PictureFolder
+from toonport.photo.picture import Picture, read_picture
 
 TABLE, ARCHIVES = ".parquet", (".tar", ".tar.gz", ".tgz")
 NAMES = ("__key__", "key", "name", "file_name", "path")  # columns that name a photo, the first that is there
+DAMAGED = "cut off or damaged, or no table or archive"
 ROWS = 32  # of a table that are in memory at once
 FACTS = b"toonport"  # where a table keeps what is known of it
+FAR = 256  # photos that are rather read over than gone past
+PART = re.compile(r"part-\d{5}-of-\d{5}")  # tables that photos were gathered in, by their own names
 
 Photo = tuple[str, bytes]  # name without suffix, different from every other of its shard, and the photo's content
 
@@ -44,15 +51,15 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def name_shards(arguments: Sequence[str], results: Path) -> dict[str, Path]:
+def name_shards(arguments: Sequence[str], results: Path | None = None) -> dict[str, Path]:
     """Return every shard that is named, or lies in a folder that is named, under the name of its results.
 
     Raises InputError: there are shards and photos; each needs results of their own.
     """
     found: dict[Path, Path] = {}  # shard -> its place below the folder that was named
-    photos = False
+    photos, own = False, results.resolve() if results else None
     for argument in map(Path, arguments):
-        inside = [path for path in sorted(argument.rglob("*")) if results.resolve() not in path.resolve().parents]
+        inside = [path for path in sorted(argument.rglob("*")) if own not in path.resolve().parents]
         shards = [path for path in inside or [argument] if is_shard(path)]
         found |= {path: path.relative_to(argument) if inside else Path(path.name) for path in shards}
         photos |= any(path.suffix.lower() in SUFFIXES for path in inside or [argument])
@@ -61,45 +68,80 @@ def name_shards(arguments: Sequence[str], results: Path) -> dict[str, Path]:
     return dict(zip(distinct([place.with_name(stem(place)) for place in found.values()]), found, strict=True))
 
 
-def photos_in(path: Path, column: str | None = None) -> Iterator[Photo]:
+def photos_in(path: Path, column: str | None = None, start: int = 0) -> Iterator[Photo]:
     """Yield the photos of a shard in its order.
 
     Args:
         path: a Parquet table with a column of binary files, or of structures with `bytes` and `path`; or a tar archive,
             of which every file with a picture's suffix is a photo.
         column: of a table, that of the photos; None where there is but one that could be.
+        start: how many are left out at the beginning.
 
     Raises InputError: it cannot be read, or a table's columns do not tell which holds the photos.
     """
-    with guarded(path, "cut off or damaged, or no table or archive"):
-        yield from _table_photos(path, column) if path.name.lower().endswith(TABLE) else _archive_photos(path)
+    with guarded(path, DAMAGED):
+        yield from _table_photos(path, column, start) if _is_table(path) else _archive_photos(path, start)
 
 
-def _archive_photos(path: Path) -> Iterator[Photo]:
+def names_in(path: Path, column: str | None = None) -> list[str]:
+    """Return the names of the photos of a shard, in its order; see `photos_in`."""
+    with guarded(path, DAMAGED):
+        if not _is_table(path):
+            with tarfile.open(path) as archive:
+                return _names([member.name for member in _members(archive)])
+        with _opened_table(path) as table:
+            return _table_names(table, _columns(path, table.schema_arrow, column)[1])
+
+
+def _is_table(path: Path) -> bool:
+    return path.name.lower().endswith(TABLE)
+
+
+def _members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    return [member for member in archive if member.isfile() and member.name.lower().endswith(SUFFIXES)]
+
+
+def _archive_photos(path: Path, start: int) -> Iterator[Photo]:
     with tarfile.open(path) as archive:
-        members = [member for member in archive if member.isfile() and member.name.lower().endswith(SUFFIXES)]
-        for name, member in zip(_names([member.name for member in members]), members, strict=True):
+        members = _members(archive)
+        named = zip(_names([member.name for member in members]), members, strict=True)
+        for name, member in islice(named, start, None):
             file = archive.extractfile(member)
             yield name, file.read() if file else b""
 
 
-def _table_photos(path: Path, column: str | None) -> Iterator[Photo]:
-    from pyarrow import parquet
+def _opened_table(path: Path) -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"{path}: Parquet tables need pyarrow: pip install 'toonport[ray]'") from error
+    return parquet.ParquetFile(path)
 
-    with parquet.ParquetFile(path) as table:
+
+def _table_photos(path: Path, column: str | None, start: int) -> Iterator[Photo]:
+    with _opened_table(path) as table:
         photos, names = _columns(path, table.schema_arrow, column)
-        named = [str(number) for number in range(table.metadata.num_rows)]
-        if names:
-            given = table.read([names]).column(0)
-            for field in names.split(".")[1:]:
-                given = given.combine_chunks().field(field)
-            named = [name or number for name, number in zip(given.to_pylist(), named, strict=True)]
-        left = iter(_names(named))
-        for batch in table.iter_batches(ROWS, columns=[photos]):
+        left = islice(_table_names(table, names), start, None)
+        groups = list(range(table.num_row_groups))
+        while groups and table.metadata.row_group(groups[0]).num_rows <= start:
+            start -= table.metadata.row_group(groups.pop(0)).num_rows
+        for batch in table.iter_batches(ROWS, row_groups=groups, columns=[photos]):
             values = batch.column(0)
             for field in photos.split(".")[1:]:
                 values = values.field(field)
-            yield from ((next(left), value.as_py() or b"") for value in values)
+            yield from ((next(left), value.as_py() or b"") for value in values[start:])
+            start = max(start - len(values), 0)
+
+
+def _table_names(table: Any, names: str | None) -> list[str]:
+    """The photos' names: those in a column, else their numbers."""
+    named = [str(number) for number in range(table.metadata.num_rows)]
+    if names:
+        given = table.read([names]).column(0)
+        for field in names.split(".")[1:]:
+            given = given.combine_chunks().field(field)
+        named = [name or number for name, number in zip(given.to_pylist(), named, strict=True)]
+    return _names(named)
 
 
 def _columns(path: Path, schema: Any, column: str | None) -> tuple[str, str | None]:
@@ -181,3 +223,65 @@ def table_files(path: Path) -> Iterator[tuple[str, bytes]]:
     with parquet.ParquetFile(path) as table:
         for batch in table.iter_batches(ROWS, columns=["name", "picture"]):
             yield from ((row["name"], row["picture"]) for row in batch.to_pylist())
+
+
+class PictureShards(PictureFolder):
+    """The pictures in tables and archives, as `PictureFolder` has those of a folder; best read in their order.
+
+    Args:
+        path: what they are called together.
+        shards: tables and archives by name.
+        column: of tables, see `photos_in`.
+
+    Raises InputError: one cannot be read, or there are no pictures.
+    """
+
+    def __init__(self, path: Path, shards: Mapping[str, Path], column: str | None) -> None:
+        self._column = column
+        self._places: dict[Path, tuple[Path, int]] = {}  # picture -> its shard, and its place there
+        self._reading: dict[Path, tuple[int, Iterator[Photo]]] = {}  # shard -> the next place, and what is read on
+        files: dict[Path, Path] = {}  # name -> picture
+        for name, shard in shards.items():
+            folder = Path() if shard == path or PART.fullmatch(name) else Path(name)
+            for place, photo in enumerate(names_in(shard, column)):
+                self._places[shard / photo] = shard, place
+                files[folder / f"{photo}.png"] = shard / photo
+        if not files:
+            raise InputError(f"{path}: no pictures there")
+        super().__init__(path, read=self._read_on, files=dict(zip(distinct(list(files)), files.values(), strict=True)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_reading": {}}
+
+    def holder(self, name: str) -> Path:
+        """The shard that a picture is in."""
+        return self._places[self.files[name]][0]
+
+    def _read_on(self, picture: Path) -> Picture:
+        shard, place = self._places[picture]
+        following, photos = self._reading.pop(shard, (0, iter(())))
+        if not 0 < following <= place <= following + FAR:
+            following, photos = place, photos_in(shard, self._column, place)
+        content = b""
+        for _ in range(following, place + 1):
+            _, content = next(photos)
+        self._reading[shard] = place + 1, photos
+        return read_picture(content, str(picture))
+
+
+def open_pictures(place: Path, advice: str = "", column: str | None = None) -> PictureFolder:
+    """Open a folder of pictures, a pattern, a Parquet table, an archive of WebDataset, or a folder of these.
+
+    Args:
+        place: the path or the pattern.
+        advice: what an error adds where there is nothing.
+        column: of tables, see `photos_in`.
+
+    Raises InputError: nothing there, or no pictures.
+    """
+    if place.is_dir() and picture_files(place):
+        return PictureFolder(place, advice)
+    named = expanded([str(place)])
+    if shards := name_shards(named):
+        return PictureShards(place, shards, column)
+    return PictureFolder(place, files=name_photos(named)) if named != [str(place)] else PictureFolder(place, advice)
