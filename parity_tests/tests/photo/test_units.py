@@ -12,8 +12,9 @@ from convert.errors import InputError
 from parity_tests.tests.cases import drawn_picture
 from toonport.cluster import require_address
 from toonport.photo.batch import KILLED, Outcome, Record, Task
+from toonport.photo.folder import FAR, open_pictures
 from toonport.photo.picture import write_picture
-from toonport.photo.shards import FAR, expanded, name_shards, names_in, open_pictures, photos_in
+from toonport.photo.shards import expanded, name_shards, names_in, photos_in
 from toonport.photo.units import TRIES, UnitWorker, plan_shards, plan_tables, plan_units
 
 calls: list[str] = []

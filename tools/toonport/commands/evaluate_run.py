@@ -27,8 +27,7 @@ from toonport.evaluate.report import (
 )
 from toonport.evaluate.select import Candidate, choose, decisive, evaluate_run, open_run
 from toonport.evaluate.spread import Spread
-from toonport.photo.folder import PictureFolder
-from toonport.photo.shards import open_pictures
+from toonport.photo.folder import PictureFolder, open_pictures
 from toonport.train.finished import drawing_side, generating
 from toonport.train.state import run_lock
 

@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -12,17 +11,13 @@ from typing import Any
 
 from convert.disk import atomic_path
 from convert.errors import InputError, guarded
-from toonport.photo.files import SUFFIXES, distinct, name_photos, picture_files
-from toonport.photo.folder import PictureFolder
-from toonport.photo.picture import Picture, read_picture
+from toonport.photo.files import SUFFIXES, distinct
 
 TABLE, ARCHIVES = ".parquet", (".tar", ".tar.gz", ".tgz")
 NAMES = ("__key__", "key", "name", "file_name", "path")  # columns that name a photo, the first that is there
 DAMAGED = "cut off or damaged, or no table or archive"
 ROWS = 32  # of a table that are in memory at once
 FACTS = b"toonport"  # where a table keeps what is known of it
-FAR = 256  # photos that are rather read over than gone past
-PART = re.compile(r"part-\d{5}-of-\d{5}")  # tables that photos were gathered in, by their own names
 
 Photo = tuple[str, bytes]  # name without suffix, different from every other of its shard, and the photo's content
 
@@ -223,65 +218,3 @@ def table_files(path: Path) -> Iterator[tuple[str, bytes]]:
     with parquet.ParquetFile(path) as table:
         for batch in table.iter_batches(ROWS, columns=["name", "picture"]):
             yield from ((row["name"], row["picture"]) for row in batch.to_pylist())
-
-
-class PictureShards(PictureFolder):
-    """The pictures in tables and archives, as `PictureFolder` has those of a folder; best read in their order.
-
-    Args:
-        path: what they are called together.
-        shards: tables and archives by name.
-        column: of tables, see `photos_in`.
-
-    Raises InputError: one cannot be read, or there are no pictures.
-    """
-
-    def __init__(self, path: Path, shards: Mapping[str, Path], column: str | None) -> None:
-        self._column = column
-        self._places: dict[Path, tuple[Path, int]] = {}  # picture -> its shard, and its place there
-        self._reading: dict[Path, tuple[int, Iterator[Photo]]] = {}  # shard -> the next place, and what is read on
-        files: dict[Path, Path] = {}  # name -> picture
-        for name, shard in shards.items():
-            folder = Path() if shard == path or PART.fullmatch(name) else Path(name)
-            for place, photo in enumerate(names_in(shard, column)):
-                self._places[shard / photo] = shard, place
-                files[folder / f"{photo}.png"] = shard / photo
-        if not files:
-            raise InputError(f"{path}: no pictures there")
-        super().__init__(path, read=self._read_on, files=dict(zip(distinct(list(files)), files.values(), strict=True)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reading": {}}
-
-    def holder(self, name: str) -> Path:
-        """The shard that a picture is in."""
-        return self._places[self.files[name]][0]
-
-    def _read_on(self, picture: Path) -> Picture:
-        shard, place = self._places[picture]
-        following, photos = self._reading.pop(shard, (0, iter(())))
-        if not 0 < following <= place <= following + FAR:
-            following, photos = place, photos_in(shard, self._column, place)
-        content = b""
-        for _ in range(following, place + 1):
-            _, content = next(photos)
-        self._reading[shard] = place + 1, photos
-        return read_picture(content, str(picture))
-
-
-def open_pictures(place: Path, advice: str = "", column: str | None = None) -> PictureFolder:
-    """Open a folder of pictures, a pattern, a Parquet table, an archive of WebDataset, or a folder of these.
-
-    Args:
-        place: the path or the pattern.
-        advice: what an error adds where there is nothing.
-        column: of tables, see `photos_in`.
-
-    Raises InputError: nothing there, or no pictures.
-    """
-    if place.is_dir() and picture_files(place):
-        return PictureFolder(place, advice)
-    named = expanded([str(place)])
-    if shards := name_shards(named):
-        return PictureShards(place, shards, column)
-    return PictureFolder(place, files=name_photos(named)) if named != [str(place)] else PictureFolder(place, advice)
