@@ -9,7 +9,7 @@ import pytest
 from convert.registry import family_named
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.mutants.systematic import checks, equivalence, judging
+from parity_tests.harness.mutants.systematic import checks, elsewhere, equivalence, judging
 from parity_tests.harness.mutants.systematic.graph import array_mutations
 from parity_tests.harness.mutants.systematic.planting import ROOT, imported_anew, planted, traced
 from parity_tests.harness.mutants.systematic.run import Plan, sampled, search
@@ -178,6 +178,19 @@ def test_lines_that_no_check_runs_are_missed(prepared):
     mutant = next(each for each in source_mutants(LAYERS, program.sources[LAYERS]) if each.owner == "LIN")
     result = judging.result_of(prepared, mutant, None)
     assert (result.verdict, result.reason) == ("missed", "not reached by the comparison")
+
+
+def test_lines_that_another_family_runs_are_told_from_those_that_none_runs():
+    program = read_program(ROOT)
+    of_adalin = [each for each in source_mutants(LAYERS, program.sources[LAYERS]) if each.owner == "AdaLIN"]
+    file = "ms_models/descent.py"
+    reduced = [each for each in source_mutants(file, program.sources[file]) if each.function == "reduced"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elsewhere, "families", lambda: (family_named("cyclegan"), family_named("ugatit")))
+        found = elsewhere.who_runs("cyclegan", program, [*of_adalin, *reduced])
+    assert of_adalin
+    assert reduced
+    assert found == dict.fromkeys(of_adalin, "ugatit")
 
 
 def test_the_first_tensor_out_of_budget_ends_a_comparison():

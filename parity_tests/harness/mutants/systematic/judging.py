@@ -39,7 +39,7 @@ class Result:
     family: str
     kind: str  # of the operator
     what: str  # the change
-    verdict: str  # "caught", "refused", "equivalent" or "missed"
+    verdict: str  # "caught", "refused", "equivalent", "elsewhere" (see elsewhere.py) or "missed"
     mode: str = ""  # that caught it
     blamed: str = ""  # layer or loss term, and the tensor
     right: bool = False  # whether that is where the mutant is

@@ -8,6 +8,7 @@ from functools import partial
 
 from convert.family import Family
 from parity_tests.harness.forked import Failure, run_forked
+from parity_tests.harness.mutants.systematic.elsewhere import who_runs
 from parity_tests.harness.mutants.systematic.equivalence import difference, evidence
 from parity_tests.harness.mutants.systematic.files import GraphTask, graph_results, weight_results
 from parity_tests.harness.mutants.systematic.judging import (
@@ -77,9 +78,13 @@ def source_results(
     say(f"{family}: preparing")
     with _prepared(family, program, plan) as prepared:
         reached = [mutant for mutant in mutants if prepared.covering(mutant)]
-        for mutant in mutants:
-            if mutant not in reached:
-                yield result_of(prepared, mutant, None)
+        missed = [mutant for mutant in mutants if mutant not in reached]
+        others = who_runs(family, program, missed)
+        for mutant in missed:
+            result = result_of(prepared, mutant, None)
+            if mutant in others:
+                result = replace(result, verdict="elsewhere", reason=f"{family} does not run it, {others[mutant]} does")
+            yield result
         for check, clean in prepared.checks.items():
             if clean.alarms:
                 say(f"{family} {check.name}: {len(clean.alarms)} tensors of the correct port are out of budget")

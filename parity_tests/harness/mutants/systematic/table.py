@@ -18,6 +18,7 @@ class Counts:
     missed: int
     equivalent: int
     refused: int
+    elsewhere: int
     right: int  # of the caught, blamed on the right place
 
     @property
@@ -35,7 +36,7 @@ def counted(results: Sequence[Result]) -> Counts:
     """Count results by their verdict."""
     ended = Counter(result.verdict for result in results)
     right = sum(result.right for result in results)
-    return Counts(ended["caught"], ended["missed"], ended["equivalent"], ended["refused"], right)
+    return Counts(ended["caught"], ended["missed"], ended["equivalent"], ended["refused"], ended["elsewhere"], right)
 
 
 def sort_of(result: Result) -> str:
@@ -56,7 +57,10 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
     for name, own in grouped(results, sort_of).items():
         counts = counted(own)
         yield f"{name}: {len(own)} mutants; caught {counts.rate}; blamed on the right place {counts.blame}"
-        yield f"{name}: {counts.equivalent} equivalent, {counts.refused} do not run, {counts.missed} missed"
+        yield (
+            f"{name}: {counts.equivalent} equivalent, {counts.refused} do not run, {counts.elsewhere} in lines that "
+            f"only other families run, {counts.missed} missed"
+        )
 
 
 def markdown(results: Sequence[Result], command: str, versions: Mapping[str, str]) -> Iterator[str]:
@@ -74,8 +78,8 @@ def markdown(results: Sequence[Result], command: str, versions: Mapping[str, str
     yield "Every mutant is judged by the checks of `toonport compare FAMILY --mode all`, with narrow networks at the"
     yield "smallest side that they take; the training steps are the command's own. Mutants lie in `ms_models` alone: a"
     yield "bug in the recipes of `convert/` changes both sides alike, and no comparison of the two can see it."
-    yield "Mutants that do not run are left out of the rate, as are those that compute the same; those in lines that no"
-    yield "check runs count as missed."
+    yield "Mutants that do not run are left out of the rate, as are those that compute the same, and those in shared"
+    yield "code that the family never runs and another family does; those in lines that no check runs count as missed."
     yield ""
     yield from (f"* {line}" for line in summary(results))
     yield ""
@@ -87,13 +91,13 @@ def markdown(results: Sequence[Result], command: str, versions: Mapping[str, str
 
 
 def _table(results: Sequence[Result], title: str, key: Callable[[Result], str]) -> Iterator[str]:
-    yield f"| mutated | {title} | mutants | caught | missed | equivalent | do not run | blamed right |"
-    yield "|---|---|--:|--:|--:|--:|--:|--:|"
+    yield f"| mutated | {title} | mutants | caught | missed | equivalent | do not run | elsewhere | blamed right |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
     for sort, own in grouped(results, sort_of).items():
         for name, some in grouped(own, key).items():
             counts = counted(some)
-            numbers = (len(some), counts.caught, counts.missed, counts.equivalent, counts.refused, counts.right)
-            yield f"| {sort} | {name} | {' | '.join(map(str, numbers))} |"
+            numbers = (len(some), counts.caught, counts.missed, counts.equivalent, counts.refused, counts.elsewhere)
+            yield f"| {sort} | {name} | {' | '.join(map(str, numbers))} | {counts.right} |"
     yield ""
 
 
