@@ -7,8 +7,10 @@ computes, not from a list of layers.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
+from parity_tests.harness import rewrites
 from parity_tests.harness.rewrites import Call, Candidate, Cause, Change, Changed, Rewritten, in_call, is_tensor, on
 
 NUMBERS = {"eps": (10.0, 0.1, 100.0, 0.01, 1000.0, 0.0), "slope": (0.0, 0.01, 0.1, 0.2, 0.3, 0.05, 1.0)}
@@ -309,8 +311,9 @@ def _products(called: set[str]) -> Iterator[Candidate]:
         yield Cause(Change.BIAS, "left out", name), on({name}, lambda call, args, kw: call(*args[:2], None, *args[3:]))
         for what, changed in _weights():
             yield Cause(Change.WEIGHT, what, name), on({name}, _weighted(changed))
-        for what, bits in (("TF32 or float16", 11), ("bfloat16", 8)):  # binary digits
-            yield Cause(Change.FACTORS, f"rounded to {what}", name), on({name}, _rounded(bits))
+        for (what, bits), all_of_it in product((("TF32 or float16", 11), ("bfloat16", 8)), (False, True)):  # digits
+            words = f"rounded to {what}{', bias and result, too' * all_of_it}"
+            yield Cause(Change.FACTORS, words, name), on({name}, rewrites.rounded(bits, all_of_it))
         for by in (-1, 1):
             yield Cause(Change.CONVOLUTION, f"padding {by:+d}", name), on({name}, _padded_by(by))
     if "conv_transpose2d" in called:
@@ -378,15 +381,6 @@ def _padded_by(by: int) -> Changed:
         return call(*args[:4], tuple(side + by for side in args[4]), *args[5:], **kw)
 
     return padded
-
-
-def _rounded(bits: int) -> Changed:
-    def short(value: Any) -> Any:
-        """The closest numbers with so many binary digits."""
-        digits, power = value.frexp()
-        return ((digits * 2**bits).round() / 2**bits).ldexp(power)
-
-    return lambda call, args, kw: call(short(args[0]), short(args[1]), *args[2:], **kw)
 
 
 def _weights() -> Iterator[tuple[str, Callable[[Any], Any]]]:

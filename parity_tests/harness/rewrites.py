@@ -100,3 +100,21 @@ def is_tensor(value: Any) -> bool:
 def on(names: set[str], changed: Changed) -> Rewritten:
     """Change every call of these operations."""
     return lambda name, call, args, kw: changed(call, args, kw) if name in names else None
+
+
+def rounded(bits: int, throughout: bool = False) -> Changed:
+    """Return a product of factors rounded to so many binary digits, or with `throughout` bias and result, too."""
+
+    def short(value: Any) -> Any:
+        """The closest numbers with so many binary digits."""
+        digits, power = value.frexp()
+        return ((digits * 2**bits).round() / 2**bits).ldexp(power)
+
+    def product(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+        """The product."""
+        if not throughout:
+            return call(short(args[0]), short(args[1]), *args[2:], **kw)
+        given = (short(value) if is_tensor(value) else value for value in args)
+        return short(call(*given, **{key: short(value) if is_tensor(value) else value for key, value in kw.items()}))
+
+    return product

@@ -25,15 +25,22 @@ RUNS = """
 import onnxruntime
 from onnx import TensorProto, helper, load
 
-def _run(path, inputs, kind):
+def _cast(name, target, kind):
+    return [helper.make_node("Cast", [name], [f"{target}_short"], to=kind),
+            helper.make_node("Cast", [f"{target}_short"], [target], to=TensorProto.FLOAT)]
+
+def _run(path, inputs, kind, throughout=False):
     model, nodes = load(str(path)), []
     for number, node in enumerate(model.graph.node):
-        for place in (0, 1) if kind and node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else ():
-            short, back = f"short{number}_{place}", f"back{number}_{place}"
-            nodes.append(helper.make_node("Cast", [node.input[place]], [short], to=kind))
-            nodes.append(helper.make_node("Cast", [short], [back], to=TensorProto.FLOAT))
-            node.input[place] = back
+        product = kind and node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+        for place, name in enumerate(node.input) if product else ():
+            if place < 2 or throughout:
+                nodes += _cast(name, f"back{number}_{place}", kind)
+                node.input[place] = f"back{number}_{place}"
         nodes.append(node)
+        if product and throughout:
+            result, node.output[0] = node.output[0], f"result{number}"
+            nodes += _cast(f"result{number}", result, kind)
     kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(kept)
@@ -49,6 +56,9 @@ def ten_bits(path, inputs):
 
 def seven_bits(path, inputs):
     return _run(path, inputs, TensorProto.BFLOAT16)
+
+def seven_bits_throughout(path, inputs):
+    return _run(path, inputs, TensorProto.BFLOAT16, True)
 
 def nothing(path, inputs):
     return None
@@ -81,7 +91,12 @@ def test_a_right_function_is_equal_layer_by_layer_and_named_in_the_report(folder
 
 
 @pytest.mark.parametrize(
-    ("name", "cause"), [("ten_bits", "rounded to TF32 or float16"), ("seven_bits", "rounded to bfloat16")]
+    ("name", "cause"),
+    [
+        ("ten_bits", "rounded to TF32 or float16"),
+        ("seven_bits", "rounded to bfloat16"),
+        ("seven_bits_throughout", "rounded to bfloat16, bias and result, too"),
+    ],
 )
 def test_a_runtime_that_rounds_more_than_it_says_is_blamed_on_its_first_layer(name, cause, folder, capsys):
     assert compare(folder, f"{folder / 'runs.py'}:{name}") == 1

@@ -12,6 +12,7 @@ import pytest
 
 from parity_tests.tests.cases import drawn_picture, save_torch, seeded_state
 from toonport.cli import main
+from toonport.commands.ray_run import _Timed, projected
 from toonport.photo.picture import write_picture
 
 HERE = importlib.util.find_spec("ray") is not None
@@ -95,3 +96,12 @@ def test_what_cannot_be_meant_is_said_in_one_line(photos, monkeypatch, capsys, w
         code = error.code
     assert code == 2
     assert text in capsys.readouterr().err
+
+
+def test_what_many_photos_cost_comes_from_the_time_of_units_after_each_worker_loaded():
+    timed = _Timed(lambda: lambda unit: time.sleep(unit) or ["a", "b"])
+    assert timed(0.01) == (["a", "b"], 0)
+    assert timed(0.02)[1] > 0.02
+    said = projected(10, 3.6)
+    assert "a photo took 0.360 seconds of a process; at that rate 1 million: 100 hours, 5 USD" in said
+    assert "100 million: 10,000 hours, 500 USD (assumed: 0.05 USD for an hour of a process" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from toonport.photo.shards import expanded, name_shards
 from toonport.photo.units import HIDDEN, Unit, UnitWorker, plan_shards, plan_tables, plan_units
 
 FAILED = "failed.jsonl"
+MANY = {"1 million": 10**6, "100 million": 10**8}
+PRICE = 0.05  # US dollars for an hour of a process; assumed
 
 
 def add_ray_options(parser: argparse.ArgumentParser) -> None:
@@ -62,10 +65,17 @@ def run_on_ray(
     folder = require_folder(Path(args.out))
     photos = expanded(args.photos)
     shards = name_shards(photos, folder)
-    worker = partial(UnitWorker, make, settings)
-    run: Callable[[Sequence[Unit]], Iterator[list[Outcome]]] = partial(
-        on_ray, worker, address=args.ray, jobs=args.jobs, gpu=args.device == GPU
-    )
+    timed = partial(_Timed, partial(UnitWorker, make, settings))
+    notes: list[str] = []
+
+    def run(units: Sequence[Unit]) -> Iterator[list[Outcome]]:
+        """Do units, and note what many more photos would cost."""
+        photos, seconds = 0, 0.0
+        for outcomes, spent in on_ray(timed, units, args.ray, args.jobs, args.device == GPU):
+            photos, seconds = photos + len(outcomes) * bool(spent), seconds + spent
+            yield outcomes
+        notes.extend([projected(photos, seconds)] if photos else [])
+
     with folder_locked(folder):
         tasks = [] if shards else choose(plan_tasks(photos, folder))
         if shards:
@@ -75,8 +85,33 @@ def run_on_ray(
         else:
             found = _recorded(tasks, Record(folder / name, settings), args.jobs or cores(), run)
         outcomes = _noted((outcome for unit in found for outcome in unit), folder / FAILED)
-        notes = [] if shards else folder_notes(photos, folder)
+        notes += [] if shards else folder_notes(photos, folder)
         return tell(outcomes, len(tasks), args.command, notes, args.json)
+
+
+class _Timed:
+    """A worker that also says how many seconds a unit took; 0 of its first, for which it loads what it needs."""
+
+    def __init__(self, make: Callable[[], UnitWorker]) -> None:
+        self._work, self._loaded = make(), False
+
+    def __call__(self, unit: Unit) -> tuple[list[Outcome], float]:
+        begun, loaded = time.perf_counter(), self._loaded
+        outcomes, self._loaded = self._work(unit), True
+        return outcomes, (time.perf_counter() - begun) * loaded
+
+
+def projected(photos: int, seconds: float) -> str:
+    """Return what many photos would cost at the rate of a run.
+
+    Args:
+        photos: that were done.
+        seconds: of one process that it took.
+    """
+    hours = {name: seconds / photos * count / 3600 for name, count in MANY.items()}
+    many = "; ".join(f"{name}: {taken:,.0f} hours, {taken * PRICE:,.0f} USD" for name, taken in hours.items())
+    assumed = f"{PRICE} USD for an hour of a process, every one as fast, disks and network that keep up"
+    return f"a photo took {seconds / photos:.3f} seconds of a process; at that rate {many} (assumed: {assumed})"
 
 
 def _recorded(
