@@ -17,7 +17,7 @@ from parity_tests.harness.report.saved import judge_again, load_report
 from parity_tests.tests.cases import ROOT, save_torch, seeded_state
 from toonport.cli import COMMANDS, build_parser, main
 from toonport.commands.parser import with_json_plain
-from toonport.commands.ui import UNLIMITED, Output, fit, out, print_table, shown
+from toonport.commands.ui import UNLIMITED, Output, fit, out, print_table, shown, spinner
 
 VERSION1 = ROOT / "parity_tests" / "tests" / "harness" / "report_version1.json"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -199,6 +199,18 @@ def test_quiet_and_log_file(network, tmp_path, capsys):
     assert main(["list"]) == 0
     assert "photo2cartoon" in capsys.readouterr().out
     assert "photo2cartoon" not in log.read_text().rpartition("27 of 27")[2].partition("genA2B")[2]
+
+
+def test_steps_that_only_count_are_kept_once_a_second(tmp_path):
+    log = tmp_path / "all.log"
+    with shown(False, False, str(log)), spinner("comparing") as say:
+        for number in range(1000):
+            say(f"step 1, {number} tensors")
+        say("looking for the cause")
+    text = log.read_text()
+    assert "step 1, 0 tensors" in text
+    assert text.count("\n") < 100
+    assert text.endswith("looking for the cause\n")
 
 
 @pytest.mark.parametrize("width", [80, 60])

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import re
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ OTHER_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STREAMS = ("/dev/fd/", "/dev/std", "/proc/")
 UNLIMITED = 10**6
 GAP = 2  # between the columns of a table
+COUNTED_EVERY = 1.0  # seconds between steps that differ in numbers alone
 _said = logging.getLogger("toonport.said")
 _doing = logging.getLogger("toonport.doing")
 logging.getLogger("toonport").addHandler(logging.NullHandler())
@@ -222,14 +225,21 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def spinner(title: str) -> Iterator[Callable[[str], None]]:
-    """Show on stderr that something is running, and since when; yields a function to change the text."""
+    """Show on stderr that something is running, and since when; yields a function to change the text.
+
+    Texts that differ from the last in numbers alone are kept among the steps once a second.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=_err, transient=True, disable=_hidden()) as progress:
-        task = progress.add_task(title, total=None)
+        task, last, at = progress.add_task(title, total=None), "", 0.0
 
         def update(text: str) -> None:
             """Say what is being done."""
-            _doing.debug("%s", text)
+            nonlocal last, at
+            words, now = re.sub(r"\d+", "", text), time.monotonic()
+            if words != last or now - at >= COUNTED_EVERY:
+                _doing.debug("%s", text)
+                last, at = words, now
             progress.update(task, description=cell(text))
 
         yield update
