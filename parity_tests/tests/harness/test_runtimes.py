@@ -1,7 +1,9 @@
 """Any runtime is a leg: layers cut out of a file, runtimes that round more than they say, other formats."""
 
 import json
+import subprocess
 from importlib.util import find_spec
+from shutil import which
 
 import numpy as np
 import onnx
@@ -143,6 +145,18 @@ def test_mindir_is_judged_by_its_outputs_and_says_so(folder, capsys):
     assert "mindir              2 tensors, equal" in said
     assert "left out: layers in MINDIR" in said
     assert compare(folder, "mindir", "--ported", str(folder / "other.pt")) == 1
+
+
+@pytest.mark.skipif(which("onnx2tf") is None, reason="onnx2tf, from Python 3.12 on, is not on the PATH")
+def test_a_right_litert_file_is_equal_and_another_is_not(folder, tmp_path, capsys):
+    for name, code in {"d": 0, "other": 1}.items():
+        path = tmp_path / f"{name}.onnx"
+        weights = str(folder / f"{name}.pt")
+        options = ["--part", "D_A", "--weights", weights, "--size", "32", "--out", str(path)]
+        assert main(["export", "cyclegan", *options]) == 0
+        subprocess.run(["onnx2tf", "-i", str(path), "-o", str(tmp_path / name)], check=True, capture_output=True)
+        assert compare(folder, "litert", "--onnx", str(tmp_path / name / f"{name}_float32.tflite")) == code
+    assert "litert              2 tensors, equal" in capsys.readouterr().out
 
 
 def test_channels_last_files_are_fed_and_read_as_channels_first(shared):
