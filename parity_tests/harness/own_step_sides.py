@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.errors import InputError, first_line
 from convert.plan import Plan
 from parity_tests.harness.measurement import Kind, Rest, Resting
@@ -22,6 +23,7 @@ from parity_tests.harness.sides.mindspore import buffers_of, held
 from parity_tests.harness.sides.tree import Tree, floating
 from parity_tests.harness.training import State, StepsReference
 from parity_tests.harness.training_noise import Results
+from torch_ref.environment import place_of
 
 
 class TorchRun(OwnRun):
@@ -31,6 +33,7 @@ class TorchRun(OwnRun):
         step, plans, batches: see `OwnRun`.
         dtype: "float32" or "float64".
         start: weights to begin with, None for its own.
+        device: one of `DEVICES`; networks, batches and what the step makes itself lie there.
     """
 
     framework = "reference's"
@@ -42,10 +45,13 @@ class TorchRun(OwnRun):
         batches: Sequence[Tree],
         dtype: str,
         start: State | None = None,
+        device: str = CPU,
     ) -> None:
         import torch
 
-        self._torch, self._dtype = torch, getattr(torch, dtype)
+        self._torch, self._dtype, self._place = torch, getattr(torch, dtype), torch.device(place_of(device))
+        for network in step.networks.values():
+            network.to(self._place)
         self._rates: dict[str, list[float]] = {}
         self._largest: dict[str, float] = {}
         super().__init__(step, plans, batches)
@@ -54,7 +60,8 @@ class TorchRun(OwnRun):
 
     def step(self, index: int, state: State) -> Results:
         """See `Run.step`."""
-        with default_float64() if self._dtype == self._torch.float64 else nullcontext():
+        there = nullcontext() if self._place.type == CPU else self._place  # of what the step makes itself
+        with there, default_float64() if self._dtype == self._torch.float64 else nullcontext():
             found = super().step(index, state)
         for (_, quantity), value in found.items():
             if quantity.kind is Kind.LOSS:
@@ -110,7 +117,7 @@ class TorchRun(OwnRun):
             state[name].copy_(self._torch.from_numpy(np.array(value)))
 
     def _tensor(self, array: Array) -> Any:
-        tensor = self._torch.from_numpy(np.array(array))
+        tensor = self._torch.from_numpy(np.array(array)).to(self._place)
         return tensor.to(self._dtype) if floating(array) else tensor
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.devices import CPU
 from convert.errors import InputError, first_line
 from convert.plan import Plan, plan_of
 from ms_models.environment import device_in_use
@@ -40,6 +41,7 @@ def compare_steps(
     name: str = "training step",
     say: Say = silent,
     compiled: bool = False,
+    reference_device: str = CPU,
 ) -> Comparison:
     """Compare your own training step in both frameworks: losses, rates, gradients, and what it makes of the weights.
 
@@ -73,6 +75,7 @@ def compare_steps(
         name: what to call it in the report.
         say: told in words what has been measured so far.
         compiled: run the port's networks and its functions of gradients as graphs.
+        reference_device: one of `DEVICES`; where the reference runs in float32. The truth stays on the CPU.
 
     Returns:
         A Comparison: `.equal`, `.blamed` (its first: `.measurement.quantity.phase`, `.kind`, `.name`).
@@ -81,7 +84,7 @@ def compare_steps(
     """
     if not batches:
         raise InputError("compare_steps: no batches")
-    with _random_restored(), Legs(device_in_use()).running():
+    with _random_restored(), Legs.asked(device_in_use(), reference_device).running():
         given = [as_inputs(batch) for batch in batches]
         return _compared(torch_step, ms_step, given, names or {}, name, say, compiled)
 
@@ -96,7 +99,7 @@ def _compared(
 
     def control() -> TorchRun:
         """A run that shows what rounding does."""
-        return TorchRun(_made(torch_step, "reference"), plans, batches, "float32", start)
+        return TorchRun(_made(torch_step, "reference"), plans, batches, "float32", start, legs_in_use().reference)
 
     reference = StepsReference(truth, control)
     port = MindSporeRun(port_step, plans, batches, reference, compiled)

@@ -10,12 +10,14 @@ from mindspore import nn, ops
 from mindspore.experimental import optim
 
 from convert.errors import InputError
+from parity_tests.harness import own_step_sides
 from parity_tests.harness.measurement import Kind, Rest
 from parity_tests.harness.own_step_runs import TrainingStep
 from parity_tests.harness.own_steps import compare_steps
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.tests.pairs import small_steps
 from parity_tests.tests.pairs.gan_steps import NAMES, batches, ms_step, torch_step
+from torch_ref import environment
 
 
 def _compare(port, steps=3):
@@ -36,6 +38,20 @@ def test_a_right_step_is_equal():
     assert {("G.1", "running_var"), ("G.0", "weight"), ("D.2", "bias")} <= changed
     assert not [verdict for verdict in result.verdicts if verdict.blind and verdict.measurement.layer != "G.0"]
     assert (np.random.get_state()[1] == numpys).all()
+
+
+def test_the_reference_runs_where_it_is_asked_for_and_the_truth_on_the_cpu(monkeypatch):
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="gpu"):
+            compare_steps(torch_step, ms_step(), batches(1), NAMES, reference_device="gpu")
+    asked = []
+    monkeypatch.setattr(environment, "place_of", lambda device: "cpu")
+    monkeypatch.setattr(own_step_sides, "place_of", lambda device: asked.append(device) or "cpu")
+    result = compare_steps(torch_step, ms_step(), batches(1), NAMES, reference_device="gpu")
+    assert result.blamed == []
+    assert result.facts["devices"].startswith("port on cpu, reference on gpu, truth on cpu")
+    assert asked[:2] == ["cpu", "cpu"]
+    assert set(asked[2:]) == {"gpu"}
 
 
 @pytest.mark.parametrize(
