@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,13 +127,18 @@ def prepared(checkpoint: Checkpoint, spelling: Spelling) -> Checkpoint | None:
     return replace(checkpoint, tensors=tensors) if tensors else None
 
 
-def rename(spelling: Spelling, names: Iterable[str]) -> dict[str, str]:
+def rename(spelling: Spelling, names: Iterable[str]) -> Mapping[str, str]:
     """Names as PyTorch has them -> the names given."""
-    return all_kept((_renamed(spelling, name), name) for name in names)
+    return _all_renamed(spelling.renames, tuple(names))
 
 
-def _renamed(spelling: Spelling, name: str) -> str:
-    for pattern, replacement in spelling.renames:
+@lru_cache(64)  # every family reads the same places, and many share their spellings
+def _all_renamed(renames: tuple[tuple[str, str], ...], names: tuple[str, ...]) -> Mapping[str, str]:
+    return all_kept((_renamed(renames, name), name) for name in names)
+
+
+def _renamed(renames: tuple[tuple[str, str], ...], name: str) -> str:
+    for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
 

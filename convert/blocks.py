@@ -7,6 +7,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -20,6 +21,8 @@ LAG = 1 << 25  # bytes that a mapped file keeps in memory behind what is being r
 AHEAD = 4  # blocks that may wait for being hashed
 SMALL = 1 << 14  # bytes that are hashed faster than they are handed on
 READ = 1 << 20  # bytes that are read of a file at once
+# CRC-32's polynomial, 1 and x^8: bits from the highest power on
+POLYNOMIAL, ONE, BYTE = 0xEDB88320, 1 << 31, 1 << 23
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,32 @@ def read_blocks(file: BinaryIO, size: int | None = None) -> Iterator[memoryview]
     while left != 0 and (count := file.readinto(buffer if left is None else buffer[:left])):  # type: ignore[attr-defined]
         yield buffer[:count]
         left = None if left is None else left - count
+
+
+def crc32_combined(first: int, second: int, length: int) -> int:
+    """Return the CRC-32 of some bytes and `length` further ones behind them, of which each CRC-32 is known."""
+    return _product(first, _behind(length)) ^ second
+
+
+@lru_cache
+def _behind(length: int) -> int:
+    """What a CRC-32 is multiplied with when so many bytes follow: x^(8 length)."""
+    factor, square = ONE, BYTE
+    while length:
+        if length & 1:
+            factor = _product(factor, square)
+        square, length = _product(square, square), length >> 1
+    return factor
+
+
+def _product(first: int, second: int) -> int:
+    """The product of two polynomials modulo CRC-32's."""
+    total = 0
+    for power in range(31, -1, -1):
+        if first >> power & 1:
+            total ^= second
+        second = second >> 1 ^ (POLYNOMIAL if second & 1 else 0)
+    return total
 
 
 def scanned(path: Path, checksums: Iterable[Checksum], hashed: bool = False) -> str:

@@ -163,7 +163,8 @@ def write_networks(
     groups = [[network] for network in networks] if apart else [networks]
     paths = [target.with_name(target.name.replace("{part}", group[0].part.name)) for group in groups]
     _require_no_source(checkpoint.path, paths)
-    streams = [_Stream(group, side, report) for group in groups]
+    crcs = {(known.start, known.end): known.crc32 for known in checkpoint.checksums}
+    streams = [_Stream(group, side, report, crcs) for group in groups]
     outputs = [stream.output(path) for path, stream in zip(paths, streams, strict=True)]
 
     def ledger(number: int, written: Sequence[Written]) -> str:
@@ -295,8 +296,11 @@ def _target_spec(row: Row, spec: TensorSpec, side: str) -> TensorSpec:
 class _Stream:
     """The tensors of one file on their way: hashed and looked at while they are written."""
 
-    def __init__(self, networks: list[Network], side: str, report: _Counter) -> None:
+    def __init__(
+        self, networks: list[Network], side: str, report: _Counter, crcs: Mapping[tuple[int, int], int]
+    ) -> None:
         self._networks, self._side, self._report = networks, side, report
+        self._crcs = crcs  # first and last byte in the source -> their CRC-32, which is checked in the meantime
         self._several = len(networks) > 1
         self._taken: list[tuple[str, str, Row, TensorSpec, Any]] = []  # source, target, row, spec, digest
         self.not_finite: list[str] = []  # what holds values that are not finite
@@ -317,7 +321,17 @@ class _Stream:
             name for network in self._networks for name in (network.family.name, *network.alternatives)
         )
         specs = {name: spec for _, _, name, spec in self._rows()}
-        return Output(path, self._tensors(), specs, parts, tuple(families))
+        return Output(path, self._tensors(), specs, parts, tuple(families), dict(self._known_crcs()))
+
+    def _known_crcs(self) -> Iterator[tuple[str, int]]:
+        """Names of the tensors whose bytes are one piece of the source with a checksum of its own, and that."""
+        for network, row, name, _ in self._rows():
+            stored = network.tensors[row.torch].stored
+            if stored and not self._is_changed(row) and stored.ranges[0] in self._crcs and len(stored.ranges) == 1:
+                yield name, self._crcs[stored.ranges[0]]
+
+    def _is_changed(self, row: Row) -> bool:
+        return row.change is not None and self._side == "mindspore"
 
     def _rows(self) -> Iterator[tuple[Network, Row, str, TensorSpec]]:
         """Network, row, name and kind in the new file of every tensor."""
@@ -331,8 +345,7 @@ class _Stream:
         with Hashing() as hashing:
             for network, row, name, spec in self._rows():
                 entry, digest = network.tensors[row.torch], tensor_digest(spec)
-                changed = row.change is not None and self._side == "mindspore"
-                blocks = blocks_of(row.to_mindspore(entry.read())) if changed else entry.blocks()
+                blocks = blocks_of(row.to_mindspore(entry.read())) if self._is_changed(row) else entry.blocks()
                 source = network.file_names[row.torch]
                 self._taken.append((source, name, row, spec, digest))
                 yield name, self._looked_at(blocks, source, spec, hashing, digest)

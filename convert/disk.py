@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from convert.blocks import Buffer, Hashing, read_blocks
+from convert.blocks import LAG, Buffer, Hashing, read_blocks
 from convert.errors import InputError, first_line
 
 if sys.version_info >= (3, 11):
@@ -25,6 +25,7 @@ LONGEST_NAME = 255  # bytes
 PATIENCE = 10.0  # seconds that a file in the making is waited for
 NO_FILES = ("/proc/", "/sys/", "/dev/fd/", "/dev/std")  # beginnings of names of what the system has open
 POLL_SECONDS = 0.02
+HANDED = 1 << 24  # bytes that are put on the disk at once
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -163,11 +164,16 @@ class Written:
 
 
 class HashedFile:
-    """A new file that is written from its beginning to its end, and hashed on the way."""
+    """A new file that is written from its beginning to its end, and hashed on the way.
+
+    The system is asked to put a large one on the disk at once and to keep no more of it in memory than LAG: who waits
+    for it at the end has nothing to wait for, and memory that was used before is faster than fresh memory.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file, self._digest, self._hashing = open(path, "wb"), hashlib.sha256(), Hashing()  # noqa: SIM115
         self.size = 0  # bytes written so far
+        self._handed = 0  # of these, bytes that the system was asked to put on the disk
 
     def __enter__(self) -> "HashedFile":
         return self
@@ -181,6 +187,10 @@ class HashedFile:
         self._file.write(content)
         self._hashing.update(self._digest, content)
         self.size += len(content)
+        if self.size - self._handed >= HANDED and sys.platform == "linux":
+            first = max(self._handed - LAG, 0)  # what went to the disk meanwhile is let go
+            os.posix_fadvise(self._file.fileno(), first, self.size - first, os.POSIX_FADV_DONTNEED)
+            self._handed = self.size
         return len(content)
 
     def flush(self) -> None:

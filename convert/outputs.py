@@ -23,6 +23,7 @@ class Output:
     specs: Mapping[str, TensorSpec]
     parts: tuple[str, ...]
     families: tuple[str, ...]
+    crcs: Mapping[str, int]
 
 
 def write_outputs(outputs: Sequence[Output], ledger: Callable[[int, Sequence[Written]], str]) -> None:
@@ -45,9 +46,8 @@ def write_outputs(outputs: Sequence[Output], ledger: Callable[[int, Sequence[Wri
         written = []
         for output, temporary in zip(outputs, temporaries, strict=True):
             with _clear(output.path):
-                written.append(
-                    write_in_place(output.path, temporary, output.tensors, output.specs, output.parts, output.families)
-                )
+                more = output.specs, output.parts, output.families, output.crcs
+                written.append(write_in_place(output.path, temporary, output.tensors, *more))
         for number, output in enumerate(outputs):
             pending = pending_path(output.path)
             stack.callback(_remove, pending)

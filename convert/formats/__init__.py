@@ -144,10 +144,11 @@ def write_in_place(
     specs: Mapping[str, TensorSpec],
     parts: tuple[str, ...] = (),
     families: tuple[str, ...] = (),
+    crcs: Mapping[str, int] = {},
 ) -> Written:
     """Write tensors, as (name, bytes in blocks), to `place` in the format of the suffix of `path`.
 
-    Otherwise as `write_checkpoint`.
+    Otherwise as `write_checkpoint`; `crcs` as in `ckpt.write`.
 
     Raises OSError: it cannot be written, e.g. because the disk is full.
     """
@@ -155,5 +156,5 @@ def write_in_place(
     if kind == "torch":
         return torch_archive.write(place, tensors, specs, parts)
     if kind == "ckpt":
-        return ckpt.write(place, tensors, specs)
+        return ckpt.write(place, tensors, specs, crcs)
     return safetensors.write(place, tensors, specs, families)

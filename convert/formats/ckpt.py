@@ -16,7 +16,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from convert.blocks import Buffer, MappedFile, scanned
+from convert.blocks import Buffer, MappedFile, crc32_combined, scanned
 from convert.disk import HashedFile, Written
 from convert.errors import InputError
 from convert.formats.budget import LONGEST_KEY, require_axes, require_count
@@ -151,20 +151,31 @@ def _entry(path: Path, file: MappedFile, group: list[_Value]) -> Entry:
     return Stored(file, tuple(value.content for value in group)).entry(TensorSpec(shape, dtype.name))
 
 
-def write(path: Path, tensors: Iterable[tuple[str, Iterable[Buffer]]], specs: Mapping[str, TensorSpec]) -> Written:
+def write(
+    path: Path,
+    tensors: Iterable[tuple[str, Iterable[Buffer]]],
+    specs: Mapping[str, TensorSpec],
+    crcs: Mapping[str, int] = {},
+) -> Written:
     """Write tensors to a MindSpore checkpoint with checksum; memory holds a few blocks at a time.
 
     Args:
         path: the new file.
         tensors: (name, the bytes of its values in blocks) in order.
         specs: the same names, with shape and dtype.
+        crcs: the CRC-32 of the bytes of those tensors of which it is known, and need not be computed.
     """
     crc = 0
     with HashedFile(path) as file:
         for name, blocks in tensors:
-            for piece in _pieces(name, specs[name], blocks):
-                crc = zlib.crc32(piece, crc)
+            spec = specs[name]
+            known = name in crcs and 0 < spec.nbytes <= SLICE_BYTES
+            for number, piece in enumerate(_pieces(name, spec, blocks)):
+                if number == 0 or not known:
+                    crc = zlib.crc32(piece, crc)
                 file.write(piece)
+            if known:
+                crc = crc32_combined(crc, crcs[name], spec.nbytes)
         file.write(CRC_MARK + crc.to_bytes(10, "big"))
         return file.written
 

@@ -2,13 +2,14 @@
 
 import tracemalloc
 import zipfile
+import zlib
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 
-from convert.blocks import BLOCK
+from convert.blocks import BLOCK, crc32_combined
 from convert.conversion import convert_file
 from convert.errors import InputError
 from convert.formats import open_checkpoint, torch_archive, write_checkpoint
@@ -183,3 +184,9 @@ def test_values_that_are_not_finite_are_found_in_every_block(places, said, tmp_p
     with pytest.raises(InputError, match=rf"1 tensors .* linear\.weight \({said}\)"):
         convert_file(_wide(tmp_path / "a.pt", fill), tmp_path / "a.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 4096, BLOCK + 5])
+def test_checksums_are_combined(length):
+    first, second = b"before", np.random.default_rng(0).bytes(length)
+    assert crc32_combined(zlib.crc32(first), zlib.crc32(second), length) == zlib.crc32(first + second)
