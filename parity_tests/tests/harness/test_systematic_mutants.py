@@ -180,6 +180,17 @@ def test_lines_that_no_check_runs_are_missed(prepared):
     assert (result.verdict, result.reason) == ("missed", "not reached by the comparison")
 
 
+def test_blame_knows_a_familys_network_from_another_familys_of_the_same_name():
+    program, family = read_program(ROOT), family_named("whitebox")
+    file = "ms_models/whitebox.py"
+    check = next(check for check in checks.checks_of(family) if check.part == "generator")
+    types = {"": "UnetGenerator", "FirstConv": "Sequential", "FirstConv.0": "Conv2d"}
+    prepared = judging.Prepared(family, program, ROOT, {check: checks.Clean(types=types)})
+    mutant = next(each for each in source_mutants(file, program.sources[file]) if each.function == "activated")
+    blamed = Measurement(Mode.ISOLATED, Probe(), "FirstConv.0", "Conv2d", Quantity(Kind.OUTPUT), 0, error=1.0)
+    assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed)))
+
+
 def test_lines_that_another_family_runs_are_told_from_those_that_none_runs():
     program = read_program(ROOT)
     of_adalin = [each for each in source_mutants(LAYERS, program.sources[LAYERS]) if each.owner == "AdaLIN"]

@@ -67,6 +67,13 @@ class Prepared:
         ]
         return sorted(hit, key=lambda check: (not check.part, self.checks[check].seconds))
 
+    def compiling(self, mutant: SourceMutant) -> list[Check]:
+        """The training steps, where they mention the mutant's definition: what is compiled runs no line."""
+        at, training = self.program.at(mutant.file, mutant.line), self.family.training
+        if at is None or training is None or at.place not in self.program.reached([place_of(training.step)]):
+            return []
+        return [check for check in self.checks if not check.part]
+
     def phases(self, mutant: SourceMutant) -> set[str]:
         """The phases of the training step that run a line of the mutant's statement."""
         first, last = mutant.lines
@@ -115,9 +122,9 @@ class Difference:
 
 
 def first_difference(prepared: Prepared, mutant: SourceMutant) -> Difference | None:
-    """Plant a mutant and run the checks that reach it until one sees it."""
+    """Plant a mutant and run the checks that reach it, or that may compile it, until one sees it."""
     with planted(mutant.file, mutant.planted(prepared.program.sources[mutant.file])):
-        for check in prepared.covering(mutant):
+        for check in prepared.covering(mutant) or prepared.compiling(mutant):
             try:
                 clean = prepared.checks[check]
                 run_check(check, prepared.captures, dict(clean.answers), clean.alarms)
@@ -164,9 +171,9 @@ def is_right(prepared: Prepared, mutant: SourceMutant, found: Difference) -> boo
 def _made_by(prepared: Prepared, mutant: SourceMutant, found: Difference) -> set[Place]:
     types, program = prepared.checks[found.check].types, prepared.program
     path = found.verdict.measurement.layer
-    own: list[Place] = []
+    own, of_family = list[Place](), program.of_family(prepared.family)
     while True:
-        own += program.classes_named(types.get(path, ""))
+        own += (each for each in program.classes_named(types.get(path, "")) if each in of_family)
         if not path:
             break
         path = path.rpartition(".")[0]

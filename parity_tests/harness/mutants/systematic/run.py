@@ -77,26 +77,21 @@ def source_results(
         return
     say(f"{family}: preparing")
     with _prepared(family, program, plan) as prepared:
-        reached = [mutant for mutant in mutants if prepared.covering(mutant)]
-        missed = [mutant for mutant in mutants if mutant not in reached]
-        others = who_runs(family, program, missed)
-        for mutant in missed:
-            result = result_of(prepared, mutant, None)
-            if mutant in others:
-                result = replace(result, verdict="elsewhere", reason=f"{family} does not run it, {others[mutant]} does")
-            yield result
         for check, clean in prepared.checks.items():
             if clean.alarms:
                 say(f"{family} {check.name}: {len(clean.alarms)} tensors of the correct port are out of budget")
-        tasks = [(mutant, partial(first_difference, prepared, mutant)) for mutant in reached]
-        silent: list[SourceMutant] = []
+        judged = [mutant for mutant in mutants if prepared.covering(mutant) or prepared.compiling(mutant)]
+        tasks = [(mutant, partial(first_difference, prepared, mutant)) for mutant in judged]
+        silent = [mutant for mutant in mutants if mutant not in judged]
         for done, (mutant, found) in enumerate(run_forked(tasks, plan.jobs, LONGEST), 1):
             say(f"{family}: {done} of {len(tasks)} source mutants")
             if found is None:
                 silent.append(mutant)
             else:
                 yield result_of(prepared, mutant, found)
-        yield from _searched(prepared, silent, plan, say)
+        covered = [mutant for mutant in silent if prepared.covering(mutant)]
+        yield from _unreached(prepared, [mutant for mutant in silent if mutant not in covered])
+        yield from _searched(prepared, covered, plan, say)
 
 
 @contextmanager
@@ -106,6 +101,16 @@ def _prepared(family: str, program: Program, plan: Plan) -> Iterator[Prepared]:
         yield prepared
     finally:
         discard(prepared)
+
+
+def _unreached(prepared: Prepared, mutants: Sequence[SourceMutant]) -> Iterator[Result]:
+    others = who_runs(prepared.family.name, prepared.program, mutants)
+    for mutant in mutants:
+        result = result_of(prepared, mutant, None)
+        if mutant in others:
+            reason = f"{prepared.family.name} does not run it, {others[mutant]} does"
+            result = replace(result, verdict="elsewhere", reason=reason)
+        yield result
 
 
 def _searched(prepared: Prepared, silent: Sequence[SourceMutant], plan: Plan, say: Say) -> Iterator[Result]:
