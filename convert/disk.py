@@ -189,7 +189,8 @@ class HashedFile:
         self.size += len(content)
         if self.size - self._handed >= HANDED and sys.platform == "linux":
             first = max(self._handed - LAG, 0)  # what went to the disk meanwhile is let go
-            os.posix_fadvise(self._file.fileno(), first, self.size - first, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # a file system that cannot be advised does as it likes
+                os.posix_fadvise(self._file.fileno(), first, self.size - first, os.POSIX_FADV_DONTNEED)
             self._handed = self.size
         return len(content)
 
