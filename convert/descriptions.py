@@ -48,11 +48,12 @@ def known_description(class_name: str, kwargs: Mapping[str, Any]) -> Description
     if line is None:
         return None
     held = json.loads(line)
-    widths = [kwargs[name] for name in WIDTHS if name in kwargs]
-    counts = [divmod(width, step) for width, step in zip(widths, held["steps"], strict=True)]
-    if any(type(count) is not int or count < 1 or rest for count, rest in counts):
-        return None
-    steps = [1, *(count for count, _ in counts)]
+    steps = [1]
+    for width, step in zip((kwargs[name] for name in WIDTHS if name in kwargs), held["steps"], strict=True):
+        count, rest = divmod(width, step)
+        if type(count) is not int or count < 1 or rest:
+            return None
+        steps.append(count)
     tensors = {
         name: (TensorSpec(tuple(_side(side, steps) for side in shape), dtype), trained)
         for name, (dtype, trained, shape) in held["tensors"].items()

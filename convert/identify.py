@@ -141,7 +141,7 @@ def _identified(checkpoint: Checkpoint, family: str | None, part: str | None, ke
     if not best.fits:
         _refuse(place, searches, part)
     best.require_whole()
-    alternatives = tuple(search.family.name for search in searches if search is not best and search.rivals(best))
+    alternatives = tuple(search.family.name for search in searches if search.rivals(best))
     taken = best.settled(outermost=key == ".")
     networks = [replace(_network(attempt), alternatives=alternatives) for attempt in taken]
     return sorted(networks, key=lambda network: network.family.parts.index(network.part))
@@ -242,9 +242,9 @@ class _Search:
         return -self.covered, self.foreign, *map(sum, zip(*(fit.best.preference for fit in self.fits), strict=True))
 
     def rivals(self, best: _Search) -> bool:
-        """Whether this family explains the file as well, by networks that are other functions of the same tensors."""
+        """Whether another family explains the file as well, by networks that are other functions of its tensors."""
         mine, other = ({fit.place.path: fit.best for fit in search.fits} for search in (self, best))
-        if (self.covered, self.foreign) != (best.covered, best.foreign) or mine.keys() != other.keys():
+        if self is best or (self.covered, self.foreign) != (best.covered, best.foreign) or mine.keys() != other.keys():
             return False
         return any(
             mine[path].part.class_name == other[path].part.class_name and mine[path].kwargs != other[path].kwargs
@@ -294,9 +294,8 @@ def _walk(place: Place, around: Mapping[_Search, str | None]) -> list[tuple[_Sea
         place: where to look.
         around: every family's search -> the part that a place around this one is called.
     """
-    called = {search: search.enter(place, part) for search, part in around.items()}
-    called = {search: part for search, part in called.items() if part is None or search.wanted in (None, part)}
-    if not called or (len(place.names) < FEWEST and not any(called.values())):
+    called = _called(place, around)
+    if not called:
         return []
     found, nearest = _tried(place, called)
     if found:
@@ -314,6 +313,13 @@ def _walk(place: Place, around: Mapping[_Search, str | None]) -> list[tuple[_Sea
         if _means_more(attempt, [fit for other, fit in below if other is search]):
             below = [(other, fit) for other, fit in below if other is not search]
     return below
+
+
+def _called(place: Place, around: Mapping[_Search, str | None]) -> dict[_Search, str | None]:
+    """Families of which a place may hold a network -> the part that it is called; `around` as in `_walk`."""
+    called = {search: search.enter(place, part) for search, part in around.items()}
+    called = {search: part for search, part in called.items() if part is None or search.wanted in (None, part)}
+    return called if len(place.names) >= FEWEST or any(called.values()) else {}
 
 
 def _means_more(attempt: Attempt, found: Iterable[_Fit]) -> bool:
@@ -345,12 +351,7 @@ def _refuse(place: Place, searches: list[_Search], part: str | None) -> None:
     others = {known: place for search in searches for known, place in search.named.items()}
     if part and others and part not in others:
         raise InputError(f"{checkpoint.path}: has no network '{part}'; it has {', '.join(others)}")
-    tried = [attempt for search in searches for attempt in search.failures]
-    found = max(
-        (*tried, *filter(None, [closest(_large_enough(place), [search.family for search in searches], part)])),
-        key=lambda attempt: attempt.nearness,
-        default=None,
-    )
+    found = _nearest(place, searches, part)
     if found is not None and (found.fitting or len(found.problems.misshaped) > found.problems.count / 2):
         raise InputError(refusal(checkpoint.path, found))
     wanted = searches[0].family.name if len(searches) == 1 else "any known family"
@@ -359,6 +360,13 @@ def _refuse(place: Place, searches: list[_Search], part: str | None) -> None:
         f"{checkpoint.path}: the tensors do not belong to {wanted} "
         f"(the file begins with {first}); toonport inspect shows what the file holds"
     )
+
+
+def _nearest(place: Place, searches: list[_Search], part: str | None) -> Attempt | None:
+    """The reading of a file, of those that do not fit, that comes nearest to a network."""
+    tried = [attempt for search in searches for attempt in search.failures]
+    other = closest(_large_enough(place), [search.family for search in searches], part)
+    return max((*tried, *filter(None, [other])), key=lambda attempt: attempt.nearness, default=None)
 
 
 def _network(best: Attempt) -> Network:

@@ -116,6 +116,9 @@ USUAL = {
 _own_rules: dict[str, LayerRule] = {}  # those that a user has registered, by PyTorch class name
 
 
+NO_RULE = LayerRule("", "")  # of layers that have none
+
+
 def register(rule: LayerRule) -> None:
     """Use a rule for a layer type of your own, before the project's; a later one takes an earlier one's place."""
     _own_rules[rule.torch_type] = rule

@@ -80,9 +80,8 @@ class Owned:
 
         None where it lacks one, has another one, or one of another shape.
         """
-        found = {name: own.place(shapes) for name, own in self.held.items()}
-        places = {name: place for name, place in found.items() if place}
-        renamed = [name for name in found if name not in places and not self.held[name].optional]
+        places = {name: place for name, own in self.held.items() if (place := own.place(shapes))}
+        renamed = [name for name, own in self.held.items() if name not in places and not own.optional]
         for name in renamed:
             taken = {other for other, _ in places.values()}
             place = self.held[name].other_place({other: shape for other, shape in shapes.items() if other not in taken})

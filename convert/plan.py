@@ -15,7 +15,7 @@ import numpy as np
 from convert.descriptions import Description, known_description
 from convert.errors import InputError
 from convert.family import Part, resolve
-from convert.layers import HOW_TO_WRITE, SPECTRAL_NORM, Change, LayerRule, candidates, find_rule, reshaping
+from convert.layers import HOW_TO_WRITE, NO_RULE, SPECTRAL_NORM, Change, LayerRule, candidates, find_rule, reshaping
 from convert.tensors import Array, TensorSpec
 
 PARAMETRIZATIONS = ".parametrizations."  # where PyTorch keeps what a weight is computed from
@@ -291,26 +291,29 @@ class _Owner:
     path: str  # in MindSpore
     trained: bool  # whether the tensor is a parameter, not a buffer
 
+    def named(self, leaf: str) -> str:
+        """The full name in MindSpore of one of its tensors."""
+        return f"{self.path}.{leaf}" if self.path else leaf
+
 
 def _row(name: str, leaf: str, spec: TensorSpec, owner: _Owner, target: Target | None) -> Row:
-    rule, prefix = owner.rule, f"{owner.path}." if owner.path else ""
-    known = rule is not None and (leaf in rule.names or leaf in rule.carried or rule.same)
+    rule = owner.rule or NO_RULE
+    carried = leaf in rule.carried
+    known = carried or leaf in rule.names or rule.same
     if target is None and not known:
         raise InputError(f"{name}: no naming rule for layers of type {owner.layer_type}; {HOW_TO_WRITE}")
-    carried = rule is not None and leaf in rule.carried
-    change = rule.changes.get(leaf) if rule else None
-    there = rule.names.get(leaf, leaf) if rule and not carried else leaf
+    change, there = rule.changes.get(leaf), leaf if carried else rule.names.get(leaf, leaf)
     if target and not carried:
-        found = place_of(rule, leaf, spec.shape, lambda other: target.shapes.get(prefix + other))
+        found = place_of(rule, leaf, spec.shape, lambda other: target.shapes.get(owner.named(other)))
         carried = found is None and not known and not owner.trained  # a constant that the layer may hold as it likes
         there, change = found or (there, change)
-    return Row(name, prefix + there, spec, owner.layer, owner.layer_type, carried, change, known)
+    return Row(name, owner.named(there), spec, owner.layer, owner.layer_type, carried, change, known)
 
 
 def _said(name: str, leaf: str, spec: TensorSpec, owner: _Owner, said: str, target: Target | None) -> Row:
     """A tensor that was named by itself."""
-    change, there = owner.rule.changes.get(leaf) if owner.rule else None, target.shapes.get(said) if target else None
-    changed = change or (reshaping(spec.shape, there) if there else None)
+    there = target.shapes.get(said) if target else None
+    changed = (owner.rule or NO_RULE).changes.get(leaf) or (reshaping(spec.shape, there) if there else None)
     return Row(name, said, spec, owner.layer, owner.layer_type, False, changed, owner.rule is not None)
 
 
@@ -328,11 +331,10 @@ def place_of(
     Returns:
         Name and change, None where the layer has no place for it.
     """
-    known = rule is not None and (leaf in rule.names or rule.same)
-    change = rule.changes.get(leaf) if rule else None
+    rule = rule or NO_RULE
     for name in candidates(rule, leaf):
         own = there(name)
-        changed = change or (reshaping(shape, own) if own else None)
-        if own is not None and (known or changed or own == shape):
+        changed = rule.changes.get(leaf) or (reshaping(shape, own) if own else None)
+        if own is not None and (leaf in rule.names or rule.same or changed or own == shape):
             return name, changed
     return None

@@ -247,17 +247,18 @@ def _zip(ends: _Ends) -> str | None:
 
 def _archive_of(path: Path, names: list[str]) -> str:
     last = {name.rpartition("/")[2] for name in names}
+    suffixes = {Path(name).suffix for name in last}
     if any(name.endswith("/model.json") and name.count("/") == 1 for name in names):
         raise OLDEST_TORCHSCRIPT.refusal(path)
     if "data.pkl" in last:
         return "torchscript" if "constants.pkl" in last else "torch"
-    if "serialized_exported_program.json" in last or "archive_format" in last:
+    if last & {"serialized_exported_program.json", "archive_format"}:
         raise EXPORTED.refusal(path)
     if "model.weights.h5" in last:
         raise KERAS.refusal(path)
-    if any(name.endswith(".params") for name in last):
+    if ".params" in suffixes:
         return "mxnet"
-    if names and all(name.endswith(".npy") for name in names):
+    if suffixes == {".npy"}:
         return "numpy"
     raise ARCHIVE.refusal(path, held=_shown(names))
 

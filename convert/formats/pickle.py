@@ -168,6 +168,12 @@ class TypeStub(Stub):
         self.order = state[1]
 
 
+def _require_shape(shape: Any) -> None:
+    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError("an array has no shape")  # and no product of it may be anything but a number
+    require_axes(len(shape))
+
+
 class ArrayStub(Stub):
     """An array of numpy's, or the one object in an array of shape ()."""
 
@@ -180,11 +186,11 @@ class ArrayStub(Stub):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take numpy's state: version, shape, type, Fortran order, values."""
         _, shape, kind, fortran, content = state
-        if not isinstance(kind, TypeStub) or kind.is_text:
-            raise ValueError("an array has no type" if not isinstance(kind, TypeStub) else "an array of text")
-        if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-            raise ValueError("an array has no shape")  # and no product of it may be anything but a number
-        require_axes(len(shape))
+        if not isinstance(kind, TypeStub):
+            raise ValueError("an array has no type")
+        if kind.is_text:
+            raise ValueError("an array of text")
+        _require_shape(shape)
         if kind.is_object:
             if shape != () or len(content) != 1:
                 raise ValueError("holds an array of objects")

@@ -87,6 +87,11 @@ class StoredTensor(Stub):
             expected *= side
         return True
 
+    def require_size(self, size: int) -> None:
+        """Raise ValueError where its storage does not have so many bytes."""
+        if size != self.bytes:
+            raise ValueError("a storage of another size")
+
     def entry(self, file: MappedFile, start: int) -> Entry:
         """The tensor, its storage being the bytes of a file from `start` on."""
         spec, first = TensorSpec(self.shape, self.dtype), start + self.offset * self.itemsize
@@ -195,8 +200,7 @@ def read(path: Path) -> Archive | None:
         places = {name: _place(file, member) for name, member in members.items()}
         starts = {name.removeprefix(f"{root}data/"): place for name, place in places.items()}
         for tensor in _tensors(content):
-            if members[f"{root}data/{tensor.storage.key}"].file_size != tensor.bytes:
-                return None
+            tensor.require_size(members[f"{root}data/{tensor.storage.key}"].file_size)
     except ExcessError:
         raise
     except Exception:  # damaged or hostile bytes make a reader fail in any way they like; what it is says `torch.py`

@@ -141,12 +141,8 @@ def measure_isolated(
         stateful = bool(pair.reference.state(call.layer))
         known = None if stateful else call.outputs
         yield from measure_call(pair, head, call.inputs, terms_of(pair, call, calls[:order]), known)
-        if plain or probe.compiled or call.layer in once or (probe.training and not stateful):
-            continue
-        for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
-            other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
-            own = replace(head, probe=replace(probe, values=values))
-            yield from measure_call(pair, own, other.inputs, terms_of(pair, other, ()))
+        if not (plain or probe.compiled or call.layer in once or (probe.training and not stateful)):
+            yield from _measure_on_values(pair, head, call)
 
 
 def run_beforehand(pair: Pair, inputs: Sequence[Array]) -> None:
@@ -195,10 +191,7 @@ def measure_call(
         return
     before = _state(pair.truth, layer)
     truth = run_layer(pair.truth, layer, inputs)
-    count = RUNS_OF_FEW if min((value.size for value in truth.values()), default=0) < FEW_NUMBERS else NOISE_RUNS
-    noisy = partial(run_layer, pair.reference, layer)
-    first = noisy(inputs) if known is None else named(known, ())
-    references = [first, *(pair.noisy(layer, seed, inputs, noisy) for seed in range(1, count))]
+    references = list(_reference_runs(pair, layer, inputs, known, min((it.size for it in truth.values()), default=0)))
     try:
         port = run_layer(pair.port, layer, inputs, [quantity for quantity in truth if quantity.kind is Kind.OUTPUT])
     except REFUSALS as error:
@@ -243,6 +236,24 @@ def named(outputs: Sequence[Array], wanted: Sequence[Quantity]) -> dict[Quantity
     own = outputs_of(outputs)
     in_order = len(own) == len(wanted) and set(own) != set(wanted)
     return dict(zip(wanted if in_order else own, outputs, strict=True))
+
+
+def _reference_runs(
+    pair: Pair, layer: str, inputs: Sequence[Array], known: Sequence[Array] | None, fewest: int
+) -> Iterator[dict[Quantity, Array]]:
+    """Yield what the reference makes of the inputs, see `measure_call`, and of noisy ones; `fewest`: numbers made."""
+    run = partial(run_layer, pair.reference, layer)
+    yield run(inputs) if known is None else named(known, ())
+    seeds = range(1, RUNS_OF_FEW if fewest < FEW_NUMBERS else NOISE_RUNS)
+    yield from (pair.noisy(layer, seed, inputs, run) for seed in seeds)
+
+
+def _measure_on_values(pair: Pair, head: Measurement, call: LayerCall) -> Iterator[Measurement]:
+    """Measure a layer on other values than its recorded ones."""
+    for values in values_for(call.inputs, linear=call.layer in pair.term_scales):
+        other = replace(call, inputs=changed(call.inputs, fed(values, call.inputs)))
+        own = replace(head, probe=replace(head.probe, values=values))
+        yield from measure_call(pair, own, other.inputs, terms_of(pair, other, ()))
 
 
 def _state(side: Side, layer: str) -> dict[Quantity, Array]:

@@ -117,13 +117,17 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     if "train" not in options.modes and family_named(options.family).training:
         left.append("training steps")
     reasons = [f"{name}: not asked for" for name in left]
-    if _trains(family_named(options.family), options) and options.dtype != "float32":
-        reasons.append(f"training steps: compared in float32 only, not in {options.dtype}")
-    elif _trains(family_named(options.family), options) and not options.compiled:
-        reasons.append("training steps in pieces and resumed, as graphs: not asked for (--compiled)")
+    if _trains(family_named(options.family), options):
+        reasons += _steps_left_out(options)
     if set(options.modes) - {"train"} and any(part.variants for part in family_named(options.family).parts):
         reasons.append(f"other architectures{' as graphs' if _with_other_forms(options) else ''}: not asked for")
     return [*reasons, *not_measured(options), *(QUICK_LEAVES_OUT if options.quick else ())]
+
+
+def _steps_left_out(options: CompareOptions) -> list[str]:
+    if options.dtype != "float32":
+        return [f"training steps: compared in float32 only, not in {options.dtype}"]
+    return [] if options.compiled else ["training steps in pieces and resumed, as graphs: not asked for (--compiled)"]
 
 
 def not_measured(options: CompareOptions) -> list[str]:

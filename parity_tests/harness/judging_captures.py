@@ -64,10 +64,10 @@ def _in_order(first: Capture, second: Capture) -> tuple[Capture, Capture]:
     return reference, port
 
 
-def _plan(reference: Capture, port: Capture, layers: Mapping[str, str]) -> Plan | None:
-    """Which tensor and layer is which; None where both are of PyTorch."""
+def _plan(reference: Capture, port: Capture, layers: Mapping[str, str]) -> Plan:
+    """Which tensor and layer is which; empty where both are of PyTorch, and so are called the same."""
     if port.framework == "torch":
-        return None
+        return Plan((), {}, {})
     shapes = {name: held.shape for name, held in port.tensors.items()}
     known = [(path, path in reference.types, "reference") for path in layers]
     known += [(path, path in port.types, "port") for path in layers.values()]
@@ -96,25 +96,20 @@ def _inputs(capture: Capture, run: int) -> Sequence[Array]:
     return last.inputs
 
 
-def _pair(reference: Capture, port: Capture, plan: Plan | None, run: int) -> Pair:
+def _pair(reference: Capture, port: Capture, plan: Plan, run: int) -> Pair:
     """The two sides of one run."""
-    rows = {row.torch: row for row in plan.rows} if plan else {}
-    names = plan.names if plan else {}
-    carried = {row.torch for row in rows.values() if row.carried}
-    state = {name: value for name, value in reference.weights().items() if name not in carried}
-    held = {names.get(name, name): name for name in port.tensors}
-    parameters = {name for name, own in held.items() if port.tensors[own].parameter}
-    values = port.weights()
-    port_weights = {
-        name: rows[name].to_torch(values[own]) if name in rows else values[own]
-        for name, own in held.items()
-        if name in parameters or name in reference.tensors
-    }
-    renamed = {own: name for name, own in held.items()}
-    port_twins = {renamed[name]: renamed[other] for name, other in port.twins.items()}
+    lacking = {row.torch for row in plan.rows if row.carried}
+    state = {name: value for name, value in reference.weights().items() if name not in lacking}
+    names = plan.names
+    renamed = {own: names.get(own, own) for own in port.tensors}
+    values = {renamed[own]: value for own, value in port.weights().items()}
+    values |= {row.torch: row.to_torch(values[row.torch]) for row in plan.rows if row.torch in values}
     trained = {name: held.trained for name, held in reference.tensors.items() if held.parameter}
-    port_trained = {name: port.tensors[own].trained for name, own in held.items() if name in parameters}
-    paths = {own: path for path, own in reversed(list(plan.paths.items() if plan else ()))}
+    port_trained = {renamed[own]: held.trained for own, held in port.tensors.items() if held.parameter}
+    known = reference.tensors.keys() | port_trained.keys()
+    port_weights = {name: value for name, value in values.items() if name in known}
+    port_twins = {renamed[name]: renamed[other] for name, other in port.twins.items()}
+    paths = {own: path for path, own in reversed(tuple(plan.paths.items()))}
     sides = (
         _CapturedSide(reference, run, TRUTH),
         _CapturedSide(reference, run, OWN),

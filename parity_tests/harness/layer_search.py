@@ -1,7 +1,7 @@
 """The search for the map of layers by which a port differs from its reference in fewest places."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count, takewhile
@@ -128,11 +128,14 @@ class Search:
                 for candidate, more, reason in self._options(node.path, node.taken, node.run):
                     own = _Node({**node.taken, node.path: (candidate, reason)}, node.unlikely + (more > 1))
                     heappush(ahead, (cost + more, -len(own.taken), next(number), own))
+        self._require_settled(found)
+        return found
+
+    def _require_settled(self, found: Sequence[Solution]) -> None:
         if self._runs > TRIES and not (found and found[0].cost):
             raise InputError(f"the layers cannot be told apart in {TRIES} runs; {self._closest()}")
         if not found:
             raise InputError(f"no map of layers leads from the reference's inputs to its output; {self._closest()}")
-        return found
 
     def _looked_at(self, node: "_Node") -> "_Node":
         """A node with a run, what that shows beyond doubt, and the next layer to find."""
@@ -146,12 +149,16 @@ class Search:
             cost = self._faults(self._before(path, taken), run, whole=False)
         return _Node(taken, node.unlikely, run, path, cost + node.unlikely)
 
+    def _free(self, taken: Taken, paths: Iterable[str]) -> dict[str, list[Candidate]]:
+        """Layers of the reference -> those that may be their counterparts, without those of the layers taken."""
+        used = {name for candidate, _ in taken.values() for name in candidate.names}
+        return {path: [it for it in self.candidates[path] if not it.names & used] for path in paths}
+
     def _necessary(self, taken: Taken) -> Taken:
         """A map with the layers that have one counterpart only, whatever the others are."""
         found = dict(taken)
         while True:
-            used = frozenset[str]().union(*(candidate.names for candidate, _ in found.values()))
-            free = {path: [it for it in self.candidates[path] if not it.names & used] for path in self.owned}
+            free = self._free(found, self.owned)
             single = {path: it[0] for path, it in free.items() if path not in found and len(it) == 1}
             wanted = Counter(name for it in single.values() for name in it.names)
             new = {
@@ -172,9 +179,8 @@ class Search:
 
     def _options(self, path: str, taken: Taken, run: Run) -> Iterator[tuple[Candidate, int, str]]:
         """Layers of the port that may be one of the reference, what each costs, and why it may be."""
-        used = frozenset[str]().union(*(candidate.names for candidate, _ in taken.values()))
-        free = [it for it in self.candidates[path] if not it.names & used]
-        equal = [it for it in self.equal[path] if it in free]
+        free = self._free(taken, [path])[path]
+        likely = [it for it in self.equal[path] if it in free]
         before = self._before(path, taken)
 
         def faults(it: Candidate) -> int:
@@ -182,21 +188,25 @@ class Search:
             own = {**before, path: (it, "")}
             return self._faults(own, run, whole=False) - self._faults(before, run, whole=False)
 
-        if len(free) < 2 or len(equal) == 1:
-            for it in equal or free:
-                more = faults(it) if it.layer in run.calls else 0
-                yield it, more, ONLY_SHAPES if len(free) < 2 else WEIGHTS
-            return
-        order = {layer: place for place, layer in enumerate(run.calls)}
-        leaf = path.rpartition(".")[2]
+        if len(free) < 2 or len(likely) == 1:
+            reason = ONLY_SHAPES if len(free) < 2 else WEIGHTS
+            yield from ((it, faults(it) if it.layer in run.calls else 0, reason) for it in likely or free)
+        else:
+            yield from self._by_inputs(path, likely or free, run, faults)
+
+    def _by_inputs(
+        self, path: str, candidates: Sequence[Candidate], run: Run, faults: Callable[[Candidate], int]
+    ) -> Iterator[tuple[Candidate, int, str]]:
+        """Of several layers those that are fed the same, then the others: by path, by name, in the order of calls."""
+        order, leaf = {layer: place for place, layer in enumerate(run.calls)}, path.rpartition(".")[2]
         likely = sorted(
-            equal or free,
+            candidates,
             key=lambda it: (it.layer != path, it.layer.rpartition(".")[2] != leaf, order.get(it.layer, len(order))),
         )
-        fed = [it for it in likely if it.layer in run.calls and self.fed_alike(path, run.calls[it.layer])]
-        yield from ((it, 0, ONLY_INPUT if len(fed) == 1 else OUTPUT) for it in fed)
-        others = [it for it in likely if it not in fed]
-        for place, it in enumerate(others):
+        fed = [it for it in likely if self.fed_alike(path, run.calls.get(it.layer))]
+        reason = ONLY_INPUT if len(fed) == 1 else OUTPUT
+        yield from ((it, 0, reason) for it in fed)
+        for place, it in enumerate(it for it in likely if it not in fed):
             yield it, faults(it) if not fed and place == 0 else 2, ORDER
 
     def differing(self, taken: Taken, run: Run) -> list[str]:
@@ -258,11 +268,11 @@ class Search:
 
     def left_over(self, taken: Taken) -> tuple[dict[str, str], list[str]]:
         """Layers that no run reached but only one layer of the port can be, and layers that only the port has."""
-        used = {name for candidate, _ in taken.values() for name in candidate.names}
-        free = {path: [it for it in self.candidates[path] if not it.names & used] for path in self.uncalled}
+        free = self._free(taken, self.uncalled)
         wanted = Counter(it.layer for found in free.values() for it in found)
         single = {path: it[0] for path, it in free.items() if len(it) == 1 and wanted[it[0].layer] == 1}
-        used |= {name for candidate in single.values() for name in candidate.names}
+        held = [*(candidate for candidate, _ in taken.values()), *single.values()]
+        used = {name for candidate in held for name in candidate.names}
         left = [name.rpartition(".")[0] for name in self._tensors.shapes if name not in used]
         return {path: it.layer for path, it in single.items()}, list(dict.fromkeys(left))
 
@@ -296,13 +306,7 @@ class _Growing:
 
     def path_of(self, call: LayerCall) -> str:
         """Return which layer of the reference a layer of the port must be, "" where that is not sure."""
-        search = self._search
-        fitting = [
-            (path, candidate)
-            for path in search.owned
-            for candidate in search.equal[path] or search.candidates[path]
-            if path and path not in self._taken and candidate.layer == call.layer and search.fed_alike(path, call)
-        ]
+        search, fitting = self._search, self._fitting(call)
         self.doubtful |= {path for path, _ in fitting if path in self.found}
         if len(fitting) != 1 or self.doubtful:
             return ""
@@ -313,6 +317,16 @@ class _Growing:
         several = WEIGHTS if search.equal[path] else ONLY_INPUT
         self.found[path] = candidate, several if len(search.candidates[path]) > 1 else ONLY_SHAPES
         return path
+
+    def _fitting(self, call: LayerCall) -> list[tuple[str, Candidate]]:
+        """Layers of the reference that are fed the same, and what the port's layer may hold of each."""
+        search = self._search
+        return [
+            (path, candidate)
+            for path in search.owned
+            for candidate in search.equal[path] or search.candidates[path]
+            if path and path not in self._taken and candidate.layer == call.layer and search.fed_alike(path, call)
+        ]
 
 
 def _varied(module: Any) -> Any:

@@ -7,7 +7,7 @@ the same. Of all maps those count by which the port differs from the reference i
 refused, unless names tell which is meant, or in a port that differs the order of calls.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -164,13 +164,20 @@ def _functions(search: Search, best: Solution) -> Iterator[Match]:
     for path, truth in search.truth.items():
         if path in best.taken or not _alone(path, types):
             continue
-        fed = [it for it in free if run.counts[it] == counts[path] and same(run.calls[it].inputs, truth.inputs)]
-        returned = [it for it in fed if same(run.calls[it].outputs, truth.outputs)]
-        alike = [it for it in returned or fed if others[it] == types[path]]
-        found = returned if len(returned) == 1 else alike
+        calls = {it: run.calls[it] for it in free if run.counts[it] == counts[path]}
+        found, reason = _doing_the_same(truth, calls, {it for it in calls if others[it] == types[path]})
         if len(found) == 1:
             free.remove(found[0])
-            yield Match(path, found[0], FUNCTION if returned else KIND)
+            yield Match(path, found[0], reason)
+
+
+def _doing_the_same(truth: LayerCall, calls: Mapping[str, LayerCall], kind: Set[str]) -> tuple[list[str], str]:
+    """Layers of the port that are fed and return the same, or are fed the same, and why; of several those of a kind."""
+    fed = [it for it, call in calls.items() if same(call.inputs, truth.inputs)]
+    returned = [it for it in fed if same(calls[it].outputs, truth.outputs)]
+    if len(returned) == 1:
+        return returned, FUNCTION
+    return [it for it in returned or fed if it in kind], FUNCTION if returned else KIND
 
 
 def _alone(path: str, types: Mapping[str, str]) -> bool:

@@ -53,13 +53,15 @@ def _settings(optimizer: Any) -> Iterator[Variant]:
             )
         elif name == "dampening":
             yield from ((f"dampening {it:g} for {value:g}", _with(name, it)) for it in (0.0, group["momentum"]))
-    for place, values in enumerate(BETAS if "betas" in group else ()):
-        own = group["betas"]
-        for it in values:
-            other = tuple(it if index == place else beta for index, beta in enumerate(own))
-            if other != own:
-                yield f"beta {place + 1} {it:g} for {own[place]:g}", _with("betas", other)
+    if "betas" in group:
+        yield from _betas(tuple(group["betas"]))
     yield from ((f"rate × {scale:g}", _rate(scale)) for scale in SCALES)
+
+
+def _betas(own: tuple[float, ...]) -> Iterator[Variant]:
+    for place, values in enumerate(BETAS):
+        others = ((it, (*own[:place], it, *own[place + 1 :])) for it in values if it != own[place])
+        yield from ((f"beta {place + 1} {it:g} for {own[place]:g}", _with("betas", betas)) for it, betas in others)
 
 
 def _with(name: str, value: Any) -> Change:

@@ -67,6 +67,15 @@ def _distance(found: Changes, wanted: Changes) -> float:
     return float(np.sqrt(error / size)) if size and np.isfinite(error) else float("inf")
 
 
+def _tensors(step: TrainingStep, optimizer: Any, copied: Any) -> dict[tuple[str, str], Any]:
+    """Part and name -> tensor of a copy of an optimiser, of those that are a network's."""
+    networks = step.networks.items()
+    places = {id(value): (part, name) for part, network in networks for name, value in network.named_parameters()}
+    pairs = zip(optimizer.param_groups, copied.param_groups, strict=True)
+    values = [pair for one, other in pairs for pair in zip(one["params"], other["params"], strict=True)]
+    return {places[id(value)]: other for value, other in values if id(value) in places}
+
+
 @dataclass(frozen=True)
 class _Case:
     """The updates of a phase."""
@@ -77,14 +86,8 @@ class _Case:
 
     def changes(self, step: TrainingStep, made: Made = lambda optimizer: optimizer) -> Changes:
         """What the optimiser, or what is made of it, changes in every step; the step itself stays as it is."""
-        optimizer = step.optimizers[self.phase]
-        places = {
-            id(value): (part, name) for part in step.networks for name, value in step.networks[part].named_parameters()
-        }
-        own = copy.deepcopy(optimizer)
-        held = [value for group in optimizer.param_groups for value in group["params"]]
-        copies = [value for group in own.param_groups for value in group["params"]]
-        tensors = {places[id(value)]: other for value, other in zip(held, copies, strict=True) if id(value) in places}
+        own = copy.deepcopy(step.optimizers[self.phase])
+        tensors = _tensors(step, step.optimizers[self.phase], own)
         rates = [float(group["lr"]) for group in own.param_groups]
         own, found = made(own), Changes()
         for index, results in enumerate(self.port):

@@ -179,10 +179,15 @@ def compare_pair(
     ran = _require_some(name, pair, modes, verdicts)
     drawn = _pictures(pair, probe if quick else inputs) if pictures and Mode.ACCUMULATED in ran else ()
     found = Comparison(name, tuple(verdicts), modes, facts or {}, drawn, _finding(pair, probe, verdicts))
+    return replace(_traced_back(found, pair, probe, write_case), unreached=covered.unreached)
+
+
+def _traced_back(found: Comparison, pair: Pair, probe: Sequence[Array], write_case: WriteCase | None) -> Comparison:
+    """A comparison with the code of what is blamed, and with a case that still differs."""
     blamed = [verdict.measurement for verdict in found.blamed[:SHOWN]]
     places = find_places(pair.reference, pair.port, probe, [each.layer for each in blamed])
-    case = write_case(name, pair, probe, blamed[0]) if write_case and blamed else ""
-    return replace(found, places=places, case=case, unreached=covered.unreached)
+    case = write_case(found.name, pair, probe, blamed[0]) if write_case and blamed else ""
+    return replace(found, places=places, case=case)
 
 
 @contextmanager

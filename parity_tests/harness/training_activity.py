@@ -86,10 +86,9 @@ class Activity:
         for name in self._trainer.step.pools:
             if not self._handed_out[name]:
                 yield Resting(Rest.POOL, name)
-        if self._limits and not self._raised:
-            yield Resting(Rest.LOWER_LIMIT)
-        if self._limits and not self._lowered:
-            yield Resting(Rest.UPPER_LIMIT)
+        for limit, reached in ((Rest.LOWER_LIMIT, self._raised), (Rest.UPPER_LIMIT, self._lowered)):
+            if self._limits and not reached:
+                yield Resting(limit)
         yield from (Resting(Rest.TERM, name) for name, largest in self._terms.items() if largest == 0)
         for name, values in self._settings.items():
             if len(values) == 1 and name != "seed":

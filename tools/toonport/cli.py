@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _failed(args, "interrupted", ExitCode.STOPPED)
     except Exception as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        text = next(iter(str(error).strip().splitlines()), "no message")
         what = f"internal error: {type(error).__name__}: {text} (toonport --debug {args.command} shows more)"
         return _failed(args, f"toonport {args.command}: {what}", ExitCode.INTERNAL_ERROR)
 

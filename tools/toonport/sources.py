@@ -48,18 +48,15 @@ def recognise(path: Path, releases: Sequence[Release]) -> tuple[list[Release], s
     except InputError as error:
         return [], str(error)
     held = {(network.family.name, network.part.name) for network in networks}
-    held_by = {family for family, _ in held}
-    parts = {part for _, part in held}
-    found = [
-        release
-        for release in releases
-        if _can_be_told(release) and release.family in held_by and (release.part in parts or _all(release, parts))
-    ]
+    found = [release for release in releases if _can_be_told(release) and _is_of(release, held)]
     return found, f"networks {', '.join(sorted(f'{family} {part}' for family, part in held))}"
 
 
-def _all(release: Release, parts: set[str]) -> bool:
-    return release.part == "all" and len(parts) > 1
+def _is_of(release: Release, held: set[tuple[str, str]]) -> bool:
+    """Whether a release is of the networks of a file, of which these are family and part."""
+    parts = {part for _, part in held}
+    whole = release.part == "all" and len(parts) > 1
+    return release.family in {family for family, _ in held} and (whole or release.part in parts)
 
 
 def _can_be_told(release: Release) -> bool:

@@ -70,6 +70,12 @@ def _close(name: str, known: Sequence[str], most: int = 6) -> list[str]:
     return sharing[:most] or get_close_matches(name, known, most, 0.5)
 
 
+def units(bugs: Sequence[Bug], seeds: int, runtime: Runtime) -> list[tuple[Callable[[Any], Any], Any]]:
+    """Return what judges each bug, then each of `correct_checks`: functions, and what they are called with."""
+    correct = ((judge_correct, (seeds, place, runtime)) for place, _ in enumerate(correct_checks(seeds, runtime)))
+    return [*((judge_named, (bug.name, runtime)) for bug in bugs), *correct]
+
+
 def judge_named(unit: tuple[str, Runtime]) -> Outcome:
     """Plant a bug by name and return what the checker makes of it; ONNX files are run by the runtime."""
     (bug,) = bugs_named(unit[:1])

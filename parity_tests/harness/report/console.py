@@ -193,13 +193,17 @@ def _by_mode(comparison: Comparison) -> Iterator[str]:
         yield f"{mode:<15} {len(verdicts):>5} tensors, {state}, worst {short(worst)} × budget"
 
 
+def _said_of(what: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    if verdicts:
+        yield f"{what} in {len(verdicts)} tensors, e.g. {_describe(verdicts[0])}"
+
+
 def _unseen(comparison: Comparison) -> Iterator[str]:
     """Say what was not run, and where a bug could have hidden."""
     for reason, count in comparison.not_run.items():
         yield f"not run: {count} tensors: {reason}"
     odd = [verdict for verdict in comparison.verdicts if verdict.measurement.not_finite]
-    if odd:
-        yield f"NaN or infinite at the same places on both sides in {len(odd)} tensors, e.g. {_describe(odd[0])}"
+    yield from _said_of("NaN or infinite at the same places on both sides", odd)
     covered = comparison.covered
     if covered:
         share = 1 - len(covered) / max(1, comparison.layer_count)
@@ -208,8 +212,7 @@ def _unseen(comparison: Comparison) -> Iterator[str]:
     if comparison.outcome is Outcome.CANNOT_TELL:
         yield f"more than {UNDECIDED_SHARE:.0%} of the tensors could not be judged, so this is no proof"
     blind = [verdict for verdict in comparison.verdicts if verdict.unproven]
-    if blind:
-        yield f"cannot tell a bug from noise in {len(blind)} tensors, e.g. {_describe(blind[0])}"
+    yield from _said_of("cannot tell a bug from noise", blind)
     idle = dict.fromkeys(verdict.measurement.layer for verdict in comparison.verdicts if verdict.measurement.idle)
     if idle:
         yield f"no output rests on a weight of {_some(list(idle))} ({len(idle)}): rounding alone moves it"

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,11 +35,7 @@ class MindSporeSide(NetworkSide):
 
         self._ms, self._dtype = mindspore, getattr(mindspore, dtype)
         if dtype != "float32":
-            kept = {id(value) for value in _kept_in_float32(cell)} if dtype != "float64" else set()
-            for value in cell.get_parameters():
-                floating_types = (mindspore.float16, mindspore.bfloat16, mindspore.float32, mindspore.float64)
-                if value.dtype in floating_types and id(value) not in kept:
-                    value.set_dtype(self._dtype)
+            self._cast(cell, _kept_in_float32(cell) if dtype != "float64" else ())
         names = plan.names if plan else torch_names or {}
         self._rows = {row.torch: row for row in plan.rows} if plan else {}
         own = {names.get(name, name): value for name, value in held(cell)}
@@ -49,6 +45,14 @@ class MindSporeSide(NetworkSide):
         self._compiled = False
         self._graphs: dict[tuple[int, str], Any] = {}  # layer and what it does -> its graph
         super().__init__(f"mindspore {dtype}", cell, layers_of(cell, plan.paths if plan else {}))
+
+    def _cast(self, cell: Any, but: Iterable[Any]) -> None:
+        """Give the parameters of a cell this side's precision."""
+        floating_types = (self._ms.float16, self._ms.bfloat16, self._ms.float32, self._ms.float64)
+        kept = {id(value) for value in but}
+        for value in cell.get_parameters():
+            if value.dtype in floating_types and id(value) not in kept:
+                value.set_dtype(self._dtype)
 
     def as_graphs(self) -> "MindSporeSide":
         """See `Side.as_graphs`."""

@@ -151,28 +151,23 @@ def encoded(form: Any) -> Any:
 
     Raises TypeError: it holds something else than containers, None, numbers, strings and slots.
     """
-    if form is None or type(form) in (bool, int, float, str):
+    kind = type(form)
+    if form is None or kind in (bool, int, float, str):
         return form
-    if type(form) is list:
-        return [encoded(inner) for inner in form]
-    if type(form) is tuple:
-        return {"tuple": [encoded(inner) for inner in form]}
-    if type(form) is dict:
+    if kind is list:
+        return list(map(encoded, form))
+    if kind is tuple:
+        return {"tuple": list(map(encoded, form))}
+    if kind is dict:
         return {"dict": [[encoded(key), encoded(value)] for key, value in form.items()]}
-    if type(form) is Slot:
+    if kind is Slot:
         return {"slot": form.index}
-    if isinstance(form, tuple) and optree.is_namedtuple(form):
-        return {
-            "namedtuple": [
-                type(form).__name__,
-                list(optree.namedtuple_fields(type(form))),
-                [encoded(inner) for inner in form],
-            ]
-        }
-    if is_dataclass(form) and not isinstance(form, type):
-        names = [field.name for field in fields(form)]
-        return {"dataclass": [type(form).__name__, names, [encoded(getattr(form, name)) for name in names]]}
-    raise TypeError(type(form).__name__)
+    if optree.is_namedtuple_instance(form):
+        return {"namedtuple": [kind.__name__, list(optree.namedtuple_fields(kind)), list(map(encoded, form))]}
+    if is_dataclass(kind):
+        names = [field.name for field in fields(kind)]
+        return {"dataclass": [kind.__name__, names, [encoded(getattr(form, name)) for name in names]]}
+    raise TypeError(kind.__name__)
 
 
 def decoded(data: Any) -> Any:

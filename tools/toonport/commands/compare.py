@@ -50,6 +50,8 @@ EXIT_CODES = {
     Outcome.DIFFERENT: ExitCode.DIFFERENT,
     Outcome.CANNOT_TELL: ExitCode.CANNOT_TELL,
 }
+BOTH_RUN = "where both networks run, neither of captures nor of saved reports"
+NETWORKS_ALONE = ("training steps: not asked for", "ONNX Runtime: not asked for")
 BRIEF_ROWS = 12
 PIECE = 5 * 2**30  # bytes that a piece of the largest comparison may need
 
@@ -69,7 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_option(parser, "--weights", help="checkpoint for both sides; any format")
     parser.add_argument("--ported", metavar="FILE", help="another checkpoint for the MindSpore side")
     text = "judge this exported file (of the format that --runtime takes), not one made on the spot"
-    parser.add_argument("--onnx", metavar="FILE", help=text)
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help=text)
     text = f"what runs the exported file: {', '.join(RUNTIMES)}, or FILE.py:run, a function run(path, inputs)"
     add_option(parser, "--runtime", help=f"{text} (default: onnxruntime)")
     parser.add_argument("--mode", default="all", help="weights, isolated, gradients, accumulated, train, onnx; or all")
@@ -92,16 +94,16 @@ def add_parser(subparsers: Subparsers) -> None:
     text = "let the devices multiply in TF32, and grant its noise (default: float32 on every side)"
     parser.add_argument("--tf32", action="store_true", help=text)
     parser.add_argument(
-        "--captures", metavar="DIR", help="save every tensor of both sides; the reference's are used again"
+        "--captures", type=Path, metavar="DIR", help="save every tensor of both sides; the reference's are used again"
     )
     parser.add_argument("--reuse-port", action="store_true", help="use the port's captures again too")
     text = "write the smallest case that still differs, with a script for either framework"
-    parser.add_argument("--replay", metavar="DIR", help=text)
+    parser.add_argument("--replay", type=Path, metavar="DIR", help=text)
     text = "pieces of work at a time, each in a process of its own (default: by cores and memory; 1: this process)"
     parser.add_argument("--jobs", type=number, metavar="N", help=text)
     parser.add_argument("--ray", metavar="ADDRESS", nargs="?", const=HERE, help=ADDRESS_HELP)
-    parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML")
-    parser.add_argument("--html", metavar="FILE", help="write the report as one offline page")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one offline page")
     parser.add_argument(
         "--environment", action="store_true", help="the two files are of toonport doctor --json: show what differs"
     )
@@ -126,21 +128,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_heeded(args: argparse.Namespace, folder: bool) -> None:
     """Raise InputError where an option would not be heeded; `folder`: the first argument is one."""
-    if args.quick and (args.onnx or args.input or args.size or args.compiled or folder):
-        raise InputError(
-            "--quick makes its own small pictures: no --onnx, --input, --size, --compiled, and no captures"
-        )
-    if args.runtime and (folder or args.quick or args.torch or "onnx" not in modes_named(args.mode)):
-        raise InputError("--runtime: only where an exported file of a family is judged (--mode onnx, or all)")
-    if args.ray and (folder or args.torch or args.environment or str(args.family).endswith(".json")):
-        raise InputError("--ray: only where networks of a family are compared")
-    if args.replay and (folder or str(args.family).endswith(".json") or args.environment):
-        raise InputError("--replay: only where both networks run, neither of captures nor of saved reports")
-    if (args.tf32 or args.reference_device) and (folder or str(args.family).endswith(".json") or args.environment):
-        raise InputError("--tf32, --reference-device: only where both networks run, neither of captures nor of reports")
-    if args.replay and args.device != CPU:
-        raise InputError(f"--replay: its scripts run on the CPU, not on {args.device}")
-    if args.replay and Path(args.replay).exists() and not Path(args.replay).is_dir():
+    released = not any((args.onnx, args.input, args.size, args.compiled, folder))
+    exported = args.runtime and not any((folder, args.quick, args.torch)) and "onnx" in modes_named(args.mode)
+    both = not any((folder, str(args.family).endswith(".json"), args.environment))
+    for options, asked, heeded, where in (
+        ("--quick", args.quick, released, "its own small pictures: no --onnx, --input, --size, --compiled or captures"),
+        ("--runtime", args.runtime, exported, "where an exported file of a family is judged (--mode onnx, or all)"),
+        ("--ray", args.ray, both and not args.torch, "where networks of a family are compared"),
+        ("--replay", args.replay, both, BOTH_RUN),
+        ("--tf32, --reference-device", args.tf32 or args.reference_device, both, BOTH_RUN),
+        ("--replay", args.replay, args.device == CPU, f"on the CPU, where its scripts run, not on {args.device}"),
+    ):
+        if asked and not heeded:
+            raise InputError(f"{options}: only {where}")
+    if args.replay and args.replay.exists() and not args.replay.is_dir():
         raise InputError(f"--replay {args.replay}: is a file; a folder is needed")
 
 
@@ -167,7 +168,7 @@ def _own(args: argparse.Namespace) -> int:
         raise InputError("your own networks: --torch, --mindspore and --inputs are needed together")
     if args.family:
         raise InputError(f"{args.family}: a family or your own networks, not both")
-    if args.onnx or args.input or args.size or args.reuse_port or args.compiled or args.part != "all":
+    if any((args.onnx, args.input, args.size, args.reuse_port, args.compiled, args.part != "all")):
         raise InputError("--onnx, --input, --size, --reuse-port, --compiled and --part are for families")
     from toonport.own_pair import inputs_of, load, pair_from, read_weights
 
@@ -178,27 +179,23 @@ def _own(args: argparse.Namespace) -> int:
         module, cell, plan = pair.build()
         weights = read_weights(pair, plan, args.weights, args.key) if args.weights else None
         load(module, cell, plan, weights, read_weights(pair, plan, args.ported) if args.ported else None)
-        inputs = inputs_of(args.inputs, args.seed)
-        captures = Path(args.captures) if args.captures else None
         comparison = compare(
             module.eval(),
             cell,
-            inputs,
+            inputs_of(args.inputs, args.seed),
             modes,
-            None,
-            pair.name,
-            DTYPES[args.dtype],
-            captures,
+            name=pair.name,
+            dtype=DTYPES[args.dtype],
+            captures=args.captures,
             names=pair.layers,
             say=say,
             quick=args.quick,
-            write_case=partial(write_case, Replay(Path(args.replay), *pair.builds())) if args.replay else None,
+            write_case=partial(write_case, Replay(args.replay, *pair.builds())) if args.replay else None,
             pictures=bool(args.html),
             reference_device=args.reference_device,
             tf32=args.tf32,
         )
-    left = ["training steps: not asked for", "ONNX Runtime: not asked for"]
-    return _report(args, [comparison], [*left, *(QUICK_LEAVES_OUT if args.quick else ())])
+    return _report(args, [comparison], [*NETWORKS_ALONE, *(QUICK_LEAVES_OUT if args.quick else ())])
 
 
 def _modes(args: argparse.Namespace, every: tuple[str, ...]) -> tuple[str, ...]:
@@ -248,12 +245,12 @@ def _options(args: argparse.Namespace) -> CompareOptions:
         device=args.device,
         reference_device=args.reference_device,
         tf32=args.tf32,
-        captures=Path(args.captures) if args.captures else None,
+        captures=args.captures,
         reuse_port=args.reuse_port,
         jobs=1 if args.ray else args.jobs or jobs_here(args.device),
-        replay=Path(args.replay) if args.replay else None,
+        replay=args.replay,
         pictures=bool(args.html),
-        onnx=Path(args.onnx) if args.onnx else None,
+        onnx=args.onnx,
         runtime=runtime,
         onnx_required=args.mode != "all" or args.onnx is not None or args.runtime is not None,
     )
@@ -287,7 +284,7 @@ def _with_capture(args: argparse.Namespace) -> int:
     weights = args.ported or args.weights, args.key
     with spinner(f"compare {args.mindspore}") as say:
         comparison = compare_with_folder(Path(args.family), args.mindspore, args.kwargs, args.map, weights, modes, say)
-    return _report(args, [comparison], ["training steps: not asked for", "ONNX Runtime: not asked for"])
+    return _report(args, [comparison], list(NETWORKS_ALONE))
 
 
 def _environments(args: argparse.Namespace) -> int:
@@ -331,10 +328,10 @@ def _report(args: argparse.Namespace, comparisons: list[Comparison], not_run: li
     data = report_data(comparisons, args.device, not_run)
     print_json(args.json, data)
     if args.junit:
-        write_junit(Path(args.junit), data)
+        write_junit(args.junit, data)
     if args.html:
         pictures = {each.name: difference_pictures(*each.pictures) for each in comparisons if each.pictures}
-        write_html(Path(args.html), data, pictures)
+        write_html(args.html, data, pictures)
     return EXIT_CODES[worst(comparison.outcome for comparison in comparisons)]
 
 

@@ -101,12 +101,9 @@ def _say(source: str, done: Conversion) -> None:
     if READABLE.get(Path(source).suffix.lower()) != done.format:
         out.print(f"{source}: by its content a file of {NAMES[done.format]}")
     for network in done.networks:
-        notes = f"; {'; '.join(network.notes)}" if network.notes else ""
         settings = ", ".join(f"{name}={value}" for name, value in network.kwargs.items())
-        out.print(
-            f"{network.family.name} {network.part.name} ({settings}): {len(network.tensors)} tensors, "
-            f"{network.spelling} names{notes}"
-        )
+        words = f"{len(network.tensors)} tensors, {'; '.join([f'{network.spelling} names', *network.notes])}"
+        out.print(f"{network.family.name} {network.part.name} ({settings}): {words}")
     names = ", ".join(dict.fromkeys(name for network in done.networks for name in network.alternatives))
     if names:
         out.print(f"fits {names} as well, whose networks draw otherwise; the tensors and their names are the same")

@@ -1,8 +1,10 @@
 """toonport doctor: versions, devices, shadowed packages, and what to install."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from convert.devices import DEVICES
 from convert.errors import InputError
@@ -47,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
         if any(given):
             raise InputError("--seed, --weights and --samples are not of a device")
         return _check(args)
+    return _examine(args, given)
+
+
+def _examine(args: argparse.Namespace, given: Sequence[Any]) -> int:
     findings = examine()
     print_table(["what", "state", "detail"], [[found.what, found.state, found.detail] for found in findings])
     bad = [f"{found.what}: {found.detail}" for found in findings if found.state in {"missing", "problem"}]

@@ -25,6 +25,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--manifest", metavar="FILE", help="another manifest")
 
 
+def _row(release: Release, folder: Path) -> list[str]:
+    present = "here" if (folder / release.file).is_file() else "-"
+    return [release.name, release.family, release.part, release.how, present, release.seen or "-", release.licence,
+            release.source]  # fmt: skip
+
+
 def run(args: argparse.Namespace) -> int:
     """List the releases, or fetch one."""
     releases = load_manifest(Path(args.manifest) if args.manifest else None)
@@ -32,13 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if args.source and not args.name:
         args.name = _recognised(args.source, releases)
     if not args.name:
-        rows = [
-            [release.name, release.family, release.part, release.how,
-             "here" if (folder / release.file).is_file() else "-", release.seen or "-", release.licence, release.source]
-            for release in releases.values()
-        ]  # fmt: skip
-        print_table(["name", "family", "part", "how", "present", "last worked", "licence", "source"], rows)
         known = [asdict(release) | {"present": (folder / release.file).is_file()} for release in releases.values()]
+        rows = [_row(release, folder) for release in releases.values()]
+        print_table(["name", "family", "part", "how", "present", "last worked", "licence", "source"], rows)
         print_json(args.json, {"folder": str(folder), "releases": known})
         return 0
     if args.name not in releases:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from parity_tests.harness.mutants.run import Outcome
 
 
+Unit = tuple[Callable[[Any], Any], Any]  # a function, and what it is called with
 Alarms = Sequence[tuple[str, int]]  # what was compared, tensors out of budget
 HEADINGS = ["bug", "", "caught by", "blamed", "× budget", "likely cause", "published rules that miss it"]
 
@@ -47,33 +48,39 @@ def run(args: argparse.Namespace) -> int:
     from toonport.own_pair import named_runtime
 
     runtime, bugs = named_runtime(args.runtime or "onnxruntime"), suite.bugs_named(args.names)
+    if runtime.suffix != ".onnx":
+        raise InputError(f"--runtime {args.runtime}: bugs are planted in ONNX files, which it does not run")
     if runtime != suite.ONNX_RUNTIME:
         bugs = tuple(bug for bug in bugs if isinstance(bug, OnnxBug))
-        if runtime.suffix != ".onnx":
-            raise InputError(f"--runtime {args.runtime}: bugs are planted in ONNX files, which it does not run")
     if args.list:
-        print_table(["bug", "planted in", "what"], [[bug.name, bug.place, bug.what] for bug in bugs])
-        print_json(args.json, {"bugs": [{"name": bug.name, "place": bug.place, "what": bug.what} for bug in bugs]})
-        return 0
-    checks = len(suite.correct_checks(args.seeds, runtime))
-    units: list[tuple[Callable[[Any], Any], Any]] = [(suite.judge_named, (bug.name, runtime)) for bug in bugs]
-    units += [(suite.judge_correct, (args.seeds, place, runtime)) for place in range(checks)]
-    found = []
-    with spinner("mutants") as say:
-        for result in spread(_done, units, args.jobs, args.ray):
-            found.append(result)
-            say(f"{len(found)} of {len(units)}")
+        return _list(args, [{"name": bug.name, "place": bug.place, "what": bug.what} for bug in bugs])
+    found = _all_done(suite.units(bugs, args.seeds, runtime), args.jobs, args.ray)
     outcomes, alarms = found[: len(bugs)], found[len(bugs) :]
-    print_table(HEADINGS, [_row(outcome) for outcome in outcomes], right=(4,))
-    _print_counts(outcomes, alarms, args.seeds)
+    _print(outcomes, alarms, args.seeds)
     print_json(args.json, _data(outcomes, alarms))
     if args.markdown:
         _write_page(Path(args.markdown), list(markdown_lines(outcomes, versions(), alarms, args.seeds)))
-    passed = all(outcome.caught_by and outcome.right for outcome in outcomes)
-    return 0 if passed and not any(count for _, count in alarms) else 1
+    passed = _counts(outcomes) == (len(outcomes), len(outcomes)) and not any(count for _, count in alarms)
+    return 0 if passed else 1
 
 
-def _done(unit: tuple[Callable[[Any], Any], Any]) -> Any:
+def _list(args: argparse.Namespace, bugs: list[dict[str, str]]) -> int:
+    print_table(["bug", "planted in", "what"], [list(bug.values()) for bug in bugs])
+    print_json(args.json, {"bugs": bugs})
+    return 0
+
+
+def _all_done(units: Sequence[Unit], jobs: int, ray: str | None) -> list[Any]:
+    """What became of each unit."""
+    found = []
+    with spinner("mutants") as say:
+        for result in spread(_done, units, jobs, ray):
+            found.append(result)
+            say(f"{len(found)} of {len(units)}")
+    return found
+
+
+def _done(unit: Unit) -> Any:
     """Do one of the units."""
     work, what = unit
     return work(what)
@@ -110,7 +117,8 @@ def _counts(outcomes: Sequence[Outcome]) -> tuple[int, int]:
     return sum(bool(outcome.caught_by) for outcome in outcomes), sum(outcome.right for outcome in outcomes)
 
 
-def _print_counts(outcomes: Sequence[Outcome], alarms: Alarms, seeds: int) -> None:
+def _print(outcomes: Sequence[Outcome], alarms: Alarms, seeds: int) -> None:
+    print_table(HEADINGS, [_row(outcome) for outcome in outcomes], right=(4,))
     caught, right = _counts(outcomes)
     out.print(f"caught {caught}/{len(outcomes)}, blamed correctly {right}/{len(outcomes)}")
     if seeds:

@@ -74,11 +74,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
 
     Where the width does not suffice, cells wrap at words; where not even every word fits, each row becomes a block.
     """
-    cells = [headings, *([cell(text) for text in row] for row in rows)]
-    whole = [max(cell_len(row[index]) for row in cells) for index in range(len(headings))]
-    words = [
-        max(cell_len(word) for row in cells for word in [*row[index].split(), ""]) for index in range(len(headings))
-    ]
+    columns = list(zip(headings, *([cell(text) for text in row] for row in rows), strict=True))
+    whole = [max(map(cell_len, column)) for column in columns]
+    words = [max(map(cell_len, " ".join(column).split()), default=0) for column in columns]
     least = [whole[index] if index in right else words[index] for index in range(len(headings))]
     room = out.columns - GAP * (len(headings) - 1)
     if sum(least) > room:

@@ -269,8 +269,10 @@ def _from_onnx(
     how, kind = _how(owner), _pictures_of(path, facts)
     if kind and channels:
         raise InputError(f"{path}: holds everything from picture to picture, the order of colours too; no --channels")
-    how = replace(how, channels=channels or ("RGB" if kind else facts.get("toonport.channels", how.channels)))
-    how = replace(how, after=None) if kind else how
+    if kind:
+        how = replace(how, channels="RGB", after=None)
+    else:
+        how = replace(how, channels=channels or facts.get("toonport.channels", how.channels))
     if how.channels not in ORDERS:
         raise InputError(f"{path}: unknown order of colours '{how.channels}'; orders: {', '.join(ORDERS)}")
     known = part_named(owner, part or how.part)

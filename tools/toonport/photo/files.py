@@ -36,15 +36,20 @@ def left_out(folder: Path, results: Path | None = None) -> str:
     own = _results_within(folder, results)
     files = [path for path in _files(folder) if own is None or own not in path.resolve().parents]
     hidden = sum(_hidden(path, folder) for path in files)
-    kinds = Counter(path.suffix.lower() for path in files if not _hidden(path, folder))
-    others = Counter({suffix: count for suffix, count in kinds.items() if suffix not in SUFFIXES})
-    shown = [f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(SHOWN_SUFFIXES)]
-    if len(others) > SHOWN_SUFFIXES:
-        shown.append(f"{others.total() - sum(count for _, count in others.most_common(SHOWN_SUFFIXES))} more")
-    why = [f"{others.total()} of no kind of picture that is read ({', '.join(shown)})"] if others else []
+    kinds = (path.suffix.lower() for path in files if not _hidden(path, folder))
+    others = Counter(suffix for suffix in kinds if suffix not in SUFFIXES)
+    why = [f"{others.total()} of no kind of picture that is read ({_counted(others)})"] if others else []
     why += [f"{hidden} hidden"] if hidden else []
     total = others.total() + hidden
     return f"{folder}: {total} {'file' if total == 1 else 'files'} left out: {', '.join(why)}" if why else ""
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    """How many files have each suffix, the most frequent first."""
+    shown = suffixes.most_common(SHOWN_SUFFIXES)
+    more = suffixes.total() - sum(count for _, count in shown)
+    words = [f"{count} {suffix or 'without suffix'}" for suffix, count in shown]
+    return ", ".join([*words, f"{more} more"] if more else words)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -73,29 +73,16 @@ class UnitWorker:
         table, staged = Path(unit.table), record.folder
         about = record.about((_whole(unit),) if unit.shard else unit.tasks)
         kept = table_facts(table)
-        if kept.get("about") == about and all(is_lasting(line["problem"]) for line in kept["outcomes"]):
+        outcomes = [Outcome(**line) for line in kept["outcomes"]] if kept.get("about") == about else None
+        if outcomes is None or not _lasting(outcomes):
+            if Path(unit.record).is_file():  # some could not be done, and are tried again
+                for name, picture in table_files(table):
+                    (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                    (staged / name).write_bytes(picture)
+            outcomes = _gathered(list(self._outcomes(unit, record)), staged, table, about)
+        if _lasting(outcomes):
             shutil.rmtree(staged, ignore_errors=True)
-            return [Outcome(**line) for line in kept["outcomes"]]
-        if Path(unit.record).is_file():  # some could not be done, and are tried again
-            for name, picture in table_files(table):
-                (staged / name).parent.mkdir(parents=True, exist_ok=True)
-                (staged / name).write_bytes(picture)
-        outcomes = list(self._outcomes(unit, record))
-        rows = (
-            {"name": os.path.relpath(file, staged), "source": outcome.source, "picture": Path(file).read_bytes(),
-             "warnings": outcome.warnings, "facts": json.dumps(outcome.facts)}
-            for outcome in outcomes
-            for file in outcome.files
-        )  # fmt: skip
-        named = [replace(it, files=tuple(f"{table}/{os.path.relpath(file, staged)}" for file in it.files))
-                 for it in outcomes]  # fmt: skip
-        write_table(table, rows, {"about": about, "outcomes": [asdict(outcome) for outcome in named]})
-        for outcome in outcomes:
-            for file in outcome.files:
-                Path(file).unlink(missing_ok=True)
-        if all(is_lasting(outcome.problem) for outcome in outcomes):
-            shutil.rmtree(staged, ignore_errors=True)
-        return named
+        return outcomes
 
     def _outcomes(self, unit: Unit, record: Record) -> Iterator[Outcome]:
         done = []
@@ -127,6 +114,26 @@ class UnitWorker:
 
 class UnreadableShardError(Exception):
     """A table or an archive that cannot be read, or not to its end."""
+
+
+def _lasting(outcomes: Sequence[Outcome]) -> bool:
+    return all(is_lasting(outcome.problem) for outcome in outcomes)
+
+
+def _gathered(outcomes: Sequence[Outcome], staged: Path, table: Path, about: str) -> list[Outcome]:
+    """Move the files of outcomes from a folder into a table, which is `about` them; returns them with their places."""
+    files = [(outcome, Path(file)) for outcome in outcomes for file in outcome.files]
+    rows = (
+        {"name": os.path.relpath(file, staged), "source": outcome.source, "picture": file.read_bytes(),
+         "warnings": outcome.warnings, "facts": json.dumps(outcome.facts)}
+        for outcome, file in files
+    )  # fmt: skip
+    named = [replace(it, files=tuple(f"{table}/{os.path.relpath(file, staged)}" for file in it.files))
+             for it in outcomes]  # fmt: skip
+    write_table(table, rows, {"about": about, "outcomes": [asdict(outcome) for outcome in named]})
+    for _, file in files:
+        file.unlink(missing_ok=True)
+    return named
 
 
 def _whole(unit: Unit) -> Task:

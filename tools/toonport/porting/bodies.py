@@ -265,16 +265,10 @@ class _BodyWriter:
 
     def _keep_several(self, call: Call, values: tuple[Value, ...], found: Expr) -> None:
         """Unpacked where several are used; a single one is taken by its place."""
-        used = [value for value in values if self.uses[id(value)]]
-        if (
-            len(used) == 1
-            and (call.op == "shape" or self.uses[id(used[0])] == 1)
-            and not (used[0].name and call.op != "shape")
-        ):
-            place = next(place for place, value in enumerate(values) if value is used[0])
-            self.writer.inlined[id(used[0])] = Expr(f"{found.text}[{place}]")
-        elif call.op == "shape" and not any(value.name for value in used):
-            for place, value in enumerate(values):
+        used = {place: value for place, value in enumerate(values) if self.uses[id(value)]}
+        named, once = any(value.name for value in used.values()), sum(self.uses[id(value)] for value in values) == 1
+        if (len(used) == 1 or not named) if call.op == "shape" else (once and not named):
+            for place, value in used.items():
                 self.writer.inlined[id(value)] = Expr(f"{found.text}[{place}]")
         else:
             targets = [value if self.uses[id(value)] else None for value in values]
@@ -312,24 +306,26 @@ class _BodyWriter:
         ended = [names[number] for number in operands if last[number] == place and number in names]
         return ended[0] if ended and not ended[0].isupper() else "out"
 
+    def _lines(self, statement: Statement, names: Mapping[str, str]) -> list[str]:
+        """The code of a statement, with names in the place of marks."""
+        text, first = (MARK.sub(lambda found: names[found[1]], code) for code in (statement.text, statement.first))
+        targets = [self._target(value, names) for value in statement.targets]
+        if statement.loop:
+            start = [f"{targets[0]} = {first}"] if first != targets[0] else []
+            return [*start, f"for layer in {statement.loop}:", f"    {targets[0]} = {text}"]
+        if not targets:
+            return [text]
+        if set(targets) == {"_"}:
+            targets = ["_"]
+        comma = "," if len(targets) == 1 and statement.unpacked else ""
+        comment = f"  # {statement.comment}" if statement.comment else ""
+        return [f"{', '.join(targets)}{comma} = {text}{comment}"]
+
     def _finished(self, names: Mapping[str, str]) -> Body:
         lines: list[str] = []
         notes: list[tuple[int, tuple[int, ...]]] = []
         for statement in self.statements:
-            text = MARK.sub(lambda found: names[found[1]], statement.text)
-            targets = [self._target(value, names) for value in statement.targets]
-            if statement.loop:
-                first = MARK.sub(lambda found: names[found[1]], statement.first)
-                lines += [f"{targets[0]} = {first}"] if first != targets[0] else []
-                lines += [f"for layer in {statement.loop}:", f"    {targets[0]} = {text}"]
-            elif targets:
-                if not any(each != "_" for each in targets):
-                    targets = ["_"]
-                comma = "," if len(targets) == 1 and statement.unpacked else ""
-                comment = f"  # {statement.comment}" if statement.comment else ""
-                lines.append(f"{', '.join(targets)}{comma} = {text}{comment}")
-            else:
-                lines.append(text)
+            lines += self._lines(statement, names)
             value = statement.targets[0] if len(statement.targets) == 1 else None
             if value is not None and _worth_saying(value):
                 notes.append((len(lines) - 1, value.shape or ()))

@@ -114,14 +114,17 @@ class CellClass:
         for name, argument in signature(kind.__init__).parameters.items():
             if argument.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) or name == "self":
                 continue
-            held = [getattr(each.module, name, None) for each in self.instances]
-            if name not in self.arguments and all(same(a, b) for a, b in zip(held, values, strict=True)):
+            if name not in self.arguments and self._keep(name, values):
                 return name
         for name in vars(self.instances[0].module):
-            held = [getattr(each.module, name, None) for each in self.instances]
-            if not name.startswith("_") and all(same(a, b) for a, b in zip(held, values, strict=True)):
+            if not name.startswith("_") and self._keep(name, values):
                 return name
         return None
+
+    def _keep(self, name: str, values: list[Any]) -> bool:
+        """Whether the source's instances have these values as an attribute."""
+        held = [getattr(each.module, name, None) for each in self.instances]
+        return all(same(a, b) for a, b in zip(held, values, strict=True))
 
     def call(self, instance: Instance) -> Made:
         """How an instance is constructed."""
@@ -159,7 +162,7 @@ class CellClass:
         kept = set(self.stands[len(self.stands) - self._computed :])
         lines += [f"    self.{name} = {name}" for name in self.arguments if name in kept]
         lines += [f"    self.{name} = {literal(value)}" for name, value in self.attributes.items()]
-        return [*lines, ""] if self.arguments or self.attributes or first.members or first.base_arguments else []
+        return [*lines, ""] if any((self.arguments, self.attributes, first.members, first.base_arguments)) else []
 
     def _construct(self, names: list[str | None]) -> list[str]:
         """The construct; where both modes do different things, one after the other."""
@@ -207,16 +210,15 @@ class CellClass:
         """A shape: letters for examples, for sides of pictures in relation to the input, and where instances differ."""
         first = shapes[0]
         whole = self.instances[0].bodies[0].shapes[0]
-        picture = next((shape for shape in whole if shape is not None and len(shape) == 4), None)
-        scaled = len(first) == 4 and picture is not None and first[2] * picture[3] == first[3] * picture[2]
+        picture = next((shape for shape in whole if shape is not None and len(shape) == 4), ())
+        scaled = len(first) == len(picture) == 4 and first[2] * picture[3] == first[3] * picture[2]
+        letters = LETTERS.get(len(first), UNKNOWN) if scaled or len(first) < 4 else UNKNOWN
         words = ["N"]
         for axis, side in enumerate(first[1:], 1):
-            known = scaled or len(first) < 4
-            letters = LETTERS.get(len(first), UNKNOWN) if known else UNKNOWN
-            if picture and scaled and axis >= 2:
+            if scaled and axis >= 2:
                 words.append(_ratio(side, picture[axis], letters[axis]))
             else:
-                alike = all(len(shape) > axis and shape[axis] == side for shape in shapes)
+                alike = all(shape[axis : axis + 1] == (side,) for shape in shapes)
                 words.append(str(side) if alike else letters[axis])
         return f"[{', '.join(words)}]" if first else "[]"
 

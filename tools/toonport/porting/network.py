@@ -95,19 +95,15 @@ class _Porter:
     def _rename(self) -> None:
         """Attributes that cannot have their name in a cell."""
         for path, module in self.modules.items():
-            if path not in self.leaf or self.leaf[path]:
+            if self._is_leaf(path) or isinstance(module, PLAIN_LISTS):
                 continue
             kept = [name for name in vars(module) if not name.startswith("_")]
             for name in (*module._modules, *module._parameters, *module._buffers, *kept):
-                if isinstance(module, PLAIN_LISTS):
-                    continue
-                if name in CELLS_OWN or not name.isidentifier() or keyword.iskeyword(name):
-                    other = (
-                        f"{name}_"
-                        if name.isidentifier()
-                        else "layer_" + "".join(c if c.isalnum() else "_" for c in name)
-                    )
+                if not name.isidentifier():
+                    other = "layer_" + "".join(c if c.isalnum() else "_" for c in name)
                     self.renamed[f"{path}.{name}".strip(".")] = other
+                elif name in CELLS_OWN or keyword.iskeyword(name):
+                    self.renamed[f"{path}.{name}".strip(".")] = f"{name}_"
 
     def _attribute(self, path: str) -> str:
         """Where a module stands in MindSpore."""
@@ -169,29 +165,23 @@ class _Porter:
             heights.setdefault(self._height(path), []).append(path)
         taken = set(taken_by_classes())
         for height in sorted(heights):
-            instances = []
-            for path in heights[height]:
-                if self.first[path] != path:
-                    continue
-                made = self._made(path)
-                if isinstance(made, Made):
-                    self.made[path] = made
-                else:
-                    instances.append(made)
+            found = {path: self._made(path) for path in heights[height] if self.first[path] == path}
+            self.made |= {path: made for path, made in found.items() if isinstance(made, Made)}
+            instances = [made for made in found.values() if not isinstance(made, Made)]
             for cell in grouped(instances, taken, {}).values():
                 self.ported.classes.append(cell)
                 for instance in cell.instances:
                     self.made[instance.path] = cell.call(instance)
         if not self.ported.classes or self.ported.classes[-1].instances[0].path != "":
             raise UnportableError(f"{type(self.network).__name__} is one layer; write a network that holds it")
-        self.ported.layers = {
-            path: self._attribute(path)
-            for path in self.modules
-            if path and path in self.leaf and self._attribute(path) != path
-        }
-        tensors = (name for name in self.network.state_dict() if name in self.renamed)
-        self.ported.layers |= {name: self._attribute(name) for name in tensors}
+        self.ported.layers = self._called_otherwise()
         return self.ported
+
+    def _called_otherwise(self) -> dict[str, str]:
+        """Layers and tensors -> their paths in MindSpore, where those are others."""
+        layers = [path for path in self.modules if path in self.leaf and self._attribute(path) != path]
+        tensors = [name for name in self.network.state_dict() if name in self.renamed]
+        return {path: self._attribute(path) for path in (*layers, *tensors) if path}
 
     def _height(self, path: str) -> int:
         """How many layers of modules a module holds."""

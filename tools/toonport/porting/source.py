@@ -15,6 +15,12 @@ from toonport.porting.names import definitions
 from toonport.porting.network import Ported
 from toonport.porting.values import UnportableError
 
+# what a module imports where it uses it: the standard library, others, of MindSpore
+IMPORTS = (
+    (("OrderedDict(", "from collections import OrderedDict"), ("constant(", "from pathlib import Path")),
+    (("ms.", "import mindspore as ms"), ("constant(", "import numpy as np")),
+    (("Parameter", "Parameter"), ("Tensor", "Tensor"), ("", "nn"), ("ops.", "ops")),
+)
 SETTINGS = ("--line-length", "120", "--target-version", "py310")
 
 
@@ -29,18 +35,9 @@ def network_source(ported: Ported, stem: str, origin: str) -> str:
     classes = [cell.text() for cell in ported.classes]
     code = "\n\n\n".join(classes)
     needs = sorted(set().union(*(cell.needs for cell in ported.classes)))
-    lines = [f'"""{ported.name}, ported from {origin}."""', ""]
-    if "OrderedDict(" in code:
-        lines.append("from collections import OrderedDict")
-    if "constant(" in code:
-        lines.append("from pathlib import Path")
-    lines += [""] if len(lines) > 2 else []
-    if "ms." in code:
-        lines.append("import mindspore as ms")
-    if "constant(" in code:
-        lines.append("import numpy as np")
-    names = [name for name in ("Parameter", "Tensor") if name in code]
-    lines.append(f"from mindspore import {', '.join([*names, 'nn', *(['ops'] if 'ops.' in code else [])])}")
+    standard, others, names = ([text for use, text in group if use in code] for group in IMPORTS)
+    lines = [f'"""{ported.name}, ported from {origin}."""', "", *standard, *([""] if standard else []), *others]
+    lines.append(f"from mindspore import {', '.join(names)}")
     if needs:
         lines += ["", f"from {stem}_layers import {', '.join(needs)}"]
     if "constant(" in code:

@@ -45,7 +45,19 @@ from toonport.porting.values import (
 CHANGED = "the source changes it in place"
 # makes a tensor, of the type that is PyTorch's default unless another is said
 MAKING = frozenset({"zeros", "ones", "empty", "full", "arange", "linspace", "tensor", "eye"})
+ANSWERED = frozenset({*ASKED, *READ, "__get__", "__len__"})  # what gives no tensor
 UNNAMED = {"self", "_", "args", "kwargs"}
+
+
+def _untraced(func: Any, args: Any, kwargs: Any) -> Any:
+    return func(*mapped(plain, args), **mapped(plain, kwargs))
+
+
+def _require_writable(name: str, func: Any) -> None:
+    if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
+        raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
+    if torch.is_autocast_enabled(CPU):
+        raise UnportableError(f"autocast: its choice of types is not written{at()}")
 
 
 class CannotRunError(UnportableError):
@@ -187,18 +199,15 @@ class _Tracer(TorchFunctionMode):
         """Answer for a function or method of PyTorch."""
         kwargs = kwargs or {}
         if self.resting or not self.frames:
-            return func(*mapped(plain, args), **mapped(plain, kwargs))
+            return _untraced(func, args, kwargs)
         name = name_of(func)
-        if name in {"shape", "size", "__len__"}:
-            return func(*args) if name == "__len__" else self._shape(args, kwargs)
+        if name in {"shape", "size"}:
+            return self._shape(args, kwargs)
         if name in READ and self._follows(args):
             raise UnportableError(f"{name.strip('_')}: {READ[name]}{at()}")
-        if name in ASKED or name in READ or name == "__get__":
-            return func(*mapped(plain, args), **mapped(plain, kwargs))
-        if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
-            raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
-        if torch.is_autocast_enabled(CPU):
-            raise UnportableError(f"autocast: its choice of types is not written{at()}")
+        if name in ANSWERED:
+            return _untraced(func, args, kwargs)
+        _require_writable(name, func)
         if name == "__setitem__" and inplace.is_written_back(self.frames[-1], args):
             return self._written_again(func, args)
         return self._ran(name, func, args, kwargs)
@@ -210,7 +219,7 @@ class _Tracer(TorchFunctionMode):
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             return self._changed(call, own, name, func, args, kwargs)
         before = self.frames[-1].version(args[0]) if args else None
-        found = func(*mapped(plain, args), **mapped(plain, kwargs))
+        found = _untraced(func, args, kwargs)
         if name in MAKING and kwargs.get("dtype") is None:
             call.kwargs = {**call.kwargs, "dtype": found.dtype}
         if name == "numel":
@@ -221,11 +230,16 @@ class _Tracer(TorchFunctionMode):
             found = self._returned(call, found)
         if before is not None and args[0]._version != before:
             self._changed_in_place(call, args, kwargs, before)
-        elif name == "data":
+        else:
+            self._remembered(name, args, given[0], found)
+        return found
+
+    def _remembered(self, name: str, args: Any, given: Any, found: Any) -> None:
+        """Keep what shares its numbers with the tensor that it was taken from; `given`: values of `args`."""
+        if name == "data":
             self.unversioned[id(found)] = found
         elif name == "__getitem__" and isinstance(found, torch.Tensor) and found._base is not None:
-            self.frames[-1].views[id(found)] = Part(args[0], as_index(args[1]), as_tuple(given[0][1]))
-        return found
+            self.frames[-1].views[id(found)] = Part(args[0], as_index(args[1]), as_tuple(given[1]))
 
     def _changed_in_place(self, call: Call, args: Any, kwargs: Any, before: int) -> None:
         """A tensor that was changed is another value under all the names that it has."""

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from toonport.train.memory import require_room
 from toonport.train.parallel import ALONE, Workers
 from toonport.train.progress import Show
 from toonport.train.sheets import make_sheets
-from toonport.train.start import starting_point
+from toonport.train.start import Start, starting_point
 from toonport.train.state import Best, Checkpoints, newest_weights, restore_run, run_lock
 
 Say = Callable[[str], None]
@@ -68,14 +68,7 @@ def prepare(given: Mapping[str, Any], resume: bool = False, workers: Workers = A
     """
     out = Path(given["out"])
     checkpoints = Checkpoints(out)
-    step = checkpoints.latest()
-    if resume and step is None:
-        raise InputError(f"{out}: has no checkpoint to resume from")
-    if step is not None and not resume:
-        raise InputError(
-            f"{out}: holds a run that reached step {step}; --resume continues it, with more --steps also beyond its "
-            "end, or choose another --out"
-        )
+    step = _reached(checkpoints, resume)
     saved = None if step is None else RunConfig(**read_config(out / CONFIG_FILE))
     if saved is None or step is None:
         config = RunConfig(**given).checked()
@@ -129,16 +122,25 @@ def train(
                 log.close()
 
 
+def _reached(checkpoints: Checkpoints, resume: bool) -> int | None:
+    """The step from which a run goes on, None for a new one."""
+    step = checkpoints.latest()
+    if resume and step is None:
+        raise InputError(f"{checkpoints.out}: has no checkpoint to resume from")
+    if step is not None and not resume:
+        raise InputError(
+            f"{checkpoints.out}: holds a run that reached step {step}; --resume continues it, with more --steps also "
+            "beyond its end, or choose another --out"
+        )
+    return step
+
+
 def starting_notes(run: Run) -> list[str]:
     """What a user should know about a run that begins: files left out, fresh weights, missing loss terms."""
     config, start, training = run.config, run.engine.start, run.engine.training
     notes = [folder.left_out for folder in run.batches.folders if folder.left_out]
-    if config.init and start.fresh and run.step == 0:
-        given = ", ".join(part for part in training.parts if part not in start.fresh)
-        notes.append(f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}")
-    if start.kept.counts and run.step == 0:
-        phases = ", ".join(f"{phase} after {count} steps" for phase, count in start.kept.counts.items())
-        notes.append(f"{config.init} gives Adam's moments, too: {phases}")
+    if run.step == 0:
+        notes += _given_notes(config, start, training.parts)
     if config.steps > run.planned:
         notes.append(
             f"{config.steps} steps in place of {run.planned}: learning rates go on as in a run of {config.steps} steps"
@@ -148,6 +150,16 @@ def starting_notes(run: Run) -> list[str]:
     if training.frozen and not start.frozen and lost:
         notes.append(f"no --frozen FILE: trained without {training.frozen.family}, its loss terms are left out")
     return notes
+
+
+def _given_notes(config: RunConfig, start: Start, parts: Iterable[str]) -> Iterator[str]:
+    """What the file of --init gives to a new run."""
+    if config.init and start.fresh:
+        given = ", ".join(part for part in parts if part not in start.fresh)
+        yield f"{config.init} gives {given}; fresh weights from seed {config.seed}: {', '.join(start.fresh)}"
+    if start.kept.counts:
+        phases = ", ".join(f"{phase} after {count} steps" for phase, count in start.kept.counts.items())
+        yield f"{config.init} gives Adam's moments, too: {phases}"
 
 
 def _loop(run: Run, log: RunLog | None, show: Show, stopped: list[str]) -> Outcome:

@@ -8,6 +8,7 @@ from functools import partial
 
 from convert.family import Family
 from parity_tests.harness.forked import Failure, run_forked
+from parity_tests.harness.mutants.systematic.checks import Check
 from parity_tests.harness.mutants.systematic.elsewhere import who_runs
 from parity_tests.harness.mutants.systematic.equivalence import difference, evidence
 from parity_tests.harness.mutants.systematic.files import GraphTask, graph_results, weight_results
@@ -24,6 +25,8 @@ from parity_tests.harness.mutants.systematic.scope import Program, read_program
 from parity_tests.harness.mutants.systematic.source import SourceMutant, source_mutants
 
 LONGEST = 600.0  # seconds that one mutant, or one search for its equivalence, may take
+# precisions in which it is searched for what a mutant changes; what it means that nothing differs
+EQUAL_IN = {"float32": "bit-equal in", "float64": "inside float64 rounding in"}
 Say = Callable[[str], None]
 
 
@@ -126,11 +129,15 @@ def _searched(prepared: Prepared, silent: Sequence[SourceMutant], plan: Plan, sa
             yield replace(result, verdict=verdict, reason=reason)
 
 
+def _networks_only(checks: Sequence[Check]) -> bool:
+    return all(check.part for check in checks)
+
+
 def search(prepared: Prepared, mutant: SourceMutant) -> tuple[str, str]:
     """Return the verdict on a mutant that no check saw, and its reason."""
     checks, source = prepared.covering(mutant), prepared.program.sources[mutant.file]
     found = ""
-    for dtype in ("float32", "float64"):
+    for dtype in EQUAL_IN:
         try:
             with planted(mutant.file, source):
                 right = evidence(checks, prepared.family, dtype)
@@ -139,9 +146,7 @@ def search(prepared: Prepared, mutant: SourceMutant) -> tuple[str, str]:
         except Exception as error:  # a mutant can raise anything, and MindSpore lacks kernels for float64
             return "missed", f"{found or 'no check saw it'}; the search ended with {type(error).__name__}"
         own, count = difference(right, wrong, dtype), sum(array.size > 0 for _, array in right)
-        if not own and dtype == "float32" and count:
-            return "equivalent", f"bit-equal in {count} tensors of a wide random search"
-        if not own and dtype == "float64" and count == len(right) > 0 and all(check.part for check in checks):
-            return "equivalent", f"inside float64 rounding in {count} tensors of a wide random search"
+        if count and not own and (dtype == "float32" or (count == len(right) and _networks_only(checks))):
+            return "equivalent", f"{EQUAL_IN[dtype]} {count} tensors of a wide random search"
         found = found or own
     return "missed", f"no check saw it, though it changes {found or 'what the search cannot run'}"
