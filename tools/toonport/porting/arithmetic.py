@@ -49,44 +49,14 @@ RULES.update({name: _operator(sign, level) for name, (sign, level) in OPERATORS.
 RULES.update({"rsub": _swapped("-", ADDED), "rdiv": _swapped("/", MULTIPLIED)})
 
 
-@rule("pow")
-def _pow(w: Writer, input: Any, exponent: Any) -> Expr:
-    return Expr(f"{w.atom(input)} ** {w.text(exponent, SIGNED)}", SIGNED)
-
-
-@rule("rpow")
-def _rpow(w: Writer, input: Any, other: Any) -> Expr:
-    return Expr(f"{w.atom(other)} ** {w.text(input, SIGNED)}", SIGNED)
-
-
-@rule("neg")
-def _neg(w: Writer, input: Any) -> Expr:
-    return Expr(f"-{w.atom(input)}", SIGNED)
-
-
-@rule("and")
-def _and(w: Writer, input: Any, other: Any) -> Expr:
-    return w.call("ops.logical_and", input, other)
-
-
-@rule("or")
-def _or(w: Writer, input: Any, other: Any) -> Expr:
-    return w.call("ops.logical_or", input, other)
-
-
-@rule("ceil")
-def _ceil(w: Writer, input: Any) -> Expr:
-    return w.call("ops.ceil", input) if is_tensor(input) else Expr(f"int(-(-{w.atom(input)} // 1))")
-
-
-@rule("floor")
-def _floor(w: Writer, input: Any) -> Expr:
-    return w.call("ops.floor" if is_tensor(input) else "int", input)
-
-
-@rule("round")
-def _round(w: Writer, input: Any) -> Expr:
-    return w.call("ops.round" if is_tensor(input) else "round", input)
+rule("pow")(lambda w, input, exponent: Expr(f"{w.atom(input)} ** {w.text(exponent, SIGNED)}", SIGNED))
+rule("rpow")(lambda w, input, other: Expr(f"{w.atom(other)} ** {w.text(input, SIGNED)}", SIGNED))
+rule("neg")(lambda w, input: Expr(f"-{w.atom(input)}", SIGNED))
+rule("and")(lambda w, input, other: w.call("ops.logical_and", input, other))
+rule("or")(lambda w, input, other: w.call("ops.logical_or", input, other))
+rule("ceil")(lambda w, input: w.call("ops.ceil", input) if is_tensor(input) else Expr(f"int(-(-{w.atom(input)} // 1))"))
+rule("floor")(lambda w, input: w.call("ops.floor" if is_tensor(input) else "int", input))
+rule("round")(lambda w, input: w.call("ops.round" if is_tensor(input) else "round", input))
 
 
 # of one tensor, and the same function in MindSpore
@@ -116,20 +86,10 @@ def _unary(function: str) -> Rule:
 RULES.update({name: _unary(function) for name, function in UNARY.items()})
 
 
-@rule("tanh")
-def _tanh(w: Writer, input: Any) -> Expr:
-    """MindSpore's own kernel on CPU is off by up to 1e-4 beyond 4."""
-    return w.own_function("tanh", input)
-
-
-@rule("hardsigmoid")
-def _hardsigmoid(w: Writer, input: Any, inplace: Any = False) -> Expr:
-    return w.call("ops.hardsigmoid", input)
-
-
-@rule("leaky_relu")
-def _leaky_relu(w: Writer, input: Any, negative_slope: float = 0.01, inplace: Any = False) -> Expr:
-    return w.call("ops.leaky_relu", input, negative_slope)
+# MindSpore's own kernel on CPU is off by up to 1e-4 beyond 4.
+rule("tanh")(lambda w, input: w.own_function("tanh", input))
+rule("hardsigmoid")(lambda w, input, inplace=False: w.call("ops.hardsigmoid", input))
+rule("leaky_relu")(lambda w, input, negative_slope=0.01, inplace=False: w.call("ops.leaky_relu", input, negative_slope))
 
 
 @rule("elu")
@@ -138,55 +98,19 @@ def _elu(w: Writer, input: Any, alpha: float = 1.0, inplace: Any = False) -> Exp
     return w.call("ops.elu", input) if alpha == 1 else w.own_function("elu", input, alpha)
 
 
-@rule("selu")
-def _selu(w: Writer, input: Any, inplace: Any = False) -> Expr:
-    """MindSpore's own has a wrong gradient on CPU."""
-    return w.own_function("selu", input)
-
-
-@rule("celu")
-def _celu(w: Writer, input: Any, alpha: float = 1.0, inplace: Any = False) -> Expr:
-    return w.call("ops.celu", input, alpha)
-
-
-@rule("gelu")
-def _gelu(w: Writer, input: Any, *, approximate: str = "none") -> Expr:
-    return w.call("ops.gelu", input, approximate=approximate)
-
-
-@rule("softplus")
-def _softplus(w: Writer, input: Any, beta: float = 1, threshold: float = 20) -> Expr:
-    return w.call("ops.softplus", input, beta, threshold)
-
-
-@rule("hardtanh")
-def _hardtanh(w: Writer, input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: Any = False) -> Expr:
-    return w.call("ops.clamp", input, min_val, max_val)
-
-
-@rule("clamp")
-def _clamp(w: Writer, input: Any, min: Any = None, max: Any = None) -> Expr:
-    return w.call("ops.clamp", input, min, max)
-
-
-@rule("clamp_min")
-def _clamp_min(w: Writer, input: Any, min: Any) -> Expr:
-    return w.call("ops.clamp", input, min)
-
-
-@rule("clamp_max")
-def _clamp_max(w: Writer, input: Any, max: Any) -> Expr:
-    return w.call("ops.clamp", input, None, max)
-
-
-@rule("glu")
-def _glu(w: Writer, input: Any, dim: int = -1) -> Expr:
-    return w.own_function("glu", input, dim)
-
-
-@rule("prelu")
-def _prelu(w: Writer, input: Any, weight: Any) -> Expr:
-    return w.call("ops.prelu", input, weight)
+# MindSpore's own has a wrong gradient on CPU.
+rule("selu")(lambda w, input, inplace=False: w.own_function("selu", input))
+rule("celu")(lambda w, input, alpha=1.0, inplace=False: w.call("ops.celu", input, alpha))
+rule("gelu")(lambda w, input, *, approximate="none": w.call("ops.gelu", input, approximate=approximate))
+rule("softplus")(lambda w, input, beta=1, threshold=20: w.call("ops.softplus", input, beta, threshold))
+rule("hardtanh")(
+    lambda w, input, min_val=-1.0, max_val=1.0, inplace=False: w.call("ops.clamp", input, min_val, max_val)
+)
+rule("clamp")(lambda w, input, min=None, max=None: w.call("ops.clamp", input, min, max))
+rule("clamp_min")(lambda w, input, min: w.call("ops.clamp", input, min))
+rule("clamp_max")(lambda w, input, max: w.call("ops.clamp", input, None, max))
+rule("glu")(lambda w, input, dim=-1: w.own_function("glu", input, dim))
+rule("prelu")(lambda w, input, weight: w.call("ops.prelu", input, weight))
 
 
 @rule("softmax")
@@ -225,9 +149,7 @@ def _dot(w: Writer, input: Any, other: Any) -> Expr:
     return Expr(f"ops.sum({w.text(input, MULTIPLIED)} * {w.text(other, SIGNED)})")
 
 
-@rule("rmatmul")
-def _rmatmul(w: Writer, input: Any, other: Any) -> Expr:
-    return w.call("ops.matmul", other, input)
+rule("rmatmul")(lambda w, input, other: w.call("ops.matmul", other, input))
 
 
 @rule("addmm", "baddbmm")
@@ -278,9 +200,9 @@ def _sum(w: Writer, input: Any, dim: Any = None, keepdim: bool = False, *, dtype
     )
 
 
-@rule("amax", "amin")
-def _amax(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Expr:
-    return w.call(f"ops.{w.hint}", input, axes(dim), *([True] if keepdim else []))
+rule("amax", "amin")(
+    lambda w, input, dim=None, keepdim=False: w.call(f"ops.{w.hint}", input, axes(dim), *([True] if keepdim else []))
+)
 
 
 @rule("max", "min")
@@ -293,9 +215,9 @@ def _max(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Expr:
     return w.call(f"ops.{w.hint}", input, dim, *([True] if keepdim else []))
 
 
-@rule("argmax", "argmin")
-def _argmax(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Expr:
-    return w.call(f"ops.{w.hint}", input, dim, keepdim=True if keepdim else OMIT)
+rule("argmax", "argmin")(
+    lambda w, input, dim=None, keepdim=False: w.call(f"ops.{w.hint}", input, dim, keepdim=True if keepdim else OMIT)
+)
 
 
 @rule("var", "std")
@@ -329,39 +251,19 @@ def _norm(w: Writer, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = Fa
     return _root(w, Expr(f"ops.sum({', '.join([*words, *(['keepdim=True'] if keepdim else [])])})"))
 
 
-@rule("prod")
-def _prod(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Expr:
-    return w.call("ops.prod", input, dim, keep_dims=True if keepdim else OMIT)
-
-
-@rule("cumsum")
-def _cumsum(w: Writer, input: Any, dim: int, *, dtype: Any = None) -> Expr:
-    return w.call("ops.cumsum", of_type(w, input, dtype), dim)
-
-
-@rule("logsumexp")
-def _logsumexp(w: Writer, input: Any, dim: Any, keepdim: bool = False) -> Expr:
-    return w.call("ops.logsumexp", input, axes(dim), *([True] if keepdim else []))
-
-
-@rule("any", "all")
-def _any(w: Writer, input: Any, dim: Any = None, keepdim: bool = False) -> Expr:
-    return w.call(f"ops.{w.hint}", input, axes(dim), *([True] if keepdim else []))
-
-
-@rule("topk")
-def _topk(w: Writer, input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Expr:
-    return w.call("ops.topk", input, k, dim, largest, sorted)
-
-
-@rule("sort")
-def _sort(w: Writer, input: Any, dim: int = -1, descending: bool = False) -> Expr:
-    return w.call("ops.sort", input, dim, descending)
-
-
-@rule("argsort")
-def _argsort(w: Writer, input: Any, dim: int = -1, descending: bool = False) -> Expr:
-    return w.call("ops.argsort", input, dim, descending)
+rule("prod")(
+    lambda w, input, dim=None, keepdim=False: w.call("ops.prod", input, dim, keep_dims=True if keepdim else OMIT)
+)
+rule("cumsum")(lambda w, input, dim, *, dtype=None: w.call("ops.cumsum", of_type(w, input, dtype), dim))
+rule("logsumexp")(
+    lambda w, input, dim, keepdim=False: w.call("ops.logsumexp", input, axes(dim), *([True] if keepdim else []))
+)
+rule("any", "all")(
+    lambda w, input, dim=None, keepdim=False: w.call(f"ops.{w.hint}", input, axes(dim), *([True] if keepdim else []))
+)
+rule("topk")(lambda w, input, k, dim=-1, largest=True, sorted=True: w.call("ops.topk", input, k, dim, largest, sorted))
+rule("sort")(lambda w, input, dim=-1, descending=False: w.call("ops.sort", input, dim, descending))
+rule("argsort")(lambda w, input, dim=-1, descending=False: w.call("ops.argsort", input, dim, descending))
 
 
 @rule("einsum")

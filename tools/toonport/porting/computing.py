@@ -11,10 +11,10 @@ from torch import nn
 
 from toonport.porting.made import Made, Optional, Raw, layer
 from toonport.porting.nets import one_of, same_padding
-from toonport.porting.registry import LayerRule, Shapes, layer_rules, refuse_unless, torch_name
+from toonport.porting.registry import LayerRule, Shapes, refuse_unless, registering, torch_name
 
 RULES: dict[type, LayerRule] = {}
-rule = layer_rules(RULES)
+rule = registering(RULES)
 
 
 def _sides(pads: tuple[int, ...]) -> Any:
@@ -187,49 +187,21 @@ def _plain(callee: str) -> LayerRule:
 RULES.update({kind: _plain(callee) for kind, callee in PLAIN.items()})
 
 
-@rule(nn.Tanh)
-def _tanh(m: Any, shapes: Shapes) -> Made:
-    """MindSpore's own kernel on CPU is off by up to 1e-4 beyond 4."""
-    return layer("Tanh", own=["Tanh"])
-
-
-@rule(nn.SELU)
-def _selu(m: Any, shapes: Shapes) -> Made:
-    """MindSpore's own has a wrong gradient on CPU."""
-    return layer("SELU", own=["SELU"])
-
-
-@rule(nn.LeakyReLU)
-def _leaky_relu(m: Any, shapes: Shapes) -> Made:
-    """MindSpore's default slope is 0.2, PyTorch's 0.01."""
-    return layer("nn.LeakyReLU", ("alpha", m.negative_slope))
-
-
-@rule(nn.PReLU)
-def _prelu(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.PReLU", ("channel", m.num_parameters))
-
-
-@rule(nn.GELU)
-def _gelu(m: Any, shapes: Shapes) -> Made:
-    """MindSpore approximates by tanh unless it is told otherwise; PyTorch does not."""
-    return layer("nn.GELU", approximate=Optional(m.approximate == "tanh", True))
-
-
-@rule(nn.ELU)
-def _elu(m: Any, shapes: Shapes) -> Made:
-    """MindSpore's kernel on CPU knows alpha 1 only."""
-    return layer("nn.ELU") if m.alpha == 1 else layer("ELU", ("alpha", m.alpha), own=["ELU"])
-
-
-@rule(nn.CELU)
-def _celu(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.CELU", alpha=Optional(m.alpha, 1.0))
-
-
-@rule(nn.Hardtanh)
-def _hardtanh(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.Hardtanh", min_val=Optional(m.min_val, -1.0), max_val=Optional(m.max_val, 1.0))
+# MindSpore's own kernel on CPU is off by up to 1e-4 beyond 4.
+rule(nn.Tanh)(lambda m, shapes: layer("Tanh", own=["Tanh"]))
+# MindSpore's own has a wrong gradient on CPU.
+rule(nn.SELU)(lambda m, shapes: layer("SELU", own=["SELU"]))
+# MindSpore's default slope is 0.2, PyTorch's 0.01.
+rule(nn.LeakyReLU)(lambda m, shapes: layer("nn.LeakyReLU", ("alpha", m.negative_slope)))
+rule(nn.PReLU)(lambda m, shapes: layer("nn.PReLU", ("channel", m.num_parameters)))
+# MindSpore approximates by tanh unless it is told otherwise; PyTorch does not.
+rule(nn.GELU)(lambda m, shapes: layer("nn.GELU", approximate=Optional(m.approximate == "tanh", True)))
+# MindSpore's kernel on CPU knows alpha 1 only.
+rule(nn.ELU)(lambda m, shapes: layer("nn.ELU") if m.alpha == 1 else layer("ELU", ("alpha", m.alpha), own=["ELU"]))
+rule(nn.CELU)(lambda m, shapes: layer("nn.CELU", alpha=Optional(m.alpha, 1.0)))
+rule(nn.Hardtanh)(
+    lambda m, shapes: layer("nn.Hardtanh", min_val=Optional(m.min_val, -1.0), max_val=Optional(m.max_val, 1.0))
+)
 
 
 @rule(nn.Softmax, nn.LogSoftmax, nn.Softmin)
@@ -238,11 +210,7 @@ def _softmax(m: Any, shapes: Shapes) -> Made:
     return layer(f"nn.{torch_name(m)}", axis=m.dim)
 
 
-@rule(nn.Hardshrink, nn.Softshrink)
-def _shrink(m: Any, shapes: Shapes) -> Made:
-    return layer({"Hardshrink": "nn.HShrink", "Softshrink": "nn.SoftShrink"}[torch_name(m)], lambd=m.lambd)
-
-
-@rule(nn.Threshold)
-def _threshold(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.Threshold", ("threshold", m.threshold), ("value", m.value))
+rule(nn.Hardshrink, nn.Softshrink)(
+    lambda m, shapes: layer({"Hardshrink": "nn.HShrink", "Softshrink": "nn.SoftShrink"}[torch_name(m)], lambd=m.lambd)
+)
+rule(nn.Threshold)(lambda m, shapes: layer("nn.Threshold", ("threshold", m.threshold), ("value", m.value)))

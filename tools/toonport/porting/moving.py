@@ -8,10 +8,10 @@ from torch import nn
 
 from toonport.porting.made import Made, Optional, layer
 from toonport.porting.nets import one_of
-from toonport.porting.registry import LayerRule, Shapes, layer_rules, pair_of, refuse_unless, torch_name
+from toonport.porting.registry import LayerRule, Shapes, pair_of, refuse_unless, registering, torch_name
 
 RULES: dict[type, LayerRule] = {}
-rule = layer_rules(RULES)
+rule = registering(RULES)
 
 
 @rule(nn.MaxPool2d)
@@ -71,9 +71,9 @@ def _adaptive_pool(m: Any, shapes: Shapes) -> Made:
     return layer(f"nn.{torch_name(m)}", ("output_size", one_of(pair_of(size))))
 
 
-@rule(nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
-def _adaptive_pool1d(m: Any, shapes: Shapes) -> Made:
-    return layer(f"nn.{torch_name(m)}", ("output_size", one_size(m.output_size)))
+rule(nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)(
+    lambda m, shapes: layer(f"nn.{torch_name(m)}", ("output_size", one_size(m.output_size)))
+)
 
 
 @rule(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d)
@@ -112,30 +112,14 @@ def _upsample(m: Any, shapes: Shapes) -> Made:
     return layer("UpsampleBilinear", ("scale_factor", int(factors[0])), align_corners=corners, own=own)
 
 
-@rule(nn.PixelShuffle)
-def _pixel_shuffle(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.PixelShuffle", ("upscale_factor", m.upscale_factor))
-
-
-@rule(nn.PixelUnshuffle)
-def _pixel_unshuffle(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.PixelUnshuffle", ("downscale_factor", m.downscale_factor))
-
-
-@rule(nn.ChannelShuffle)
-def _channel_shuffle(m: Any, shapes: Shapes) -> Made:
-    return layer("ChannelShuffle", ("groups", m.groups), own=["ChannelShuffle"])
-
-
-@rule(nn.Flatten)
-def _flatten(m: Any, shapes: Shapes) -> Made:
-    return layer("nn.Flatten", start_dim=Optional(m.start_dim, 1), end_dim=Optional(m.end_dim, -1))
-
-
-@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-def _dropout(m: Any, shapes: Shapes) -> Made:
-    """MindSpore's first argument is the share that is kept."""
-    return layer(f"nn.{torch_name(m)}", p=float(m.p))
+rule(nn.PixelShuffle)(lambda m, shapes: layer("nn.PixelShuffle", ("upscale_factor", m.upscale_factor)))
+rule(nn.PixelUnshuffle)(lambda m, shapes: layer("nn.PixelUnshuffle", ("downscale_factor", m.downscale_factor)))
+rule(nn.ChannelShuffle)(lambda m, shapes: layer("ChannelShuffle", ("groups", m.groups), own=["ChannelShuffle"]))
+rule(nn.Flatten)(
+    lambda m, shapes: layer("nn.Flatten", start_dim=Optional(m.start_dim, 1), end_dim=Optional(m.end_dim, -1))
+)
+# MindSpore's first argument is the share that is kept.
+rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)(lambda m, shapes: layer(f"nn.{torch_name(m)}", p=float(m.p)))
 
 
 @rule(nn.LSTM, nn.GRU, nn.RNN)

@@ -12,9 +12,9 @@ RULES: dict[str, Rule] = {}
 rule = registering(RULES)
 
 
-@rule("linear")
-def _linear(w: Writer, input: Any, weight: Any, bias: Any = None) -> Expr:
-    return w.call("ops.dense", input, weight, *([] if bias is None else [bias]))
+rule("linear")(
+    lambda w, input, weight, bias=None: w.call("ops.dense", input, weight, *([] if bias is None else [bias]))
+)
 
 
 @rule("embedding")
@@ -124,24 +124,14 @@ def _local_response_norm(
     return w.own_function("local_response_norm", input, size, alpha, beta, k)
 
 
-@rule("cosine_similarity")
-def _cosine_similarity(w: Writer, x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Expr:
-    return w.call("ops.cosine_similarity", x1, x2, dim, eps)
-
-
-@rule("dropout")
-def _dropout(w: Writer, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Expr:
-    return _dropping(w, "ops.dropout", input, p, training)
-
-
-@rule("dropout2d", "feature_dropout")
-def _dropout2d(w: Writer, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Expr:
-    return _dropping(w, "ops.dropout2d", input, p, training)
-
-
-@rule("dropout1d", "dropout3d")
-def _dropout3d(w: Writer, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Expr:
-    return _dropping(w, f"ops.{w.hint}", input, p, training)
+rule("cosine_similarity")(lambda w, x1, x2, dim=1, eps=1e-08: w.call("ops.cosine_similarity", x1, x2, dim, eps))
+rule("dropout")(lambda w, input, p=0.5, training=True, inplace=False: _dropping(w, "ops.dropout", input, p, training))
+rule("dropout2d", "feature_dropout")(
+    lambda w, input, p=0.5, training=True, inplace=False: _dropping(w, "ops.dropout2d", input, p, training)
+)
+rule("dropout1d", "dropout3d")(
+    lambda w, input, p=0.5, training=True, inplace=False: _dropping(w, f"ops.{w.hint}", input, p, training)
+)
 
 
 def _dropping(w: Writer, function: str, input: Any, p: float, training: bool) -> Expr:
@@ -249,14 +239,10 @@ def _pad(w: Writer, input: Any, pad: Any, mode: str = "constant", value: Any = N
     return w.call("ops.pad", input, tuple(pad), mode=mode)
 
 
-@rule("pixel_shuffle", "pixel_unshuffle")
-def _pixel_shuffle(w: Writer, input: Any, factor: Any = None, **more: Any) -> Expr:
-    return w.call(f"ops.{w.hint}", input, factor or next(iter(more.values())))
-
-
-@rule("channel_shuffle")
-def _channel_shuffle(w: Writer, input: Any, groups: int) -> Expr:
-    return w.own_function("channel_shuffle", input, groups)
+rule("pixel_shuffle", "pixel_unshuffle")(
+    lambda w, input, factor=None, **more: w.call(f"ops.{w.hint}", input, factor or next(iter(more.values())))
+)
+rule("channel_shuffle")(lambda w, input, groups: w.own_function("channel_shuffle", input, groups))
 
 
 @rule("im2col")

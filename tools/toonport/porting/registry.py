@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from toonport.porting.expressions import Expr
 from toonport.porting.made import Made
@@ -12,33 +12,19 @@ from toonport.porting.values import UnportableError
 Shapes = Sequence[tuple[int, ...]]  # of what a layer is called with
 LayerRule = Callable[[Any, Shapes], Made]  # a layer -> its constructor's call
 Rule = Callable[..., Expr]  # a writer, and the arguments of the operator as PyTorch takes them -> the code
+Key = TypeVar("Key")
+Written = TypeVar("Written", bound=Callable[..., Any])
 
 
-def registering(table: dict[str, Rule]) -> Callable[..., Callable[[Rule], Rule]]:
-    """Return the decorator that puts a rule into a table, under the canonical names of its operators."""
+def registering(table: dict[Key, Written]) -> Callable[..., Callable[[Written], Written]]:
+    """Return the decorator that puts a rule into a table, under the operators' canonical names or the layer types."""
 
-    def rule(*names: str) -> Callable[[Rule], Rule]:
-        """Say which operators a rule is for."""
+    def rule(*keys: Key) -> Callable[[Written], Written]:
+        """Say what a rule is for."""
 
-        def register(function: Rule) -> Rule:
+        def register(function: Written) -> Written:
             """Register a rule."""
-            table.update(dict.fromkeys(names, function))
-            return function
-
-        return register
-
-    return rule
-
-
-def layer_rules(table: dict[type, LayerRule]) -> Callable[..., Callable[[LayerRule], LayerRule]]:
-    """Return the decorator that puts a rule into a table, under the layer types that it is for."""
-
-    def rule(*kinds: type) -> Callable[[LayerRule], LayerRule]:
-        """Say which layer types a rule is for."""
-
-        def register(function: LayerRule) -> LayerRule:
-            """Register a rule."""
-            table.update(dict.fromkeys(kinds, function))
+            table.update(dict.fromkeys(keys, function))
             return function
 
         return register

@@ -21,19 +21,9 @@ def _reshape(w: Writer, input: Any, *shape: Any, **more: Any) -> Expr:
     return w.method(input, "reshape", *shape)
 
 
-@rule("reshape_as")
-def _reshape_as(w: Writer, input: Any, other: Any) -> Expr:
-    return Expr(f"{w.atom(input)}.reshape({w.atom(other)}.shape)")
-
-
-@rule("shape")
-def _shape(w: Writer, input: Any) -> Expr:
-    return Expr(f"{w.atom(input)}.shape")
-
-
-@rule("numel")
-def _numel(w: Writer, input: Any) -> Expr:
-    return Expr(f"{w.atom(input)}.size")
+rule("reshape_as")(lambda w, input, other: Expr(f"{w.atom(input)}.reshape({w.atom(other)}.shape)"))
+rule("shape")(lambda w, input: Expr(f"{w.atom(input)}.shape"))
+rule("numel")(lambda w, input: Expr(f"{w.atom(input)}.size"))
 
 
 @rule("flatten")
@@ -49,19 +39,9 @@ def _unflatten(w: Writer, input: Any, dim: int, sizes: Any) -> Expr:
     return Expr(f"{w.atom(input)}.reshape({', '.join([*before, *(w.text(side) for side in sizes), *after])})")
 
 
-@rule("permute")
-def _permute(w: Writer, input: Any, *dims: Any, **more: Any) -> Expr:
-    return w.method(input, "permute", *(flat(dims) or more["dims"]))
-
-
-@rule("moveaxis")
-def _moveaxis(w: Writer, input: Any, source: Any, destination: Any) -> Expr:
-    return w.call("ops.movedim", input, source, destination)
-
-
-@rule("transpose")
-def _transpose(w: Writer, input: Any, dim0: int, dim1: int) -> Expr:
-    return w.method(input, "swapaxes", dim0, dim1)
+rule("permute")(lambda w, input, *dims, **more: w.method(input, "permute", *(flat(dims) or more["dims"])))
+rule("moveaxis")(lambda w, input, source, destination: w.call("ops.movedim", input, source, destination))
+rule("transpose")(lambda w, input, dim0, dim1: w.method(input, "swapaxes", dim0, dim1))
 
 
 @rule("T", "t")
@@ -69,9 +49,7 @@ def _turned(w: Writer, input: Any) -> Expr:
     return Expr(f"{w.atom(input)}.T") if rank(input) == 2 else w.method(input, "permute", *reversed(range(rank(input))))
 
 
-@rule("mT")
-def _matrix_turned(w: Writer, input: Any) -> Expr:
-    return w.method(input, "swapaxes", -2, -1)
+rule("mT")(lambda w, input: w.method(input, "swapaxes", -2, -1))
 
 
 @rule("squeeze")
@@ -84,24 +62,14 @@ def _squeeze(w: Writer, input: Any, dim: Any = None) -> Expr:
     return w.method(input, "squeeze", short[0] if len(short) == 1 else short) if short else w.expr(input)
 
 
-@rule("unsqueeze")
-def _unsqueeze(w: Writer, input: Any, dim: int) -> Expr:
-    return w.method(input, "unsqueeze", dim)
-
-
-@rule("expand", "broadcast_to")
-def _expand(w: Writer, input: Any, *sizes: Any, size: Any = (), implicit: Any = None) -> Expr:
-    return w.call("ops.broadcast_to", input, flat(sizes or (size,)))
-
-
-@rule("expand_as")
-def _expand_as(w: Writer, input: Any, other: Any) -> Expr:
-    return Expr(f"ops.broadcast_to({w.text(input)}, {w.atom(other)}.shape)")
-
-
-@rule("repeat", "tile")
-def _repeat(w: Writer, input: Any, *sizes: Any, repeats: Any = (), dims: Any = ()) -> Expr:
-    return w.call("ops.tile", input, flat(sizes or (repeats or dims,)))
+rule("unsqueeze")(lambda w, input, dim: w.method(input, "unsqueeze", dim))
+rule("expand", "broadcast_to")(
+    lambda w, input, *sizes, size=(), implicit=None: w.call("ops.broadcast_to", input, flat(sizes or (size,)))
+)
+rule("expand_as")(lambda w, input, other: Expr(f"ops.broadcast_to({w.text(input)}, {w.atom(other)}.shape)"))
+rule("repeat", "tile")(
+    lambda w, input, *sizes, repeats=(), dims=(): w.call("ops.tile", input, flat(sizes or (repeats or dims,)))
+)
 
 
 @rule("repeat_interleave")
@@ -110,19 +78,9 @@ def _repeat_interleave(w: Writer, input: Any, repeats: Any, dim: Any = None) -> 
     return w.call("ops.repeat_interleave", input, repeats, dim)
 
 
-@rule("cat")
-def _cat(w: Writer, tensors: Any, dim: int = 0, **more: Any) -> Expr:
-    return w.call("ops.cat", tuple(tensors), more.get("axis", dim))
-
-
-@rule("stack")
-def _stack(w: Writer, tensors: Any, dim: int = 0) -> Expr:
-    return w.call("ops.stack", tuple(tensors), dim)
-
-
-@rule("chunk")
-def _chunk(w: Writer, input: Any, chunks: int, dim: int = 0) -> Expr:
-    return w.call("ops.chunk", input, chunks, dim)
+rule("cat")(lambda w, tensors, dim=0, **more: w.call("ops.cat", tuple(tensors), more.get("axis", dim)))
+rule("stack")(lambda w, tensors, dim=0: w.call("ops.stack", tuple(tensors), dim))
+rule("chunk")(lambda w, input, chunks, dim=0: w.call("ops.chunk", input, chunks, dim))
 
 
 @rule("split", "split_with_sizes")
@@ -131,9 +89,7 @@ def _split(w: Writer, input: Any, split_size_or_sections: Any = None, dim: int =
     return w.call("ops.split", input, list(sizes) if isinstance(sizes, tuple | list) else sizes, dim)
 
 
-@rule("unbind")
-def _unbind(w: Writer, input: Any, dim: int = 0) -> Expr:
-    return w.call("ops.unbind", input, dim)
+rule("unbind")(lambda w, input, dim=0: w.call("ops.unbind", input, dim))
 
 
 @rule("getitem")
@@ -185,29 +141,13 @@ def _place(w: Writer, part: Any) -> str:
     return w.text(part)
 
 
-@rule("select")
-def _select(w: Writer, input: Any, dim: int, index: Any) -> Expr:
-    return Expr(f"{w.atom(input)}[{', '.join([':'] * (dim % rank(input)) + [w.text(index)])}]")
-
-
-@rule("narrow")
-def _narrow(w: Writer, input: Any, dim: int, start: Any, length: Any) -> Expr:
-    return w.call("ops.narrow", input, dim, start, length)
-
-
-@rule("index_select")
-def _index_select(w: Writer, input: Any, dim: int, index: Any) -> Expr:
-    return w.call("ops.index_select", input, dim, index)
-
-
-@rule("gather")
-def _gather(w: Writer, input: Any, dim: int, index: Any) -> Expr:
-    return w.call("ops.gather_elements", input, dim, index)
-
-
-@rule("take_along_dim")
-def _take_along_dim(w: Writer, input: Any, indices: Any, dim: int) -> Expr:
-    return w.call("ops.gather_elements", input, dim, indices)
+rule("select")(
+    lambda w, input, dim, index: Expr(f"{w.atom(input)}[{', '.join([':'] * (dim % rank(input)) + [w.text(index)])}]")
+)
+rule("narrow")(lambda w, input, dim, start, length: w.call("ops.narrow", input, dim, start, length))
+rule("index_select")(lambda w, input, dim, index: w.call("ops.index_select", input, dim, index))
+rule("gather")(lambda w, input, dim, index: w.call("ops.gather_elements", input, dim, index))
+rule("take_along_dim")(lambda w, input, indices, dim: w.call("ops.gather_elements", input, dim, indices))
 
 
 @rule("roll")
@@ -218,15 +158,11 @@ def _roll(w: Writer, input: Any, shifts: Any, dims: Any = None) -> Expr:
     return w.own_function("roll", input, tuple(shifts) if several else (shifts,), tuple(dims) if several else (dims,))
 
 
-@rule("flip")
-def _flip(w: Writer, input: Any, *axes: Any, dims: Any = ()) -> Expr:
-    return w.call("ops.flip", input, flat(axes or (dims,)))
-
-
-@rule("contiguous", "clone", "requires_grad", "data", "alias", "lift_fresh", "positive", "real_tensor")
-def _itself(w: Writer, input: Any, *args: Any, **more: Any) -> Expr:
-    """What PyTorch does for memory alone."""
-    return w.expr(input)
+rule("flip")(lambda w, input, *axes, dims=(): w.call("ops.flip", input, flat(axes or (dims,))))
+# What PyTorch does for memory alone.
+rule("contiguous", "clone", "requires_grad", "data", "alias", "lift_fresh", "positive", "real_tensor")(
+    lambda w, input, *args, **more: w.expr(input)
+)
 
 
 @rule("copy")
@@ -237,14 +173,8 @@ def _copy(w: Writer, input: Any, src: Any, non_blocking: bool = False) -> Expr:
     return w.expr(src)
 
 
-@rule("fill")
-def _fill(w: Writer, input: Any, value: Any) -> Expr:
-    return w.call("ops.full_like", input, value)
-
-
-@rule("zero")
-def _zero(w: Writer, input: Any) -> Expr:
-    return w.call("ops.zeros_like", input)
+rule("fill")(lambda w, input, value: w.call("ops.full_like", input, value))
+rule("zero")(lambda w, input: w.call("ops.zeros_like", input))
 
 
 @rule("to", "type")
@@ -256,9 +186,7 @@ def _to(w: Writer, input: Any, *args: Any, **more: Any) -> Expr:
     return of_type(w, input, dtype)
 
 
-@rule("type_as")
-def _type_as(w: Writer, input: Any, other: Any) -> Expr:
-    return _to(w, input, other)
+rule("type_as")(lambda w, input, other: _to(w, input, other))
 
 
 TYPES = {
@@ -278,19 +206,9 @@ def _typed(dtype: torch.dtype) -> Rule:
 RULES.update({name: _typed(dtype) for name, dtype in TYPES.items()})
 
 
-@rule("masked_fill")
-def _masked_fill(w: Writer, input: Any, mask: Any, value: Any) -> Expr:
-    return w.call("ops.masked_fill", input, mask, value)
-
-
-@rule("where")
-def _where(w: Writer, condition: Any, input: Any, other: Any) -> Expr:
-    return w.call("ops.where", condition, input, other)
-
-
-@rule("tril", "triu")
-def _tril(w: Writer, input: Any, diagonal: int = 0) -> Expr:
-    return w.call(f"ops.{w.hint}", input, diagonal)
+rule("masked_fill")(lambda w, input, mask, value: w.call("ops.masked_fill", input, mask, value))
+rule("where")(lambda w, condition, input, other: w.call("ops.where", condition, input, other))
+rule("tril", "triu")(lambda w, input, diagonal=0: w.call(f"ops.{w.hint}", input, diagonal))
 
 
 # new tensors
@@ -300,9 +218,9 @@ def _new_type(dtype: Any) -> Any:
     return dtype or torch.get_default_dtype()
 
 
-@rule("zeros", "ones")
-def _zeros(w: Writer, *size: Any, dtype: Any = None, **more: Any) -> Expr:
-    return w.call(f"ops.{w.hint}", flat(size or (more["size"],)), _new_type(dtype))
+rule("zeros", "ones")(
+    lambda w, *size, dtype=None, **more: w.call(f"ops.{w.hint}", flat(size or (more["size"],)), _new_type(dtype))
+)
 
 
 @rule("empty", "new_empty", "new_zeros", "new_ones", "empty_like")
@@ -327,9 +245,7 @@ def _new_full(w: Writer, input: Any, size: Any, fill_value: Any, *, dtype: Any =
     return w.call("ops.full", tuple(size), fill_value, dtype=dtype or input.example.dtype)
 
 
-@rule("full_like")
-def _full_like(w: Writer, input: Any, fill_value: Any, **more: Any) -> Expr:
-    return w.call("ops.full_like", input, fill_value)
+rule("full_like")(lambda w, input, fill_value, **more: w.call("ops.full_like", input, fill_value))
 
 
 @rule("arange")
@@ -358,9 +274,7 @@ def _numbers(data: Any) -> Any:
     return getattr(data, "example", data)
 
 
-@rule("meshgrid")
-def _meshgrid(w: Writer, *tensors: Any, indexing: str = "ij") -> Expr:
-    return w.call("ops.meshgrid", *flat(tensors), indexing=indexing)
+rule("meshgrid")(lambda w, *tensors, indexing="ij": w.call("ops.meshgrid", *flat(tensors), indexing=indexing))
 
 
 @rule("bernoulli")
@@ -370,6 +284,4 @@ def _bernoulli(w: Writer, input: Any, p: Any = None, **more: Any) -> Expr:
     return w.own_function("random_mask", input, p)
 
 
-@rule("new_tensor")
-def _new_tensor(w: Writer, input: Any, data: Any, *, dtype: Any = None, **more: Any) -> Expr:
-    return w.call("Tensor", data, dtype or input.example.dtype)
+rule("new_tensor")(lambda w, input, data, *, dtype=None, **more: w.call("Tensor", data, dtype or input.example.dtype))
