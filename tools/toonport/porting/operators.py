@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.nn import functional
+
+from convert.devices import CPU
+from toonport.porting.values import UnportableError
 
 # functions that share their name with a method that does something else
 RENAMED = {functional.unfold: "im2col", functional.fold: "col2im"}
@@ -31,6 +36,22 @@ READ = {
     "equal": "a decision by the values of a tensor",
     "allclose": "a decision by the values of a tensor",
 }
+
+
+ANSWERED = frozenset({*ASKED, *READ, "__get__", "__len__"})  # gives no tensor
+
+
+def require_known(func: Any, name: str, at: Callable[[], str]) -> None:
+    """Raise UnportableError where a function sets something on a tensor, or chooses types by itself.
+
+    Args:
+        func, name: the function, and its name.
+        at: returns the line of the source.
+    """
+    if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
+        raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
+    if torch.is_autocast_enabled(CPU):
+        raise UnportableError(f"autocast: its choice of types is not written{at()}")
 
 
 def name_of(func: Any) -> str:

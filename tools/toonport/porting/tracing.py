@@ -17,12 +17,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from convert.devices import CPU
 from convert.errors import first_line
 from toonport.porting import inplace
 from toonport.porting.arguments import apart, bound, kept_as, like, renewed
 from toonport.porting.inplace import REPEATED, Frame, Part, as_function, as_index, as_tuple
-from toonport.porting.operators import ASKED, READ, canonical, changes, name_of
+from toonport.porting.operators import ANSWERED, READ, canonical, changes, name_of, require_known
 from toonport.porting.sites import at, calls_answered_by, frames, in_torch, line
 from toonport.porting.state import COUNTER
 from toonport.porting.values import (
@@ -40,24 +39,13 @@ from toonport.porting.values import (
     leaves,
     mapped,
     plain,
+    untraced,
 )
 
 CHANGED = "the source changes it in place"
 # makes a tensor, of the type that is PyTorch's default unless another is said
 MAKING = frozenset({"zeros", "ones", "empty", "full", "arange", "linspace", "tensor", "eye"})
-ANSWERED = frozenset({*ASKED, *READ, "__get__", "__len__"})  # what gives no tensor
 UNNAMED = {"self", "_", "args", "kwargs"}
-
-
-def _untraced(func: Any, args: Any, kwargs: Any) -> Any:
-    return func(*mapped(plain, args), **mapped(plain, kwargs))
-
-
-def _require_writable(name: str, func: Any) -> None:
-    if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
-        raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
-    if torch.is_autocast_enabled(CPU):
-        raise UnportableError(f"autocast: its choice of types is not written{at()}")
 
 
 class CannotRunError(UnportableError):
@@ -199,15 +187,15 @@ class _Tracer(TorchFunctionMode):
         """Answer for a function or method of PyTorch."""
         kwargs = kwargs or {}
         if self.resting or not self.frames:
-            return _untraced(func, args, kwargs)
+            return untraced(func, args, kwargs)
         name = name_of(func)
         if name in {"shape", "size"}:
             return self._shape(args, kwargs)
         if name in READ and self._follows(args):
             raise UnportableError(f"{name.strip('_')}: {READ[name]}{at()}")
         if name in ANSWERED:
-            return _untraced(func, args, kwargs)
-        _require_writable(name, func)
+            return untraced(func, args, kwargs)
+        require_known(func, name, at)
         if name == "__setitem__" and inplace.is_written_back(self.frames[-1], args):
             return self._written_again(func, args)
         return self._ran(name, func, args, kwargs)
@@ -219,7 +207,7 @@ class _Tracer(TorchFunctionMode):
         if args and isinstance(own := self._value(args[0]), Own) and changes(name):
             return self._changed(call, own, name, func, args, kwargs)
         before = self.frames[-1].version(args[0]) if args else None
-        found = _untraced(func, args, kwargs)
+        found = untraced(func, args, kwargs)
         if name in MAKING and kwargs.get("dtype") is None:
             call.kwargs = {**call.kwargs, "dtype": found.dtype}
         if name == "numel":
@@ -262,7 +250,7 @@ class _Tracer(TorchFunctionMode):
         if own.name.endswith(COUNTER):  # which MindSpore's norms do without
             return func(*args, **kwargs)
         inplace.refuse_change(own, name, own.name in self.saved, at())
-        found = func(*mapped(plain, args), **mapped(plain, kwargs))
+        found = untraced(func, args, kwargs)
         if own.example.requires_grad:
             raise UnportableError(f"{name}: {own.name} keeps the gradients of what is written into it{at()}")
         call.into = own

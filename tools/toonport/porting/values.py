@@ -187,6 +187,11 @@ def plain(value: Any) -> Any:
     return float(value) if isinstance(value, FloatDim) else value
 
 
+def untraced(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Return what a function makes of arguments with plain numbers in them."""
+    return func(*mapped(plain, args), **mapped(plain, kwargs))
+
+
 def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
     """Return a structure of tuples, lists, dictionaries and slices with every leaf changed.
 
