@@ -1,6 +1,6 @@
 """Activations of an ONNX file run alone, on numbers that the whole file does not reach."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 ACTIVATIONS = frozenset(
@@ -22,7 +22,7 @@ def activations(model: Any, values: Mapping[str, int]) -> tuple[Any, dict[str, t
     fixed = {constant.name for constant in model.graph.initializer} | {node.output[0] for node in constants}
     nodes, names, taken = [], dict[str, tuple[str, str]](), list[Any]()
     for node in model.graph.node:
-        fed = [place for place, name in enumerate(node.input) if name and name not in fixed]
+        fed = _fed(node, fixed)
         if node.op_type in ACTIVATIONS and len(fed) == 1 and node.output[0] in values:
             given, made = names[node.output[0]] = f"alone_{len(names)}", f"made_{len(names)}"
             nodes.append(_copied(node, fed[0], given, made))
@@ -37,6 +37,11 @@ def activations(model: Any, values: Mapping[str, int]) -> tuple[Any, dict[str, t
         [constant for constant in model.graph.initializer if constant.name in needed],
     )
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), names
+
+
+def _fed(node: Any, fixed: Collection[str]) -> list[int]:
+    """Places of the inputs of a node that are no constants."""
+    return [place for place, name in enumerate(node.input) if name and name not in fixed]
 
 
 def _copied(node: Any, place: int, given: str, made: str) -> Any:

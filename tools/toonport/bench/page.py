@@ -125,22 +125,20 @@ def _where(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| work | figure | measured | goal | | seconds |", "|---|---|---|---|---|---|"]
-    for case in CASES:
-        one = outcomes.get(case.name)
-        for number, figure in enumerate(one["figures"] if one else ()):
-            spread = f" ({figure['low']:.2f}–{figure['high']:.2f})" if figure["low"] != figure["high"] else ""
-            if figure["cpu"] is not None:
-                spread += f", in processor time {figure['cpu']:.2f}"
-            seconds = _seconds(one) if number == 0 and one else ""
-            title = one["title"] if number == 0 and one else ""
-            verdict = "met" if figure["met"] else "missed"
-            if figure["timed"] and one and one["busy"]:
-                verdict = "machine busy"
-            lines.append(
-                f"| {title} | {figure['title']} | {figure['value']:.2f}{spread} | {figure['wanted']} "
-                f"| {verdict} | {seconds} |"
-            )
+    for one in (outcomes[case.name] for case in CASES if case.name in outcomes):
+        lines += [_row(one, number, figure) for number, figure in enumerate(one["figures"])]
     return "\n".join(lines)
+
+
+def _row(one: Mapping[str, Any], number: int, figure: Mapping[str, Any]) -> str:
+    """A figure of an outcome; its title and seconds stand beside the first."""
+    title, seconds = (one["title"], _seconds(one)) if number == 0 else ("", "")
+    spread = f" ({figure['low']:.2f}–{figure['high']:.2f})" if figure["low"] != figure["high"] else ""
+    if figure["cpu"] is not None:
+        spread += f", in processor time {figure['cpu']:.2f}"
+    verdict = "machine busy" if figure["timed"] and one["busy"] else "met" if figure["met"] else "missed"
+    measured = f"{figure['value']:.2f}{spread}"
+    return f"| {title} | {figure['title']} | {measured} | {figure['wanted']} | {verdict} | {seconds} |"
 
 
 def _seconds(outcome: Mapping[str, Any]) -> str:

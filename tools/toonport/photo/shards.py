@@ -55,9 +55,9 @@ def name_shards(arguments: Sequence[str], results: Path | None = None) -> dict[s
     photos, own = False, results.resolve() if results else None
     for argument in map(Path, arguments):
         inside = [path for path in sorted(argument.rglob("*")) if own not in path.resolve().parents]
-        shards = [path for path in inside or [argument] if is_shard(path)]
-        found |= {path: path.relative_to(argument) if inside else Path(path.name) for path in shards}
-        photos |= any(path.suffix.lower() in SUFFIXES for path in inside or [argument])
+        files = {path: path.relative_to(argument) for path in inside} or {argument: Path(argument.name)}
+        found |= {path: place for path, place in files.items() if is_shard(path)}
+        photos |= any(path.suffix.lower() in SUFFIXES for path in files)
     if found and photos:
         raise InputError(f"{next(iter(found))}: tables or archives, and photos beside them; run one at a time")
     return dict(zip(distinct([place.with_name(stem(place)) for place in found.values()]), found, strict=True))
