@@ -153,6 +153,19 @@ def test_the_container_file_is_without_reproach():
     assert done.returncode == 0, done.stdout
 
 
+BRANCHES = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension, ast.Assert)
+
+
+def complexity(node: ast.AST) -> int:
+    """Branches of a function below a node, those inside expressions too, without functions inside it."""
+    count = 0
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+            own = len(child.values) - 1 if isinstance(child, ast.BoolOp) else isinstance(child, BRANCHES)
+            count += own + complexity(child)
+    return count
+
+
 @pytest.mark.quick
 def test_files_and_functions_keep_to_their_size():
     for path in ROOT.glob("*/**/*.py"):
@@ -163,3 +176,4 @@ def test_files_and_functions_keep_to_their_size():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno + 1 <= 60, f"{path}: {node.name}"
+                assert 1 + complexity(node) <= 12 or "tests" in path.parts, f"{path}: {node.name}: too many branches"
