@@ -56,11 +56,7 @@ def load_networks(
 
 @contextmanager
 def checked_first(check: Callable[[bool], str]) -> Iterator[None]:
-    """Say that a file is damaged or was changed, where it is, rather than what follows from that.
-
-    Args:
-        check: as `convert.identify.opened_source` gives it.
-    """
+    """Say that a file is damaged or was changed, where it is, rather than what follows from that."""
     try:
         yield
     except InputError:

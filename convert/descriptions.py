@@ -37,12 +37,7 @@ def structure(class_name: str, kwargs: Mapping[str, Any]) -> str:
 
 
 def known_description(class_name: str, kwargs: Mapping[str, Any]) -> Description | None:
-    """Return the description of a network of the registry, None where the file has none of such a structure or width.
-
-    Args:
-        class_name: as in `Part`.
-        kwargs: its constructor arguments.
-    """
+    """Return the description of a network of the registry, None where the file has none of such structure or width."""
     types, lines = _content()
     line = lines.get(structure(class_name, kwargs))
     if line is None:

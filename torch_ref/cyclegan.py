@@ -36,12 +36,7 @@ def build_generator(architecture: str = "resnet", **options: Any) -> nn.Module:
 
 
 def build_discriminator(architecture: str = "patch", **options: Any) -> nn.Module:
-    """Return a discriminator with fresh weights.
-
-    Args:
-        architecture: "patch" (junyanz) or "zoo_patch" (model zoo).
-        options: constructor arguments of that network.
-    """
+    """Return a discriminator with fresh weights: "patch" is junyanz's, "zoo_patch" the model zoo's."""
     return initialize({"patch": NLayerDiscriminator, "zoo_patch": Discriminator}[architecture](**options))
 
 

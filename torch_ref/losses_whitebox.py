@@ -30,12 +30,7 @@ def feature_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def luminance(x: Tensor, order: str) -> Tensor:
-    """Brightness of a picture: [N, 3, H, W] -> [N, H * W].
-
-    Args:
-        x: the picture.
-        order: "rgb" or "bgr", its colours.
-    """
+    """Brightness of a picture, [N, 3, H, W] -> [N, H * W]; order "rgb" or "bgr"."""
     red, green, blue = (x[:, order.index(colour)] * LUMINANCE[colour] for colour in "rgb")
     return (red + green + blue).flatten(1)
 

@@ -97,11 +97,7 @@ def _norm(shapes: Shapes, convolution: str) -> str:
 
 
 def to_zoo(part: str, kwargs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Translated:
-    """Put a junyanz network into the model zoo's.
-
-    Args:
-        part, kwargs: what the network is.
-        arrays: PyTorch name -> values.
+    """Put a junyanz network, PyTorch name -> values, into the model zoo's.
 
     Raises InputError: it is not the same function; every reason is named.
     """

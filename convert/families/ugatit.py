@@ -64,9 +64,7 @@ def discriminator_kwargs(shapes: Shapes) -> Kwargs | None:
 def gan_parts(ndf: int, **generator: Any) -> tuple[Part, ...]:
     """Return the generators of both directions, then global (7 layers) and local (5) discriminators for A and B.
 
-    Args:
-        ndf: channels of the discriminators' first layer.
-        generator: what a generator is, as in Part.
+    Of the discriminators, `ndf` is the width of the first layer; `generator` is what a generator is, as in Part.
     """
     shared = partial(Part, input_shape=(1, 3, 256, 256))
     discriminator = partial(

@@ -66,12 +66,7 @@ HOSTILE = re.compile(
 
 
 def require_harmless(path: Path, pickled: bytes, problem: str) -> None:
-    """Look at a pickle that cannot be read, also because it is cut off, for what is there to run something.
-
-    Args:
-        path: the file.
-        pickled: the pickle in it.
-        problem: why it cannot be read.
+    """Look at a pickle that cannot be read, because of `problem`, for what is there to run something.
 
     Raises InputError: it names such a thing.
     """

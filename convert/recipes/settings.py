@@ -26,12 +26,7 @@ class Settings(ABC):
 
     @abstractmethod
     def weights(self, phase: str, frozen: bool = False) -> dict[str, float]:
-        """Weight of each loss term that the phase has, by name.
-
-        Args:
-            phase: its letter.
-            frozen: whether the step has its frozen network.
-        """
+        """Weight of each loss term that the phase has, by name; `frozen`: whether the step has its frozen network."""
 
     def judges(self, phase: str) -> dict[str, str]:
         """Discriminator whose answer a loss term of the phase is, by name; the others have none."""
@@ -57,11 +52,6 @@ def fall_over_second_half(rate: float, total_steps: int, step: int) -> float:
 
 
 def fall_by_epoch(settings: Any, step: int) -> float:
-    """Share of the rate in `step`: 1 for constant_epochs + 1 epochs, then linear to 0, from epoch to epoch only.
-
-    Args:
-        settings: with steps_per_epoch, constant_epochs and decay_epochs.
-        step: counted from 1.
-    """
+    """Share of the rate in `step`, from 1: 1 for constant_epochs + 1 epochs, then linear to 0, epoch by epoch."""
     epoch = (step - 1) // settings.steps_per_epoch
     return max(0.0, 1 - max(0, epoch - settings.constant_epochs) / (settings.decay_epochs + 1))

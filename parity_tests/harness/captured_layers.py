@@ -44,13 +44,7 @@ TRUTH, REFERENCE = "truth", "reference"  # stand for the two sides in the keys o
 
 
 def capture_layers(module: Any, dtype: str, given: Tree, folder: Path) -> None:
-    """Keep what a PyTorch network answers in every mode of a comparison.
-
-    Args:
-        module: the network; it is copied.
-        dtype: its precision.
-        given: what it was called with.
-        folder: of the capture.
+    """Keep in a folder what a copy of a PyTorch network answers to `given`, in every mode of a comparison.
 
     Raises InputError: the inputs hold objects of other classes than Python's containers.
     """
@@ -153,13 +147,7 @@ def _pair(capture: Capture, cell: Any, plan: Plan, facts: Mapping[str, Any], arr
 
 
 class _Absent(Side):
-    """A side whose network is elsewhere: it knows its layers, and keeps weights and state, which answers put in place.
-
-    Args:
-        capture: of the network.
-        name: which side.
-        facts, arrays: what `capture_layers` wrote.
-    """
+    """A side whose network is elsewhere: it knows its layers, keeps weights and state, which answers put in place."""
 
     def __init__(self, capture: Capture, name: str, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         super().__init__(f"torch, captured {name}", None, {})

@@ -111,15 +111,7 @@ def _missing(ranges: Ranges) -> list[Unreached]:
 
 
 def _watch(side: NetworkSide, run: Callable[[], Any], ranges: Ranges, inputs: dict[str, Tree], outer: str = "") -> None:
-    """Note what operations with kinks are fed in a run, and the first inputs of the layers that they are in.
-
-    Args:
-        side: PyTorch.
-        run: runs one of its layers.
-        ranges: are widened.
-        inputs: get those of each such layer.
-        outer: the layer that is run.
-    """
+    """Note what operations with kinks are fed as `run` runs PyTorch's layer `outer`, and their layers' first inputs."""
     running: list[tuple[str, Tree]] = []
 
     def seen(name: str, call: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:

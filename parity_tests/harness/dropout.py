@@ -43,13 +43,7 @@ class _Share:
 
 
 def measure_dropout(pair: Pair, inputs: Sequence[Array], probe: Probe) -> Iterator[Measurement]:
-    """Compare every layer of dropout: how much it leaves out, as wholes or not, anew in every run, and what is left.
-
-    Args:
-        pair: reference and port, in train mode.
-        inputs: probe.
-        probe: its description.
-    """
+    """Compare every layer of dropout: how much it leaves out, as wholes or not, anew in every run, and what is left."""
     forms = pair.reference.dropouts
     calls: list[LayerCall] = []
     if any(forms.values()):
@@ -152,10 +146,6 @@ def drawn_by_hand(pair: Pair, inputs: Sequence[Array]) -> Pair:
     """Return the pair with the layers of the port that leave out elements in a way of their own, and what they feed.
 
     They return other numbers in every run, although dropout is at rest, where the reference has dropout.
-
-    Args:
-        pair: reference and port, in train mode.
-        inputs: probe.
     """
     wanted, own = _uses(pair, inputs, training=True)
     fewer = [layer for layer, forms in wanted.items() if len(forms) > len(own.get(layer, []))]

@@ -90,12 +90,7 @@ def _formulas(optimizer: Any) -> Iterator[Variant]:
 
 
 class _Written:
-    """An optimiser that a formula is written out for.
-
-    Args:
-        optimizer: whose weights and settings it has.
-        formula: of its update.
-    """
+    """An optimiser whose update is written out as a formula, with the weights and settings of another one."""
 
     def __init__(self, optimizer: Any, formula: Formula) -> None:
         self.param_groups, self._formula = optimizer.param_groups, formula

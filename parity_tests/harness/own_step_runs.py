@@ -74,13 +74,7 @@ def seeded_alike(number: int) -> None:
 
 
 class OwnRun(Run):
-    """One side of the comparison.
-
-    Args:
-        step: built anew for this run.
-        plans: of its networks.
-        batches: of the steps.
-    """
+    """One side of the comparison, of a step that was built for this run alone."""
 
     framework: str
 

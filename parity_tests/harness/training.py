@@ -162,12 +162,7 @@ class Run(ABC):
 
 
 class StepsReference:
-    """What PyTorch makes of steps in float64, and in float32 from moved weights; run as far as it is asked for.
-
-    Args:
-        truth: in float64, at its start.
-        control: makes a run in float32.
-    """
+    """What PyTorch makes of steps in float64, and in float32 from moved weights; run as far as it is asked for."""
 
     def __init__(self, truth: Run, control: Callable[[], Run]) -> None:
         self._truth, self._truths = truth, list[Results]()
@@ -198,11 +193,7 @@ class StepsReference:
 
 
 class TrainingReference(StepsReference):
-    """What PyTorch makes of a family's steps.
-
-    Args:
-        setup: networks, settings and batches.
-    """
+    """What PyTorch makes of a family's steps."""
 
     def __init__(self, setup: TrainingSetup) -> None:
         truth = _FamilyRun(TorchTrainer(setup, "float64"), setup, watched=True)
@@ -260,15 +251,10 @@ class _MovedPort:
 
 
 class _FamilyRun(Run):
-    """One side of a comparison of a family's training.
+    """One side of a comparison of a family's training; `watched`: whether to note what the run moves.
 
     The port is taken apart and put back before the resumed step. The reference goes on as it is, so that whatever a
     checkpoint lacks shows.
-
-    Args:
-        trainer: in either framework.
-        setup: what it starts from.
-        watched: whether to note what the run moves.
     """
 
     def __init__(self, trainer: Trainer, setup: TrainingSetup, watched: bool = False) -> None:

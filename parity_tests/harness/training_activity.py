@@ -18,12 +18,7 @@ from parity_tests.harness.training_setup import TrainingSetup
 
 
 class Activity:
-    """Watches the trainer of a run; it computes the same as before.
-
-    Args:
-        trainer: whose step is watched.
-        setup: what the run started from.
-    """
+    """Watches the trainer of a run; it computes the same as before."""
 
     def __init__(self, trainer: Trainer, setup: TrainingSetup) -> None:
         self._trainer, self._setup = trainer, setup

@@ -70,16 +70,10 @@ def windows(photos: Array) -> tuple[Array, Array, Array]:
 
 
 def small_setup(family: Family, steps: int = 2, seed: int = 0, branch: Branch | None = None) -> TrainingSetup:
-    """Return a seeded setup with narrow networks and small pictures.
+    """Return a setup of so many batches, with seeded narrow networks and small pictures.
 
     The arithmetic of a step does not depend on the width, and narrow networks keep it to seconds. From two steps on,
     the batch of the last one is worked through in pieces; from three on, the port is resumed before it.
-
-    Args:
-        family: whose networks are trained.
-        steps: how many batches.
-        seed: of weights and pictures.
-        branch: another way through the step, if any.
     """
     branch = branch or Branch({})
     training = family.training

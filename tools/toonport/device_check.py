@@ -67,10 +67,6 @@ def _words(verdicts: Sequence[Verdict] | None) -> str:
 def check_device(device: str, say: Callable[[str], None]) -> list[Graded]:
     """Grade every framework that sees a device.
 
-    Args:
-        device: one of DEVICES.
-        say: told in words what is being done.
-
     Raises InputError: no framework sees it; says of each what is missing.
     """
     found = [_graded(name, device, say) for name in CHECKS]

@@ -8,13 +8,7 @@ from torch_ref.steps.sagan_cyclegan import SpectralStep
 
 
 class DtnStep(SpectralStep):
-    """Trains encoder, decoder and discriminator on pictures of the source and of the target domain.
-
-    Args:
-        networks: encoder, decoder, net_D.
-        settings: loss and optimiser weights.
-        frozen: not used by this family.
-    """
+    """Trains encoder, decoder and net_D on pictures of the source and the target domain, without a frozen network."""
 
     phases = PHASES
 

@@ -36,14 +36,9 @@ class SpectralStep(Step):
 
 
 class SaganCycleGanStep(SpectralStep):
-    """Trains the two generators and two discriminators.
+    """Trains netG_A, netG_B, netD_A and netD_B, without a frozen network.
 
     A step that does not train the generators returns the discriminators' terms only.
-
-    Args:
-        networks: netG_A, netG_B, netD_A, netD_B.
-        settings: loss and optimiser weights.
-        frozen: not used by this family.
     """
 
     phases = PHASES

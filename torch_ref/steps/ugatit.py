@@ -10,13 +10,7 @@ from torch_ref.step import Step, Terms
 
 
 class UgatitStep(Step):
-    """Trains the two generators and four discriminators.
-
-    Args:
-        networks: genA2B, genB2A, disGA, disGB, disLA, disLB.
-        settings: loss and optimiser weights.
-        frozen: MobileFaceNet, or None for no Face-ID term.
-    """
+    """Trains generators and discriminators (see PHASES); `frozen`: MobileFaceNet, or None for no Face-ID term."""
 
     phases = PHASES
 

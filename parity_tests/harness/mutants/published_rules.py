@@ -37,12 +37,7 @@ PUBLISHED_RULES: Mapping[str, Rule] = {
 
 
 def published_verdicts(truth: Array, reference: Array, port: Array) -> dict[str, bool]:
-    """Return rule -> whether it calls the port equal.
-
-    Args:
-        truth: output in float64.
-        reference, port: outputs in float32, same shape.
-    """
+    """Return rule -> whether it calls the port equal, of outputs of the same shape, the truth's in float64."""
     arrays = [np.asarray(output, np.float64) for output in (truth, reference, port)]
     if arrays[2].shape != arrays[0].shape or not np.isfinite(arrays[2]).all():
         return dict.fromkeys(PUBLISHED_RULES, False)

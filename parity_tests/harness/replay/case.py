@@ -43,11 +43,6 @@ def smallest_cases(pair: Pair, probe: Sequence[Array], blamed: Measurement) -> I
     """Yield cases of the layer that is blamed, then of those that hold it, out of budget on their own.
 
     The networks keep the case's weights while the block runs.
-
-    Args:
-        pair: reference and port.
-        probe: inputs of the networks.
-        blamed: the tensor that is blamed first.
     """
     weights = [side.weights() for side in pair.sides]
     compiled = replace(pair, port=pair.port.as_graphs()) if blamed.probe.compiled else pair

@@ -45,11 +45,7 @@ class Box:
 
 
 def graph_cards(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a network's cards as SVG elements, in the order of computation; empty without layers.
-
-    Args:
-        rows: of the network, as `report_data` makes them.
-    """
+    """Return the cards of a network, rows of `report_data`, as SVG elements in the order of computation; or nothing."""
     root = _grown(rows)
     return [_card(box, boxes) for box, boxes in _cards(root) if boxes]
 

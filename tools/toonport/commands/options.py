@@ -53,16 +53,7 @@ def add_command(
     epilog: str = "",
     json_help: str = JSON_HELP,
 ) -> Parser:
-    """Register a subcommand with the options of every command.
-
-    Args:
-        subparsers: where.
-        name: of the command.
-        run: returns its exit code.
-        text: its line in the list of commands.
-        epilog: ends its help.
-        json_help: what its --json holds.
-    """
+    """Register a subcommand with what every command has; `run` returns its exit code, `json_help` is of --json."""
     parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
     parser.set_defaults(run=run, parser=parser)
     group = parser.add_argument_group("output")

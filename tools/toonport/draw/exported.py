@@ -29,13 +29,7 @@ class Opened:
 
 
 def open_file(path: Path, backend: str, device: str = CPU, threads: int | None = None) -> Opened:
-    """Open an ONNX file.
-
-    Args:
-        path: the file.
-        backend: one of RUNNERS.
-        device: one of DEVICES.
-        threads: default: all.
+    """Open an ONNX file with one of RUNNERS; `threads` None: all.
 
     Raises InputError: no such file, or the backend cannot run it on this device.
     """

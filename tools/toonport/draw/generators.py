@@ -188,12 +188,7 @@ def _chain(path: Path, family: str | None, part: str | None) -> list[Network]:
 
 
 def build(network: Network, framework: str, device: str = CPU) -> Any:
-    """Return a network of a checkpoint, in eval mode on a device.
-
-    Args:
-        network: what was found in the checkpoint.
-        framework: "mindspore" or "torch".
-        device: one of DEVICES.
+    """Return a network of a checkpoint, in eval mode on a device; framework: "mindspore" or "torch".
 
     Raises InputError: a framework that is not known, or a device that it cannot use here.
     """

@@ -51,11 +51,7 @@ class Features:
 
 
 def find_weights(kind: str, given: str | None) -> Path | None:
-    """Return a weight file: the one given, else the one that `toonport fetch` stored, else None.
-
-    Args:
-        kind: a key of RELEASES.
-        given: the user's file.
+    """Return a weight file of one of RELEASES: the one given, else the one that `toonport fetch` stored, else None.
 
     Raises InputError: the file given is not there, or the fetched one is not what the manifest says.
     """

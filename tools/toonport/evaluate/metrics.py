@@ -123,11 +123,7 @@ def _missing(found: Mapping[str, Features]) -> Iterator[NotRun]:
 
 
 def look(pairs: Sequence[Pair], networks: Networks) -> Looked:
-    """Run the networks over a batch of pictures.
-
-    Args:
-        pairs: pictures, each with its photo or None.
-        networks: what to run.
+    """Run the networks over a batch of pictures, each with its photo or None.
 
     Raises InputError: a network returns numbers that are not finite.
     """
@@ -158,11 +154,7 @@ def joined(parts: Sequence[Looked]) -> Looked:
 def evaluate(real: Looked, fake: Looked, networks: Networks, protocol: str, seed: int) -> Evaluation:
     """Return every number that can be had of generated cartoons, real cartoons and, in pairs, photos.
 
-    Args:
-        real, fake: what the networks made of them.
-        networks: the same as for `look`.
-        protocol: see `toonport.evaluate.distances.kernel`.
-        seed: of the kernel distance.
+    Of `protocol` see `toonport.evaluate.distances.kernel`; `seed` is of the kernel distance.
     """
     metrics: list[Metric] = []
     not_run, warnings = list(networks.missing), []

@@ -42,12 +42,7 @@ ANSWERED = frozenset({*ASKED, *READ, "__get__", "__len__"})  # gives no tensor
 
 
 def require_known(func: Any, name: str, at: Callable[[], str]) -> None:
-    """Raise UnportableError where a function sets something on a tensor, or chooses types by itself.
-
-    Args:
-        func, name: the function, and its name.
-        at: returns the line of the source.
-    """
+    """Raise UnportableError where a function sets something on a tensor, or chooses types; `at` says where."""
     if func.__name__ == "__set__" and name not in {"requires_grad", "grad"}:
         raise UnportableError(f"{name}: is set on a tensor in the forward{at()}")
     if torch.is_autocast_enabled(CPU):

@@ -25,13 +25,7 @@ SETTINGS = ("--line-length", "120", "--target-version", "py310")
 
 
 def network_source(ported: Ported, stem: str, origin: str) -> str:
-    """Return the module of a ported network.
-
-    Args:
-        ported: its classes.
-        stem: name of the file, without its suffix.
-        origin: what it was ported from.
-    """
+    """Return the module of a ported network, for a file of this stem; `origin`: what it was ported from."""
     classes = [cell.text() for cell in ported.classes]
     code = "\n\n\n".join(classes)
     needs = sorted(set().union(*(cell.needs for cell in ported.classes)))

@@ -91,12 +91,7 @@ class Studio:
         self._worker = ThreadPoolExecutor(max_workers=1)
 
     def draw(self, content: bytes, weights: str, family: str = ANY, backend: str = ANY) -> Drawing:
-        """Return the pictures made of an uploaded file; a user's mistake becomes the message.
-
-        Args:
-            content: the file.
-            weights, family, backend: chosen from this studio's own lists.
-        """
+        """Return the pictures made of the content of a file; a user's mistake becomes the message."""
         return self._worker.submit(self._draw, content, (weights, family, backend)).result()
 
     def preview(self, content: bytes) -> Picture | None:

@@ -131,11 +131,6 @@ def benchmark(
 ) -> Iterator[tuple[StepTime, StepTime]]:
     """Yield (MindSpore, PyTorch) step times at each size and batch, same weights and pictures, in a process each.
 
-    Args:
-        config: the run.
-        sizes, batches: what to time.
-        say: called with what is being done.
-
     Raises InputError: the hungriest of them needs more memory than is free; nothing was timed then.
     """
     cells = [(size, batch) for size in sizes for batch in batches]

@@ -51,9 +51,7 @@ def adaptive_structure(pictures: Array, pairs: int = 200) -> Array:
 def colour_segments(pixels: Array, labels: Array) -> Array:
     """Give each segment one colour: its mean where it is flat, its median where it is busy, between them in between.
 
-    Args:
-        pixels: [H, W, 3], 0 to 255.
-        labels: [H, W], a whole number per segment.
+    pixels [H, W, 3], 0 to 255; labels [H, W], a whole number per segment.
     """
     out = np.empty_like(pixels, dtype=np.float64)
     for label in np.unique(labels):

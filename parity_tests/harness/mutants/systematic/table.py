@@ -64,13 +64,7 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
 
 
 def markdown(results: Sequence[Result], command: str, versions: Mapping[str, str]) -> Iterator[str]:
-    """Yield the second part of docs/mutants.md.
-
-    Args:
-        results: of every mutant that was run.
-        command: that ran them, with its seed.
-        versions: of the frameworks, by name.
-    """
+    """Yield the second part of docs/mutants.md; `command`: ran the mutants, with its seed."""
     yield START
     yield "# Mutants that no one chose"
     yield ""
