@@ -55,14 +55,9 @@ def measure_training(
         trainer: Trainer = MindSporeTrainer(setup, make_port)
         if execution != PLAIN:
             trainer.execute(execution)
-        return _FamilyRun(trainer, setup)
+        return FamilyRun(trainer, setup)
 
     yield from measure_steps(reference, port(), port, len(setup.batches), list(setup.training.phases), note)
-
-
-def family_run(trainer: Trainer, setup: TrainingSetup) -> "Run":
-    """Return the run of a family's trainer."""
-    return _FamilyRun(trainer, setup)
 
 
 def measure_steps(
@@ -196,8 +191,8 @@ class TrainingReference(StepsReference):
     """What PyTorch makes of a family's steps."""
 
     def __init__(self, setup: TrainingSetup) -> None:
-        truth = _FamilyRun(TorchTrainer(setup, "float64"), setup, watched=True)
-        super().__init__(truth, lambda: _FamilyRun(TorchTrainer(setup, device=legs_in_use().reference), setup))
+        truth = FamilyRun(TorchTrainer(setup, "float64"), setup, watched=True)
+        super().__init__(truth, lambda: FamilyRun(TorchTrainer(setup, device=legs_in_use().reference), setup))
         self._activity = truth.activity
 
     def resting(self) -> tuple[Resting, ...]:
@@ -250,7 +245,7 @@ class _MovedPort:
         return self._results[number, index]
 
 
-class _FamilyRun(Run):
+class FamilyRun(Run):
     """One side of a comparison of a family's training; `watched`: whether to note what the run moves.
 
     The port is taken apart and put back before the resumed step. The reference goes on as it is, so that whatever a

@@ -19,7 +19,7 @@ from parity_tests.harness.measurement import Kind, Measurement
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import TorchTrainer
-from parity_tests.harness.training import TrainingReference, family_run
+from parity_tests.harness.training import FamilyRun, TrainingReference
 from parity_tests.harness.training_noise import Key, Results
 from parity_tests.harness.training_setup import TrainingSetup
 
@@ -170,7 +170,7 @@ class _Case:
 
     def _trained(self, plant: Plant) -> tuple[TorchTrainer, Results]:
         trainer = TorchTrainer(self.setup, "float64")
-        run = family_run(trainer, self.setup)
+        run = FamilyRun(trainer, self.setup)
         plant(trainer)
         for index in range(self.index + 1):
             results = run.step(index, self.reference.state(index))

@@ -25,7 +25,7 @@ from parity_tests.harness.run import compare_pair, probe_inputs
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.stages import QUICK_MODES
 from parity_tests.harness.trainers import MindSporeTrainer, TorchTrainer, Trainer
-from parity_tests.harness.training import Run, TrainingReference, family_run, measure_steps
+from parity_tests.harness.training import FamilyRun, Run, TrainingReference, measure_steps
 from parity_tests.harness.training_setup import TrainingSetup, small_setup
 from toonport.doctor import version_of
 from torch_ref.build import build_torch, for_inference
@@ -127,7 +127,7 @@ def _grades(setup: TrainingSetup, torch_device: str | None) -> dict[str, Sequenc
 def _trained(setup: TrainingSetup, trainer: Callable[[], Trainer]) -> dict[str, Sequence[Verdict]]:
     def port() -> Run:
         """A run from the start."""
-        return family_run(trainer(), setup)
+        return FamilyRun(trainer(), setup)
 
     phases = list(setup.training.phases)
     return {GRADES[2]: judge_all(measure_steps(TrainingReference(setup), port(), port, len(setup.batches), phases))}

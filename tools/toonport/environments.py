@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.devices import CPU
-from convert.disk import sha256_of, write_json
+from convert.disk import sha256_of
 from convert.errors import InputError, guarded
 from convert.identify import open_source
 from convert.tensors import tensor_sha256
@@ -168,13 +168,8 @@ def _listed(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in names)
 
 
-def write_environment(path: Path, data: Mapping[str, Any]) -> None:
-    """Write an environment as JSON; an existing file is replaced only by a complete one."""
-    write_json(path, data)
-
-
 def load_environment(path: Path) -> dict[str, Any]:
-    """Read what `write_environment` wrote. Raises InputError: it is something else."""
+    """Read what `toonport doctor --json` wrote. Raises InputError: it is something else."""
     with guarded(path, "cannot be read"):
         data = json.loads(path.read_text())
     if not isinstance(data, dict) or data.get("form") != FORM:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from convert.disk import write_json
 from convert.errors import InputError
 from parity_tests.tests.prove_versions import admitted
 from parity_tests.tests.prove_versions import write as write_row
 from toonport import environment
 from toonport.cli import main
 from toonport.doctor import examine
-from toonport.environments import environment_differences, load_environment, write_environment
+from toonport.environments import environment_differences, load_environment
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32), "b": np.ones(2, np.float32)}
 
@@ -100,7 +101,7 @@ def test_the_commands_write_and_compare(place, monkeypatch, capsys):
     data = load_environment(place / "a.json")
     assert data["weights"]["net"].keys() == {"a", "b"}
     assert {found["what"] for found in data["findings"]} > {"python", "torch devices"}
-    write_environment(place / "b.json", {**data, "seeds": {"torch": "2"}})
+    write_json(place / "b.json", {**data, "seeds": {"torch": "2"}})
     assert main(["compare", "--environment", "a.json", "a.json"]) == 0
     assert "no difference" in capsys.readouterr().out
     assert main(["compare", "--environment", "a.json", "b.json", "--json", "found.json"]) == 1
@@ -131,7 +132,7 @@ def test_mistakes_are_told_in_one_line(place, monkeypatch, capsys, command, word
 
 
 def test_a_file_of_another_version_is_refused(place):
-    write_environment(place / "a.json", {"form": "toonport environment", "version": 2})
+    write_json(place / "a.json", {"form": "toonport environment", "version": 2})
     with pytest.raises(InputError, match="another version than 1"):
         load_environment(place / "a.json")
 

@@ -17,11 +17,6 @@ RULES: dict[type, LayerRule] = {}
 rule = registering(RULES)
 
 
-def _sides(pads: tuple[int, ...]) -> Any:
-    """Rows before and after on each axis, as one number where all are the same."""
-    return one_of(pads)
-
-
 def _rows(m: Any) -> tuple[int, ...]:
     """PyTorch's padding as rows before and after on each axis."""
     if isinstance(m.padding, str):
@@ -32,7 +27,7 @@ def _rows(m: Any) -> tuple[int, ...]:
 def _padding(m: Any) -> Any:
     """PyTorch's padding as MindSpore's `padding` with pad_mode="pad"."""
     series = len(m.kernel_size) == 1 and not isinstance(m.padding, str)
-    return m.padding[0] if series else _sides(_rows(m))
+    return m.padding[0] if series else one_of(_rows(m))
 
 
 def _convolution(callee: str, m: Any, padding: Any) -> Made:
@@ -79,7 +74,7 @@ def _conv_transpose(m: Any, shapes: Shapes) -> Made:
     pads = tuple(rows for p, more in zip(m.padding, m.output_padding, strict=True) for rows in (p, p - more))
     refuse_unless(min(pads) >= 0, f"{torch_name(m)}: output_padding above padding")
     refuse_unless(len(pads) == 4 or not any(m.output_padding), f"{torch_name(m)}: output_padding")
-    padding = one_of(m.padding) if len(pads) == 2 else _sides(pads)
+    padding = one_of(m.padding) if len(pads) == 2 else one_of(pads)
     return _convolution(f"nn.Conv{len(m.kernel_size)}dTranspose", m, padding)
 
 
