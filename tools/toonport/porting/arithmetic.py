@@ -32,11 +32,8 @@ def _operator(sign: str, level: int) -> Rule:
 
 
 def _swapped(sign: str, level: int) -> Rule:
-    def write(w: Writer, input: Any, other: Any) -> Expr:
-        """Write the operator with the operands the other way round."""
-        return Expr(f"{w.text(other, level)} {sign} {w.text(input, level + 1)}", level)
-
-    return write
+    """A rule that writes an operator with the operands the other way round."""
+    return lambda w, input, other: Expr(f"{w.text(other, level)} {sign} {w.text(input, level + 1)}", level)
 
 
 OPERATORS = {
@@ -133,11 +130,7 @@ BINARY = {
 
 
 def _binary(function: str) -> Rule:
-    def write(w: Writer, input: Any, other: Any) -> Expr:
-        """Write it."""
-        return w.call(function, input, other)
-
-    return write
+    return lambda w, input, other: w.call(function, input, other)
 
 
 RULES.update({name: _binary(function) for name, function in BINARY.items()})

@@ -64,7 +64,6 @@ def _conv(m: Any, shapes: Shapes) -> Made:
         dilation=Optional(one_of(m.dilation), 1),
         group=Optional(m.groups, 1),
         has_bias=Optional(m.bias is not None, False),
-        own=["PaddedConv2d"],
     )
 
 
@@ -108,16 +107,14 @@ def _batch_norm(m: Any, shapes: Shapes) -> Made:
         named = {"affine": Optional(m.affine, True), "tracked": Optional(m.track_running_stats, True)}
         eps, momentum = Optional(m.eps, 1e-5), Optional(round(1 - m.momentum, 10), 0.9)
         size = ("num_features", m.num_features)
-        return layer("BatchNorm", size, eps=eps, momentum=momentum, **named, own=["BatchNorm"])
+        return layer("BatchNorm", size, eps=eps, momentum=momentum, **named)
     if kind == "BatchNorm1d" and any(len(shape) != 2 for shape in shapes[:1]):
         kind = "SeriesBatchNorm1d"
-    own = [kind] if kind.startswith("Series") else []
     return layer(
-        kind if own else f"nn.{kind}",
+        kind if kind.startswith("Series") else f"nn.{kind}",
         ("num_features", m.num_features),
         eps=Optional(m.eps, 1e-5),
         momentum=Optional(round(1 - m.momentum, 10), 0.9),
-        own=own,
     )
 
 
@@ -127,22 +124,20 @@ def _instance_norm(m: Any, shapes: Shapes) -> Made:
     if m.track_running_stats:
         named = {"momentum": Optional(round(1 - m.momentum, 10), 0.9), "affine": Optional(m.affine, False)}
         eps = Optional(m.eps, 1e-5)
-        return layer(
-            "TrackedInstanceNorm", ("num_features", m.num_features), eps=eps, **named, own=["TrackedInstanceNorm"]
-        )
+        return layer("TrackedInstanceNorm", ("num_features", m.num_features), eps=eps, **named)
     name = "InstanceNorm2d" if isinstance(m, nn.InstanceNorm2d) else "InstanceNorm"
     eps, affine = Optional(m.eps, 1e-5), Optional(m.affine, False)
-    return layer(name, ("num_features", m.num_features), eps=eps, affine=affine, own=[name])
+    return layer(name, ("num_features", m.num_features), eps=eps, affine=affine)
 
 
 @rule(nn.GroupNorm)
 def _group_norm(m: Any, shapes: Shapes) -> Made:
     """MindSpore's own takes pictures only, and keeps weights that PyTorch lacks where it has none."""
     pictures = m.affine and all(len(shape) == 4 for shape in shapes[:1])
-    callee, own = ("nn.GroupNorm", list[str]()) if pictures else ("GroupNorm", ["GroupNorm"])
+    callee = "nn.GroupNorm" if pictures else "GroupNorm"
     affine: dict[str, Any] = {} if pictures else {"affine": Optional(m.affine, True)}
     eps = Optional(m.eps, 1e-5)
-    return layer(callee, ("num_groups", m.num_groups), ("num_channels", m.num_channels), eps=eps, **affine, own=own)
+    return layer(callee, ("num_groups", m.num_groups), ("num_channels", m.num_channels), eps=eps, **affine)
 
 
 @rule(nn.LayerNorm)
@@ -152,15 +147,15 @@ def _layer_norm(m: Any, shapes: Shapes) -> Made:
     if m.weight is None or m.bias is None:
         weight, bias = Optional(m.weight is not None, True), Optional(m.bias is not None, True)
         named = {"epsilon": m.eps, "has_weight": weight, "has_bias": bias}
-        return layer("LayerNorm", ("normalized_shape", shape), own=["LayerNorm"], **named)
+        return layer("LayerNorm", ("normalized_shape", shape), **named)
     first = Optional(-len(shape), -1)
     named = {"begin_norm_axis": first, "begin_params_axis": first, "epsilon": m.eps}
     return layer("nn.LayerNorm", ("normalized_shape", shape), **named)
 
 
-@rule(nn.LocalResponseNorm)
-def _local_response_norm(m: Any, shapes: Shapes) -> Made:
-    return layer("LocalResponseNorm", ("size", m.size), alpha=m.alpha, beta=m.beta, k=m.k, own=["LocalResponseNorm"])
+rule(nn.LocalResponseNorm)(
+    lambda m, shapes: layer("LocalResponseNorm", ("size", m.size), alpha=m.alpha, beta=m.beta, k=m.k)
+)
 
 
 PLAIN = {
@@ -172,27 +167,23 @@ PLAIN = {
 
 
 def _plain(callee: str) -> LayerRule:
-    def made(m: Any, shapes: Shapes) -> Made:
-        """A layer without arguments."""
-        return layer(callee)
-
-    return made
+    return lambda m, shapes: layer(callee)
 
 
 RULES.update({kind: _plain(callee) for kind, callee in PLAIN.items()})
 
 
 # MindSpore's own kernel on CPU is off by up to 1e-4 beyond 4.
-rule(nn.Tanh)(lambda m, shapes: layer("Tanh", own=["Tanh"]))
+rule(nn.Tanh)(lambda m, shapes: layer("Tanh"))
 # MindSpore's own has a wrong gradient on CPU.
-rule(nn.SELU)(lambda m, shapes: layer("SELU", own=["SELU"]))
+rule(nn.SELU)(lambda m, shapes: layer("SELU"))
 # MindSpore's default slope is 0.2, PyTorch's 0.01.
 rule(nn.LeakyReLU)(lambda m, shapes: layer("nn.LeakyReLU", ("alpha", m.negative_slope)))
 rule(nn.PReLU)(lambda m, shapes: layer("nn.PReLU", ("channel", m.num_parameters)))
 # MindSpore approximates by tanh unless it is told otherwise; PyTorch does not.
 rule(nn.GELU)(lambda m, shapes: layer("nn.GELU", approximate=Optional(m.approximate == "tanh", True)))
 # MindSpore's kernel on CPU knows alpha 1 only.
-rule(nn.ELU)(lambda m, shapes: layer("nn.ELU") if m.alpha == 1 else layer("ELU", ("alpha", m.alpha), own=["ELU"]))
+rule(nn.ELU)(lambda m, shapes: layer("nn.ELU") if m.alpha == 1 else layer("ELU", ("alpha", m.alpha)))
 rule(nn.CELU)(lambda m, shapes: layer("nn.CELU", alpha=Optional(m.alpha, 1.0)))
 rule(nn.Hardtanh)(
     lambda m, shapes: layer("nn.Hardtanh", min_val=Optional(m.min_val, -1.0), max_val=Optional(m.max_val, 1.0))

@@ -26,7 +26,7 @@ def _spectral(m: Any, moved_first: bool) -> Made:
         refuse_unless(not moved_first, "Linear with parametrizations.spectral_norm")
         bias = Optional(m.bias is not None, True)
         sizes = ("dim_in", m.in_features), ("dim_out", m.out_features)
-        return layer("SpectralNormLinear", *sizes, bias=bias, own=["SpectralNormLinear"])
+        return layer("SpectralNormLinear", *sizes, bias=bias)
     one = len(set(m.kernel_size)) == len(set(m.stride)) == 1 and m.groups == 1 and one_of(m.dilation) == 1
     refuse_unless(one and not isinstance(m.padding, str), "Conv2d with spectral norm: sides, groups or dilation")
     name = "ParametrizedConv2d" if moved_first else "SpectralNormConv2d"
@@ -38,7 +38,6 @@ def _spectral(m: Any, moved_first: bool) -> Made:
         stride=Optional(m.stride[0], 1),
         bias=Optional(m.bias is not None, True),
         padding=Optional(m.padding[0], 0),
-        own=[name],
     )
 
 

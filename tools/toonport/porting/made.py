@@ -90,20 +90,19 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and repr(first) == repr(second)
 
 
-def layer(callee: str, *positional: tuple[str, Any], own: Sequence[str] = (), **named: Any) -> Made:
+def layer(callee: str, *positional: tuple[str, Any], **named: Any) -> Made:
     """Return a constructor's call.
 
     Args:
-        callee: class or function.
+        callee: a class of MindSpore's, "nn.NAME", or one that the file of layers has to hold.
         positional: name and value of arguments that are written by their place.
-        own: what the file of layers has to hold for it.
         named: further arguments; a pair is a value and the default for which it is left out.
     """
     arguments = [Argument(name, value, positional=True) for name, value in positional]
     for name, value in named.items():
         pair = isinstance(value, Optional)
         arguments.append(Argument(name, value.value if pair else value, value.default if pair else REQUIRED))
-    return Made(callee, arguments, own=frozenset(own))
+    return Made(callee, arguments, own=frozenset() if callee.startswith("nn.") else frozenset({callee}))
 
 
 @dataclass(frozen=True)

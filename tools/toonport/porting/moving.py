@@ -25,7 +25,6 @@ def _max_pool(m: Any, shapes: Shapes) -> Made:
         ("stride", pair_of(stride)),
         padding=Optional(pair_of(m.padding), (0, 0)),
         ceil_mode=Optional(bool(m.ceil_mode), False),
-        own=["MaxPool2d"],
     )
 
 
@@ -85,13 +84,13 @@ def _pad(m: Any, shapes: Shapes) -> Made:
 @rule(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)
 def _circular_pad(m: Any, shapes: Shapes) -> Made:
     refuse_unless(min(m.padding) >= 0, f"{torch_name(m)}: negative padding")
-    return layer("CircularPad", ("padding", tuple(m.padding)), own=["CircularPad"])
+    return layer("CircularPad", ("padding", tuple(m.padding)))
 
 
 @rule(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 def _constant_pad(m: Any, shapes: Shapes) -> Made:
     value = Optional(float(m.value), 0.0)
-    return layer("ConstantPad", ("padding", tuple(m.padding)), value=value, own=["ConstantPad"])
+    return layer("ConstantPad", ("padding", tuple(m.padding)), value=value)
 
 
 @rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
@@ -102,19 +101,18 @@ def _upsample(m: Any, shapes: Shapes) -> Made:
     refuse_unless(all(len(shape) == 4 for shape in shapes[:1]), f"{name}: of something else than pictures")
     bilinear = {"mode": m.mode, "align_corners": bool(m.align_corners)} if m.mode == "bilinear" else {}
     if m.size is not None:
-        return layer("UpsampleTo", ("size", pair_of(m.size)), **bilinear, own=["UpsampleTo"])
+        return layer("UpsampleTo", ("size", pair_of(m.size)), **bilinear)
     factors = pair_of(m.scale_factor)
     refuse_unless(factors[0] == factors[1] and float(factors[0]).is_integer(), f"{name}: scale_factor={m.scale_factor}")
     if not bilinear:
-        return layer("Upsample", ("scale_factor", int(factors[0])), own=["Upsample"])
+        return layer("Upsample", ("scale_factor", int(factors[0])))
     corners = Optional(bool(m.align_corners), False)
-    own = ["UpsampleBilinear"]
-    return layer("UpsampleBilinear", ("scale_factor", int(factors[0])), align_corners=corners, own=own)
+    return layer("UpsampleBilinear", ("scale_factor", int(factors[0])), align_corners=corners)
 
 
 rule(nn.PixelShuffle)(lambda m, shapes: layer("nn.PixelShuffle", ("upscale_factor", m.upscale_factor)))
 rule(nn.PixelUnshuffle)(lambda m, shapes: layer("nn.PixelUnshuffle", ("downscale_factor", m.downscale_factor)))
-rule(nn.ChannelShuffle)(lambda m, shapes: layer("ChannelShuffle", ("groups", m.groups), own=["ChannelShuffle"]))
+rule(nn.ChannelShuffle)(lambda m, shapes: layer("ChannelShuffle", ("groups", m.groups)))
 rule(nn.Flatten)(
     lambda m, shapes: layer("nn.Flatten", start_dim=Optional(m.start_dim, 1), end_dim=Optional(m.end_dim, -1))
 )

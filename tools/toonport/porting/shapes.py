@@ -196,11 +196,7 @@ TYPES = {
 
 
 def _typed(dtype: torch.dtype) -> Rule:
-    def write(w: Writer, input: Any, memory_format: Any = None) -> Expr:
-        """Write it."""
-        return _to(w, input, dtype)
-
-    return write
+    return lambda w, input, memory_format=None: _to(w, input, dtype)
 
 
 RULES.update({name: _typed(dtype) for name, dtype in TYPES.items()})
