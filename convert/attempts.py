@@ -1,7 +1,5 @@
 """Reading the tensors of one place as one network, in every spelling that its files have."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

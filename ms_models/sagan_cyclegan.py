@@ -3,8 +3,6 @@
 The twin of `torch_ref/sagan_cyclegan.py`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import mindspore as ms

@@ -7,8 +7,6 @@ turns B into A, netD_A judges A, netD_B judges B.
 Shape letters: N batch, C channels, H height, W width, P = H * W pixels.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ On the machine with PyTorch the comparison runs once with the reference in the p
 precisions answer is kept. Elsewhere the same comparison runs with the port, and reads these answers.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict

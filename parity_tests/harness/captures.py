@@ -6,8 +6,6 @@ them, and for each run a folder per role: "own" is the run itself, of a PyTorch 
 order in which the calls returned.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Everything goes to disk as it is computed. A PyTorch network is copied, so that 
 float64 and, moved by about one unit in the last place, in the network's own precision: what a judge needs to know.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Judges captured runs: the whole-network comparison of `accumulated`, from files, without either framework."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 

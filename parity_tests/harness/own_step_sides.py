@@ -3,8 +3,6 @@
 What reaches an optimiser is read at its call. Dropout is at rest: it draws other numbers on either side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any

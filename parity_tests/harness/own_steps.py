@@ -4,8 +4,6 @@ The user says how a step is built; it is built anew for every run, because PyTor
 rounding does, several times in float32.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

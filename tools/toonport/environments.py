@@ -3,8 +3,6 @@
 `toonport doctor --json` writes it, `toonport compare --environment a.json b.json` says what two of them differ in.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

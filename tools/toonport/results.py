@@ -1,7 +1,5 @@
 """What comparisons return to a script: the comparison itself, and the reports that can be written of it."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

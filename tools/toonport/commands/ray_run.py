@@ -1,7 +1,5 @@
 """The photo commands with --ray: photos, tables and archives of them, on the actors of Ray."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -1,7 +1,5 @@
 """What modules are called with, and what they return: structures of tensors and numbers, by the arguments' names."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Container, Mapping
 from inspect import Parameter, signature

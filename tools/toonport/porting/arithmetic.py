@@ -4,8 +4,6 @@ One function per operator, with PyTorch's own arguments; what an argument asks f
 The traps of MindSpore's kernels that a rule goes round are said where it does.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from toonport.porting.expressions import ADDED, COMPARED, MULTIPLIED, OMIT, SIGNED, Expr, Writer

@@ -4,8 +4,6 @@ Nested calls stay nested as the source has them, and values keep the names that 
 stands for several values that are needed at once, later ones get a number.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The cells of a ported network: one class for all modules of a class of the source that differ in numbers only."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

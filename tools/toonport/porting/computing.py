@@ -3,8 +3,6 @@
 The traps in which both differ are said where a rule goes round them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -1,7 +1,5 @@
 """How values are written as MindSpore code: texts with marks for names and numbers that are settled later."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a traced run changes in place: which value stands for a tensor from then on, under all the names that it has."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

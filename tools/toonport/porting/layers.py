@@ -3,8 +3,6 @@
 A layer type without a rule is traced like a user's own class, and its operators need rules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lines that call the layers of a whole list one after the other, as one loop over the list."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

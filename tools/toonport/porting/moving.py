@@ -1,7 +1,5 @@
 """Rules for layers that pool, pad, resize and reshape, and for those of sequences."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

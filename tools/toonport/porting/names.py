@@ -1,7 +1,5 @@
 """Names that written code may not give away: those of files of layers, of cells, and of what the code uses."""
 
-from __future__ import annotations
-
 import ast
 import keyword
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Rules for the functions of torch.nn.functional that layers are made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from toonport.porting.expressions import OMIT, Expr, Writer

@@ -1,7 +1,5 @@
 """From a traced network to the classes of its port, children before those that hold them."""
 
-from __future__ import annotations
-
 import copy
 import keyword
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What the functions and methods of PyTorch are called, and which of them only ask, or read values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

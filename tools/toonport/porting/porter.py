@@ -1,7 +1,5 @@
 """One port from start to end: build, trace, write, prove, keep."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The proof of a ported network: the comparison of your own pair, at the inputs given and at another size and batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial

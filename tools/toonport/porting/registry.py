@@ -1,7 +1,5 @@
 """What tables of rules are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """What runs of a module have in common: the calls that matter, and whether two runs do the same."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

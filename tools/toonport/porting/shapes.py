@@ -1,7 +1,5 @@
 """Rules for operators that make, shape, cut and join tensors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

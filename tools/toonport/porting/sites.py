@@ -1,7 +1,5 @@
 """Where a traced run is in the user's own code, and who answers for calls of its modules."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The files of a ported network: its classes, what MindSpore lacks, and constants."""
 
-from __future__ import annotations
-
 import ast
 import io
 import subprocess

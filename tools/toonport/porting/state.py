@@ -1,7 +1,5 @@
 """Whether a run of a network leaves something behind that its port would not: state of Python's, or of chance."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections import deque

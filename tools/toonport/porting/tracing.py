@@ -4,8 +4,6 @@ Everything really runs, on real tensors: control flow goes where it goes for the
 from shapes keep how they were computed. What depends on the values of tensors is refused.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """An optimiser and a training step beside a ported network, and the proof that it trains as the reference does."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from typing import Any

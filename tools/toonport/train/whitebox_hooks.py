@@ -1,7 +1,5 @@
 """The functions on numpy pictures that White-box's training step asks for by name; they need packages of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
