@@ -74,7 +74,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
 
     Where the width does not suffice, cells wrap at words; where not even every word fits, each row becomes a block.
     """
-    columns = list(zip(headings, *([cell(text) for text in row] for row in rows), strict=True))
+    columns = list(zip(headings, *([cell(text) for text in row] for row in rows), strict=False))
     whole = [max(map(cell_len, column)) for column in columns]
     words = [max(map(cell_len, " ".join(column).split()), default=0) for column in columns]
     least = [whole[index] if index in right else words[index] for index in range(len(headings))]
