@@ -112,11 +112,7 @@ def _values(path: Path, damaged: str, entry: Entry) -> Array:
 
 
 def write_checkpoint(
-    path: Path,
-    tensors: Iterable[tuple[str, Array]],
-    specs: Mapping[str, TensorSpec],
-    parts: tuple[str, ...] = (),
-    families: tuple[str, ...] = (),
+    path: Path, tensors: Iterable[tuple[str, Array]], specs: Mapping[str, TensorSpec], parts: tuple[str, ...] = ()
 ) -> None:
     """Write tensors to `path` in the format of its suffix; on any failure nothing is left behind.
 
@@ -126,7 +122,6 @@ def write_checkpoint(
         specs: the same names in the same order, with shape and dtype; without it all values are taken into memory.
         parts: networks whose names prefix the tensors ("genA2B."); a PyTorch file nests them in
             dictionaries, the other formats keep the flat names.
-        families: whose networks the tensors may be; a safetensors file says so in its metadata.
     """
     file_format(path)
     with atomic_path(path) as temporary:
@@ -134,7 +129,7 @@ def write_checkpoint(
             held = dict(tensors)
             tensors, specs = held.items(), {name: TensorSpec(a.shape, a.dtype.name) for name, a in held.items()}
         blocks = ((name, blocks_of(array)) for name, array in tensors)
-        write_in_place(path, temporary, blocks, specs, parts, families)
+        write_in_place(path, temporary, blocks, specs, parts)
 
 
 def write_in_place(
@@ -148,7 +143,7 @@ def write_in_place(
 ) -> Written:
     """Write tensors, as (name, bytes in blocks), to `place` in the format of the suffix of `path`.
 
-    Otherwise as `write_checkpoint`; `crcs` as in `ckpt.write`.
+    Otherwise as `write_checkpoint`; `crcs` as in `ckpt.write`; `families` stands in a safetensors file's metadata.
 
     Raises OSError: it cannot be written, e.g. because the disk is full.
     """

@@ -68,23 +68,19 @@ class Outcome:
     published: Mapping[str, bool] = field(default_factory=dict)
 
 
-def judge_bug(bug: Bug, seed: int = 0, training_causes: bool = True, runtime: Runtime = ONNX_RUNTIME) -> Outcome:
-    """Plant a bug and return what the checker makes of it.
+def judge_bug(bug: Bug, training_causes: bool = True, runtime: Runtime = ONNX_RUNTIME) -> Outcome:
+    """Plant a bug and return what the checker makes of it; `runtime` runs ONNX files.
 
-    Args:
-        bug: what is planted.
-        seed: of weights and pictures.
-        training_causes: look for the causes of those in training; the steps are made again for every candidate.
-        runtime: what runs ONNX files.
+    The causes of those in training are looked for if asked; the steps are made again for every candidate.
     """
     if isinstance(bug, NetworkBug):
-        comparison, published = _compared(bug.subject, seed, bug)
+        comparison, published = _compared(bug.subject, 0, bug)
         return outcome_of(bug, comparison.verdicts, published, comparison.finding)
     if isinstance(bug, OnnxBug):
-        judged, published = _judged_export(bug.subject, seed, bug, runtime)
+        judged, published = _judged_export(bug.subject, 0, bug, runtime)
         return outcome_of(bug, judged.verdicts, published, judged.finding)
     assert isinstance(bug, TrainingBug)
-    found = _compared_step(bug.subject[0], seed, bug, training_causes)
+    found = _compared_step(bug.subject[0], 0, bug, training_causes)
     return outcome_of(bug, found[0], {}, found[1])
 
 

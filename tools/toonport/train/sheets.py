@@ -18,19 +18,16 @@ from toonport.train.engine import Engine
 COLUMNS = 5
 
 
-def make_sheets(engine: Engine, batches: Batches, columns: int = COLUMNS) -> dict[str, Picture]:
+def make_sheets(engine: Engine, batches: Batches) -> dict[str, Picture]:
     """Return the sheets "A2B" and, where there is a way back, "B2A" as [H, W, 3] RGB bytes.
 
-    Args:
-        engine: the networks; they run in eval mode and are not changed.
-        batches: where the pictures come from.
-        columns: training pictures, and as many test pictures.
+    Each shows COLUMNS training pictures and as many test pictures; networks run in eval mode and are not changed.
     """
     chains = engine.translators()
     sheets = {}
     for domain, chain in enumerate(chains[:2]):
         back = chains[1 - domain] if len(chains) > 1 else None
-        strips = [_column(engine, picture, chain, back) for picture in batches.columns(domain, columns)]
+        strips = [_column(engine, picture, chain, back) for picture in batches.columns(domain, COLUMNS)]
         names = _row_names("AB"[domain], "BA"[domain], back is not None)
         sheets["A2B" if domain == 0 else "B2A"] = _with_captions(np.concatenate(strips, axis=1), strips[0], names)
     return sheets
