@@ -48,6 +48,7 @@ class Rest(str, Enum):
     LATER_STEPS = "later steps"  # there was one step only
     ACCUMULATION = "accumulation"  # no batch was worked through in pieces
     RESUMING = "resuming"  # the run was not taken up from a checkpoint
+    WORKERS = "workers"  # one process trained
 
 
 @dataclass(frozen=True)

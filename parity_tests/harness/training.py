@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
 PLAIN = Execution()
+LOSS_SCALE = 8.0  # a power of 2
 HOPELESS = 100  # multiple of a budget that more controls do not widen enough
 # A gradient shows before the update that is made of it; all weights of a phase then come worst first.
 RANKS = (Kind.LOSS, Kind.RATE, Kind.GRADIENT, Kind.MEAN, Kind.ROOT_MEAN_SQUARE, Kind.CHANGE)
@@ -275,11 +277,23 @@ class FamilyRun(Run):
         if index == self._setup.resumed:
             self._resume()
         if index == self._setup.accumulated:
-            self.trainer.execute(replace(self.trainer.step.descent.execution, accumulate=PICTURES))
-        terms = self.trainer.train(*self._setup.batches[index])
+            self.trainer.execute(replace(self.trainer.step.descent.execution, accumulate=PICTURES, **self._careful()))
+        terms = self._terms(*self._setup.batches[index])
         if self.activity:
             self.activity.after_step(terms)
         return dict(self._results(start, terms))
+
+    def _terms(self, first: Array, second: Array) -> dict[str, float]:
+        """Train, also with what is not finite, which is judged like everything else."""
+        try:
+            return self.trainer.train(first, second)
+        except FloatingPointError:
+            self.trainer.execute(replace(self.trainer.step.descent.execution, watch=False))
+            return self.trainer.train(first, second)
+
+    def _careful(self) -> Mapping[str, Any]:
+        """Loss scale and look for NaN of the port's accumulated step: exact, so the reference does without."""
+        return {} if isinstance(self.trainer, TorchTrainer) else {"loss_scale": LOSS_SCALE, "watch": True}
 
     def _resume(self) -> None:
         settings = self._setup.resumed_settings

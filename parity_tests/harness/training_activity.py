@@ -103,3 +103,4 @@ class Activity:
             yield Resting(Rest.ACCUMULATION)
         if self._setup.resumed is None:
             yield Resting(Rest.RESUMING)
+        yield Resting(Rest.WORKERS)

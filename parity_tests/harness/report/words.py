@@ -103,6 +103,7 @@ RESTING = {
     Rest.LATER_STEPS: "what a step leaves to the next: there was one step",
     Rest.ACCUMULATION: "accumulation: no batch was worked through in pieces",
     Rest.RESUMING: "resuming: the run was not taken up from a checkpoint",
+    Rest.WORKERS: "training in several processes: one trained",
 }
 
 

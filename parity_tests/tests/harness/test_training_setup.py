@@ -60,7 +60,7 @@ def test_every_part_of_a_step_moves_and_the_port_stays_within_its_budgets():
     assert all("bias" in quantity.name for _, quantity in blind), blind
     losses = [one.measurement for one in verdicts if one.measurement.quantity.kind is Kind.LOSS]
     assert {one.layer for one in losses if one.quantity.name.startswith("D.A.")} == {"D_A"}
-    assert {resting.kind for resting in reference.resting()} == {Rest.SETTING}
+    assert {resting.kind for resting in reference.resting()} == {Rest.SETTING, Rest.WORKERS}
 
 
 def test_what_rests_is_named():

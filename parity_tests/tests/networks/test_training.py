@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convert.plan import build_plan
+from convert.recipes.descent import Execution
 from convert.recipes.ugatit import UgatitSettings
 from convert.registry import family_named
 from parity_tests.harness.inputs import formula_state, image
@@ -67,6 +68,23 @@ def test_port_steps_equal_the_reference_over_three_steps():
     assert len(verdicts) > 1000
     assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
     assert sum(one.blind for one in verdicts) <= len(verdicts) // 100
+
+
+def test_a_port_that_trains_to_nan_is_judged_where_the_run_looks_for_nan():
+    from ms_models.steps.dtn import DtnStep
+
+    class Broken(DtnStep):
+        """Makes the square root of a negative number in one loss term."""
+
+        def generator_objective(self, *images):
+            terms, made = super().generator_objective(*images)
+            return {**terms, "G.rec": (-terms["G.rec"]).sqrt()}, made
+
+    setup = small_setup(family_named("dtn"), steps=1)
+    verdicts = judge_all(measure_training(setup, Broken, execution=Execution(watch=True)))
+    different = [one.measurement.quantity for one in verdicts if not one.equal]
+    assert Quantity(Kind.LOSS, "G.rec", phase="G") in different
+    assert Quantity(Kind.LOSS, "G.fake", phase="G") not in different
 
 
 @pytest.mark.parametrize(
