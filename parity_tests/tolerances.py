@@ -98,19 +98,24 @@ BUDGETS: Mapping[Mode, Budget] = {
     Mode.OPENVINO: Budget(
         10.0,
         8.0,
-        "as ONNX Runtime's: the worst of 63 right exports in OpenVINO's float32, every family, is 0.2 of it",
+        "as ONNX Runtime's: of 254 right exports in OpenVINO's float32, every family, the worst is 0.6 of it, and "
+        "photo2cartoon as released 0.8",
         floor_per_pixel=0.01,
     ),
     Mode.LITERT: Budget(
-        10.0, 8.0, "as ONNX Runtime's; no right file is at hand to measure it by", floor_per_pixel=0.01
+        10.0,
+        8.0,
+        "as ONNX Runtime's: the worst of 12 right files, which onnx2tf wrote, is 0.1 of it",
+        floor_per_pixel=0.01,
     ),
     Mode.MINDIR: Budget(
-        10.0, 8.0, "as whole networks in MindSpore: the worst of 63 right files, every family, is 0.4 of it"
+        10.0, 8.0, "as whole networks in MindSpore: the worst of 254 right files, every family, is 0.5 of it"
     ),
     Mode.RUNTIME: Budget(
         10.0,
         8.0,
-        "each layer alone, by the noise of the whole run up to there: of 63 right exports the worst is 0.2 of it",
+        "each layer alone, by the noise of the whole run up to there: of 254 right exports the worst is 0.3 of it, and "
+        "photo2cartoon as released 0.5",
         floor_per_pixel=0.01,
     ),
     Mode.ONNX_FLOAT16: Budget(
