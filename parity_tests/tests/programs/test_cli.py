@@ -139,7 +139,7 @@ def test_compare_takes_every_flag_and_reads_a_picture_as_every_program_does(tmp_
     upright = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8)
     Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
     asked = []
-    monkeypatch.setattr("toonport.commands.compare.compare_family", lambda options, say: asked.append(options) or [])
+    monkeypatch.setattr("toonport.commands.compare.compare_family", lambda options, *_: asked.append(options) or [])
     flags = "--part genA2B --weights w --ported p --onnx o --mode train,onnx --steps 2 --size 64 --seed 3 --dtype fp64"
     more = f"--device gpu --captures c --reuse-port --input {tmp_path / 'turned.png'}"
     assert main(["compare", "photo2cartoon", *flags.split(), *more.split()]) == 0

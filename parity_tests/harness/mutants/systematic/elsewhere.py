@@ -5,19 +5,19 @@ from functools import partial
 
 from convert.registry import families, family_named
 from ms_models.build import build_mindspore
-from parity_tests.harness.families import seeded_source
-from parity_tests.harness.forked import Failure, run_forked
+from parity_tests.harness.families import PRELOAD, seeded_source
+from parity_tests.harness.forked import Say, run_elsewhere
 from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.mutants.systematic.checks import checks_of
 from parity_tests.harness.mutants.systematic.planting import imported_anew, traced
 from parity_tests.harness.mutants.systematic.scope import Program
 from parity_tests.harness.mutants.systematic.source import SourceMutant
+from parity_tests.harness.run import silent
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.trainers import MindSporeTrainer
 from parity_tests.harness.training_setup import small_setup
 
-LONGEST = 600.0  # seconds that a family's run may take
 Lines = dict[str, dict[int, set[str]]]  # file -> executed line -> phases
 
 
@@ -34,9 +34,7 @@ def who_runs(family: str, program: Program, mutants: Iterable[SourceMutant]) -> 
         shared = [each for each in left if (at := program.at(each.file, each.line)) and at.place in reached]
         if not shared:
             continue
-        ((_, lines),) = run_forked([(other.name, partial(lines_run, other.name))], 1, LONGEST)
-        if isinstance(lines, Failure):
-            raise RuntimeError(f"{other.name}: {lines.reason}")
+        (lines,) = run_elsewhere([partial(lines_run, other.name)], 1, PRELOAD, silent)
         for mutant in shared:
             first, last = mutant.lines
             if any(line in lines.get(mutant.file, {}) for line in range(first, last + 1)):
@@ -45,7 +43,7 @@ def who_runs(family: str, program: Program, mutants: Iterable[SourceMutant]) -> 
     return found
 
 
-def lines_run(family_name: str) -> Lines:
+def lines_run(family_name: str, _: Say) -> Lines:
     """Run a family's networks, forward and backward, and one training step; return which lines of the port ran."""
     family, lines = family_named(family_name), Lines()
     with imported_anew(), traced(lines):
