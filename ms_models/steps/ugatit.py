@@ -1,7 +1,5 @@
 """The twin of `torch_ref/steps/ugatit.py`."""
 
-from collections.abc import Sequence
-
 from mindspore import Tensor, nn, ops
 
 from convert.recipes.ugatit import PHASES
@@ -49,10 +47,12 @@ class UgatitStep(Step):
     def generator_objective(self, real_a: Tensor, real_b: Tensor) -> tuple[Terms, tuple[Tensor, ...]]:
         """Judge, translate back, and keep each domain's own pictures; against the updated discriminators."""
         gen_a2b, gen_b2a = self.networks["genA2B"], self.networks["genB2A"]
-        (fake_a2b, fake_b2b), (fake_a2b_cam, fake_b2b_cam) = _both(gen_a2b, real_a, real_b)
-        (fake_b2a, fake_a2a), (fake_b2a_cam, fake_a2a_cam) = _both(gen_b2a, real_b, real_a)
+        fake_a2b, fake_a2b_cam, _ = gen_a2b(real_a)
+        fake_b2a, fake_b2a_cam, _ = gen_b2a(real_b)
         fake_a2b2a = gen_b2a(fake_a2b)[0]
         fake_b2a2b = gen_a2b(fake_b2a)[0]
+        fake_a2a, fake_a2a_cam, _ = gen_b2a(real_a)
+        fake_b2b, fake_b2b_cam, _ = gen_a2b(real_b)
         terms: Terms = {}
         for part in ("disGA", "disLA", "disGB", "disLB"):
             logit, cam, _ = self.networks[part](fake_b2a if part in ("disGA", "disLA") else fake_a2b)
@@ -85,9 +85,3 @@ class UgatitStep(Step):
         """See `Step.unused`: a ConvBlock that keeps its width never uses its ConvBlock4."""
         blocks = [(path, cell) for path, cell in network.cells_and_names() if isinstance(cell, ConvBlock)]
         return tuple(f"{path}.ConvBlock4." for path, cell in blocks if not cell.project_shortcut)
-
-
-def _both(generator: nn.Cell, first: Tensor, second: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Return images and CAM logits of two batches, drawn as one: half the graph to compile, and no norm mixes them."""
-    images, cams, _ = generator(ops.cat((first, second)))
-    return ops.chunk(images, 2), ops.chunk(cams, 2)

@@ -181,11 +181,12 @@ def _exponents(curves: Any) -> str:
     for one in curves:
         for who, seconds in one["seconds"].items():
             pairs = ", ".join(f"{size:g}: {each:.3g}" for size, each in zip(one["sizes"], seconds, strict=True))
-            lines.append(f"| {one['title']} | {one['unit']} | {who} | {pairs} | {_power(one['exponents'][who])} |")
+            lines.append(f"| {one['title']} | {one['unit']} | {who} | {pairs} | {power(one['exponents'][who])} |")
     return "\n".join(lines)
 
 
-def _power(exponent: float | None) -> str:
+def power(exponent: float | None) -> str:
+    """Return the exponent of a curve in words; "-" for a single size."""
     return "-" if exponent is None else f"{exponent:.2f}"
 
 
@@ -245,7 +246,7 @@ def _bars(axes: Any, made: Profile) -> None:
 def _curve(axes: Any, one: Mapping[str, Any]) -> None:
     """Seconds over size, both logarithmic."""
     for who, seconds in one["seconds"].items():
-        axes.loglog(one["sizes"], seconds, marker="o", label=f"{who}, exponent {_power(one['exponents'][who])}")
+        axes.loglog(one["sizes"], seconds, marker="o", label=f"{who}, exponent {power(one['exponents'][who])}")
     axes.set_title(one["title"], fontsize=9)
     axes.set_xlabel(one["unit"])
     axes.set_ylabel("seconds")

@@ -155,6 +155,7 @@ def _profile(args: argparse.Namespace) -> dict[str, Any]:
 
 def _curves(args: argparse.Namespace) -> dict[str, Any]:
     from toonport.bench.curves import CURVES, grow
+    from toonport.bench.page import power
 
     known = {curve.name: curve for curve in CURVES}
     unknown = set(args.case or ()) - known.keys()
@@ -165,7 +166,7 @@ def _curves(args: argparse.Namespace) -> dict[str, Any]:
         for grown in grow([known[name] for name in args.case or known], args.smallest):
             for who, seconds in grown.seconds.items():
                 pairs = ", ".join(f"{size:g}: {each:.3g} s" for size, each in zip(grown.sizes, seconds, strict=True))
-                out.print(f"{grown.title}, {who}, by {grown.unit}: {pairs}; exponent {grown.exponents[who]}")
+                out.print(f"{grown.title}, {who}, by {grown.unit}: {pairs}; exponent {power(grown.exponents[who])}")
             found.append(asdict(grown))
             say(f"measured {len(found)} curves")
     return {"kind": "curves", **around, "smallest": args.smallest, "curves": found}
