@@ -173,7 +173,8 @@ def _profiled(made: Profile, picture: str) -> list[str]:
 
 
 def _markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *cells))
+    head, *rows = (f"| {' | '.join(row)} |" for row in (headings, *cells))
+    return "\n".join((head, f"|{'---|' * len(headings)}", *rows))
 
 
 def _exponents(curves: Any) -> str:
