@@ -6,8 +6,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from convert.families.cyclegan_zoo import ZooStyle
-from ms_models.kernels import LeakyReLU
-from ms_models.layers import conv2d, normalize
+from ms_models.kernels import LeakyReLU, instance_norm
+from ms_models.layers import conv2d
 
 
 class ZooInstanceNorm2d(nn.Cell):
@@ -29,8 +29,9 @@ class ZooInstanceNorm2d(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        normal = self._over_batch(x) if self.reference_exact else normalize(x, 2, self.eps)
-        return normal * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1)
+        if not self.reference_exact:
+            return instance_norm(x, self.eps, self.gamma, self.beta)
+        return self._over_batch(x) * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1)
 
     def _over_batch(self, x: Tensor) -> Tensor:
         mean = x.mean((0, 2, 3), keep_dims=True)  # [1, C, 1, 1]

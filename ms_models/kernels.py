@@ -4,6 +4,7 @@ MindSpore's arithmetic with shapes that differ, its resizing, and the gradients 
 times as long on CPU as what is used here. On other devices, and in other types than float32, plain formulas are used.
 """
 
+import math
 from typing import Any
 
 import mindspore as ms
@@ -11,6 +12,9 @@ from mindspore import Tensor, nn, ops
 
 from convert.devices import CPU
 from ms_models.environment import device_in_use
+
+NO_EPS = 1e-8  # the least that batch norm's kernel takes; 1 + 1e-8 is 1
+SMALL = 2**18  # elements below which one slow kernel takes less time than several fast ones
 
 
 @ops.constexpr
@@ -27,11 +31,14 @@ def channel_affine(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Ten
     """
     if not _has_fast_kernels(x.dtype):
         return (x - mean[:, :, None, None]) * scale[:, :, None, None] + shift[:, :, None, None]
-    batch, channels, height, width = x.shape
-    rows = batch * channels
-    vectors = (scale.reshape(rows), shift.reshape(rows), mean.reshape(rows), ops.ones(rows, x.dtype))
-    kernel = ops.BatchNorm(is_training=False, epsilon=1e-8)  # 1 + 1e-8 is 1
-    return kernel(x.reshape(1, rows, height, width), *vectors)[0].reshape(x.shape)
+    rows = x.shape[0] * x.shape[1]
+    return _by_rows(x, scale.reshape(rows), shift.reshape(rows), mean.reshape(rows), ops.ones(rows, x.dtype), NO_EPS)
+
+
+def _by_rows(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(variance + eps) * scale + shift for x [N, C, H, W], the others [N * C]."""
+    rows = x.reshape(1, -1, *x.shape[2:])
+    return ops.BatchNorm(is_training=False, epsilon=eps)(rows, scale, shift, mean, variance)[0].reshape(x.shape)
 
 
 def centre(x: Tensor, mean: Tensor) -> Tensor:
@@ -46,11 +53,33 @@ def pixel_mean(x: Tensor) -> Tensor:
     return lines.reshape(batch * channels, height).mean(1).reshape(batch, channels)
 
 
+def _moments_of(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every group: [1, G, H, W] -> [G] each, by batch norm's kernel for training.
+
+    It is exact on CPU where groups are small: over thousands of elements it is less exact than PyTorch's.
+    """
+    unused = ops.full((groups.shape[1],), 3.0, dtype=groups.dtype)  # scale, shift, and moving values, which stay
+    results = ops.BatchNorm(is_training=True, momentum=0.0)(groups, unused, unused, unused, unused)
+    return results[3], results[4]
+
+
+def _moments_by_line(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every image's channels, from those of their lines: [N, C, H, W] -> [N * C] each."""
+    batch, channels, height, width = x.shape
+    rows = batch * channels
+    means, variances = _moments_of(x.reshape(1, rows * height, 1, width))
+    mean, between = _moments_of(means.reshape(1, rows, height, 1))
+    return mean, between + variances.reshape(rows, height).mean(1)
+
+
 class _Moments(nn.Cell):
     """Mean and biased variance of every channel of every image, with their gradient in one pass."""
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] -> [N, C] each."""
+        if _has_fast_kernels(x.dtype):
+            mean, variance = _moments_by_line(x)
+            return mean.reshape(x.shape[:2]), variance.reshape(x.shape[:2])
         mean = pixel_mean(x)
         centred = centre(x, mean)
         return mean, pixel_mean(centred * centred)
@@ -78,7 +107,54 @@ class _Affine(nn.Cell):
         return channel_affine(dout, zero, scale, zero), -scale * by_shift, by_scale, by_shift
 
 
-_moments, _affine = _Moments(), _Affine()
+class _InstanceNorm(nn.Cell):
+    """(x - mean) / sqrt(variance + eps) * scale + shift in float32 on CPU, with its gradient."""
+
+    def construct(self, x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """x [N, C, H, W], scale and shift [N * C] -> [N, C, H, W], mean [N * C], variance [N * C]."""
+        mean, variance = _moments_by_line(x)
+        return _by_rows(x, scale, shift, mean, variance, eps), mean, variance
+
+    def bprop(
+        self, x: Tensor, scale: Tensor, shift: Tensor, eps: float,
+        out: tuple[Tensor, Tensor, Tensor], dout: tuple[Tensor, Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, float]:  # fmt: skip
+        """Gradients by x, scale and shift from that of the first output: the others are for this alone."""
+        (_, mean, variance), grown = out, dout[0]
+        count, (one, zero) = x.shape[2] * x.shape[3], (ops.ones(mean.shape, x.dtype), ops.zeros(mean.shape, x.dtype))
+        centred = _by_rows(x, one, zero, mean, one, NO_EPS)
+        by_shift, along = pixel_mean(grown).reshape(-1), pixel_mean(grown * centred).reshape(-1)
+        across = _by_rows(centred, scale * along / (variance + eps), zero, zero, variance, eps)
+        by_x = _by_rows(grown, scale, zero, by_shift, variance, eps) - across
+        return by_x, along / ops.sqrt(variance + eps) * count, by_shift * count, 0.0
+
+
+_moments, _affine, _instance_norm = _Moments(), _Affine(), _InstanceNorm()
+
+
+def normalize(x: Tensor, begin_axis: int, eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(biased variance + eps), both taken over the axes from `begin_axis` on; one kernel."""
+    shape = x.shape[begin_axis:]
+    layer_norm = ops.LayerNorm(begin_norm_axis=begin_axis, begin_params_axis=begin_axis, epsilon=eps)
+    return layer_norm(x, ops.ones(shape, x.dtype), ops.zeros(shape, x.dtype))[0]
+
+
+def instance_norm(x: Tensor, eps: float, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+    """Return (x - mean) / sqrt(biased variance + eps) * gamma + beta, of every channel of every image.
+
+    Args:
+        x: [N, C, H, W].
+        eps: added to the variances.
+        gamma, beta: [C] both, or neither.
+    """
+    if math.prod(x.shape) < SMALL or not 0 < eps <= 1 or not _has_fast_kernels(x.dtype):
+        normal = normalize(x, 2, eps)
+        return normal if gamma is None else normal * gamma.reshape(1, -1, 1, 1) + beta.reshape(1, -1, 1, 1)
+    rows = x.shape[0] * x.shape[1]
+    scale, shift = ops.ones(rows, x.dtype), ops.zeros(rows, x.dtype)
+    if gamma is not None:
+        scale, shift = ops.tile(gamma, (x.shape[0],)), ops.tile(beta, (x.shape[0],))
+    return _instance_norm(x, scale, shift, eps)[0]
 
 
 def mix_instance_and_layer(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:

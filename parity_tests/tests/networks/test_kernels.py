@@ -54,7 +54,9 @@ def _mixed(x, rho, gamma, beta):
 
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", ["mix_instance_and_layer", "upsample_nearest"])
+@pytest.mark.parametrize(
+    "name", ["instance_norm", "scaled_instance_norm", "mix_instance_and_layer", "upsample_nearest"]
+)
 def test_values_and_gradients_equal_float64(name, compiled, shape):
     from ms_models import kernels
 
@@ -66,10 +68,18 @@ def test_values_and_gradients_equal_float64(name, compiled, shape):
     def mixed(x, rho, gamma, beta):
         return kernels.mix_instance_and_layer(x, rho, gamma, beta, 1e-5)
 
+    def normalized(x, *scale_and_shift):
+        return kernels.instance_norm(x, 1e-5, *scale_and_shift)
+
     def doubled(x):
         return kernels.upsample_nearest(x, 2)
 
+    def normal(x, *scale_and_shift):
+        return torch.nn.functional.instance_norm(x, None, None, *scale_and_shift)
+
     port, reference, inputs = {
+        "instance_norm": (normalized, normal, [x]),
+        "scaled_instance_norm": (normalized, normal, [x, *rng.standard_normal((2, channels))]),
         "mix_instance_and_layer": (mixed, _mixed, [x, *vectors]),
         "upsample_nearest": (doubled, torch.nn.Upsample(scale_factor=2), [x]),
     }[name]
@@ -83,6 +93,21 @@ def test_values_and_gradients_equal_float64(name, compiled, shape):
         scale = np.abs(right).max()
         budget = GOLDEN_FLOAT32.factor * np.abs(noise - right).max() + GOLDEN_FLOAT32.floor * ULP * scale
         assert np.abs(found - right).max() <= budget
+
+
+def test_a_compiled_norm_that_met_nan_is_right_afterwards():
+    from mindspore import Tensor, jit
+
+    from ms_models.kernels import instance_norm
+
+    @jit
+    def run(x):
+        return instance_norm(x, 1e-5)
+
+    x = np.random.default_rng(0).standard_normal(LARGE).astype(np.float32)
+    before = run(Tensor(x)).asnumpy()
+    assert np.isnan(run(Tensor(np.full_like(x, np.nan))).asnumpy()).all()
+    np.testing.assert_array_equal(run(Tensor(x)).asnumpy(), before)
 
 
 def test_infinity_and_nan_stay_in_their_pixels_when_a_picture_grows():
