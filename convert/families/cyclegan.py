@@ -107,8 +107,10 @@ def side_of_unet(kwargs: Mapping[str, Any]) -> int | None:
 RESNET: Kwargs = {"architecture": "resnet", "input_nc": 3, "output_nc": 3, "ngf": 64, "n_blocks": 9, "dropout": False}
 PATCH: Kwargs = {"architecture": "patch", "input_nc": 3, "ndf": 64, "n_layers": 3}
 UNET: Kwargs = {"architecture": "unet", "input_nc": 3, "output_nc": 3, "num_downs": 8, "ngf": 64, "dropout": False}
+ZOO_PATCH: Kwargs = {"architecture": "zoo_patch", "ndf": 64, "n_layers": 3, "slope": 0.2}
 ZOO_RESNET: Kwargs = {"ngf": 64, "n_blocks": 9, "slope": 0.2}
 NORMS = ("instance", "batch", "affine instance")
+SHARED_STATISTICS: Kwargs = {"norm": "instance", "reference_exact": True}
 OTHER_GENERATORS: tuple[Kwargs, ...] = (
     *({**RESNET, "norm": norm} for norm in NORMS[1:]),
     *({**UNET, "norm": norm} for norm in NORMS),
@@ -118,11 +120,13 @@ OTHER_GENERATORS: tuple[Kwargs, ...] = (
         for norm in NORMS[:2]
         for pad_mode in ("CONSTANT", "REFLECT")
     ),
+    {**ZOO_RESNET, "architecture": "zoo_resnet", "pad_mode": "CONSTANT", **SHARED_STATISTICS},
     *({"architecture": "zoo_unet", "num_downs": 8, "ngf": 64, "norm": norm, "dropout": False} for norm in NORMS[:2]),
 )
 OTHER_DISCRIMINATORS: tuple[Kwargs, ...] = (
     *({**PATCH, "norm": norm} for norm in NORMS[1:]),
-    *({"architecture": "zoo_patch", "ndf": 64, "n_layers": 3, "slope": 0.2, "norm": norm} for norm in NORMS[:2]),
+    *({**ZOO_PATCH, "norm": norm} for norm in NORMS[:2]),
+    {**ZOO_PATCH, **SHARED_STATISTICS},
 )
 
 

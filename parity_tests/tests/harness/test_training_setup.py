@@ -115,7 +115,7 @@ def judge_losses(setup):
     return [one.measurement.quantity.name for one in verdicts if not one.equal]
 
 
-@pytest.mark.parametrize(("name", "count"), [("cyclegan", 12), ("sagan_cyclegan", 5), ("ugatit", 4)])
+@pytest.mark.parametrize(("name", "count"), [("cyclegan", 14), ("sagan_cyclegan", 5), ("ugatit", 4)])
 def test_every_setting_of_other_architectures_is_compared_once_in_each_value(name, count):
     options = CompareOptions(name, modes=("weights",))
     found = compare_family(options)

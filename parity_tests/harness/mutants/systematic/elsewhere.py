@@ -16,7 +16,7 @@ from parity_tests.harness.run import silent
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.trainers import MindSporeTrainer
-from parity_tests.harness.training_setup import small_setup
+from parity_tests.harness.training_comparison import steps_of
 
 Lines = dict[str, dict[int, set[str]]]  # file -> executed line -> phases
 
@@ -44,13 +44,13 @@ def who_runs(family: str, program: Program, mutants: Iterable[SourceMutant]) -> 
 
 
 def lines_run(family_name: str, _: Say) -> Lines:
-    """Run a family's networks, forward and backward, and one training step; return which lines of the port ran."""
+    """Run a family's networks both ways and a training step of each branch; return which lines of the port ran."""
     family, lines = family_named(family_name), Lines()
     with imported_anew(), traced(lines):
         for check in checks_of(family):
             if not check.part:
-                setup = small_setup(family, 1)
-                MindSporeTrainer(setup).train(*setup.batches[0])
+                for steps in steps_of(family, 1, check.seed):
+                    MindSporeTrainer(steps.setup).train(*steps.setup.batches[0])
                 continue
             part = next(part for part in family.parts if part.name == check.part)
             source = seeded_source(family, part, check.kwargs, 0, check.form)

@@ -1,6 +1,9 @@
 """What the comparison makes of mutants of ONNX files and of weights."""
 
 import random
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,16 @@ from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.sides.base import inside
 
 SEARCHED = 12  # random pictures on which a silent file is run beside the right one
+# runs a file once, to see whether ONNX Runtime survives it; what it raises is seen later
+ALONE = """
+import sys, numpy, onnxruntime
+try:
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    sides = [side if isinstance(side, int) else 64 for side in session.get_inputs()[0].shape]
+    session.run(None, {session.get_inputs()[0].name: numpy.zeros(sides, numpy.float32)})
+except Exception:
+    pass
+"""
 Say = Callable[[str], None]
 
 
@@ -92,6 +105,8 @@ def _copy(model: Any) -> Any:
 
 def _graph_result(subject: Subject, model: Any, mutant: GraphMutant) -> Result:
     head = partial(Result, f"{' '.join(subject)} ONNX {mutant.name}", subject[0], mutant.kind, mutant.what)
+    if ended := _ended_by(model, mutant):
+        return head(verdict="refused", reason=f"{ended} in ONNX Runtime")
     try:
         verdicts, _ = judge_export(subject, 0, _bug(subject, mutant.name, mutant.plant))
     except Exception as error:  # ONNX, its checker and ONNX Runtime each raise their own
@@ -102,6 +117,16 @@ def _graph_result(subject: Subject, model: Any, mutant: GraphMutant) -> Result:
     if failing:
         return _caught(head, verdicts, partial(_right_in_graph, model, mutant, verdicts))
     return _searched(head, subject, model, mutant)
+
+
+def _ended_by(model: Any, mutant: GraphMutant) -> str:
+    """The signal that ends a process which runs a mutant, such as that of a division by 0; "" where none does."""
+    wrong = _copy(model)
+    mutant.plant(wrong)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        Path(file.name).write_bytes(wrong.SerializeToString())
+        code = subprocess.run([sys.executable, "-c", ALONE, file.name], capture_output=True, check=False).returncode
+    return signal.Signals(-code).name if code < 0 else ""
 
 
 def _caught(head: Callable[..., Result], verdicts: Sequence[Verdict], is_right: Callable[[Verdict], bool]) -> Result:
