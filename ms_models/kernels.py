@@ -149,12 +149,12 @@ def instance_norm(x: Tensor, eps: float, gamma: Tensor | None = None, beta: Tens
     """
     if math.prod(x.shape) < SMALL or not 0 < eps <= 1 or not _has_fast_kernels(x.dtype):
         normal = normalize(x, 2, eps)
-        return normal if gamma is None else normal * gamma.reshape(1, -1, 1, 1) + beta.reshape(1, -1, 1, 1)
-    rows = x.shape[0] * x.shape[1]
-    scale, shift = ops.ones(rows, x.dtype), ops.zeros(rows, x.dtype)
-    if gamma is not None:
-        scale, shift = ops.tile(gamma, (x.shape[0],)), ops.tile(beta, (x.shape[0],))
-    return _instance_norm(x, scale, shift, eps)[0]
+        if gamma is None or beta is None:
+            return normal
+        return normal * gamma.reshape(1, -1, 1, 1) + beta.reshape(1, -1, 1, 1)
+    if gamma is None or beta is None:
+        gamma, beta = ops.ones(x.shape[1], x.dtype), ops.zeros(x.shape[1], x.dtype)
+    return _instance_norm(x, ops.tile(gamma, (x.shape[0],)), ops.tile(beta, (x.shape[0],)), eps)[0]
 
 
 def mix_instance_and_layer(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
