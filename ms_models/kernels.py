@@ -14,7 +14,8 @@ from convert.devices import CPU
 from ms_models.environment import device_in_use
 
 NO_EPS = 1e-8  # the least that batch norm's kernel takes; 1 + 1e-8 is 1
-SMALL = 2**18  # elements below which one slow kernel takes less time than several fast ones
+# elements below which one slow kernel takes less time than several fast ones; comparisons of narrow networks have both
+SMALL = 2**14
 
 
 @ops.constexpr
