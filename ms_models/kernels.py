@@ -5,6 +5,9 @@ times as long on CPU as what is used here. On other devices, and in other types 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import mindspore as ms
@@ -18,10 +21,33 @@ NO_EPS = 1e-8  # the least that batch norm's kernel takes; 1 + 1e-8 is 1
 SMALL = 2**14
 
 
+_WRITING = ContextVar("writing a file", default=False)
+
+
+@contextmanager
+def kernels_of_files() -> Iterator[None]:
+    """Compile graphs without kernels for training, which runtimes of files lack."""
+    before = _WRITING.set(True)
+    try:
+        yield
+    finally:
+        _WRITING.reset(before)
+
+
+def _is_fast(dtype: Any) -> bool:
+    return bool(dtype == ms.float32 and device_in_use() == CPU)
+
+
 @ops.constexpr
 def _has_fast_kernels(dtype: Any) -> bool:
     """Whether oneDNN's batch norm and convolution, exact only in float32 on the CPU, serve a type."""
-    return bool(dtype == ms.float32 and device_in_use() == CPU)
+    return _is_fast(dtype)
+
+
+@ops.constexpr
+def _has_fast_moments(dtype: Any) -> bool:
+    """Whether batch norm's kernel for training serves a type."""
+    return _is_fast(dtype) and not _WRITING.get()
 
 
 def channel_affine(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -78,7 +104,7 @@ class _Moments(nn.Cell):
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] -> [N, C] each."""
-        if _has_fast_kernels(x.dtype):
+        if _has_fast_moments(x.dtype):
             mean, variance = _moments_by_line(x)
             return mean.reshape(x.shape[:2]), variance.reshape(x.shape[:2])
         mean = pixel_mean(x)
@@ -148,7 +174,7 @@ def instance_norm(x: Tensor, eps: float, gamma: Tensor | None = None, beta: Tens
         eps: added to the variances.
         gamma, beta: [C] both, or neither.
     """
-    if math.prod(x.shape) < SMALL or not 0 < eps <= 1 or not _has_fast_kernels(x.dtype):
+    if math.prod(x.shape) < SMALL or not 0 < eps <= 1 or not _has_fast_moments(x.dtype):
         normal = normalize(x, 2, eps)
         if gamma is None or beta is None:
             return normal

@@ -27,6 +27,8 @@ def write(
     """
     import mindspore
 
+    from ms_models.kernels import kernels_of_files
+
     facts = {**(metadata or {}), OUTPUTS: json.dumps([FIRST, *names[1:]])}
 
     def note(model: Any) -> None:
@@ -37,7 +39,8 @@ def write(
 
     example = mindspore.Tensor(inputs)
     wanted = cell if len(tuple_of(cell(example))) == len(names) else _first_outputs(cell, len(names))
-    mindspore.export(wanted, example, file_name=str(path), file_format="MINDIR", custom_func=note)
+    with kernels_of_files():
+        mindspore.export(wanted, example, file_name=str(path), file_format="MINDIR", custom_func=note)
     if not path.is_file():
         raise InputError(
             f"{path}: MindSpore splits networks above 1 GiB into several files; they cannot be kept as one"

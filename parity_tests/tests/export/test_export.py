@@ -135,6 +135,8 @@ def test_mindir_computes_what_float64_pytorch_does(folder, capsys):
         wanted = load_module(folder / "gen.pt", "ugatit").double()(torch.from_numpy(inputs).double())[0].numpy()
     (found,) = mindir.run(target, {"input": inputs}).values()
     assert np.abs(found - wanted).max() < 1e-4
+    kinds = [each.op_type for each in mindir._proto(target).primitives]
+    assert kinds.count("BatchNorm") == 1, "that for inference; runtimes of files have none for training"
 
 
 def test_a_wrong_mindir_is_not_kept(folder, monkeypatch):
