@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from convert.registry import family_named
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
-from parity_tests.harness.mutants.systematic import checks, elsewhere, equivalence, judging
-from parity_tests.harness.mutants.systematic.graph import array_mutations
+from parity_tests.harness.mutants.systematic import checks, elsewhere, equivalence, files, judging
+from parity_tests.harness.mutants.systematic.graph import array_mutations, graph_mutants
 from parity_tests.harness.mutants.systematic.planting import ROOT, imported_anew, planted, traced
 from parity_tests.harness.mutants.systematic.run import Plan, sampled, search
 from parity_tests.harness.mutants.systematic.scope import Program, read_program
@@ -45,7 +46,7 @@ KINDS = {
     "string",
     "statement deleted",
 }
-LOSSES, LAYERS = "ms_models/losses.py", "ms_models/layers.py"
+LOSSES, LAYERS, KERNELS = "ms_models/losses.py", "ms_models/layers.py", "ms_models/kernels.py"
 
 
 @pytest.mark.quick
@@ -145,29 +146,29 @@ def prepared(tmp_path_factory):
     return judging.Prepared(family, read_program(ROOT), captures, {check: clean})
 
 
-def mutant_of(prepared, before, after):
-    """The mutant of layers.py that the fixture's check runs."""
-    found = source_mutants(LAYERS, prepared.program.sources[LAYERS])
+def mutant_of(prepared, before, after, file=LAYERS):
+    """The mutant of a file that the fixture's check runs."""
+    found = source_mutants(file, prepared.program.sources[file])
     fitting = (each for each in found if (each.before, each.change[2]) == (before, after))
     return next(each for each in fitting if prepared.covering(each))
 
 
 def test_a_planted_bug_is_caught_and_blamed_on_its_layer(prepared):
-    mutant = mutant_of(prepared, "normalize(x, 2, self.eps)", "x")
+    mutant = mutant_of(prepared, "instance_norm(x, self.eps)", "x")
     result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
     assert (result.verdict, result.mode, result.right) == ("caught", "isolated", True), result
     assert "InstanceNorm2d" in result.blamed
 
 
 def test_a_mutant_that_does_not_run_is_refused(prepared):
-    mutant = mutant_of(prepared, "ops.ones(shape, x.dtype)", "ops.ones(x.dtype, shape)")
+    mutant = mutant_of(prepared, "ops.ones(shape, x.dtype)", "ops.ones(x.dtype, shape)", KERNELS)
     result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
     assert result.verdict == "refused"
 
 
 def test_a_mutant_that_computes_the_same_is_called_equivalent_and_another_is_not(prepared):
-    mutant = mutant_of(prepared, "normalize(x, 2, self.eps)", "x")
-    same = replace(mutant, change=(*mutant.change[:2], "normalize(x, 2, self.eps + 0)"))
+    mutant = mutant_of(prepared, "instance_norm(x, self.eps)", "x")
+    same = replace(mutant, change=(*mutant.change[:2], "instance_norm(x, self.eps + 0)"))
     assert judging.first_difference(prepared, same) is None
     assert search(prepared, same)[0] == "equivalent"
     assert search(prepared, mutant)[0] == "missed"
@@ -202,6 +203,19 @@ def test_lines_that_another_family_runs_are_told_from_those_that_none_runs():
     assert of_adalin
     assert reduced
     assert found == dict.fromkeys(of_adalin, "ugatit")
+
+
+def test_a_file_that_ends_its_runtimes_process_is_refused():
+    nodes = [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="up", group=1)]
+    weight = numpy_helper.from_array(np.ones((2, 1, 2, 2), np.float32), "w")
+    shapes = (helper.make_tensor_value_info(name, 1, [1, channels, side, side]) for name, channels, side in
+              (("x", 2, 4), ("y", 1, 5)))  # fmt: skip
+    x, y = shapes
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [weight]), ir_version=8)
+    model.opset_import[0].version = 17
+    found = {each.what: files._graph_result(("cyclegan", "G_A"), model, each)
+             for each in graph_mutants(model) if "group 0" in each.what}  # fmt: skip
+    assert [(each.verdict, each.reason) for each in found.values()] == [("refused", "SIGFPE in ONNX Runtime")]
 
 
 def test_the_first_tensor_out_of_budget_ends_a_comparison():
