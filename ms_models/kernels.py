@@ -159,13 +159,6 @@ class _InstanceNorm(nn.Cell):
 _moments, _affine, _instance_norm = _Moments(), _Affine(), _InstanceNorm()
 
 
-def normalize(x: Tensor, begin_axis: int, eps: float) -> Tensor:
-    """Return (x - mean) / sqrt(biased variance + eps), both taken over the axes from `begin_axis` on; one kernel."""
-    shape = x.shape[begin_axis:]
-    layer_norm = ops.LayerNorm(begin_norm_axis=begin_axis, begin_params_axis=begin_axis, epsilon=eps)
-    return layer_norm(x, ops.ones(shape, x.dtype), ops.zeros(shape, x.dtype))[0]
-
-
 def instance_norm(x: Tensor, eps: float, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
     """Return (x - mean) / sqrt(biased variance + eps) * gamma + beta, of every channel of every image.
 
@@ -175,7 +168,8 @@ def instance_norm(x: Tensor, eps: float, gamma: Tensor | None = None, beta: Tens
         gamma, beta: [C] both, or neither.
     """
     if math.prod(x.shape) < SMALL or not 0 < eps <= 1 or not _has_fast_moments(x.dtype):
-        normal = normalize(x, 2, eps)
+        layer_norm = ops.LayerNorm(begin_norm_axis=2, begin_params_axis=2, epsilon=eps)
+        normal = layer_norm(x, ops.ones(x.shape[2:], x.dtype), ops.zeros(x.shape[2:], x.dtype))[0]
         if gamma is None or beta is None:
             return normal
         return normal * gamma.reshape(1, -1, 1, 1) + beta.reshape(1, -1, 1, 1)

@@ -28,6 +28,13 @@ def channel_max(x: Tensor) -> Tensor:
     return ops.adaptive_max_pool2d(x, (1, 1)).reshape(x.shape[:2])
 
 
+def normalize(x: Tensor, begin_axis: int, eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(biased variance + eps), both taken over the axes from `begin_axis` on; one kernel."""
+    shape = x.shape[begin_axis:]
+    layer_norm = ops.LayerNorm(begin_norm_axis=begin_axis, begin_params_axis=begin_axis, epsilon=eps)
+    return layer_norm(x, ops.ones(shape, x.dtype), ops.zeros(shape, x.dtype))[0]
+
+
 class InstanceNorm2d(nn.Cell):
     """Instance norm without running statistics: biased variance of the current input.
 

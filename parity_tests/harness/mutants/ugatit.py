@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
-from ms_models.kernels import mix_instance_and_layer, normalize
+from ms_models.kernels import mix_instance_and_layer
+from ms_models.layers import normalize
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Change, NetworkBug, Patch, Subject
 

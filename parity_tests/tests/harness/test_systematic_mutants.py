@@ -161,7 +161,7 @@ def test_a_planted_bug_is_caught_and_blamed_on_its_layer(prepared):
 
 
 def test_a_mutant_that_does_not_run_is_refused(prepared):
-    mutant = mutant_of(prepared, "ops.ones(shape, x.dtype)", "ops.ones(x.dtype, shape)", KERNELS)
+    mutant = mutant_of(prepared, "ops.ones(x.shape[2:], x.dtype)", "ops.ones(x.dtype, x.shape[2:])", KERNELS)
     result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
     assert result.verdict == "refused"
 

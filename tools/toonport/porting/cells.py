@@ -8,8 +8,7 @@ import math
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from ms_models.kernels import normalize
-from ms_models.layers import EPS
+from ms_models.layers import EPS, normalize
 from toonport.porting.cells_moving import padded
 
 

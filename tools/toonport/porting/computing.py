@@ -123,9 +123,8 @@ def _instance_norm(m: Any, shapes: Shapes) -> Made:
         named = {"momentum": Optional(round(1 - m.momentum, 10), 0.9), "affine": Optional(m.affine, False)}
         eps = Optional(m.eps, 1e-5)
         return layer("TrackedInstanceNorm", ("num_features", m.num_features), eps=eps, **named)
-    name = "InstanceNorm2d" if isinstance(m, nn.InstanceNorm2d) else "InstanceNorm"
     eps, affine = Optional(m.eps, 1e-5), Optional(m.affine, False)
-    return layer(name, ("num_features", m.num_features), eps=eps, affine=affine)
+    return layer("InstanceNorm", ("num_features", m.num_features), eps=eps, affine=affine)
 
 
 @rule(nn.GroupNorm)

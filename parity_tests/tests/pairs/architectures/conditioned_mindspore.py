@@ -5,8 +5,8 @@ import math
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from ms_models.kernels import normalize, upsample_nearest
-from ms_models.layers import conv2d, conv_transpose2d
+from ms_models.kernels import upsample_nearest
+from ms_models.layers import conv2d, conv_transpose2d, normalize
 
 
 class AdaptiveInstanceNorm2d(nn.Cell):
