@@ -17,8 +17,7 @@ from convert.devices import CPU
 from ms_models.environment import device_in_use
 
 NO_EPS = 1e-8  # the least that batch norm's kernel takes; 1 + 1e-8 is 1
-# elements below which one slow kernel takes less time than several fast ones; comparisons of narrow networks have both
-SMALL = 2**14
+SMALL = 2**18  # elements below which one slow kernel takes less time, and to compile, than several fast ones
 
 
 _WRITING = ContextVar("writing a file", default=False)
