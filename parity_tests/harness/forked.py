@@ -1,14 +1,17 @@
 """Tasks in processes that are forked from one which has imported the frameworks but run nothing.
 
-What a task leaves in memory, such as graphs of MindSpore, ends with its process.
+What a task leaves in memory, such as graphs of MindSpore, ends with its process. Each process has cores of its own:
+MindSpore's threads wait for each other by yielding, and where another process takes the core that one of them is on, a
+training step takes seven times as long (measured on two cores).
 """
 
 import multiprocessing
 import os
 import pickle
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +42,7 @@ class _Running:
     process: Any
     pipe: Connection
     deadline: float
+    place: int  # among the processes that run at a time
 
 
 def run_elsewhere(tasks: Sequence[Callable[[Say], T]], jobs: int, preload: Sequence[str], say: Say) -> list[T]:
@@ -88,7 +92,9 @@ def run_forked(
                 if task is None:
                     exhausted = True
                 else:
-                    running.append(_start(context, *task, timeout, bool(say)))
+                    place = min(set(range(jobs)) - {each.place for each in running})
+                    run = partial(_run, task[1], saying=bool(say), cores=share_of_cores(place, jobs))
+                    running.append(_start(context, task[0], run, time.monotonic() + timeout, place))
             for each in _ready(running):
                 ended, message = _message(each)
                 if not ended and say:
@@ -102,18 +108,36 @@ def run_forked(
             _end(each)
 
 
-def _start(context: Any, key: Any, task: Callable[..., Any], timeout: float, saying: bool) -> _Running:
+def share_of_cores(place: int, places: int) -> set[int]:
+    """Return the cores that one of several processes has for itself: a share of this process's, at least one.
+
+    Empty where the system does not say which they are.
+    """
+    if sys.platform != "linux":
+        return set()
+    own = sorted(os.sched_getaffinity(0))
+    return set(own[place::places] or [own[place % len(own)]])
+
+
+def keep_to_cores(cores: Collection[int]) -> None:
+    """Run this process, and the threads and processes that it starts from now on, on these cores; empty: on any."""
+    if cores and sys.platform == "linux":
+        os.sched_setaffinity(0, cores)
+
+
+def _start(context: Any, key: Any, run: Callable[[Connection], None], deadline: float, place: int) -> _Running:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(task, theirs, saying), daemon=True)
+    process = context.Process(target=run, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
-    return _Running(key, process, ours, time.monotonic() + timeout)
+    return _Running(key, process, ours, deadline, place)
 
 
-def _run(task: Callable[..., Any], pipe: Connection, saying: bool) -> None:
+def _run(task: Callable[..., Any], pipe: Connection, saying: bool, cores: Collection[int]) -> None:
     """Send the result, and leave without the clean-up of threads that a fork does not have."""
     _silence()
     try:
+        keep_to_cores(cores)
         result = task(partial(_send, pipe, False)) if saying else task()
     except BaseException as error:  # a mutant can raise anything
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

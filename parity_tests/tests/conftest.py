@@ -13,6 +13,7 @@ import pytest
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
 from convert.formats import write_checkpoint
 from convert.tensors import Array
+from parity_tests.harness.forked import keep_to_cores, share_of_cores
 from parity_tests.tests.cases import ROOT, save_torch, seeded_family
 from parity_tests.tests.sampling import cases_of_the_day
 
@@ -30,8 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle the day's seed, here and in the workers that are started later."""
+    """Settle the day's seed, here and in the workers that are started later; give each of these cores of its own."""
     os.environ.setdefault(SEED, str(date.today().toordinal()))
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        keep_to_cores(share_of_cores(int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 
 def _everything(config: pytest.Config) -> bool:

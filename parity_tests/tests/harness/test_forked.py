@@ -1,5 +1,7 @@
 import os
 import pickle
+import sys
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +10,7 @@ import pytest
 from convert.errors import InputError
 from parity_tests.harness import families
 from parity_tests.harness.families import compare_family
-from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked
+from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked, share_of_cores
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import Comparison
 
@@ -70,6 +72,30 @@ def test_tasks_elsewhere_say_how_far_they_are_and_return_in_their_order():
 def test_what_fails_elsewhere_fails_here(task, raised, words):
     with pytest.raises(raised, match=words):
         run_elsewhere([task, partial(_told, 1)], 2, ("json",), lambda text: None)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("cores", "places", "shares"),
+    [({0, 1, 2, 3}, 2, [{0, 2}, {1, 3}]), ({2, 5, 7}, 2, [{2, 7}, {5}]), ({4, 6}, 3, [{4}, {6}, {4}])],
+)
+def test_processes_share_the_cores_of_the_one_that_starts_them(cores, places, shares, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert [share_of_cores(place, places) for place in range(places)] == shares
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say which cores a process has")
+def test_a_process_runs_on_its_share_and_the_next_one_takes_its_place():
+    taken = [found for _, found in run_forked([(number, _cores) for number in range(4)], 2)]
+    assert {frozenset(cores) for cores in taken} == {frozenset(share_of_cores(place, 2)) for place in range(2)}
+    assert all(len(cores) == 1 or cores < os.sched_getaffinity(0) for cores in taken)
+
+
+def _cores():
+    time.sleep(0.2)
+    return os.sched_getaffinity(0)
 
 
 def _pickled(work, units):

@@ -245,7 +245,7 @@ def test_the_reconstruction_loss_halves_on_one_pair_of_pictures(framework):
 
     settings = {"lr": 2e-3, "cam": 1.0, "adversarial": 0.1}
     size = {"width": 4, "network": {"n_blocks": 1}, "size": 96}
-    config = RunConfig("ugatit", "", "", framework=framework, compiled=False, settings=settings, **size)
+    config = RunConfig("ugatit", "", "", framework=framework, settings=settings, **size)
     engine = Engine(config.checked(), starting_point(config.checked(), (1, 1)))
     y, x = np.mgrid[:96, :96] / 96.0
     real_a = np.stack([np.sin(6 * x + k) * np.cos(4 * y) for k in range(3)])[None].astype(np.float32)
