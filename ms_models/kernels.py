@@ -49,27 +49,16 @@ def _has_fast_moments(dtype: Any) -> bool:
     return _is_fast(dtype) and not _WRITING.get()
 
 
-def channel_affine(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return (x - mean) * scale + shift for x [N, C, H, W], the others [N, C].
-
-    On CPU, batch norm's kernel for inference with variance 1 does it in one pass; MindSpore's arithmetic with shapes
-    that differ takes ten times as long. That kernel's own gradient by scale and shift is wrong: see `_Affine`.
-    """
-    if not _has_fast_kernels(x.dtype):
-        return (x - mean[:, :, None, None]) * scale[:, :, None, None] + shift[:, :, None, None]
-    rows = x.shape[0] * x.shape[1]
-    return _by_rows(x, scale.reshape(rows), shift.reshape(rows), mean.reshape(rows), ops.ones(rows, x.dtype), NO_EPS)
-
-
 def _by_rows(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
     """Return (x - mean) / sqrt(variance + eps) * scale + shift for x [N, C, H, W], the others [N * C]."""
     rows = x.reshape(1, -1, *x.shape[2:])
     return ops.BatchNorm(is_training=False, epsilon=eps)(rows, scale, shift, mean, variance)[0].reshape(x.shape)
 
 
-def centre(x: Tensor, mean: Tensor) -> Tensor:
-    """Return x - mean for x [N, C, H, W] and mean [N, C]."""
-    return channel_affine(x, mean, ops.ones(mean.shape, x.dtype), ops.zeros(mean.shape, x.dtype))
+def _affine_rows(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """See `channel_affine`, in float32 on CPU."""
+    ones = ops.ones(mean.size, x.dtype)
+    return _by_rows(x, scale.reshape(-1), shift.reshape(-1), mean.reshape(-1), ones, NO_EPS)
 
 
 def pixel_mean(x: Tensor) -> Tensor:
@@ -99,38 +88,34 @@ def _moments_by_line(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Moments(nn.Cell):
-    """Mean and biased variance of every channel of every image, with their gradient in one pass."""
+    """Mean and biased variance of every channel of every image in float32 on CPU, with their gradient in one pass."""
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] -> [N, C] each."""
-        if _has_fast_moments(x.dtype):
-            mean, variance = _moments_by_line(x)
-            return mean.reshape(x.shape[:2]), variance.reshape(x.shape[:2])
-        mean = pixel_mean(x)
-        centred = centre(x, mean)
-        return mean, pixel_mean(centred * centred)
+        mean, variance = _moments_by_line(x)
+        return mean.reshape(x.shape[:2]), variance.reshape(x.shape[:2])
 
     def bprop(self, x: Tensor, out: tuple[Tensor, Tensor], dout: tuple[Tensor, Tensor]) -> tuple[Tensor]:
         """Gradient by x: (dmean + 2 * (x - mean) * dvariance) / count."""
         count = x.shape[2] * x.shape[3]
-        return (channel_affine(x, out[0], dout[1] * (2 / count), dout[0] / count),)
+        return (_affine_rows(x, out[0], dout[1] * (2 / count), dout[0] / count),)
 
 
 class _Affine(nn.Cell):
-    """`channel_affine` with its gradient, made of the same kernel."""
+    """`channel_affine` in float32 on CPU, with its gradient made of the same kernel, whose own is wrong."""
 
     def construct(self, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """See `channel_affine`."""
-        return channel_affine(x, mean, scale, shift)
+        return _affine_rows(x, mean, scale, shift)
 
     def bprop(
         self, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, ...]:
         """Gradients by x, mean, scale and shift."""
-        count, zero = x.shape[2] * x.shape[3], ops.zeros(mean.shape, x.dtype)
+        count, one, zero = x.shape[2] * x.shape[3], ops.ones(mean.shape, x.dtype), ops.zeros(mean.shape, x.dtype)
         by_shift = pixel_mean(dout) * count
-        by_scale = pixel_mean(dout * centre(x, mean)) * count
-        return channel_affine(dout, zero, scale, zero), -scale * by_shift, by_scale, by_shift
+        by_scale = pixel_mean(dout * _affine_rows(x, mean, one, zero)) * count
+        return _affine_rows(dout, zero, scale, zero), -scale * by_shift, by_scale, by_shift
 
 
 class _InstanceNorm(nn.Cell):
@@ -156,6 +141,26 @@ class _InstanceNorm(nn.Cell):
 
 
 _moments, _affine, _instance_norm = _Moments(), _Affine(), _InstanceNorm()
+
+
+def channel_affine(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return (x - mean) * scale + shift for x [N, C, H, W], the others [N, C].
+
+    On CPU, batch norm's kernel for inference with variance 1 does it in one pass; MindSpore's arithmetic with shapes
+    that differ takes ten times as long.
+    """
+    if _has_fast_kernels(x.dtype):
+        return _affine(x, mean, scale, shift)
+    return (x - mean[:, :, None, None]) * scale[:, :, None, None] + shift[:, :, None, None]
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel of every image: [N, C, H, W] -> [N, C] each."""
+    if _has_fast_moments(x.dtype):
+        return _moments(x)
+    mean = pixel_mean(x)
+    centred = channel_affine(x, mean, ops.ones(mean.shape, x.dtype), ops.zeros(mean.shape, x.dtype))
+    return mean, pixel_mean(centred * centred)
 
 
 def instance_norm(x: Tensor, eps: float, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
@@ -190,13 +195,13 @@ def mix_instance_and_layer(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, 
         eps: added to the variances.
     """
     channels, count = x.shape[1], x.shape[2] * x.shape[3]
-    mean, variance = _moments(x)  # [N, C]
+    mean, variance = channel_moments(x)  # [N, C]
     offset = mean - mean.mean(1, keep_dims=True)
     of_layer = (variance + offset * offset).mean(1, keep_dims=True) * (channels * count / (channels * count - 1))
     rho, gamma, beta = (vector.reshape(-1, channels) for vector in (rho, gamma, beta))
     by_instance = rho / ops.sqrt(variance * (count / (count - 1)) + eps)
     by_layer = (1 - rho) / ops.sqrt(of_layer + eps)
-    return _affine(x, mean, (by_instance + by_layer) * gamma, by_layer * offset * gamma + beta)
+    return channel_affine(x, mean, (by_instance + by_layer) * gamma, by_layer * offset * gamma + beta)
 
 
 def upsample_nearest(x: Tensor, factor: int) -> Tensor:
