@@ -181,6 +181,20 @@ def test_lines_that_no_check_runs_are_missed(prepared):
     assert (result.verdict, result.reason) == ("missed", "not reached by the comparison")
 
 
+def test_norms_of_narrow_generators_take_both_ways(monkeypatch):
+    sizes = []
+    with imported_anew(), checks.narrow_maps():
+        import mindspore as ms
+
+        from ms_models import kernels
+
+        large = kernels._instance_norm
+        monkeypatch.setattr(kernels, "_instance_norm", lambda x, *others: sizes.append(x.shape) or large(x, *others))
+        for shape in ((2, 4, 16, 20), (2, 16, 4, 5)):  # of U-GAT-IT's first and last norm
+            kernels.instance_norm(ms.Tensor(np.ones(shape, np.float32)), 1e-5)
+    assert sizes == [(2, 4, 16, 20)]
+
+
 def test_blame_knows_a_familys_network_from_another_familys_of_the_same_name():
     program, family = read_program(ROOT), family_named("whitebox")
     file = "ms_models/whitebox.py"
@@ -227,6 +241,20 @@ def test_the_first_tensor_out_of_budget_ends_a_comparison():
         stop(wrong)
     assert stop(head).equal
     assert not checks.stopping(frozenset([checks.alarm_of(wrong)]))(wrong).equal
-    assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2))], "float32") == ""
-    assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2) + 1e-9)], "float32")
-    assert equivalence.difference([("a", np.ones(2))], [("a", np.ones(2) + 1e-14)], "float64") == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "dtype", "difference"),
+    [
+        ([("a", np.ones(2)), ("b", np.zeros(0))], "float32", ""),
+        ([("a", np.ones(2) + 1e-9), ("b", np.zeros(0))], "float32", "1.0e-09 of the tensor's size at a"),
+        ([("a", np.ones(2) + 1e-14), ("b", np.zeros(0))], "float64", ""),
+        ([("a", np.ones(2)), ("b", np.zeros(1))], "float32", "shape at b"),
+        ([("a", np.ones(2))], "float32", "they do not return the same tensors"),
+        ([("a", np.ones(2)), ("c", np.zeros(0))], "float32", "they do not return the same tensors"),
+    ],
+)
+def test_a_search_ends_at_the_first_difference(other, dtype, difference):
+    found = equivalence.compared([("a", np.ones(2)), ("b", np.zeros(0))], other, dtype)
+    assert found.difference == difference
+    assert difference or (found.tensors, found.empty) == (1, 1)

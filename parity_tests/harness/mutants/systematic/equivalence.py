@@ -4,18 +4,22 @@ Networks run with several weights, on pictures of several sizes and shapes, larg
 both modes, twice in a row, forward and backward; training steps under several settings, batches and ways of execution.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convert.disk import atomic_path
 from convert.family import Family
 from convert.recipes.descent import Execution
 from parity_tests.harness.compare import rms
 from parity_tests.harness.families import seeded_source
 from parity_tests.harness.inputs import feature, image
-from parity_tests.harness.mutants.systematic.checks import Check
+from parity_tests.harness.mutants.systematic.checks import Check, narrow_maps
 from parity_tests.harness.sides.base import Array, Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.trainers import MindSporeTrainer
@@ -23,40 +27,63 @@ from parity_tests.harness.training_setup import TrainingSetup, small_setup
 
 SEEDS = 3
 ROUNDING = {"float32": 0.0, "float64": 1e-12}  # largest relative difference that counts as none
-Evidence = list[tuple[str, Array]]
+Evidence = Iterator[tuple[str, Array]]
 
 
 def evidence(checks: Sequence[Check], family: Family, dtype: str = "float32") -> Evidence:
-    """Return what the port that can be imported now computes in the search, each with a label.
+    """Yield what the port that can be imported now computes in the search, each with a label.
 
     Args:
         checks: the search runs the networks and the training steps that these run.
         family: which they are of.
         dtype: "float32" or, of networks only, "float64".
     """
-    found: Evidence = []
+    for _, run in _pieces(checks, family, dtype):
+        yield from run()
+
+
+def remember(checks: Sequence[Check], family: Family, dtype: str, folder: Path) -> None:
+    """Keep in a folder what `evidence` yields, but for what is there already: of the correct port."""
+    for name, run in _pieces(checks, family, dtype):
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            found = list(run())
+            arrays = {str(number): array for number, (_, array) in enumerate(found)}
+            with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as file:
+                np.savez(file, labels=np.array([label for label, _ in found]), **arrays)
+
+
+def remembered(checks: Sequence[Check], family: Family, dtype: str, folder: Path) -> Evidence:
+    """Yield what `remember` has kept."""
+    for name, _ in _pieces(checks, family, dtype):
+        with np.load(folder / f"{name}.npz") as kept:
+            yield from ((str(label), kept[str(number)]) for number, label in enumerate(kept["labels"]))
+
+
+def _pieces(checks: Sequence[Check], family: Family, dtype: str) -> Iterator[tuple[str, Callable[[], Evidence]]]:
     kinds = {(check.part, str(check.kwargs)): check for check in checks}
     for seed in range(1, SEEDS + 1):
         for check in kinds.values():
+            name = f"{dtype} {seed} {check.name}"
             if check.part:
-                found += _of_network(check, family, seed, dtype)
+                yield name, partial(_of_network, check, family, seed, dtype)
             elif dtype == "float32":
-                found += _of_training(family, seed)
-    return found
+                yield name, partial(_of_training, family, seed)
 
 
-def _of_network(check: Check, family: Family, seed: int, dtype: str) -> Iterator[tuple[str, Array]]:
+def _of_network(check: Check, family: Family, seed: int, dtype: str) -> Evidence:
     from ms_models.build import build_mindspore
 
     part = next(part for part in family.parts if part.name == check.part)
     source = seeded_source(family, part, check.kwargs, seed)
     side = MindSporeSide(build_mindspore(part, check.kwargs, source.port), None, dtype)
-    for name, picture in _pictures(part.input_shape[1], part.smallest(check.kwargs), seed).items():
-        for training in (False, True):
-            side.set_training(training)
-            label = f"{check.part} {check.kwargs}, seed {seed}, {name}, {'train' if training else 'eval'}"
-            for number, array in enumerate(_run(side, picture, seed)):
-                yield f"{label}, {number}", array
+    with narrow_maps():
+        for name, picture in _pictures(part.input_shape[1], part.smallest(check.kwargs), seed).items():
+            for training in (False, True):
+                side.set_training(training)
+                label = f"{check.part} {check.kwargs}, seed {seed}, {name}, {'train' if training else 'eval'}"
+                for number, array in enumerate(_run(side, picture, seed)):
+                    yield f"{label}, {number}", array
 
 
 def _pictures(channels: int, side: int, seed: int) -> Mapping[str, Array]:
@@ -84,7 +111,7 @@ def _run(side: Side, picture: Array, seed: int) -> list[Array]:
     return [*first, *second, *side.state().values(), *gradients.inputs, *gradients.parameters.values()]
 
 
-def _of_training(family: Family, seed: int) -> Iterator[tuple[str, Array]]:
+def _of_training(family: Family, seed: int) -> Evidence:
     setup = _varied(small_setup(family, 3, seed), seed)
     for name, execution in {"plain": Execution(), "in pieces": Execution(accumulate=2)}.items():
         trainer = MindSporeTrainer(setup)
@@ -110,16 +137,32 @@ def _varied(setup: TrainingSetup, seed: int) -> TrainingSetup:
     return replace(setup, settings={**changes, **setup.settings})
 
 
-def difference(first: Evidence, second: Evidence, dtype: str) -> str:
-    """Return where two ports differ by more than rounding in `dtype`, or "" """
-    if [label for label, _ in first] != [label for label, _ in second]:
-        return "they do not return the same tensors"
-    for (label, one), (_, other) in zip(first, second, strict=True):
-        if one.shape != other.shape:
-            return f"shape at {label}"
-        if not np.array_equal(one, other, equal_nan=True):
-            size = max(rms(one), 1e-30)
-            relative = rms(np.asarray(one, np.float64) - other) / size
-            if not relative <= ROUNDING[dtype]:
-                return f"{relative:.1e} of the tensor's size at {label}"
-    return ""
+@dataclass(frozen=True)
+class Compared:
+    """What a search has shown, up to the first difference."""
+
+    difference: str  # where two ports differ by more than rounding, or ""
+    tensors: int  # that were compared and hold numbers
+    empty: int  # runs that neither could make
+
+
+def compared(first: Evidence, second: Evidence, dtype: str) -> Compared:
+    """Compare what two ports compute, up to the first tensor that differs by more than rounding in `dtype`."""
+    tensors = empty = 0
+    for one, other in zip_longest(first, second):
+        if one is None or other is None or one[0] != other[0]:
+            return Compared("they do not return the same tensors", tensors, empty)
+        label, array = one
+        if found := _difference(label, array, other[1], dtype):
+            return Compared(found, tensors, empty)
+        tensors, empty = tensors + bool(array.size), empty + (not array.size)
+    return Compared("", tensors, empty)
+
+
+def _difference(label: str, one: Array, other: Array, dtype: str) -> str:
+    if one.shape != other.shape:
+        return f"shape at {label}"
+    if np.array_equal(one, other, equal_nan=True):
+        return ""
+    relative = rms(np.asarray(one, np.float64) - other) / max(rms(one), 1e-30)
+    return "" if relative <= ROUNDING[dtype] else f"{relative:.1e} of the tensor's size at {label}"

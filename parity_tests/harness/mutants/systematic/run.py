@@ -8,9 +8,8 @@ from functools import partial
 
 from convert.family import Family
 from parity_tests.harness.forked import Failure, run_forked
-from parity_tests.harness.mutants.systematic.checks import Check
 from parity_tests.harness.mutants.systematic.elsewhere import who_runs
-from parity_tests.harness.mutants.systematic.equivalence import difference, evidence
+from parity_tests.harness.mutants.systematic.equivalence import compared, evidence, remember, remembered
 from parity_tests.harness.mutants.systematic.files import GraphTask, graph_results, weight_results
 from parity_tests.harness.mutants.systematic.judging import (
     Prepared,
@@ -129,24 +128,21 @@ def _searched(prepared: Prepared, silent: Sequence[SourceMutant], plan: Plan, sa
             yield replace(result, verdict=verdict, reason=reason)
 
 
-def _networks_only(checks: Sequence[Check]) -> bool:
-    return all(check.part for check in checks)
-
-
 def search(prepared: Prepared, mutant: SourceMutant) -> tuple[str, str]:
     """Return the verdict on a mutant that no check saw, and its reason."""
     checks, source = prepared.covering(mutant), prepared.program.sources[mutant.file]
-    found = ""
+    found, of_networks = "", all(check.part for check in checks)
     for dtype in EQUAL_IN:
         try:
+            asked = checks, prepared.family, dtype
             with planted(mutant.file, source):
-                right = evidence(checks, prepared.family, dtype)
+                remember(*asked, prepared.captures)
             with planted(mutant.file, mutant.planted(source)):
-                wrong = evidence(checks, prepared.family, dtype)
+                result = compared(remembered(*asked, prepared.captures), evidence(*asked), dtype)
         except Exception as error:  # a mutant can raise anything, and MindSpore lacks kernels for float64
             return "missed", f"{found or 'no check saw it'}; the search ended with {type(error).__name__}"
-        own, count = difference(right, wrong, dtype), sum(array.size > 0 for _, array in right)
-        if count and not own and (dtype == "float32" or (count == len(right) and _networks_only(checks))):
-            return "equivalent", f"{EQUAL_IN[dtype]} {count} tensors of a wide random search"
-        found = found or own
+        proof = dtype == "float32" or (of_networks and not result.empty)
+        if result.tensors and not result.difference and proof:
+            return "equivalent", f"{EQUAL_IN[dtype]} {result.tensors} tensors of a wide random search"
+        found = found or result.difference
     return "missed", f"no check saw it, though it changes {found or 'what the search cannot run'}"
