@@ -1,14 +1,11 @@
 """Tasks in processes that are forked from one which has imported the frameworks but run nothing.
 
-What a task leaves in memory, such as graphs of MindSpore, ends with its process. Each process has cores of its own:
-MindSpore's threads wait for each other by yielding, and where another process takes the core that one of them is on, a
-training step takes seven times as long (measured on two cores).
+What a task leaves in memory, such as graphs of MindSpore, ends with its process. Each has its share of the cores.
 """
 
 import multiprocessing
 import os
 import pickle
-import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -18,6 +15,8 @@ from functools import partial
 from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
+
+from convert.cores import keep_to_cores, share_of_cores
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -106,23 +105,6 @@ def run_forked(
     finally:
         for each in running:
             _end(each)
-
-
-def share_of_cores(place: int, places: int) -> set[int]:
-    """Return the cores that one of several processes has for itself: a share of this process's, at least one.
-
-    Empty where the system does not say which they are.
-    """
-    if sys.platform != "linux":
-        return set()
-    own = sorted(os.sched_getaffinity(0))
-    return set(own[place::places] or [own[place % len(own)]])
-
-
-def keep_to_cores(cores: Collection[int]) -> None:
-    """Run this process, and the threads and processes that it starts from now on, on these cores; empty: on any."""
-    if cores and sys.platform == "linux":
-        os.sched_setaffinity(0, cores)
 
 
 def _start(context: Any, key: Any, run: Callable[[Connection], None], deadline: float, place: int) -> _Running:

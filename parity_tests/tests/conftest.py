@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import parity_tests  # noqa: F401  # prepares the environment before any framework is imported
+from convert.cores import keep_to_cores, share_of_cores
 from convert.formats import write_checkpoint
 from convert.tensors import Array
-from parity_tests.harness.forked import keep_to_cores, share_of_cores
 from parity_tests.tests.cases import ROOT, save_torch, seeded_family
 from parity_tests.tests.sampling import cases_of_the_day
 

@@ -5,13 +5,13 @@ import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from convert.cores import pool_of
 from convert.devices import CPU, GPU
 from convert.errors import InputError, first_line
 
@@ -119,7 +119,7 @@ def spread(
         yield from map(work, units)
     else:
         context = multiprocessing.get_context("spawn")  # threads of the frameworks do not survive a fork
-        pool = ProcessPoolExecutor(min(jobs, len(units)), context)
+        pool = pool_of(min(jobs, len(units)), context)
         try:
             yield from pool.map(work, units)
         except BrokenProcessPool as error:

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import pickle
 import sys
@@ -7,10 +8,11 @@ from functools import partial
 
 import pytest
 
+from convert.cores import pool_of, share_of_cores
 from convert.errors import InputError
 from parity_tests.harness import families
 from parity_tests.harness.families import compare_family
-from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked, share_of_cores
+from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import Comparison
 
@@ -91,6 +93,19 @@ def test_a_process_runs_on_its_share_and_the_next_one_takes_its_place():
     taken = [found for _, found in run_forked([(number, _cores) for number in range(4)], 2)]
     assert {frozenset(cores) for cores in taken} == {frozenset(share_of_cores(place, 2)) for place in range(2)}
     assert all(len(cores) == 1 or cores < os.sched_getaffinity(0) for cores in taken)
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say which cores a process has")
+def test_every_process_of_a_pool_has_its_share():
+    with pool_of(2, multiprocessing.get_context("spawn")) as pool:
+        taken = {future.result() for future in [pool.submit(_process_and_cores) for _ in range(6)]}
+    assert len(taken) == 2
+    assert {cores for _, cores in taken} == {frozenset(share_of_cores(place, 2)) for place in range(2)}
+
+
+def _process_and_cores():
+    return os.getpid(), frozenset(_cores())
 
 
 def _cores():

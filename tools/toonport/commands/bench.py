@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.cores import cores
 from convert.errors import InputError
 from convert.suggest import did_you_mean
 from toonport.commands.options import Subparsers, add_command, add_option, number
 from toonport.commands.ui import out, print_json, print_table, spinner
-from toonport.photo.batch import cores
 
 if TYPE_CHECKING:
     from toonport.bench.suite import Outcome

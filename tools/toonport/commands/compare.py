@@ -258,7 +258,7 @@ def _options(args: argparse.Namespace) -> CompareOptions:
 
 def jobs_here(device: str) -> int:
     """Return how many pieces of work run at a time: as many as there are cores and memory for; on a GPU one."""
-    from toonport.photo.batch import cores
+    from convert.cores import cores
     from toonport.train.memory import free_bytes
 
     if device != CPU or "forkserver" not in get_all_start_methods():

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from convert.conversion import Conversion
+from convert.cores import cores
 from convert.errors import InputError
 from convert.formats import FORMATS
 from convert.ledger import ENDING
 from toonport.commands.ui import bar, out, print_json
 from toonport.exit_codes import ExitCode
-from toonport.photo.batch import Outcome, Task, cores, run_tasks
+from toonport.photo.batch import Outcome, Task, run_tasks
 from toonport.terminal import Terminal
 
 SMALL = 64 * 2**20  # bytes of all files together for which further processes would cost more time than they save

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.cores import cores
 from convert.devices import CPU
 from convert.disk import folder_locked
 from convert.errors import InputError
@@ -17,7 +18,7 @@ from toonport.commands.options import number
 from toonport.commands.ui import bar, out, print_json
 from toonport.exit_codes import ExitCode
 from toonport.photo.backends import LANDMARK_NAMES, MATTE_NAMES
-from toonport.photo.batch import Maker, Outcome, Record, Task, cores, run_tasks
+from toonport.photo.batch import Maker, Outcome, Record, Task, run_tasks
 from toonport.photo.files import left_out
 from toonport.terminal import Terminal
 

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from convert.cores import cores
 from convert.devices import GPU
 from convert.disk import atomic_path, folder_locked
 from convert.errors import InputError
 from toonport.cluster import ADDRESS_HELP, HERE, on_ray
 from toonport.commands.photo_run import folder_notes, require_folder, tell
-from toonport.photo.batch import Maker, Outcome, Record, Task, cores, plan_tasks
+from toonport.photo.batch import Maker, Outcome, Record, Task, plan_tasks
 from toonport.photo.shards import expanded, name_shards
 from toonport.photo.units import HIDDEN, Unit, UnitWorker, plan_shards, plan_tables, plan_units
 

@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convert.cores import pool_of
 from convert.errors import InputError
 from toonport.photo.faces import NO_FACE
 from toonport.photo.files import name_photos
@@ -42,11 +43,6 @@ class Outcome:
 
 
 Maker = Callable[[Task], Outcome]  # raises InputError for a photo that cannot be used
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plan_tasks(photos: Sequence[str], folder: Path) -> list[Task]:
@@ -220,7 +216,7 @@ def _run_pool(make: Callable[[], Maker], waiting: list[Task], jobs: int) -> Gene
     """Work through `waiting`, emptying it; returns the tasks under way when a process died."""
     context = multiprocessing.get_context("spawn")  # threads of OpenCV and the frameworks do not survive a fork
     running: dict[Future[Outcome], Task] = {}
-    pool = ProcessPoolExecutor(jobs, context)
+    pool = pool_of(jobs, context)
     try:
         while waiting or running:
             while waiting and len(running) < jobs * AHEAD:
