@@ -206,6 +206,25 @@ def test_blame_knows_a_familys_network_from_another_familys_of_the_same_name():
     assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed)))
 
 
+@pytest.mark.parametrize(("function", "right"), [("_up", True), ("_unit", False)])
+def test_what_a_builder_wraps_belongs_to_the_network_that_calls_it(function, right):
+    program, family, file = read_program(ROOT), family_named("dtn"), "ms_models/sagan_cyclegan.py"
+    check = next(check for check in checks.checks_of(family) if check.part == "decoder")
+    types = {
+        "": "Decoder",
+        "l2": "Sequential",
+        "l2.0": "SpectralNorm",
+        "l2.0.module": "SpectralConvTranspose2d",
+        "l2.1": "InstanceNorm2d",
+        "l3": "Sequential",
+    }
+    prepared = judging.Prepared(family, program, ROOT, {check: checks.Clean(types=types)})
+    file = file if right else LAYERS
+    mutant = next(each for each in source_mutants(file, program.sources[file]) if each.function == function)
+    blamed = Measurement(Mode.ISOLATED, Probe(), "l2.0.module", "", Quantity(Kind.OUTPUT), 0, error=1.0)
+    assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed))) == right
+
+
 def test_lines_that_another_family_runs_are_told_from_those_that_none_runs():
     program = read_program(ROOT)
     of_adalin = [each for each in source_mutants(LAYERS, program.sources[LAYERS]) if each.owner == "AdaLIN"]

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -172,8 +173,10 @@ def _made_by(prepared: Prepared, mutant: SourceMutant, found: Difference) -> set
     types, program = prepared.checks[found.check].types, prepared.program
     path = found.verdict.measurement.layer
     own, of_family = list[Place](), program.of_family(prepared.family)
+    held = Counter(layer.rpartition(".")[0] for layer in types if layer)
     while True:
-        own += (each for each in program.classes_named(types.get(path, "")) if each in of_family)
+        if path == found.verdict.measurement.layer or held[path] > 1:  # what wraps one layer only counts as that layer
+            own += (each for each in program.classes_named(types.get(path, "")) if each in of_family)
         if not path:
             break
         path = path.rpartition(".")[0]
