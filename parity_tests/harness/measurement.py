@@ -94,7 +94,7 @@ class Values(str, Enum):
 
     RECORDED = "as recorded"
     LOW_SPREAD = "low spread"  # shrunk to a spread at which a wrong epsilon shows
-    LARGE = "large"  # twenty times as large, beyond clamps and into saturation
+    LARGE = "large"  # twenty times as large or more, beyond clamps and into saturation
     OFFSET = "offset"  # a low spread around a large mean, like white paper
     TIES = "ties"  # a few different numbers with exact zeros, and one channel of a single number
 

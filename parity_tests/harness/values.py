@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from parity_tests.harness.compare import rms
 from parity_tests.harness.measurement import Values
 from parity_tests.harness.sides.base import Array
 
 LOW_SPREAD = 3e-3  # standard deviation at which an epsilon of 1e-5 weighs as much as the variance
-LARGE = 20.0
+LARGE, LARGE_SIZE = 20.0, 10.0  # factor of the numbers; root mean square that they have at least
 OFFSET, GRAIN = 0.9, 0.01  # mean and standard deviation of white paper
 TIE = 0.5  # the numbers of few values are multiples of this, so that sums of them are exact
 PICTURES = (Values.LOW_SPREAD, Values.OFFSET)  # only for feature maps, about whose spread they are
@@ -46,7 +47,7 @@ def _ties(array: Array) -> Array:
 _MADE = {
     Values.RECORDED: lambda array: array,
     Values.LOW_SPREAD: lambda array: array * np.float32(LOW_SPREAD / _spread(array)),
-    Values.LARGE: lambda array: array * np.float32(LARGE),
+    Values.LARGE: lambda array: array * np.float32(max(LARGE, LARGE_SIZE / (rms(array) or 1.0))),
     Values.OFFSET: lambda array: OFFSET + GRAIN * _standard(array),
     Values.TIES: _ties,
 }

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from mindspore import nn, ops
 
 from convert.family import resolve
 from convert.registry import families
+from ms_models.layers import tanh
+from parity_tests.harness.compare import rms
 from parity_tests.harness.cutting import cut_probes
 from parity_tests.harness.measurement import Values
 from parity_tests.harness.mutants.inputs import INPUT_BUGS
@@ -65,6 +68,8 @@ def test_values_reach_what_the_run_does_not():
     assert all(array.dtype == np.float32 and array.shape == inputs[0].shape for array in made.values())
     assert made[Values.LOW_SPREAD].std() == pytest.approx(3e-3, rel=1e-3)
     assert made[Values.LARGE].max() > 20
+    small = [inputs[0] * np.float32(1e-3)], [np.zeros((2, 3), np.float32)]
+    assert [rms(fed(Values.LARGE, numbers)[0]) for numbers in small] == pytest.approx([10, 0], rel=1e-5)
     assert (made[Values.OFFSET].mean(), made[Values.OFFSET].std()) == pytest.approx((0.9, 0.01), rel=1e-3)
     assert (made[Values.TIES][:, 0] == 0.5).all()
     assert 0.0 in made[Values.TIES]
@@ -72,6 +77,25 @@ def test_values_reach_what_the_run_does_not():
     assert values_for([np.ones((2, 3), np.float32)]) == (Values.LARGE, Values.TIES)
     assert values_for(inputs, linear=True) == (Values.LOW_SPREAD, Values.LARGE)
     assert values_for([np.ones(3, np.float32)]) == values_for([]) == ()
+
+
+class _Tanh(nn.Cell):
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def construct(self, x):
+        return tanh(ops.clamp(x, -self.limit, self.limit))
+
+
+@pytest.mark.quick
+def test_saturation_is_reached_however_small_the_numbers_of_the_run():
+    import torch
+
+    pictures = np.float32(0.01) * np.random.default_rng(0).standard_normal((2, 3, 8, 6)).astype(np.float32)
+    for limit, blamed in ((3.0, [("0", Values.LARGE)]), (50.0, [])):
+        found = compare(torch.nn.Sequential(torch.nn.Tanh()), nn.SequentialCell(_Tanh(limit)), pictures)
+        assert [(one.measurement.layer, one.measurement.probe.values) for one in found.blamed[:1]] == blamed
 
 
 @pytest.mark.quick
