@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from convert.cores import keep_to_cores, share_of_cores
 
+LEAVING = 5.0  # seconds in which a process that has said its result gives back what outlives it
 T = TypeVar("T")
 Say = Callable[[str], None]
 
@@ -100,7 +101,7 @@ def run_forked(
                     say(message)
                     continue
                 running.remove(each)
-                _end(each)
+                _end(each, LEAVING if time.monotonic() < each.deadline else 0.0)
                 yield each.key, message
     finally:
         for each in running:
@@ -164,7 +165,8 @@ def _message(running: _Running) -> tuple[bool, Any]:
         return True, Failure("the process died")
 
 
-def _end(running: _Running) -> None:
+def _end(running: _Running, patience: float = 0.0) -> None:
     running.pipe.close()
+    running.process.join(patience)
     running.process.kill()
     running.process.join()

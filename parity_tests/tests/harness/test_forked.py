@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from parity_tests.harness.families import compare_family
 from parity_tests.harness.forked import Failure, ProcessError, run_elsewhere, run_forked
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import Comparison
+from parity_tests.tests.cases import ROOT
 
 
 def _told(number, say):
@@ -74,6 +76,33 @@ def test_tasks_elsewhere_say_how_far_they_are_and_return_in_their_order():
 def test_what_fails_elsewhere_fails_here(task, raised, words):
     with pytest.raises(raised, match=words):
         run_elsewhere([task, partial(_told, 1)], 2, ("json",), lambda text: None)
+
+
+LEAVE_A_LOCK = """
+from functools import partial
+from parity_tests.harness.forked import run_elsewhere
+from parity_tests.tests.harness.test_forked import _locks
+if __name__ == "__main__":
+    print(run_elsewhere([partial(_locks, number) for number in range(20)], 4, ("json",), print)[-1])
+"""
+
+
+@pytest.mark.quick
+def test_processes_give_back_their_locks(tmp_path):
+    (tmp_path / "lock.py").write_text(LEAVE_A_LOCK)
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tools")])
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "lock.py")], env={**os.environ, "PYTHONPATH": paths}, capture_output=True
+    )
+    assert (ended.stdout, ended.stderr) == (b"19\n", b"")
+
+
+def _locks(number, say):
+    _KEPT.extend(multiprocessing.get_context("forkserver").Lock() for _ in range(200))
+    return number
+
+
+_KEPT = []
 
 
 @pytest.mark.quick
