@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from convert.registry import family_named
+from convert.registry import families, family_named
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants.systematic import checks, elsewhere, equivalence, files, judging
@@ -179,6 +179,13 @@ def test_lines_that_no_check_runs_are_missed(prepared):
     mutant = next(each for each in source_mutants(LAYERS, program.sources[LAYERS]) if each.owner == "LIN")
     result = judging.result_of(prepared, mutant, None)
     assert (result.verdict, result.reason) == ("missed", "not reached by the comparison")
+
+
+@pytest.mark.parametrize("family", [family for family in families() if family.training], ids=lambda family: family.name)
+def test_training_is_searched_in_a_process_that_has_run_nothing(family):
+    names = [name for name, _ in equivalence._pieces(list(checks.checks_of(family)), family, "float32")]
+    assert [name.endswith("training") for name in names] == sorted(name.endswith("training") for name in names)[::-1]
+    assert len(names) == len(set(names))
 
 
 def test_norms_of_narrow_generators_take_both_ways(monkeypatch):

@@ -61,9 +61,10 @@ def remembered(checks: Sequence[Check], family: Family, dtype: str, folder: Path
 
 
 def _pieces(checks: Sequence[Check], family: Family, dtype: str) -> Iterator[tuple[str, Callable[[], Evidence]]]:
+    """Training first: after networks have run in a process, the last bit of a sum there is another."""
     kinds = {(check.part, str(check.kwargs)): check for check in checks}
-    for seed in range(1, SEEDS + 1):
-        for check in kinds.values():
+    for check in sorted(kinds.values(), key=lambda check: bool(check.part)):
+        for seed in range(1, SEEDS + 1):
             name = f"{dtype} {seed} {check.name}"
             if check.part:
                 yield name, partial(_of_network, check, family, seed, dtype)
