@@ -44,6 +44,10 @@ class _Running:
     deadline: float
     place: int  # among the processes that run at a time
 
+    def remaining(self, longest: float) -> float:
+        """Seconds until the deadline, at most `longest` and at least 0."""
+        return max(0.0, min(longest, self.deadline - time.monotonic()))
+
 
 def run_elsewhere(tasks: Sequence[Callable[[Say], T]], jobs: int, preload: Sequence[str], say: Say) -> list[T]:
     """Return the results of tasks in their order, or raise what the first one raised that failed.
@@ -101,7 +105,7 @@ def run_forked(
                     say(message)
                     continue
                 running.remove(each)
-                _end(each, LEAVING if time.monotonic() < each.deadline else 0.0)
+                _end(each, patience=each.remaining(LEAVING))
                 yield each.key, message
     finally:
         for each in running:
