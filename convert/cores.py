@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 
@@ -28,9 +29,13 @@ def share_of_cores(place: int, places: int) -> set[int]:
 
 
 def keep_to_cores(share: Collection[int]) -> None:
-    """Run this thread, and the threads and processes that it starts from now on, on these cores; empty: on any."""
+    """Run this thread, and the threads and processes that it starts from now on, on these cores.
+
+    On any where there are none, or where the system does not let a process choose, as in some containers.
+    """
     if share and sys.platform == "linux":
-        os.sched_setaffinity(0, share)
+        with suppress(OSError):
+            os.sched_setaffinity(0, share)
 
 
 def pool_of(jobs: int, context: Any) -> ProcessPoolExecutor:

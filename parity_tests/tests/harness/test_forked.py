@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from convert.cores import pool_of, share_of_cores
+from convert.cores import keep_to_cores, pool_of, share_of_cores
 from convert.errors import InputError
 from parity_tests.harness import families
 from parity_tests.harness.families import compare_family
@@ -114,6 +114,15 @@ def test_processes_share_the_cores_of_the_one_that_starts_them(cores, places, sh
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     assert [share_of_cores(place, places) for place in range(places)] == shares
+
+
+@pytest.mark.quick
+def test_a_system_that_lets_no_process_choose_its_cores_is_no_error(monkeypatch):
+    def refuse(process, cores):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    keep_to_cores({0})
 
 
 @pytest.mark.quick
