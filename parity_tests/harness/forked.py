@@ -63,7 +63,7 @@ def run_elsewhere(tasks: Sequence[Callable[[Say], T]], jobs: int, preload: Seque
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     found: dict[int, T] = {}
-    for number, result in run_forked(enumerate(tasks), jobs, say=say, context=context):
+    for number, result in run_forked(enumerate(tasks), min(jobs, len(tasks) or 1), say=say, context=context):
         if isinstance(result, Failure):
             raise result.error or ProcessError(result.reason) from ProcessError(result.trace)
         found[number] = result

@@ -118,11 +118,17 @@ def test_processes_share_the_cores_of_the_one_that_starts_them(cores, places, sh
 
 @pytest.mark.quick
 def test_a_system_that_lets_no_process_choose_its_cores_is_no_error(monkeypatch):
+    asked = []
+
     def refuse(process, cores):
+        asked.append(cores)
         raise PermissionError(1, "Operation not permitted")
 
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
     keep_to_cores({0})
+    keep_to_cores(set())
+    assert asked == [{0}]
 
 
 @pytest.mark.quick

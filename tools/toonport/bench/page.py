@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from convert.cores import cores
 from convert.disk import atomic_path
 from convert.errors import InputError, guarded
 from parity_tests.harness.report.data import versions
@@ -52,7 +53,7 @@ def circumstances() -> dict[str, Any]:
     kinds = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "machine": {
-            "cores": len(psutil.Process().cpu_affinity()) if platform.system() == "Linux" else os.cpu_count(),
+            "cores": cores(),
             "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
             "processor": next(iter(kinds), platform.machine()),
             "load": round(os.getloadavg()[0], 1),
