@@ -210,17 +210,28 @@ def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: i
 
 
 def other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and constructor arguments of architectures in which each setting has each of its values once, narrow."""
-    seen, narrow = set(part.kwargs.items()), dict(family.training.narrow) if family.training else {}
-    for kwargs in part.variants:
-        new = {name: value for name, value in kwargs.items() if (name, value) not in seen}
-        if new:
-            seen |= new.items()
-            architecture = kwargs.get("architecture", "")
-            words = [f"{name} {value}" for name, value in new.items() if name not in narrow]
-            named = [architecture] if ("architecture", architecture) in new.items() else [architecture, *words]
-            form = ", ".join(filter(None, named))
-            yield form, {**kwargs, **{name: value for name, value in narrow.items() if name in kwargs}}
+    """Names and constructor arguments of a part's other forms, narrow: few, with every setting of each architecture."""
+    names = {name: None for kwargs in (part.kwargs, *part.variants) for name in kwargs}
+
+    def settings(kwargs: Mapping[str, Any]) -> set[tuple[str, str, Any]]:
+        """Every setting, None where it is left to its default, with the architecture that it is of."""
+        return {(kwargs.get("architecture", ""), name, kwargs.get(name)) for name in names}
+
+    seen, left = settings(part.kwargs), list(part.variants)
+    narrow = dict(family.training.narrow) if family.training else {}
+    while left:
+        kwargs = max(left, key=lambda each: len(settings(each) - seen))
+        new = settings(kwargs) - seen
+        if not new:
+            return
+        seen |= new
+        left.remove(kwargs)
+        architecture = kwargs.get("architecture", "")
+        is_new = (architecture, "architecture", architecture) in new
+        told = () if is_new else (name for name in kwargs if (architecture, name, kwargs[name]) in new)
+        words = (f"{name} {kwargs[name]}" for name in told if name not in narrow)
+        form = ", ".join(filter(None, (architecture, *words)))
+        yield form, {**kwargs, **{name: value for name, value in narrow.items() if name in kwargs}}
 
 
 def compare_source(source: Source, options: CompareOptions, say: Say = silent) -> Comparison:

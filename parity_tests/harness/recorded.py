@@ -1,18 +1,15 @@
 """Captures on disk: what a side computed, kept by what it was computed from, and replayed instead of run.
 
-A capture's key is the hash of the network's weights and state, the inputs, the mode, the devices, the layer, and the
-code: the versions of the frameworks and the source of every package that a layer's class comes from. Whatever changes
-gives another key, so a capture is never replayed for another network, input or program.
+A capture's key is the hash of the network's weights and state, the inputs, the mode, the devices, the layer, how every
+layer is set, and the code: the versions of the frameworks and the source of every package that a layer's class comes
+from. Whatever changes gives another key, so a capture is never replayed for another network, input or program.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,9 @@ import numpy as np
 
 from convert.disk import atomic_path
 from parity_tests.harness.capture import Pair
-from parity_tests.harness.legs import legs_in_use
+from parity_tests.harness.identity import digest, identity_of
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, Side
 from parity_tests.harness.sides.tree import Tree, decoded, encoded
-
-FRAMEWORKS = ("torch", "mindspore", "numpy")
 
 
 def recorded(pair: Pair, folder: Path, replay_port: bool = False) -> Pair:
@@ -69,9 +64,7 @@ class RecordedSide(Side):
         self.side, self.folder, self.replay, self._given = side, folder, replay, weights
         self.runs = 0
         self._training = False
-        self._identity = self._loaded = identity or _digest(
-            side.name, legs_in_use().words, code_version(side), dict(weights)
-        )
+        self._identity = self._loaded = identity or digest(identity_of(side), dict(weights))
 
     def layer_types(self) -> Mapping[str, str]:
         """See `Side.layer_types`."""
@@ -149,12 +142,12 @@ class RecordedSide(Side):
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Side.set_weights`; what is captured from then on belongs to these weights."""
         self.side.set_weights(weights)
-        self._identity = _digest(self._loaded, dict(weights))
+        self._identity = digest(self._loaded, dict(weights))
 
     def _kept(self, what: str, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array] = ()) -> _Kept:
         asked = {"what": what, "layer": layer, "training": self._training}
         form = repr(inputs.form) if isinstance(inputs, Tree) else ""
-        key = _digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state(layer), form)
+        key = digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state(layer), form)
         return _Kept(self, self.folder / key[:2] / f"{key}.safetensors", asked | {"side": self.name})
 
 
@@ -197,7 +190,7 @@ class _Kept:
 
         def keys(values: Iterable[Array]) -> list[str]:
             """Add arrays to the file under their hashes, and return these."""
-            named = [(_digest(value), np.ascontiguousarray(value).reshape(value.shape)) for value in values]
+            named = [(digest(value), np.ascontiguousarray(value).reshape(value.shape)) for value in values]
             arrays.update(named)
             return [key for key, _ in named]
 
@@ -221,38 +214,3 @@ class _Kept:
 def _formless(outputs: Sequence[Array]) -> Sequence[Array]:
     """Outputs without the structure, which nothing asks for again; where each lies in it is kept."""
     return replace(outputs, form=None) if isinstance(outputs, Tree) else outputs
-
-
-def code_version(side: Side) -> str:
-    """Hash of the frameworks' versions and of the source of every package that a layer's class comes from."""
-    classes = {kind for layer in side.layers.values() for kind in type(layer).__mro__}
-    own = {kind.__module__ for kind in classes} | {Side.__module__}
-    roots = {name.partition(".")[0] for name in own} - {"builtins", "abc", *FRAMEWORKS}
-    sources = sorted(path for root in roots for path in _sources(root))
-    installed = [f"{name} {metadata.version(name)}" for name in FRAMEWORKS]
-    return _digest(*installed, *(path.read_bytes() for path in sources))
-
-
-def _sources(root: str) -> list[Path]:
-    module: Any = sys.modules.get(root)
-    if hasattr(module, "__path__"):
-        return [path for folder in module.__path__ for path in Path(folder).rglob("*.py")]
-    file = getattr(module, "__file__", None)  # built-in modules have none
-    return [Path(file)] if file else []
-
-
-def _digest(*parts: Any) -> str:
-    """SHA-256 over texts, bytes, arrays (with type and shape) and lists or mappings of them, in order."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Mapping):
-            part = [item for name in sorted(part) for item in (name, part[name])]
-        if isinstance(part, list):
-            digest.update(f"list {len(part)} {_digest(*part)}".encode())
-        elif isinstance(part, np.ndarray):
-            digest.update(f"array {part.dtype} {part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).data)
-        else:
-            data = part if isinstance(part, bytes) else str(part).encode()
-            digest.update(f"{type(part).__name__} {len(data)} ".encode() + data)
-    return digest.hexdigest()

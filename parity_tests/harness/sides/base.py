@@ -11,6 +11,7 @@ from inspect import signature
 from typing import Any
 
 from convert.errors import first_line
+from parity_tests.harness.sides.settings import Described, described
 from parity_tests.harness.sides.tree import Array, Tree, arguments, as_arguments, number, text
 
 
@@ -66,6 +67,10 @@ class Side(ABC):
     def layer_types(self) -> Mapping[str, str]:
         """Dotted path -> class name of every layer."""
         return self._types
+
+    def settings(self) -> "Mapping[str, Described]":
+        """Path -> how each layer is set, but for its weights (networks that can be run only)."""
+        return {}
 
     @abstractmethod
     def call(self, layer: str, inputs: Sequence[Array]) -> Sequence[Array]:
@@ -270,6 +275,11 @@ class NetworkSide(Side):
         if own:
             raise own[0]
 
+    def settings(self) -> Mapping[str, Described]:
+        """See `Side.settings`."""
+        known = {id(layer): f"layer {path}" for path, layer in reversed(list(self.layers.items()))}
+        return {path: described(self._settings(layer), self._input, known) for path, layer in self.layers.items()}
+
     def array(self, tensor: Any) -> Array:
         """A copy of the values of one of the network's tensors."""
         return self._array(tensor)
@@ -295,6 +305,10 @@ class NetworkSide(Side):
     @abstractmethod
     def _gradients(self, layer: str, inputs: Sequence[Array], cotangents: Sequence[Array]) -> Gradients:
         """See `Side.gradients`."""
+
+    @abstractmethod
+    def _settings(self, layer: Any) -> Mapping[str, Any]:
+        """The attributes of a layer that not every layer has: no weights, and no layers inside it."""
 
     @abstractmethod
     def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:

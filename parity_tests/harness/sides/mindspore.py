@@ -226,6 +226,11 @@ class MindSporeSide(NetworkSide):
                 found.setdefault(id(value), (name.removeprefix(prefix), value))
         return dict(found.values())
 
+    def _settings(self, layer: Any) -> Mapping[str, Any]:
+        common = vars(self._ms.nn.Cell().set_train(False))
+        own = {name: value for name, value in vars(layer).items() if name not in common}
+        return {name: value for name, value in own.items() if not isinstance(value, self._ms.Parameter)}
+
     def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
         with mock.patch.object(layer, "has_bprop", False):  # else a cell with a gradient of its own takes no hooks
             return (

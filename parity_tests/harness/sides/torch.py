@@ -139,6 +139,11 @@ class TorchSide(NetworkSide):
             stack.enter_context(resting_in_torch(self._dropping))
         return stack
 
+    def _settings(self, layer: Any) -> Mapping[str, Any]:
+        common = vars(self._torch.nn.Module())
+        hooks = [*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()]
+        return {name: value for name, value in vars(layer).items() if name not in common} | {"hooks": hooks}
+
     def _hook(self, path: str, layer: Any, entered: Callable[..., None], left: Callable[..., Any]) -> Sequence[Any]:
         return (
             layer.register_forward_pre_hook(lambda _, args, keywords: entered(path, args, keywords), with_kwargs=True),

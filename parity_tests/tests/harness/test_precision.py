@@ -1,21 +1,27 @@
 """Other precisions than float32, and captures that are kept and replayed."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from convert.errors import InputError
+from ms_models.cyclegan_zoo_layers import ZooInstanceNorm2d
 from parity_tests.harness.capture import measure_isolated
 from parity_tests.harness.compare import ulp_neighbour
+from parity_tests.harness.identity import code_version, identity_of
 from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants.run import compare_subject
 from parity_tests.harness.pair import pair_networks
-from parity_tests.harness.recorded import code_version, recorded
+from parity_tests.harness.recorded import recorded
 from parity_tests.harness.report.console import line, summary_lines, tree_lines
 from parity_tests.harness.report.words import verdict_word
 from parity_tests.harness.run import compare
+from parity_tests.harness.sides.mindspore import MindSporeSide
+from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.tests.cases import OWN_INPUTS, own_pair
 from parity_tests.tolerances import ULPS
 
@@ -100,12 +106,56 @@ def test_captures_know_the_source_of_a_users_network(tmp_path):
     assert code_version(pair.port) != code_version(_foreign(tmp_path).port)
 
 
+class _Scaled(torch.nn.Module):
+    def __init__(self, function, scale, hook=None):
+        super().__init__()
+        self.inner, self.function, self.scale = torch.nn.Conv2d(3, 3, 3), function, scale
+        self.own = [self, []]
+        self.own[1].append(self.own)  # circles
+        if hook:
+            self.inner.register_forward_pre_hook(hook)
+
+
+def test_captures_know_how_layers_of_the_same_weights_are_set():
+    def slope_of(slope):
+        return lambda x: torch.nn.functional.leaky_relu(x, slope)
+
+    def identity(module):
+        return identity_of(TorchSide(module))
+
+    known = [
+        torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, padding=padding), torch.nn.LeakyReLU(slope))
+        for padding, slope in ((0, 0.2), (1, 0.2), (0, 0.3))
+    ]
+    scaled = [
+        _Scaled(function, torch.tensor([scale]), hook)
+        for function, scale, hook in (
+            (slope_of(0.2), 2.0, None),
+            (slope_of(0.3), 2.0, None),
+            (slope_of(0.2), 3.0, None),
+            (partial(torch.nn.functional.leaky_relu, negative_slope=0.2), 2.0, None),
+            (partial(torch.nn.functional.leaky_relu, negative_slope=0.3), 2.0, None),
+            (slope_of(0.2), 2.0, lambda module, inputs: inputs),
+        )
+    ]
+    assert len({identity(network) for network in [*known, *scaled]}) == 9
+    again = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.LeakyReLU(0.2)).eval()
+    assert identity(again) == identity(known[0])
+
+
+def test_captures_know_how_cells_are_set():
+    def identity(reference_exact):
+        return identity_of(MindSporeSide(ZooInstanceNorm2d(2, reference_exact)))
+
+    assert identity(True) != identity(False)
+    assert identity(True) == identity(True)
+
+
 def _foreign(folder):
     import importlib.util
     import sys
 
     import mindspore
-    import torch
 
     path = folder / "foreign.py"
     path.write_text("from mindspore import nn\n\n\nclass Net(nn.Dense):\n    pass\n")

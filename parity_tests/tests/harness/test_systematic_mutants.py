@@ -8,6 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from convert.registry import families, family_named
+from parity_tests.harness.families import other_forms
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants.systematic import checks, elsewhere, equivalence, files, judging
@@ -230,6 +231,29 @@ def test_what_a_builder_wraps_belongs_to_the_network_that_calls_it(function, rig
     mutant = next(each for each in source_mutants(file, program.sources[file]) if each.function == function)
     blamed = Measurement(Mode.ISOLATED, Probe(), "l2.0.module", "", Quantity(Kind.OUTPUT), 0, error=1.0)
     assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed))) == right
+
+
+def test_what_holds_a_network_as_its_only_layer_is_no_wrapper_of_the_layers_inside():
+    program, family, file = read_program(ROOT), family_named("cyclegan"), "ms_models/cyclegan.py"
+    check = next(check for check in checks.checks_of(family) if check.name == "G_A")
+    types = {"": "ResnetGenerator", "model": "Sequential", "model.18": "ReflectionPad2d", "model.19": "Conv2d"}
+    prepared = judging.Prepared(family, program, ROOT, {check: checks.Clean(types=types)})
+    text = program.sources[file]
+    mutant = next(
+        each for each in source_mutants(file, text) if "ReflectionPad2d(3)" in text.splitlines()[each.line - 1]
+    )
+    blamed = Measurement(Mode.ISOLATED, Probe(), "model.18", "", Quantity(Kind.OUTPUT), 0, error=1.0)
+    assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed)))
+
+
+def test_other_forms_hold_every_setting_of_every_architecture():
+    part = family_named("cyclegan").parts[0]
+    forms = dict(other_forms(family_named("cyclegan"), part))
+    for kwargs in part.variants:
+        for name in kwargs.keys() & {"norm", "pad_mode", "reference_exact"}:
+            own = kwargs["architecture"], kwargs[name]
+            assert own in {(form["architecture"], form.get(name)) for form in (part.kwargs, *forms.values())}
+    assert len(forms) == len({str(form) for form in forms.values()}) == 12
 
 
 def test_lines_that_another_family_runs_are_told_from_those_that_none_runs():

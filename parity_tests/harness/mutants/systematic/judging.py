@@ -174,11 +174,13 @@ def _made_by(prepared: Prepared, mutant: SourceMutant, found: Difference) -> set
     path = found.verdict.measurement.layer
     own, of_family = list[Place](), program.of_family(prepared.family)
     held = Counter(layer.rpartition(".")[0] for layer in types if layer)
+    wraps = False  # whether all that was gone through wraps the blamed layer only, and so counts as that layer
     while True:
-        if path == found.verdict.measurement.layer or held[path] > 1:  # what wraps one layer only counts as that layer
+        if not wraps:
             own += (each for each in program.classes_named(types.get(path, "")) if each in of_family)
         if not path:
             break
+        wraps = held[path.rpartition(".")[0]] == 1 and (wraps or path == found.verdict.measurement.layer)
         path = path.rpartition(".")[0]
     if not own or mutant.function == "__init__" or not program.definitions[own[0]].is_class:
         own.append(place_of(next(part for part in prepared.family.parts if part.name == found.check.part).class_name))
