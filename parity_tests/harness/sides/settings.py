@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from functools import partial
+from functools import partial, singledispatch
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -46,34 +46,51 @@ class _Description:
         return [f"{type(value).__module__}.{type(value).__qualname__}", *(self.of(part) for part in _parts(value))]
 
 
+@singledispatch
 def _parts(value: Any) -> Iterable[Any]:
     """What an object holds, in an order that is the same in every process."""
-    if isinstance(value, Mapping):
-        return (part for item in value.items() for part in item)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
-    if isinstance(value, list | tuple):
-        return value
-    if isinstance(value, partial):
-        return value.func, value.args, value.keywords
-    if isinstance(value, MethodType):
-        return value.__func__, value.__self__
-    if isinstance(value, FunctionType):
-        return _parts_of_function(value)
-    if isinstance(value, type | BuiltinFunctionType):
-        return value.__module__, value.__qualname__
-    return _attributes(value)
-
-
-def _parts_of_function(function: FunctionType) -> Iterable[Any]:
-    code = function.__code__
-    constants = [constant for constant in code.co_consts if isinstance(constant, PLAIN)]
-    held = [cell.cell_contents for cell in function.__closure__ or ()]
-    own = function.__module__, function.__qualname__, code.co_code
-    return *own, constants, function.__defaults__, function.__kwdefaults__, held
-
-
-def _attributes(value: Any) -> Iterable[Any]:
     if dataclasses.is_dataclass(value):
         return [getattr(value, each.name) for each in dataclasses.fields(value)]
     return [vars(value)] if type(value).__dictoffset__ else []
+
+
+@_parts.register(Mapping)
+def _(value: Mapping[Any, Any]) -> Iterable[Any]:
+    return (part for item in value.items() for part in item)
+
+
+@_parts.register(list)
+@_parts.register(tuple)
+def _(value: Iterable[Any]) -> Iterable[Any]:
+    return value
+
+
+@_parts.register(set)
+@_parts.register(frozenset)
+def _(value: Iterable[Any]) -> Iterable[Any]:
+    return sorted(value, key=repr)
+
+
+@_parts.register(type)
+@_parts.register(BuiltinFunctionType)
+def _(value: Any) -> Iterable[Any]:
+    return value.__module__, value.__qualname__
+
+
+@_parts.register
+def _(value: partial) -> Iterable[Any]:
+    return value.func, value.args, value.keywords
+
+
+@_parts.register
+def _(value: MethodType) -> Iterable[Any]:
+    return value.__func__, value.__self__
+
+
+@_parts.register
+def _(value: FunctionType) -> Iterable[Any]:
+    code = value.__code__
+    constants = [constant for constant in code.co_consts if isinstance(constant, PLAIN)]
+    held = [cell.cell_contents for cell in value.__closure__ or ()]
+    own = value.__module__, value.__qualname__, code.co_code
+    return *own, constants, value.__defaults__, value.__kwdefaults__, held

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -171,21 +171,25 @@ def is_right(prepared: Prepared, mutant: SourceMutant, found: Difference) -> boo
 
 def _made_by(prepared: Prepared, mutant: SourceMutant, found: Difference) -> set[Place]:
     types, program = prepared.checks[found.check].types, prepared.program
-    path = found.verdict.measurement.layer
-    own, of_family = list[Place](), program.of_family(prepared.family)
-    held = Counter(layer.rpartition(".")[0] for layer in types if layer)
-    wraps = False  # whether all that was gone through wraps the blamed layer only, and so counts as that layer
-    while True:
-        if not wraps:
-            own += (each for each in program.classes_named(types.get(path, "")) if each in of_family)
-        if not path:
-            break
-        wraps = held[path.rpartition(".")[0]] == 1 and (wraps or path == found.verdict.measurement.layer)
-        path = path.rpartition(".")[0]
+    of_family = program.of_family(prepared.family)
+    around = _around(types, found.verdict.measurement.layer)
+    own = [each for path in around for each in program.classes_named(types.get(path, "")) if each in of_family]
     if not own or mutant.function == "__init__" or not program.definitions[own[0]].is_class:
         own.append(place_of(next(part for part in prepared.family.parts if part.name == found.check.part).class_name))
     near = own[: 2 if mutant.function in ("__init__", mutant.owner) else 1]
     return program.reached(near, into_classes=False)
+
+
+def _around(types: Mapping[str, str], blamed: str) -> Iterator[str]:
+    """A blamed layer and those around it, the innermost first, without what wraps it alone: that counts as the layer."""
+    held = Counter(layer.rpartition(".")[0] for layer in types if layer)
+    path, wraps = blamed, True
+    yield path
+    while path:
+        path = path.rpartition(".")[0]
+        wraps = wraps and held[path] == 1
+        if not wraps:
+            yield path
 
 
 def _right_in_training(prepared: Prepared, mutant: SourceMutant, found: Difference, place_: Place) -> bool:
