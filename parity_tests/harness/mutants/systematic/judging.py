@@ -181,7 +181,7 @@ def _made_by(prepared: Prepared, mutant: SourceMutant, found: Difference) -> set
 
 
 def _around(types: Mapping[str, str], blamed: str) -> Iterator[str]:
-    """A blamed layer and those around it, the innermost first, without what wraps it alone: that counts as the layer."""
+    """A blamed layer and those around it, the innermost first; what wraps it alone counts as the layer itself."""
     held = Counter(layer.rpartition(".")[0] for layer in types if layer)
     path, wraps = blamed, True
     yield path
