@@ -293,6 +293,24 @@ def test_the_first_tensor_out_of_budget_ends_a_comparison():
     assert not checks.stopping(frozenset([checks.alarm_of(wrong)]))(wrong).equal
 
 
+@pytest.mark.parametrize(("step", "neighbour", "equal"), [(3e-6, 1e-6, True), (5e-6, 1e-6, False), (2e-7, 0, True)])
+def test_a_search_grants_a_few_times_what_moving_the_pictures_does(step, neighbour, equal):
+    right, other, moved = ([("a", np.ones(2) + moving)] for moving in (0, step, neighbour))
+    assert (not equivalence.compared(right, other, equivalence.MOVED, moved).difference) == equal
+
+
+def test_the_search_on_moved_pictures_moves_both_networks_and_training():
+    family = family_named("cyclegan")
+    part = next(part for part in family.parts if part.name == "D_A")
+    for check in (
+        checks.Check("cyclegan", "D_A", {**part.kwargs, "ndf": 4, "n_layers": 2}),
+        checks.Check("dtn", "", {}),
+    ):
+        of = family_named(check.family)
+        plain, moved = (next(equivalence.evidence([check], of, dtype))[1] for dtype in ("float32", equivalence.MOVED))
+        assert 0 < np.abs(plain - moved).max() < 1e-4 * np.abs(plain).max()
+
+
 @pytest.mark.parametrize(
     ("other", "dtype", "difference"),
     [

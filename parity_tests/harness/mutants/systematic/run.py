@@ -8,8 +8,16 @@ from functools import partial
 
 from convert.family import Family
 from parity_tests.harness.forked import Failure, run_forked
+from parity_tests.harness.mutants.systematic.checks import Check
 from parity_tests.harness.mutants.systematic.elsewhere import who_runs
-from parity_tests.harness.mutants.systematic.equivalence import compared, evidence, remember, remembered
+from parity_tests.harness.mutants.systematic.equivalence import (
+    MOVED,
+    Compared,
+    compared,
+    evidence,
+    remember,
+    remembered,
+)
 from parity_tests.harness.mutants.systematic.files import GraphTask, graph_results, weight_results
 from parity_tests.harness.mutants.systematic.judging import (
     Prepared,
@@ -24,8 +32,12 @@ from parity_tests.harness.mutants.systematic.scope import Program, read_program
 from parity_tests.harness.mutants.systematic.source import SourceMutant, source_mutants
 
 LONGEST = 600.0  # seconds that one mutant, or one search for its equivalence, may take
-# precisions in which it is searched for what a mutant changes; what it means that nothing differs
-EQUAL_IN = {"float32": "bit-equal in", "float64": "inside float64 rounding in"}
+# how it is searched for what a mutant changes; what it means that nothing differs
+EQUAL_IN = {
+    "float32": "bit-equal in",
+    "float64": "inside float64 rounding in",
+    MOVED: "inside float32 rounding, as moving pictures by a unit in the last place shows it, in",
+}
 Say = Callable[[str], None]
 
 
@@ -130,19 +142,27 @@ def _searched(prepared: Prepared, silent: Sequence[SourceMutant], plan: Plan, sa
 
 def search(prepared: Prepared, mutant: SourceMutant) -> tuple[str, str]:
     """Return the verdict on a mutant that no check saw, and its reason."""
-    checks, source = prepared.covering(mutant), prepared.program.sources[mutant.file]
+    checks = prepared.covering(mutant)
     found, of_networks = "", all(check.part for check in checks)
-    for dtype in EQUAL_IN:
+    for dtype, words in EQUAL_IN.items():
         try:
-            asked = checks, prepared.family, dtype
-            with planted(mutant.file, source):
-                remember(*asked, prepared.captures)
-            with planted(mutant.file, mutant.planted(source)):
-                result = compared(remembered(*asked, prepared.captures), evidence(*asked), dtype)
+            result = _compared_in(dtype, checks, prepared, mutant)
         except Exception as error:  # a mutant can raise anything, and MindSpore lacks kernels for float64
-            return "missed", f"{found or 'no check saw it'}; the search ended with {type(error).__name__}"
-        proof = dtype == "float32" or (of_networks and not result.empty)
+            found = found or f"; the search ended with {type(error).__name__}"
+            continue
+        proof = dtype != "float64" or (of_networks and not result.empty)
         if result.tensors and not result.difference and proof:
-            return "equivalent", f"{EQUAL_IN[dtype]} {result.tensors} tensors of a wide random search"
-        found = found or result.difference
-    return "missed", f"no check saw it, though it changes {found or 'what the search cannot run'}"
+            return "equivalent", f"{words} {result.tensors} tensors of a wide random search"
+        found = f", though it changes {result.difference or 'what the search cannot run'}"
+    return "missed", f"no check saw it{found}"
+
+
+def _compared_in(dtype: str, checks: Sequence[Check], prepared: Prepared, mutant: SourceMutant) -> Compared:
+    """Compare the mutant with the right port, which is run where it was not yet."""
+    plain = dtype.replace(MOVED, "float32")
+    source, family, folder = prepared.program.sources[mutant.file], prepared.family, prepared.captures
+    with planted(mutant.file, source):
+        remember(checks, family, dtype, folder)
+    moved = remembered(checks, family, MOVED, folder) if dtype == MOVED else None
+    with planted(mutant.file, mutant.planted(source)):
+        return compared(remembered(checks, family, plain, folder), evidence(checks, family, plain), dtype, moved)
