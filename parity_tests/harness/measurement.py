@@ -31,6 +31,7 @@ class Kind(str, Enum):
     RATE = "learning rate"
     CHANGE = "change"  # of a weight or a state since training began
     MEAN = "mean"  # Adam's first moment
+    REFUSAL = "refusal"  # of numbers that are not finite, before a weight is moved
     ROOT_MEAN_SQUARE = "root mean square"  # of Adam's second: rounding of a gradient is as large in it as in the first
 
 

@@ -24,6 +24,7 @@ from parity_tests.harness.sides.inexact import tf32_products
 from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
 from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
+from parity_tests.harness.training_refusals import measure_refusals
 from parity_tests.harness.training_setup import PICTURES, TrainingSetup
 
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
@@ -43,6 +44,8 @@ def measure_training(
 ) -> Iterator[Measurement]:
     """Yield loss terms, learning rates, changes of weights and state, and Adam moments after every step.
 
+    Of a port that watches for numbers that are not finite, whether it refuses them comes last.
+
     Args:
         setup: networks, settings and batches.
         make_port: (networks, settings, frozen network) -> MindSpore step; default: the family's own.
@@ -52,14 +55,19 @@ def measure_training(
     """
     reference = reference or TrainingReference(setup)
 
-    def port() -> Run:
+    def port() -> FamilyRun:
         """A run of the port from the start."""
         trainer: Trainer = MindSporeTrainer(setup, make_port)
         if execution != PLAIN:
             trainer.execute(execution)
         return FamilyRun(trainer, setup)
 
-    yield from measure_steps(reference, port(), port, len(setup.batches), list(setup.training.phases), note)
+    run, order = port(), 0
+    for measured in measure_steps(reference, run, port, len(setup.batches), list(setup.training.phases), note):
+        yield measured
+        order = measured.order + 1
+    if execution.watch:
+        yield from measure_refusals(run.trainer, setup.batches[-1], order)
 
 
 def measure_steps(

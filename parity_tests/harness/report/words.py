@@ -16,6 +16,7 @@ NAMED = {
     Kind.GRADIENT: "gradient of {}",
     Kind.CHANGE: "change of {}",
     Kind.MEAN: "mean of {}",
+    Kind.REFUSAL: "refusal of {}",
     Kind.ROOT_MEAN_SQUARE: "root of the mean square of {}",
 }
 PHASES = {"D": "discriminator", "G": "generator"}
