@@ -6,7 +6,7 @@ find the layer only.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 from convert.errors import InputError, first_line
 from parity_tests.harness.accumulated import Key
 from parity_tests.harness.capture import outputs_of
+from parity_tests.harness.compare import rms
 from parity_tests.harness.experiments import Finding, find_cause_in_file
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import Verdict, blamed, judge
 from parity_tests.harness.measurement import Kind, Measurement, Quantity, Values
-from parity_tests.harness.onnx.alone import activations
+from parity_tests.harness.onnx.alone import nodes_alone
 from parity_tests.harness.onnx.cut import Cutter
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
 from parity_tests.harness.onnx.outputs import FileOutput, file_outputs
@@ -31,6 +32,7 @@ from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.values import fed
 
 Write = Callable[[Array, Path], None]  # writes the network at a path, with these pictures [N, C, H, W] as an example
+SAME = 1e-2  # share of its size within which a value of the file is a layer's input
 # order of a measurement and what was fed -> the call in float64, which of its outputs, and what the file makes of it
 Made = dict[tuple[int, Values], tuple[LayerCall, int, Array]]
 
@@ -140,7 +142,7 @@ def measure_file(
 ) -> Iterator[Measurement]:
     """Measure the layers that are found in a file, in the order of computation, then its outputs.
 
-    Activations among the layers are also run alone on large numbers.
+    Activations among the layers are also run alone on large numbers, norms on numbers of a low spread.
 
     Args:
         file: what is measured.
@@ -157,7 +159,7 @@ def measure_file(
     try:
         chosen = _run_layers(file, inputs, references.truth, runtime)
         outputs = runtime.run(file.path, {file.input: inputs})
-        large = _run_activations(file, references, {key: name for key, (name, _) in chosen.items()}, runtime)
+        alone = _run_alone(file, run, {key: name for key, (name, _) in chosen.items()}, runtime) if chosen else {}
     except InputError:
         raise
     except Exception as error:  # the errors of runtimes have no common base
@@ -168,14 +170,10 @@ def measure_file(
         own = replace(head, layer=layer, layer_type=references.types[layer], quantity=quantity, order=order[key])
         made[order[key], Values.RECORDED] = references.truth[key], 0, value
         yield references.measure(own, key, value)
-        if key in large:
-            alone = replace(own, probe=replace(own.probe, values=Values.LARGE))
-            made[order[key], Values.LARGE] = (
-                LayerCall(layer, large[key][0], references.truth[key].outputs),
-                0,
-                large[key][1],
-            )
-            yield references.measure_alone(alone, *large[key])
+        if key in alone:
+            values, given, found = alone[key]
+            made[order[key], values] = LayerCall(layer, given, references.truth[key].outputs), 0, found
+            yield references.measure_alone(replace(own, probe=replace(own.probe, values=values)), given, found)
     found_outputs = file_outputs(list(outputs), file.promised, names or list(outputs))
     for place, output in enumerate(found_outputs):
         if output.found:
@@ -198,27 +196,38 @@ def _measure_outputs(
             yield replace(own, problem=output.problem or "the reference has no such tensor")
 
 
-def _run_activations(
-    file: ExportedFile, references: References, names: Mapping[Key, str], runtime: Runtime
-) -> dict[Key, tuple[tuple[Array, ...], Array]]:
-    """Large inputs of the layers that are activations, and what the file makes of them; names of the layers' values."""
-    if not names:
-        return {}
-    axes = {name: references.truth[key].outputs[0].ndim for key, name in names.items()}
-    model, alone = activations(file.model, axes)
-    first: dict[str, Key] = {}  # a layer comes before those that hold it and return the same value
+def _run_alone(
+    file: ExportedFile, run: FileRun, names: Mapping[Key, str], runtime: Runtime
+) -> dict[Key, tuple[Values, tuple[Array, ...], Array]]:
+    """What layers that are one activation or norm are fed alone, and what the file makes of it; `names` of values."""
+    truth, first = run.references.truth, dict[str, Key]()
     for key, name in names.items():
-        if name in alone and len(references.truth[key].inputs) == 1:
-            first.setdefault(name, key)
-    if not first:
+        if len(truth[key].inputs) == 1:
+            first.setdefault(name, key)  # a layer comes before those that hold it and return the same value
+    own = {name: truth[key].inputs for name, key in first.items()}
+    axes = {name: truth[key].outputs[0].ndim for name, key in first.items()}
+    _, possible = nodes_alone(file.model, axes)
+    sources = _values_in(file, run.inputs, {node.source for node in possible.values()})
+    whole = {name: axes[name] for name, node in possible.items() if _is_close(sources[node.source], own[name][0])}
+    model, alone = nodes_alone(file.model, whole)
+    if not alone:
         return {}
-    inputs = {name: fed(Values.LARGE, references.truth[key].inputs) for name, key in first.items()}
-    # activations without a layer of their own run too, on a number that nobody looks at
-    every = {
-        alone[name][0]: inputs[name][0] if name in inputs else np.zeros((1,) * axes[name], np.float32) for name in alone
-    }
-    found = run_model(runtime, model, every)
-    return {key: (inputs[name], found[alone[name][1]]) for name, key in first.items()}
+    inputs = {name: fed(node.values, own[name]) for name, node in alone.items()}
+    found = run_model(runtime, model, {node.given: inputs[name][0] for name, node in alone.items()})
+    return {first[name]: (node.values, inputs[name], found[node.made]) for name, node in alone.items()}
+
+
+def _values_in(file: ExportedFile, inputs: Array, names: Collection[str]) -> dict[str, Array]:
+    """Values of a file by name, as ONNX Runtime computes them."""
+    wanted = [name for name in names if name != file.input]
+    found = run_model(ONNX_RUNTIME, with_outputs(file.model, wanted), {file.input: inputs}) if wanted else {}
+    return {file.input: inputs, **found}
+
+
+def _is_close(value: Array, wanted: Array) -> bool:
+    """Whether a node is fed what its layer is: a layer that does more before it is not."""
+    same = value.shape == wanted.shape
+    return same and bool(np.allclose(value, wanted, SAME, SAME * (rms(wanted) or 1.0), equal_nan=True))
 
 
 def _run_layers(

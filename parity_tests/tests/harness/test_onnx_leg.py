@@ -7,14 +7,15 @@ import onnx
 import pytest
 
 from parity_tests.harness.inputs import image
-from parity_tests.harness.judge import judge
+from parity_tests.harness.judge import blamed, judge
 from parity_tests.harness.measurement import Values
 from parity_tests.harness.mutants.judging import judge_bug, judge_export
 from parity_tests.harness.mutants.onnx import ONNX_BUGS
 from parity_tests.harness.mutants.run import correct_exports, false_alarms
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
-from parity_tests.harness.onnx.leg import FileRun, measure_file
-from parity_tests.harness.onnx.runtimes import open_onnx
+from parity_tests.harness.onnx.leg import FileRun, judge_exported, measure_file
+from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, open_onnx
+from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import run_references
 from parity_tests.tests.cases import save_torch, seeded_state
 from toonport.cli import main
@@ -176,7 +177,7 @@ def test_a_good_file_is_equal_layer_by_layer(exported, capsys):
     assert compare(exported, exported / "d.onnx", "--json", str(exported / "good.json")) == 0
     assert "cyclegan D_A: equal" in capsys.readouterr().out
     (network,) = json.loads((exported / "good.json").read_text())["networks"]
-    assert network["modes"] == {"onnx": {"tensors": 19, "out_of_budget": 0}}  # four activations and the output twice
+    assert network["modes"] == {"onnx": {"tensors": 22, "out_of_budget": 0}}  # four activations and the output twice
     assert main(["compare", str(exported / "good.json"), "--brief"]) == 0
 
 
@@ -210,3 +211,55 @@ def test_a_network_that_cannot_be_asked_is_named_as_not_run(exported, monkeypatc
     assert main([*argv, "--dtype", "bf16", "--brief"]) == 0
     assert "ONNX Runtime: compared in fp32 only, not in bf16" in capsys.readouterr().out
     assert main([*argv, "--dtype", "bf16", "--mode", "onnx"]) == 2
+
+
+class Functional:
+    """Layers that do more than the activation or the norm that they return, and a norm alone."""
+
+    @staticmethod
+    def build():
+        import torch
+        from torch import nn
+        from torch.nn import functional as F
+
+        class Layer(nn.Module):
+            def __init__(self, function, channels=3):
+                super().__init__()
+                self.conv, self.function = nn.Conv2d(channels, 3, 3, padding=1), function
+
+            def forward(self, x):
+                return self.function(self.conv(x))
+
+        class Moved(nn.Module):
+            def forward(self, x):
+                return F.instance_norm(2 * x + 1)
+
+        torch.manual_seed(0)
+        layers = Layer(F.relu), Layer(F.instance_norm), Moved(), Layer(F.tanh), nn.InstanceNorm2d(3), nn.ReLU()
+        return nn.Sequential(*layers).eval()
+
+
+def _functional_rows(folder, epsilon=None):
+    network, path, inputs = Functional.build(), folder / "functional.onnx", image("functional", 2, 12, 16)
+    write_onnx(network, inputs, ["y"], path)
+    model = onnx.load(path)
+    if epsilon is not None:
+        last = [node for node in model.graph.node if node.op_type == "InstanceNormalization"][-1]
+        next(each for each in last.attribute if each.name == "epsilon").f = epsilon
+        onnx.save(model, path)
+    return judge_exported(network, ["y"], inputs[:1], inputs, ONNX_RUNTIME, path).verdicts
+
+
+def test_only_layers_that_are_one_node_are_run_alone(tmp_path):
+    rows = _functional_rows(tmp_path)
+    assert all(row.equal for row in rows)
+    alone = {(row.measurement.layer, row.measurement.probe.values) for row in rows if row.measurement.layer}
+    assert {each for each in alone if each[1] is not Values.RECORDED} == {
+        ("4", Values.LOW_SPREAD), ("5", Values.LARGE)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 9e-6, 1.1e-5])
+def test_a_norms_epsilon_in_a_file_shows_on_a_low_spread(tmp_path, epsilon):
+    first = blamed(_functional_rows(tmp_path, epsilon))[0]
+    assert (first.measurement.layer, first.measurement.probe.values) == ("4", Values.LOW_SPREAD)
