@@ -177,7 +177,9 @@ def test_a_good_file_is_equal_layer_by_layer(exported, capsys):
     assert compare(exported, exported / "d.onnx", "--json", str(exported / "good.json")) == 0
     assert "cyclegan D_A: equal" in capsys.readouterr().out
     (network,) = json.loads((exported / "good.json").read_text())["networks"]
-    assert network["modes"] == {"onnx": {"tensors": 22, "out_of_budget": 0}}  # four activations and the output twice
+    assert network["modes"] == {
+        "onnx": {"tensors": 22, "out_of_budget": 0}
+    }  # four activations, three norms and the output twice
     assert main(["compare", str(exported / "good.json"), "--brief"]) == 0
 
 

@@ -97,7 +97,7 @@ def source_results(
         judged = [mutant for mutant in mutants if prepared.covering(mutant) or prepared.compiling(mutant)]
         tasks = [(mutant, partial(first_difference, prepared, mutant)) for mutant in judged]
         silent = [mutant for mutant in mutants if mutant not in judged]
-        for done, (mutant, found) in enumerate(run_forked(tasks, plan.jobs, LONGEST), 1):
+        for done, (mutant, found) in enumerate(run_forked(tasks, plan.jobs, _longest(prepared)), 1):
             say(f"{family}: {done} of {len(tasks)} source mutants")
             if found is None:
                 silent.append(mutant)
@@ -106,6 +106,11 @@ def source_results(
         covered = [mutant for mutant in silent if prepared.covering(mutant)]
         yield from _unreached(prepared, [mutant for mutant in silent if mutant not in covered])
         yield from _searched(prepared, covered, plan, say)
+
+
+def _longest(prepared: Prepared) -> float:
+    """Seconds that a mutant may take: three times what the right port does, at most LONGEST; some never end."""
+    return min(LONGEST, 60 + 3 * sum(clean.seconds for clean in prepared.checks.values()))
 
 
 @contextmanager
