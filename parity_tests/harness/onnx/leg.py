@@ -32,7 +32,7 @@ from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.values import fed
 
 Write = Callable[[Array, Path], None]  # writes the network at a path, with these pictures [N, C, H, W] as an example
-SAME = 1e-2  # share of its size within which a value of the file is a layer's input
+SAME = 1e-3  # share of its size within which a value of the file is a layer's input
 # order of a measurement and what was fed -> the call in float64, which of its outputs, and what the file makes of it
 Made = dict[tuple[int, Values], tuple[LayerCall, int, Array]]
 

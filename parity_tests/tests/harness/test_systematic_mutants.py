@@ -141,9 +141,9 @@ def prepared(tmp_path_factory):
     captures = tmp_path_factory.mktemp("captures")
     clean = checks.Clean()
     with imported_anew(), traced(clean.lines):
-        verdicts = checks.run_check(check, captures, {})
+        verdicts = checks.run_check(check, captures, {}, types=clean.types)
     assert all(verdict.equal for verdict in verdicts)
-    clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts}
+    assert clean.types["model.3"] == "InstanceNorm2d"
     return judging.Prepared(family, read_program(ROOT), captures, {check: clean})
 
 
@@ -243,6 +243,18 @@ def test_what_holds_a_network_as_its_only_layer_is_no_wrapper_of_the_layers_insi
         each for each in source_mutants(file, text) if "ReflectionPad2d(3)" in text.splitlines()[each.line - 1]
     )
     blamed = Measurement(Mode.ISOLATED, Probe(), "model.18", "", Quantity(Kind.OUTPUT), 0, error=1.0)
+    assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed)))
+
+
+def test_a_layer_that_the_port_has_a_class_of_its_own_for_is_made_by_that_class():
+    program, family = read_program(ROOT), family_named("whitebox")
+    check = next(check for check in checks.checks_of(family) if check.part == "disc_blur")
+    types = {"": "DiscriminatorSN", "ConvSN1": "ConvSN", "ConvSN1.layers": "SequentialCell"}
+    own = types | {"ConvSN1.layers.0": "SpectralNormConv2d", "ConvSN1.layers.1": "LeakyReLU"}
+    prepared = judging.Prepared(family, program, ROOT, {check: checks.Clean(types=own)})
+    found = source_mutants(LAYERS, program.sources[LAYERS])
+    mutant = next(each for each in found if each.function == "power_iteration" and each.owner == "SpectralNorm")
+    blamed = Measurement(Mode.ISOLATED, Probe(), "ConvSN1.layers.0", "Conv2d", Quantity(Kind.OUTPUT), 0, error=1.0)
     assert judging.is_right(prepared, mutant, judging.Difference(check, judge(blamed)))
 
 

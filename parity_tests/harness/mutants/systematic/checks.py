@@ -7,6 +7,7 @@ the size from which instance norms take their other way, which is as much smalle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -50,7 +51,7 @@ class Clean:
     """What a check does on the correct port."""
 
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # file -> executed line -> phases
-    types: dict[str, str] = field(default_factory=dict)  # layer -> its class
+    types: dict[str, str] = field(default_factory=dict)  # layer -> its class, the port's where it has it
     answers: Answers = field(default_factory=dict)  # of the reference's trainers
     seconds: float = 0.0
     alarms: Alarms = frozenset()  # tensors out of budget on the correct port: no mutant is seen by these
@@ -83,7 +84,9 @@ def alarm_of(measurement: Measurement) -> tuple[Any, ...]:
     return measurement.mode, measurement.layer, measurement.quantity, measurement.probe
 
 
-def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | None = None) -> list[Verdict]:
+def run_check(
+    check: Check, captures: Path, answers: Answers, known: Alarms | None = None, types: dict[str, str] | None = None
+) -> list[Verdict]:
     """Compare, and return the verdicts.
 
     Args:
@@ -92,6 +95,7 @@ def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | No
         answers: of the reference's trainers; more are added.
         known: alarms on the correct port; the first tensor out of budget beside these ends the comparison. None:
             nothing does.
+        types: gets the class of each of the port's layers.
 
     Raises:
         FirstDifference: that tensor.
@@ -106,7 +110,8 @@ def run_check(check: Check, captures: Path, answers: Answers, known: Alarms | No
             found = compare_training(family, CompareOptions(check.family, seed=check.seed))
             return [verdict for _, compared in found for verdict in compared(run.silent).verdicts]
         stack.enter_context(narrow_maps())
-        stack.enter_context(mock.patch.object(families, "recorded", _reference_recorded))
+        record = partial(_reference_recorded, {} if types is None else types)
+        stack.enter_context(mock.patch.object(families, "recorded", record))
         options = CompareOptions(check.family, check.part, modes=NETWORK_MODES, captures=captures, seed=check.seed)
         part = next(part for part in family.parts if part.name == check.part)
         options = replace(options, size=part.smallest(check.kwargs))
@@ -122,8 +127,9 @@ def narrow_maps() -> AbstractContextManager[Any]:
     return mock.patch.object(kernels, "SMALL", NARROW_SMALL)
 
 
-def _reference_recorded(pair: Pair, folder: Path, *_: bool) -> Pair:
+def _reference_recorded(types: dict[str, str], pair: Pair, folder: Path, *_: bool) -> Pair:
     """Keep what the reference computes; what a mutant computes is of no use to another."""
+    types.update(pair.port.layer_types())
     return replace(recorded(pair, folder), port=pair.port)
 
 

@@ -107,8 +107,8 @@ def _clean(check: Check, captures: Path) -> Clean:
     if not check.part:
         learn_reference(check, clean.answers)
     with imported_anew(), traced(clean.lines):
-        verdicts = run_check(check, captures, clean.answers)
-    clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts}
+        verdicts = run_check(check, captures, clean.answers, types=clean.types)
+    clean.types = {each.measurement.layer: each.measurement.layer_type for each in verdicts} | clean.types
     clean.seconds = time.monotonic() - before
     clean.alarms = frozenset(alarm_of(each.measurement) for each in verdicts if not each.equal)
     return clean
