@@ -138,7 +138,8 @@ def _run(task: Callable[..., Any], pipe: Connection, saying: bool, cores: Collec
 
 
 def _send(pipe: Connection, ended: bool, message: Any) -> None:
-    pipe.send((ended, message))
+    # by value: multiprocessing's own pickling leaves tensors of PyTorch with the process, which ends
+    pipe.send_bytes(pickle.dumps((ended, message)))
 
 
 def _passed_on(error: BaseException) -> Exception | None:
@@ -164,7 +165,7 @@ def _ready(running: list[_Running]) -> list[_Running]:
 def _message(running: _Running) -> tuple[bool, Any]:
     """Whether a task has ended, and its result, else what it says."""
     try:
-        return running.pipe.recv() if running.pipe.poll() else (True, Failure("took too long"))
+        return pickle.loads(running.pipe.recv_bytes()) if running.pipe.poll() else (True, Failure("took too long"))
     except EOFError:
         return True, Failure("the process died")
 
