@@ -35,11 +35,11 @@ def nodes_alone(model: Any, values: Mapping[str, int]) -> tuple[Any, dict[str, A
     from onnx import TensorProto, helper
 
     constants = [node for node in model.graph.node if node.op_type == "Constant"]
-    fixed = {constant.name for constant in model.graph.initializer} | {node.output[0] for node in constants}
+    fixed = _types(model)
     nodes, names, taken = [], dict[str, Alone](), list[Any]()
     for node in model.graph.node:
         fed = _fed(node, fixed)
-        if node.op_type in ALONE and len(fed) == 1 and node.output[0] in values:
+        if node.op_type in ALONE and len(fed) == 1 and node.output[0] in values and _in_float32(node, fixed):
             own = Alone(node.input[fed[0]], f"alone_{len(names)}", f"made_{len(names)}", ALONE[node.op_type])
             names[node.output[0]] = own
             nodes.append(_copied(node, fed[0], own.given, own.made))
@@ -54,6 +54,21 @@ def nodes_alone(model: Any, values: Mapping[str, int]) -> tuple[Any, dict[str, A
         [constant for constant in model.graph.initializer if constant.name in needed],
     )
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), names
+
+
+def _types(model: Any) -> dict[str, int]:
+    """Name of every constant -> its type, a number of onnx.TensorProto; 0 where it does not say."""
+    found = {constant.name: constant.data_type for constant in model.graph.initializer}
+    constants = (node for node in model.graph.node if node.op_type == "Constant")
+    return found | {node.output[0]: value.t.data_type for node in constants for value in node.attribute}
+
+
+def _in_float32(node: Any, fixed: Mapping[str, int]) -> bool:
+    """Whether no constant of a node is a floating-point number of another type."""
+    from onnx import TensorProto
+
+    others = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+    return not others & {fixed.get(name, 0) for name in node.input}
 
 
 def _fed(node: Any, fixed: Collection[str]) -> list[int]:

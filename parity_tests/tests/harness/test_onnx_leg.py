@@ -3,8 +3,10 @@
 import json
 from collections import Counter
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import blamed, judge
@@ -12,6 +14,7 @@ from parity_tests.harness.measurement import Values
 from parity_tests.harness.mutants.judging import judge_bug, judge_export
 from parity_tests.harness.mutants.onnx import ONNX_BUGS
 from parity_tests.harness.mutants.run import correct_exports, false_alarms
+from parity_tests.harness.onnx.alone import nodes_alone
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
 from parity_tests.harness.onnx.leg import FileRun, judge_exported, measure_file
 from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, open_onnx
@@ -265,3 +268,17 @@ def test_only_layers_that_are_one_node_are_run_alone(tmp_path):
 def test_a_norms_epsilon_in_a_file_shows_on_a_low_spread(tmp_path, epsilon):
     first = blamed(_functional_rows(tmp_path, epsilon))[0]
     assert (first.measurement.layer, first.measurement.probe.values) == ("4", Values.LOW_SPREAD)
+
+
+def test_norms_of_a_file_in_half_precision_are_not_run_alone(tmp_path):
+    network, path, inputs = Functional.build(), tmp_path / "half.onnx", image("functional", 2, 12, 16)
+    write_onnx(network, inputs, ["y"], path)
+    model = onnx.load(path)
+    norm = [node for node in model.graph.node if node.op_type == "InstanceNormalization"][-1]
+    _, alone = nodes_alone(model, {norm.output[0]: 4})
+    assert set(alone) == {norm.output[0]}
+    halves = [numpy_helper.from_array(np.ones(3, np.float16), name) for name in norm.input[1:]]
+    kept = [each for each in model.graph.initializer if each.name not in norm.input]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, *halves])
+    assert nodes_alone(model, {norm.output[0]: 4})[1] == {}
