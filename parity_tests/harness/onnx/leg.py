@@ -159,7 +159,7 @@ def measure_file(
     try:
         chosen = _run_layers(file, inputs, references.truth, runtime)
         outputs = runtime.run(file.path, {file.input: inputs})
-        alone = _run_alone(file, run, {key: name for key, (name, _) in chosen.items()}, runtime) if chosen else {}
+        alone = _run_alone(file, run, {key: name for key, (name, _) in chosen.items()}, runtime)
     except InputError:
         raise
     except Exception as error:  # the errors of runtimes have no common base
@@ -200,6 +200,8 @@ def _run_alone(
     file: ExportedFile, run: FileRun, names: Mapping[Key, str], runtime: Runtime
 ) -> dict[Key, tuple[Values, tuple[Array, ...], Array]]:
     """What layers that are one activation or norm are fed alone, and what the file makes of it; `names` of values."""
+    if not names:
+        return {}
     truth, first = run.references.truth, dict[str, Key]()
     for key, name in names.items():
         if len(truth[key].inputs) == 1:
