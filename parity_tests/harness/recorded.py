@@ -3,11 +3,15 @@
 A capture's key is the hash of the network's weights and state, the inputs, the mode, the devices, the layer, how every
 layer is set, and the code: the versions of the frameworks and the source of every package that a layer's class comes
 from. Whatever changes gives another key, so a capture is never replayed for another network, input or program.
+
+What is large and about as quick to compute as to read is not kept: whole networks on large pictures are most of the
+bytes and little of the time.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +25,18 @@ from parity_tests.harness.identity import digest, identity_of
 from parity_tests.harness.sides.base import Array, Dropout, Gradients, LayerCall, Side
 from parity_tests.harness.sides.tree import Tree, decoded, encoded
 
+LARGE = 2**22  # bytes of a capture that is kept however quickly it was computed
+AS_QUICK = 2.5e8  # bytes computed in a second from which on reading them again gains little
+
 
 def recorded(pair: Pair, folder: Path, replay_port: bool = False) -> Pair:
     """Return the pair with its captures kept in a folder.
 
     Args:
         pair: reference and port.
-        folder: made if absent. The reference's captures found there are replayed; everything run is saved.
-        replay_port: replay the port's captures too, so that nothing that was captured before is run.
+        folder: made if absent. The reference's captures found there are replayed; what is run is saved, but for what is
+            large and quick.
+        replay_port: replay the port's captures too.
     """
     return replace(
         pair,
@@ -51,10 +59,12 @@ class RecordedSide(Side):
         folder: holds one safetensors file per call, `<first two digits of the key>/<key>.safetensors`.
         weights: everything the network holds, by name.
         replay: whether saved results are used.
-        identity: stands for network and code, where a folder holds the results of one network only; default: a hash.
+        identity: stands for network and code, where a folder holds the results of one network only, and all of them;
+            default: a hash.
 
     Attributes:
         runs: how many calls were run, not replayed.
+        thrifty: whether what is large and quick is not kept.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class RecordedSide(Side):
         super().__init__(side.name, side.network, side.layers)
         self.side, self.folder, self.replay, self._given = side, folder, replay, weights
         self.runs = 0
+        self.thrifty = identity is None
         self._training = False
         self._identity = self._loaded = identity or digest(identity_of(side), dict(weights))
 
@@ -148,7 +159,8 @@ class RecordedSide(Side):
         asked = {"what": what, "layer": layer, "training": self._training}
         form = repr(inputs.form) if isinstance(inputs, Tree) else ""
         key = digest(self._identity, json.dumps(asked), list(inputs), list(cotangents), self.side.state(layer), form)
-        return _Kept(self, self.folder / key[:2] / f"{key}.safetensors", asked | {"side": self.name})
+        path = self.folder / key[:2] / f"{key}.safetensors"
+        return _Kept(self, path, asked | {"side": self.name}, time.perf_counter())
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,7 @@ class _Kept:
     owner: RecordedSide
     path: Path
     asked: Mapping[str, Any]
+    begun: float  # seconds on the clock that measures how long a run takes
 
     def replayed(self) -> list[LayerCall]:
         """The calls as they were saved, with the state set to what they left; empty where they must be run."""
@@ -186,6 +199,9 @@ class _Kept:
         """
         from safetensors.numpy import save_file
 
+        size = sum(value.nbytes for call in calls for value in (*call.inputs, *call.outputs))
+        if self.owner.thrifty and size > max(LARGE, AS_QUICK * (time.perf_counter() - self.begun)):
+            return calls
         arrays: dict[str, Array] = {}
 
         def keys(values: Iterable[Array]) -> list[str]:

@@ -16,7 +16,7 @@ from parity_tests.harness.judge import judge, judge_all
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants.run import compare_subject
 from parity_tests.harness.pair import pair_networks
-from parity_tests.harness.recorded import recorded
+from parity_tests.harness.recorded import RecordedSide, recorded
 from parity_tests.harness.report.console import line, summary_lines, tree_lines
 from parity_tests.harness.report.words import verdict_word
 from parity_tests.harness.run import compare
@@ -98,6 +98,27 @@ def test_another_network_mode_or_program_is_never_answered_from_captures(tmp_pat
     assert max(wrong) > 1e-6
     _, training = _captured(tmp_path, training=True, replay_port=True)
     assert training.truth.runs > 0 < training.port.runs
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(1e18, True), (0.0, False)])
+def test_what_is_large_and_quick_to_compute_is_not_kept(tmp_path, monkeypatch, rate, kept):
+    monkeypatch.setattr("parity_tests.harness.recorded.LARGE", 0)
+    monkeypatch.setattr("parity_tests.harness.recorded.AS_QUICK", rate)
+    errors, _ = _captured(tmp_path)
+    again, second = _captured(tmp_path)
+    assert again == errors
+    assert (second.truth.runs == 0) == kept
+    assert bool(list(tmp_path.rglob("*.safetensors"))) == kept
+
+
+def test_captures_of_one_network_only_are_all_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("parity_tests.harness.recorded.LARGE", 0)
+    monkeypatch.setattr("parity_tests.harness.recorded.AS_QUICK", 0.0)
+    side = TorchSide(torch.nn.Linear(3, 2))
+    for _ in range(2):
+        own = RecordedSide(side, tmp_path, {}, replay=True, identity="run a")
+        own.call("", [np.ones((1, 3), np.float32)])
+    assert own.runs == 0
 
 
 def test_captures_know_the_source_of_a_users_network(tmp_path):
