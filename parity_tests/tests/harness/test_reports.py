@@ -97,7 +97,7 @@ def test_onnx_runtime_is_a_third_leg(tmp_path, capsys):
     weights = save_torch(tmp_path / "a.pt", seeded_state("ugatit", "genA2B"))
     argv = ["compare", "ugatit", "--weights", str(weights), "--size", "32", "--mode", "accumulated,onnx", "--brief"]
     assert main(argv) == 0
-    assert "onnx               91 tensors, equal" in capsys.readouterr().out
+    assert "onnx               98 tensors, equal" in capsys.readouterr().out
 
 
 def test_training_mode_compares_steps(capsys):
@@ -160,7 +160,7 @@ def _measurements(comparisons):
 @pytest.mark.quick
 def test_a_report_of_the_first_version_holds_every_kind_of_row():
     found = _measurements(judge_again(load_report(VERSION1)))
-    assert {one.quantity.kind for one in found} == set(Kind) - {Kind.DROPOUT}
+    assert {one.quantity.kind for one in found} == set(Kind) - {Kind.DROPOUT, Kind.REFUSAL}
     assert {key for one in found for key in one.hints} == {"ratio", "ring", "channel"}
 
 
