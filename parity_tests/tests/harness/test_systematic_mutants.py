@@ -1,7 +1,8 @@
 """Mutants by rule: enumerated alike every time, drawn by seed, and each verdict means what it says."""
 
 import importlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from parity_tests.harness.mutants.systematic.scope import Program, read_program
 from parity_tests.harness.mutants.systematic.source import source_mutants
 from parity_tests.harness.mutants.systematic.statistics import wilson
 from parity_tests.harness.mutants.systematic.table import END, START, counted, kept, markdown, replaced
+from toonport.cli import main
 
 SOURCE = '''"""A docstring with 1 number."""
 from os import path
@@ -123,13 +125,37 @@ def test_the_interval_is_wilson_s():
 @pytest.mark.quick
 def test_the_table_is_put_in_the_place_of_the_one_before():
     result = judging.Result("ms_models/a.py:1:0 number 0", "dtn", "number", "1 → 2", "missed", reason="r", line="a = 1")
-    part = list(markdown([result], "toonport mutants --systematic", {"mindspore": "1", "torch": "2"}))
+    part = list(markdown([result], ["toonport mutants --systematic"], {"mindspore": "1", "torch": "2"}))
     page = replaced(f"# Planted\n\n{START}\nold\n{END}\n", part)
     assert "old" not in page
     assert page.startswith("# Planted\n")
     assert "| dtn | ms_models/a.py:1:0 number 0 | 1 → 2 | a = 1 | r |" in page
     assert kept(page).strip() == "\n".join(part)
     assert counted([result]).rate.startswith("0.0 % (0 of 1;")
+
+
+@pytest.mark.quick
+def test_runs_of_several_families_or_machines_make_one_table(tmp_path, capsys):
+    pytest.importorskip("libcst")
+    result = judging.Result("ms_models/a.py:1:0 number 0", "dtn", "number", "1 → 2", "caught", right=True)
+    files = []
+    for place, own in enumerate((result, replace(result, verdict="missed", right=False))):
+        files.append(tmp_path / f"{place}.json")
+        written = {"commands": [f"command {place}"], "mutants": [asdict(own)]}
+        files[-1].write_text(json.dumps(written))
+    page, together = tmp_path / "page.md", tmp_path / "together.json"
+    named = [str(path) for path in files]
+    options = ["mutants", "--systematic", "--markdown", str(page), "--json", str(together), "--with"]
+    assert main([*options, *named]) == 1
+    assert "source: 2 mutants; caught 50.0 %" in capsys.readouterr().out
+    assert "command 0\ncommand 1\n" in page.read_text()
+    assert json.loads(together.read_text())["mutants"] == [
+        asdict(result),
+        asdict(replace(result, verdict="missed", right=False)),
+    ]
+    files[1].write_text("{}")
+    assert main([*options, *named]) == 2
+    assert str(files[1]) in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

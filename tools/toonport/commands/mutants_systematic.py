@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.disk import atomic_path
-from convert.errors import InputError
+from convert.errors import InputError, guarded
 from convert.registry import families, family_named
 from toonport.commands.options import add_option, number
 from toonport.commands.ui import STANDARD_OUTPUT, out, print_json, spinner
 
 if TYPE_CHECKING:
     from parity_tests.harness.mutants.systematic.judging import Result
-    from parity_tests.harness.mutants.systematic.run import Plan
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +26,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sample",
         type=number,
-        default=50,
         metavar="N",
-        help="N mutants of the source, 2 N / 5 of ONNX files and N / 5 of weights (default: 50)",
+        help="N mutants of the source, 2 N / 5 of ONNX files and N / 5 of weights (default: 50; with --with: none)",
     )
     add_option(group, "--seed", help="of the sample (default: 0)")
     add_option(group, "--family", help="only this one's networks and training steps (default: all)")
+    text = "what earlier runs wrote with --json: counted with this one's, in its files too"
+    group.add_argument("--with", nargs="+", default=[], metavar="FILE", dest="earlier", help=text)
 
 
 def run_systematic(args: argparse.Namespace) -> int:
@@ -44,15 +45,18 @@ def run_systematic(args: argparse.Namespace) -> int:
 
     _import_frameworks()
     chosen = (family_named(args.family),) if args.family else families()
-    plan = Plan(chosen, args.sample, 2 * args.sample // 5, args.sample // 5, args.seed, args.jobs)
-    results: list[Result] = []
+    sample = args.sample or (0 if args.earlier else 50)
+    plan = Plan(chosen, sample, 2 * sample // 5, sample // 5, args.seed, args.jobs)
+    commands, results = _earlier(args.earlier)
+    commands += [_command(args, sample)] if sample else []
     with spinner("mutants") as say:
         for result in run_systematic(plan, say):
             results.append(result)
             out.print(_line(result))
-            _write(args, plan, results)
+            _write(args, commands, results)
+    _write(args, commands, results)
     if args.json == STANDARD_OUTPUT:
-        print_json(args.json, _data(plan, results))
+        print_json(args.json, _data(commands, results))
     out.print("\n".join(summary(results)))
     return 1 if any(result.verdict == "missed" for result in results) else 0
 
@@ -77,29 +81,38 @@ def _line(result: Result) -> str:
     return f"{result.verdict:<10} {result.family:<14} {result.name}  {result.what}  {found}"
 
 
-def _write(args: argparse.Namespace, plan: Plan, results: Sequence[Result]) -> None:
+def _earlier(paths: Sequence[str]) -> tuple[list[str], list[Result]]:
+    """What earlier runs wrote: their commands and their results."""
+    from parity_tests.harness.mutants.systematic.judging import Result
+
+    commands: list[str] = []
+    results: list[Result] = []
+    for path in map(Path, paths):
+        with guarded(path, "not what toonport mutants --systematic --json writes"):
+            data = json.loads(path.read_text("utf-8"))
+            commands += map(str, data["commands"])
+            results += [Result(**fields) for fields in data["mutants"]]
+    return commands, results
+
+
+def _write(args: argparse.Namespace, commands: Sequence[str], results: Sequence[Result]) -> None:
     """Write what is known so far: a run takes long, and may be stopped."""
     from parity_tests.harness.mutants.systematic.table import markdown, replaced
     from parity_tests.harness.report.data import versions
 
     if args.json != STANDARD_OUTPUT:
-        print_json(args.json, _data(plan, results))
+        print_json(args.json, _data(commands, results))
     if args.markdown:
         target = Path(args.markdown)
         page = target.read_text() if target.is_file() else ""
         with atomic_path(target) as path:
-            path.write_text(replaced(page, list(markdown(results, _command(args), versions()))))
+            path.write_text(replaced(page, list(markdown(results, commands, versions()))))
 
 
-def _data(plan: Plan, results: Sequence[Result]) -> dict[str, Any]:
-    return {"schema": "toonport-systematic-mutants/1", "seed": plan.seed, "mutants": [*map(asdict, results)]}
+def _data(commands: Sequence[str], results: Sequence[Result]) -> dict[str, Any]:
+    return {"schema": "toonport-systematic-mutants/2", "commands": list(commands), "mutants": [*map(asdict, results)]}
 
 
-def _command(args: argparse.Namespace) -> str:
-    return " ".join(_words(args))
-
-
-def _words(args: argparse.Namespace) -> Iterator[str]:
-    yield f"toonport mutants --systematic --sample {args.sample} --seed {args.seed}"
-    if args.family:
-        yield f"--family {args.family}"
+def _command(args: argparse.Namespace, sample: int) -> str:
+    family = f" --family {args.family}" if args.family else ""
+    return f"toonport mutants --systematic{family} --sample {sample} --seed {args.seed}"

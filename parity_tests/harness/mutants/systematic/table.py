@@ -63,12 +63,17 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
         )
 
 
-def markdown(results: Sequence[Result], command: str, versions: Mapping[str, str]) -> Iterator[str]:
-    """Yield the second part of docs/mutants.md; `command`: ran the mutants, with its seed."""
+def markdown(results: Sequence[Result], commands: Sequence[str], versions: Mapping[str, str]) -> Iterator[str]:
+    """Yield the second part of docs/mutants.md; `commands`: ran the mutants, each with its seed."""
     yield START
     yield "# Mutants that no one chose"
     yield ""
-    yield f"`{command}` made this table with MindSpore {versions['mindspore']} and PyTorch {versions['torch']}."
+    yield f"Made with MindSpore {versions['mindspore']} and PyTorch {versions['torch']} by:"
+    yield ""
+    yield "```bash"
+    yield from commands
+    yield "```"
+    yield ""
     yield "Every mutant is judged by the checks of `toonport compare FAMILY --mode all`, with narrow networks at the"
     yield "smallest side that they take; the training steps are the command's own. Mutants lie in `ms_models` alone: a"
     yield "bug in the recipes of `convert/` changes both sides alike, and no comparison of the two can see it."
