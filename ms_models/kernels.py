@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import Enum
 from typing import Any
 
 import mindspore as ms
@@ -20,21 +21,29 @@ NO_EPS = 1e-8  # the least that batch norm's kernel takes; 1 + 1e-8 is 1
 SMALL = 2**18  # elements below which one slow kernel takes less time, and to compile, than several fast ones
 
 
-_WRITING = ContextVar("writing a file", default=False)
+class Kernels(Enum):
+    """What float32 numbers are computed by on the CPU."""
+
+    FASTEST = "the fastest"
+    OF_FILES = "without those for training, which runtimes of files lack"
+    PLAIN = "plain formulas, as on other devices"
+
+
+_IN_USE = ContextVar("kernels", default=Kernels.FASTEST)
 
 
 @contextmanager
-def kernels_of_files() -> Iterator[None]:
-    """Compile graphs without kernels for training, which runtimes of files lack."""
-    before = _WRITING.set(True)
+def computing_by(kernels: Kernels) -> Iterator[None]:
+    """Run and compile networks by these kernels."""
+    before = _IN_USE.set(kernels)
     try:
         yield
     finally:
-        _WRITING.reset(before)
+        _IN_USE.reset(before)
 
 
 def _is_fast(dtype: Any) -> bool:
-    return bool(dtype == ms.float32 and device_in_use() == CPU)
+    return bool(dtype == ms.float32 and device_in_use() == CPU and _IN_USE.get() is not Kernels.PLAIN)
 
 
 @ops.constexpr
@@ -46,7 +55,7 @@ def _has_fast_kernels(dtype: Any) -> bool:
 @ops.constexpr
 def _has_fast_moments(dtype: Any) -> bool:
     """Whether batch norm's kernel for training serves a type."""
-    return _is_fast(dtype) and not _WRITING.get()
+    return _is_fast(dtype) and _IN_USE.get() is Kernels.FASTEST
 
 
 def _by_rows(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:

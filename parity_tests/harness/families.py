@@ -1,6 +1,7 @@
 """Comparisons of registry families: networks from a file or seeded, training steps, exported files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convert.conversion import load_networks, mindspore_arrays, torch_arrays
-from convert.devices import DEVICES
+from convert.devices import CPU, DEVICES
 from convert.disk import sha256_of
 from convert.errors import InputError
 from convert.family import Family, Part
@@ -23,6 +24,7 @@ from ms_models.build import for_inference as port_for_inference
 from parity_tests.harness.forked import run_elsewhere
 from parity_tests.harness.inputs import formula_state, in_channels
 from parity_tests.harness.judge import blamed, judge
+from parity_tests.harness.measurement import Mode
 from parity_tests.harness.onnx import mindir
 from parity_tests.harness.onnx.leg import Judged, Write, judge_exported, onnx_writer
 from parity_tests.harness.onnx.runtimes import Layers
@@ -38,6 +40,7 @@ from parity_tests.harness.stages import MODES, QUICK_LEAVES_OUT
 from parity_tests.harness.training_comparison import compare_training
 from torch_ref.build import build_torch, for_inference
 
+PLAIN = "computed as on other devices"  # a form: narrow, by formulas for which the CPU has faster kernels
 PRELOAD = ("parity_tests.harness.families", "mindspore", "torch")  # what every piece of a comparison needs
 MakeSource = Callable[[], Source]
 Leg = Callable[[MakeSource, CompareOptions, Say], Comparison]
@@ -89,6 +92,8 @@ def _pieces(options: CompareOptions) -> list[_Piece]:
     family = family_named(options.family)
     sources = _sources(family, options) if set(options.modes) - {"train"} else []
     found = [_Piece(name, True, partial(leg, build, options)) for name, build in sources for leg in _legs(options)]
+    for name, build in _as_elsewhere(family, options):
+        found.append(_Piece(name, True, partial(_compare_sides, build, options)))
     if _trains(family, options) and options.dtype == "float32":
         found += [_Piece(name, False, run) for name, run in compare_training(family, options)]
     return found
@@ -119,9 +124,16 @@ def not_asked_for(options: CompareOptions) -> list[str]:
     reasons = [f"{name}: not asked for" for name in left]
     if _trains(family_named(options.family), options):
         reasons += _steps_left_out(options)
-    if set(options.modes) - {"train"} and any(part.variants for part in family_named(options.family).parts):
-        reasons.append(f"other architectures{' as graphs' if _with_other_forms(options) else ''}: not asked for")
+    if set(options.modes) - {"train"}:
+        reasons += _forms_left_out(family_named(options.family), options)
     return [*reasons, *not_measured(options), *(QUICK_LEAVES_OUT if options.quick else ())]
+
+
+def _forms_left_out(family: Family, options: CompareOptions) -> Iterator[str]:
+    if any(part.variants for part in family.parts):
+        yield f"other architectures{' as graphs' if _with_other_forms(options) else ''}: not asked for"
+    if family.training and options.device == CPU and not any(_as_elsewhere(family, options)):
+        yield "the port's formulas for other devices: not asked for"
 
 
 def _steps_left_out(options: CompareOptions) -> list[str]:
@@ -201,6 +213,23 @@ def _seeded(family: Family, part: str | None, options: CompareOptions) -> Iterat
                 yield source_name(family, candidate, form), build
 
 
+def _as_elsewhere(family: Family, options: CompareOptions) -> Iterator[tuple[str, MakeSource]]:
+    """One narrow network of each kind, for the formulas that the CPU has faster kernels for, by name."""
+    running = set(options.modes) & {Mode.ISOLATED, Mode.ACCUMULATED}
+    if not (running and options.device == CPU and _with_other_forms(options)):
+        return
+    for part in {each.class_name: each for each in reversed(family.parts)}.values():
+        if family.training:
+            build = partial(seeded_source, family, part, narrow_kwargs(family, part.kwargs), options.seed, PLAIN)
+            yield source_name(family, part, PLAIN), build
+
+
+def narrow_kwargs(family: Family, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of a network, made narrow as for training steps."""
+    narrow = dict(family.training.narrow) if family.training else {}
+    return {**kwargs, **{name: value for name, value in narrow.items() if name in kwargs}}
+
+
 def seeded_source(family: Family, part: Part, kwargs: Mapping[str, Any], seed: int, form: str = "") -> Source:
     """A network with seeded weights, the same on both sides; see `Source`."""
     plan = build_plan(part, kwargs)
@@ -218,7 +247,7 @@ def other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any
         return {(kwargs.get("architecture", ""), name, kwargs.get(name)) for name in names}
 
     seen, left = settings(part.kwargs), list(part.variants)
-    narrow = dict(family.training.narrow) if family.training else {}
+    narrow = family.training.narrow if family.training else ()
     while left:
         kwargs = max(left, key=lambda each: len(settings(each) - seen))
         new = settings(kwargs) - seen
@@ -231,7 +260,7 @@ def other_forms(family: Family, part: Part) -> Iterator[tuple[str, dict[str, Any
         told = () if is_new else (name for name in kwargs if (architecture, name, kwargs[name]) in new)
         words = (f"{name} {kwargs[name]}" for name in told if name not in narrow)
         form = ", ".join(filter(None, (architecture, *words)))
-        yield form, {**kwargs, **{name: value for name, value in narrow.items() if name in kwargs}}
+        yield form, narrow_kwargs(family, kwargs)
 
 
 def compare_source(source: Source, options: CompareOptions, say: Say = silent) -> Comparison:
@@ -286,7 +315,7 @@ def _compare_file(build: MakeSource, options: CompareOptions, say: Say) -> Compa
 
 
 def _compare_sides(build: MakeSource, options: CompareOptions, say: Say) -> Comparison:
-    """Compare reference and port in the modes that are asked for."""
+    """Compare reference and port in the modes that are asked for; plain formulas on small pictures in eval mode."""
     source = build()
     say(f"{source.name}: building")
     inputs, probe = _inputs(source, options)
@@ -298,20 +327,28 @@ def _compare_sides(build: MakeSource, options: CompareOptions, say: Say) -> Comp
         inputs = np.concatenate([inputs, inputs[..., ::-1]])
     if options.captures:
         pair = recorded(pair, options.captures, options.reuse_port)
-    writer = partial(write_case, _replay(source, options.replay)) if options.replay else None
-    return compare_pair(
-        source.name,
-        pair,
-        [inputs],
-        [probe],
-        [mode for mode in options.modes if mode in MODES],
-        facts,
-        say,
-        quick=options.quick,
-        write_case=writer,
-        pictures=options.pictures and not source.form,
-        graphs=not source.form,
-    )
+    plain, replay = source.form == PLAIN, options.replay
+    with kernels_of(source.form):
+        return compare_pair(
+            source.name,
+            pair,
+            [inputs],
+            [probe],
+            [mode for mode in options.modes if mode in MODES],
+            facts,
+            say,
+            quick=options.quick or plain,
+            write_case=partial(write_case, _replay(source, replay)) if replay and not plain else None,
+            pictures=options.pictures and not source.form,
+            graphs=not source.form,
+        )
+
+
+def kernels_of(form: str) -> AbstractContextManager[None]:
+    """Run the port by the kernels that a form is compared in."""
+    from ms_models.kernels import Kernels, computing_by
+
+    return computing_by(Kernels.PLAIN if form == PLAIN else Kernels.FASTEST)
 
 
 def _replay(source: Source, folder: Path) -> Replay:

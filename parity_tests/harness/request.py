@@ -86,7 +86,7 @@ class Source:
     reference: Mapping[str, Array]  # PyTorch name -> values
     port: Mapping[str, Array]  # MindSpore name -> values
     facts: Mapping[str, Any]  # where they come from, for the report
-    form: str = ""  # which of the part's other architectures it is, compared small; "" for the one of `kwargs`
+    form: str = ""  # which of the part's other architectures it is, or `PLAIN`, compared small; "" for neither
 
     @property
     def name(self) -> str:

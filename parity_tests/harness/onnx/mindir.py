@@ -27,7 +27,7 @@ def write(
     """
     import mindspore
 
-    from ms_models.kernels import kernels_of_files
+    from ms_models.kernels import Kernels, computing_by
 
     facts = {**(metadata or {}), OUTPUTS: json.dumps([FIRST, *names[1:]])}
 
@@ -39,7 +39,7 @@ def write(
 
     example = mindspore.Tensor(inputs)
     wanted = cell if len(tuple_of(cell(example))) == len(names) else _first_outputs(cell, len(names))
-    with kernels_of_files():
+    with computing_by(Kernels.OF_FILES):
         mindspore.export(wanted, example, file_name=str(path), file_format="MINDIR", custom_func=note)
     if not path.is_file():
         raise InputError(

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from convert.registry import families, family_named
-from parity_tests.harness.families import other_forms
+from parity_tests.harness.families import PLAIN, other_forms
 from parity_tests.harness.judge import judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants.systematic import checks, elsewhere, equivalence, files, judging
@@ -185,6 +185,20 @@ def test_a_planted_bug_is_caught_and_blamed_on_its_layer(prepared):
     result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
     assert (result.verdict, result.mode, result.right) == ("caught", "isolated", True), result
     assert "InstanceNorm2d" in result.blamed
+
+
+def test_formulas_of_other_devices_are_compared_on_the_cpu(tmp_path):
+    family, clean = family_named("ugatit"), checks.Clean()
+    check = next(check for check in checks.checks_of(family) if (check.part, check.form) == ("genA2B", PLAIN))
+    with imported_anew(), traced(clean.lines):
+        verdicts = checks.run_check(check, tmp_path, {}, types=clean.types)
+    assert all(verdict.equal for verdict in verdicts)
+    own = judging.Prepared(family, read_program(ROOT), tmp_path, {check: clean})
+    mutant = mutant_of(own, "centred * centred", "centred", KERNELS)
+    found = judging.first_difference(own, mutant)
+    assert found.check == check
+    assert judging.is_right(own, mutant, found)
+    assert search(own, mutant)[1].startswith("no check saw it, though it changes")
 
 
 def test_a_mutant_that_does_not_run_is_refused(prepared):

@@ -1,12 +1,12 @@
 """What a training comparison starts from lets nothing rest: rates fall, no two numbers are alike, pools swap."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from convert.registry import families, family_named
-from parity_tests.harness.families import compare_family, not_asked_for
+from parity_tests.harness.families import PLAIN, _pieces, compare_family, not_asked_for
 from parity_tests.harness.judge import judge_all
 from parity_tests.harness.measurement import Kind, Rest, Resting
 from parity_tests.harness.report.words import resting_words
@@ -132,3 +132,14 @@ def test_every_setting_of_other_architectures_is_compared_once_in_each_value(nam
     assert len(compare_family(quick)) < count
     assert "other architectures: not asked for" in not_asked_for(quick)
     assert not any("architectures" in reason for reason in not_asked_for(CompareOptions(name, modes=("train",))))
+
+
+def test_formulas_of_other_devices_are_among_what_is_compared():
+    words = "the port's formulas for other devices: not asked for"
+    every = CompareOptions("ugatit")
+    assert {f"ugatit {part}, {PLAIN}" for part in ("genA2B", "disGA")} <= {each.name for each in _pieces(every)}
+    assert words not in not_asked_for(every)
+    for changes in ({"quick": True}, {"size": (64, 64)}, {"part": "genA2B"}):
+        left_out = replace(every, **changes)
+        assert not any(PLAIN in each.name for each in _pieces(left_out))
+        assert words in not_asked_for(left_out)

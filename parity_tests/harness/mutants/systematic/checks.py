@@ -16,7 +16,7 @@ from convert.family import Family
 from convert.registry import family_named
 from parity_tests.harness import families, run, training_comparison
 from parity_tests.harness.capture import Pair
-from parity_tests.harness.families import other_forms, seeded_source
+from parity_tests.harness.families import PLAIN, other_forms, seeded_source
 from parity_tests.harness.judge import Verdict, judge
 from parity_tests.harness.measurement import Measurement, Mode
 from parity_tests.harness.mutants.judging import NARROW
@@ -71,8 +71,9 @@ def checks_of(family: Family, seed: int = 0) -> Iterator[Check]:
     for part in family.parts:
         narrow = {name: value for name, value in NARROW.items() if name in part.kwargs}
         own: Mapping[str, Any] = {**part.kwargs, **narrow}
-        for form, kwargs in (("", own), *other_forms(family, part)):
-            key = part.class_name, *sorted(kwargs.items(), key=str)
+        plain = [(PLAIN, own)] if family.training else []
+        for form, kwargs in (("", own), *other_forms(family, part), *plain):
+            key = part.class_name, form == PLAIN, *sorted(kwargs.items(), key=str)
             kinds.setdefault(key, Check(family.name, part.name, kwargs, seed, form))
     yield from kinds.values()
     if family.training:

@@ -5,7 +5,7 @@ from functools import partial
 
 from convert.registry import families, family_named
 from ms_models.build import build_mindspore
-from parity_tests.harness.families import PRELOAD, seeded_source
+from parity_tests.harness.families import PRELOAD, kernels_of, seeded_source
 from parity_tests.harness.forked import Say, run_elsewhere
 from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.mutants.systematic.checks import checks_of
@@ -56,10 +56,11 @@ def lines_run(family_name: str, _: Say) -> Lines:
             source = seeded_source(family, part, check.kwargs, 0, check.form)
             side = MindSporeSide(build_mindspore(part, check.kwargs, source.port))
             picture = image("elsewhere", 2, *(part.smallest(check.kwargs),) * 2, part.input_shape[1])
-            for training in (False, True):
-                side.set_training(training)
-                outputs = side.call("", [picture])
-            side.gradients("", [picture], list(_cotangents(outputs)))
+            with kernels_of(check.form):
+                for training in (False, True):
+                    side.set_training(training)
+                    outputs = side.call("", [picture])
+                side.gradients("", [picture], list(_cotangents(outputs)))
     return lines
 
 

@@ -20,7 +20,7 @@ from convert.disk import atomic_path
 from convert.family import Family
 from convert.recipes.descent import Execution
 from parity_tests.harness.compare import rms, ulp_neighbour
-from parity_tests.harness.families import seeded_source
+from parity_tests.harness.families import PLAIN, kernels_of, seeded_source
 from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.mutants.systematic.checks import Check, narrow_maps
 from parity_tests.harness.sides.base import Array, Side
@@ -69,7 +69,7 @@ def remembered(checks: Sequence[Check], family: Family, dtype: str, folder: Path
 
 def _pieces(checks: Sequence[Check], family: Family, dtype: str) -> Iterator[tuple[str, Callable[[], Evidence]]]:
     """Training first: after networks have run in a process, the last bit of a sum there is another."""
-    kinds = {(check.part, str(check.kwargs)): check for check in checks}
+    kinds = {(check.part, check.form == PLAIN, str(check.kwargs)): check for check in checks}
     for check in sorted(kinds.values(), key=lambda check: bool(check.part)):
         for seed in range(1, SEEDS + 1):
             name = f"{dtype} {seed} {check.name}"
@@ -85,7 +85,7 @@ def _of_network(check: Check, family: Family, seed: int, dtype: str) -> Evidence
     part = next(part for part in family.parts if part.name == check.part)
     source = seeded_source(family, part, check.kwargs, seed)
     side = MindSporeSide(build_mindspore(part, check.kwargs, source.port), None, dtype.replace(MOVED, "float32"))
-    with narrow_maps():
+    with narrow_maps(), kernels_of(check.form):
         for name, plain in _pictures(part.input_shape[1], part.smallest(check.kwargs), seed).items():
             picture = _moved(plain, dtype, seed)
             for training in (False, True):
