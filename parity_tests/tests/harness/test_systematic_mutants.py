@@ -187,6 +187,17 @@ def test_a_planted_bug_is_caught_and_blamed_on_its_layer(prepared):
     assert "InstanceNorm2d" in result.blamed
 
 
+@pytest.mark.quick
+def test_what_looks_at_blocks_is_asked_before_what_looks_at_layers_only():
+    program = read_program(ROOT)
+    mutant = next(iter(source_mutants(LAYERS, program.sources[LAYERS])))
+    ran = checks.Clean(lines={LAYERS: {mutant.line: set()}})
+    of_part = [checks.Check("ugatit", "disGA", {}, form=form) for form in (PLAIN, "", "narrow")]
+    own = {check: replace(ran, seconds=place) for place, check in enumerate([*of_part, checks.Check("ugatit", "", {})])}
+    prepared = judging.Prepared(family_named("ugatit"), program, ROOT, own)
+    assert [check.form or check.part for check in prepared.covering(mutant)] == ["disGA", "narrow", PLAIN, ""]
+
+
 def test_formulas_of_other_devices_are_compared_on_the_cpu(tmp_path):
     family, clean = family_named("ugatit"), checks.Clean()
     check = next(check for check in checks.checks_of(family) if (check.part, check.form) == ("genA2B", PLAIN))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convert.family import Family
 from convert.registry import family_named
+from parity_tests.harness.families import PLAIN
 from parity_tests.harness.forked import Failure, run_forked
 from parity_tests.harness.judge import Verdict
 from parity_tests.harness.measurement import Kind
@@ -59,14 +60,17 @@ class Prepared:
     checks: Mapping[Check, Clean] = field(default_factory=dict)
 
     def covering(self, mutant: SourceMutant) -> list[Check]:
-        """The checks that run a line of the mutant's statement, the quickest first."""
+        """The checks that run a line of the mutant's statement, the quickest first.
+
+        Those of plain formulas follow the others, which look at blocks alone, too, and blame what wraps a layer.
+        """
         first, last = mutant.lines
         hit = [
             check
             for check, clean in self.checks.items()
             if any(line in clean.lines.get(mutant.file, {}) for line in range(first, last + 1))
         ]
-        return sorted(hit, key=lambda check: (not check.part, self.checks[check].seconds))
+        return sorted(hit, key=lambda check: (not check.part, check.form == PLAIN, self.checks[check].seconds))
 
     def compiling(self, mutant: SourceMutant) -> list[Check]:
         """The training steps, where they mention the mutant's definition: what is compiled runs no line."""
