@@ -139,23 +139,23 @@ def test_runs_of_several_families_or_machines_make_one_table(tmp_path, capsys):
     pytest.importorskip("libcst")
     result = judging.Result("ms_models/a.py:1:0 number 0", "dtn", "number", "1 → 2", "caught", right=True)
     files = []
-    for place, own in enumerate((result, replace(result, verdict="missed", right=False))):
+    missed = replace(result, name="ms_models/a.py:2:0 number 0", verdict="missed", right=False)
+    for place, own in enumerate((result, missed)):
         files.append(tmp_path / f"{place}.json")
         written = {"commands": [f"command {place}"], "mutants": [asdict(own)]}
         files[-1].write_text(json.dumps(written))
     page, together = tmp_path / "page.md", tmp_path / "together.json"
     named = [str(path) for path in files]
     options = ["mutants", "--systematic", "--markdown", str(page), "--json", str(together), "--with"]
-    assert main([*options, *named]) == 1
+    assert main([*options, *named, *named]) == 1  # what is given twice counts once
     assert "source: 2 mutants; caught 50.0 %" in capsys.readouterr().out
     assert "command 0\ncommand 1\n" in page.read_text()
-    assert json.loads(together.read_text())["mutants"] == [
-        asdict(result),
-        asdict(replace(result, verdict="missed", right=False)),
-    ]
-    files[1].write_text("{}")
-    assert main([*options, *named]) == 2
-    assert str(files[1]) in capsys.readouterr().err
+    assert json.loads(together.read_text())["mutants"] == [asdict(result), asdict(missed)]
+    strange = [{}, [], {"commands": [], "mutants": [{**asdict(result), "verdict": 5}]}]
+    for content in strange:
+        files[1].write_text(json.dumps(content))
+        assert main([*options, *named]) == 2
+        assert str(files[1]) in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

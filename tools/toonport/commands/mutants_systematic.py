@@ -18,6 +18,8 @@ from toonport.commands.ui import STANDARD_OUTPUT, out, print_json, spinner
 if TYPE_CHECKING:
     from parity_tests.harness.mutants.systematic.judging import Result
 
+WORDS = ("name", "family", "kind", "what", "verdict", "mode", "blamed", "reason", "line")  # of a result, all text
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of systematic mutants to the parser of `toonport mutants`."""
@@ -31,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_option(group, "--seed", help="of the sample (default: 0)")
     add_option(group, "--family", help="only this one's networks and training steps (default: all)")
-    text = "what earlier runs wrote with --json: counted with this one's, in its files too"
+    text = "what earlier runs wrote with --json: counted with this one's, each mutant once"
     group.add_argument("--with", nargs="+", default=[], metavar="FILE", dest="earlier", help=text)
 
 
@@ -82,17 +84,20 @@ def _line(result: Result) -> str:
 
 
 def _earlier(paths: Sequence[str]) -> tuple[list[str], list[Result]]:
-    """What earlier runs wrote: their commands and their results."""
+    """What earlier runs wrote: their commands and their results; a mutant of several runs counts as in the last."""
     from parity_tests.harness.mutants.systematic.judging import Result
 
     commands: list[str] = []
-    results: list[Result] = []
+    results: dict[tuple[str, str, str], Result] = {}
     for path in map(Path, paths):
         with guarded(path, "not what toonport mutants --systematic --json writes"):
             data = json.loads(path.read_text("utf-8"))
             commands += map(str, data["commands"])
-            results += [Result(**fields) for fields in data["mutants"]]
-    return commands, results
+            found = [Result(**each) for each in data["mutants"]]
+            if any(not isinstance(vars(each)[name], str) for each in found for name in WORDS):
+                raise ValueError("a name, change or verdict that is no text")
+            results |= {(each.family, each.name, each.what): each for each in found}
+    return list(dict.fromkeys(commands)), list(results.values())
 
 
 def _write(args: argparse.Namespace, commands: Sequence[str], results: Sequence[Result]) -> None:
