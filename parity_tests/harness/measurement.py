@@ -49,7 +49,7 @@ class Rest(str, Enum):
     LATER_STEPS = "later steps"  # there was one step only
     ACCUMULATION = "accumulation"  # no batch was worked through in pieces
     RESUMING = "resuming"  # the run was not taken up from a checkpoint
-    WORKERS = "workers"  # one process trained
+    WORKERS = "workers"  # one process trained, whatever number it was told
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from parity_tests.harness.sides.inexact import tf32_products
 from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
 from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
+from parity_tests.harness.training_processes import train_among
 from parity_tests.harness.training_refusals import measure_refusals
-from parity_tests.harness.training_setup import PICTURES, TrainingSetup
+from parity_tests.harness.training_setup import PICTURES, PROCESSES, TrainingSetup
 
 _Weights = Mapping[str, Mapping[str, Array]]  # by part and PyTorch name
 PLAIN = Execution()
@@ -285,7 +286,8 @@ class FamilyRun(Run):
         if index == self._setup.resumed:
             self._resume()
         if index == self._setup.accumulated:
-            self.trainer.execute(replace(self.trainer.step.descent.execution, accumulate=PICTURES, **self._careful()))
+            parts = {"accumulate": PICTURES, "workers": PROCESSES, **self._careful()}
+            self.trainer.execute(replace(self.trainer.step.descent.execution, **parts))
         terms = self._terms(*self._setup.batches[index])
         if self.activity:
             self.activity.after_step(terms)
@@ -294,10 +296,10 @@ class FamilyRun(Run):
     def _terms(self, first: Array, second: Array) -> dict[str, float]:
         """Train, also with what is not finite, which is judged like everything else."""
         try:
-            return self.trainer.train(first, second)
+            return train_among(self.trainer, first, second)
         except FloatingPointError:
             self.trainer.execute(replace(self.trainer.step.descent.execution, watch=False))
-            return self.trainer.train(first, second)
+            return train_among(self.trainer, first, second)
 
     def _careful(self) -> Mapping[str, Any]:
         """Loss scale and look for NaN of the port's accumulated step: exact, so the reference does without."""

@@ -7,6 +7,7 @@ from the port's own, to within rounding.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
@@ -18,7 +19,7 @@ from parity_tests.harness.judge import Verdict, blamed
 from parity_tests.harness.measurement import Kind, Measurement
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.trainers import TorchTrainer
+from parity_tests.harness.trainers import MOMENTS, TorchTrainer
 from parity_tests.harness.training import FamilyRun, TrainingReference
 from parity_tests.harness.training_noise import Key, Results
 from parity_tests.harness.training_setup import TrainingSetup
@@ -27,6 +28,7 @@ ROUNDING = 4.0  # times what float32 makes of the same tensors, which a candidat
 FACTORS = (0.0, 0.1, 0.5, 2.0, 10.0)  # of a setting
 BETAS = {0: (0.0, 0.5, 0.9, 0.99), 1: (0.0, 0.9, 0.99, 0.999)}
 DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
+LARGEST_DENOMINATOR, NEAR_SIMPLE = 16, 1e-3  # a factor is taken for the simple one that is as near as this share of it
 NEIGHBOURS = (-2, -1, 1, 2)  # steps whose rate may have been taken
 MADE_OF = {  # what shows the cause of a difference in a kind of tensor
     Kind.LOSS: {Kind.LOSS},
@@ -118,8 +120,10 @@ class _Case:
             left = self._beyond({key: results[key] for key in truth}) if known else float("inf")
             if left < best:
                 best, cause = left, candidate
-        factor = _factor(self.port, truth)
-        left = self._beyond({key: factor * value for key, value in truth.items()})
+        factor = self._factor(truth)
+        of_losses = kinds == {Kind.LOSS}
+        scaled = {} if of_losses else self._run(_scaled(self.phase, factor))
+        left = self._beyond({key: factor * value if of_losses else scaled[key] for key, value in truth.items()})
         if left < best:
             best, cause = left, Cause(Change.SCALE, f"× {factor:.3g}", self.phase)
         found = cause if best <= 1 else None
@@ -138,7 +142,7 @@ class _Case:
         wanted = {key: made.change(*_known(self._moments(key))) for key in truth}
         error = _distance(self.port, wanted)
         best, cause = float("inf"), None
-        weights = {key: state.weights[part].get(_name(key, part)) for key in truth}
+        weights = {key: state.weights[part].get(_part_and_name(key)[1]) for key in truth}
         for candidate, change in _updates(made):
             found = {key: change(*_known(self._moments(key))) for key in truth}
             left = _distance(self.port, found)
@@ -154,6 +158,20 @@ class _Case:
         """The reference's tensors of these kinds and the phase."""
         every = self.reference.truth(self.index)
         return {key: value for key, value in every.items() if key[1].kind in kinds and key[1].phase == self.phase}
+
+    def _factor(self, truth: Mapping[Key, Array]) -> float:
+        """The factor between loss terms of the port and the right ones, or between the gradients behind the means."""
+        means = {key: value for key, value in truth.items() if key[1].kind is Kind.MEAN}
+        kept = TorchTrainer(self.setup, "float64").step.optimizers[self.phase].param_groups[0]["betas"][0]
+        before = self.reference.state(self.index).moments
+        old = {key: kept * before.get((MOMENTS[0], *_part_and_name(key)), np.zeros(())) for key in means}
+        same = [key for key in means if key in self.port and self.port[key].shape == means[key].shape]
+        found = {key: self.port[key] - old[key] for key in same}
+        factor = _factor(found or self.port, {key: means[key] - old[key] for key in means} or truth)
+        if not np.isfinite(factor):
+            return factor
+        simple = float(Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
+        return simple if abs(simple - factor) <= NEAR_SIMPLE * abs(factor) else factor
 
     def _moments(self, change: Key) -> tuple[Array, Array] | None:
         return _moments(self.port, change)
@@ -247,6 +265,21 @@ def _grouped(phase: str, name: str, value: Any) -> Plant:
     return plant
 
 
+def _scaled(phase: str, factor: float) -> Plant:
+    def plant(trainer: TorchTrainer) -> None:
+        """Multiply the gradients of a phase."""
+
+        def scale(optimizer: Any, *_: Any) -> None:
+            for group in optimizer.param_groups:
+                for value in group["params"]:
+                    if value.grad is not None:
+                        value.grad *= factor
+
+        trainer.step.optimizers[phase].register_step_pre_hook(scale)
+
+    return plant
+
+
 def _with_beta(phase: str, place: int, beta: float) -> Plant:
     def plant(trainer: TorchTrainer) -> None:
         """Give an optimiser another beta."""
@@ -321,10 +354,11 @@ def _known(moments: tuple[Array, Array] | None) -> tuple[Array, Array]:
     return moments
 
 
-def _name(key: Key, part: str) -> str:
-    """Name of a weight in its network."""
+def _part_and_name(key: Key) -> tuple[str, str]:
+    """The network of a weight, and its name there."""
     layer, quantity = key
-    return f"{layer}.{quantity.name}".removeprefix(f"{part}.")
+    part, _, name = f"{layer}.{quantity.name}".partition(".")
+    return part, name
 
 
 def _factor(port: Results, truth: Mapping[Key, Array]) -> float:

@@ -9,6 +9,7 @@ from convert.errors import first_line
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import Trainer
+from parity_tests.harness.training_processes import train_among
 
 OVERFLOWING = math.inf  # the loss scale under which any gradient does
 
@@ -36,7 +37,7 @@ def measure_refusals(trainer: Trainer, batch: tuple[Array, Array], order: int) -
 def _problem(trainer: Trainer, first: Array, second: Array) -> str:
     before = _trained(trainer)
     try:
-        trainer.train(first, second)
+        train_among(trainer, first, second)
     except FloatingPointError:
         moved = [name for name, value in _trained(trainer).items() if not np.array_equal(value, before[name])]
         return f"the port moves {moved[0]} before it refuses" if moved else ""

@@ -19,6 +19,7 @@ from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import Frozen, TrainingStart
 
 PICTURES = 2  # in a batch
+PROCESSES = 3  # of which the accumulated step is taken to be one, see `training_processes`
 RESUMED_FROM = 3  # steps of a run from which on its last one is a resumed one
 TENTHS = (9, 8, 7, 6, 5, 4, 3, 2)  # what a setting that equals 1 or another is multiplied by; limits stay below 1
 
@@ -29,7 +30,8 @@ class TrainingSetup(TrainingStart):
 
     batches: Sequence[tuple[Array, Array]] = ()  # (images A, images B) of each step, [N, 3, H, W] in [-1, 1]
     first_step: int = 0  # number of the first step minus 1 (a resumed run starts later)
-    accumulated: int | None = None  # index of the step whose batch is worked through in pieces of one picture
+    # index of the step whose batch is worked through in pieces of one picture, by one process among several
+    accumulated: int | None = None
     # index of the step before which the port is taken apart and put back as from a checkpoint
     resumed: int | None = None
 

@@ -102,9 +102,9 @@ RESTING = {
     Rest.BATCH: "mixing of pictures: the batch was one picture",
     Rest.SQUARE: "height and width mixed up: pictures were square",
     Rest.LATER_STEPS: "what a step leaves to the next: there was one step",
-    Rest.ACCUMULATION: "accumulation: no batch was worked through in pieces",
+    Rest.ACCUMULATION: "accumulation and averaging over processes: no batch was worked through in pieces",
     Rest.RESUMING: "resuming: the run was not taken up from a checkpoint",
-    Rest.WORKERS: "training in several processes: one trained",
+    Rest.WORKERS: "what several processes exchange: one trained, as if it were one of several",
 }
 
 

@@ -2,19 +2,22 @@
 
 import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
 
+from dataclasses import replace
 from unittest import mock
 
 import pytest
 
 from convert.registry import family_named
+from ms_models.descent import Descent
 from ms_models.optim import Adam
 from ms_models.steps.dtn import DtnStep
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import silent
 from parity_tests.harness.training_comparison import compare_training
+from parity_tests.harness.training_setup import PROCESSES
 from parity_tests.harness.report.words import causes
 
-GRADIENTS, BUILD = Adam.__call__, Adam.__init__
+GRADIENTS, BUILD, USE = Adam.__call__, Adam.__init__, Descent.use
 
 
 def _built(**changes):
@@ -57,3 +60,12 @@ def test_the_cause_is_what_was_planted(name):
         found = compared(silent)
     assert not found.equal
     assert words in causes(found.verdicts, found.finding)[0], causes(found.verdicts, found.finding)
+
+
+def test_gradients_that_are_not_averaged_over_processes_are_seen():
+    with mock.patch.object(Descent, "use", lambda self, execution: USE(self, replace(execution, workers=1))):
+        ((_, compared), *_) = compare_training(family_named("dtn"), CompareOptions("dtn", steps=2))
+        found = compared(silent)
+    steps = [verdict.measurement.probe.step for verdict in found.verdicts]
+    assert found.blamed[0].measurement.probe.step == max(steps) > min(steps)
+    assert f"all of them scaled: × {PROCESSES}" in causes(found.verdicts, found.finding)[0]

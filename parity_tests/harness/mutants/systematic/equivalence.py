@@ -26,7 +26,8 @@ from parity_tests.harness.mutants.systematic.checks import Check, narrow_maps
 from parity_tests.harness.sides.base import Array, Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
 from parity_tests.harness.trainers import MindSporeTrainer
-from parity_tests.harness.training_setup import TrainingSetup, small_setup
+from parity_tests.harness.training_processes import train_among
+from parity_tests.harness.training_setup import PROCESSES, TrainingSetup, small_setup
 from parity_tests.tolerances import ULP
 
 SEEDS = 3
@@ -126,13 +127,13 @@ def _moved(picture: Array, dtype: str, seed: int) -> Array:
 
 def _of_training(family: Family, seed: int, dtype: str) -> Evidence:
     setup = _varied(small_setup(family, 3, seed), seed)
-    for name, execution in {"plain": Execution(), "in pieces": Execution(accumulate=2)}.items():
+    for name, execution in {"plain": Execution(), "in pieces": Execution(accumulate=2, workers=PROCESSES)}.items():
         trainer = MindSporeTrainer(setup)
         trainer.execute(execution)
         trainer.step.step_number = setup.first_step + seed
         for step, batch in enumerate(setup.batches):
             first, second = (_moved(pictures, dtype, seed) for pictures in batch)
-            terms = trainer.train(np.concatenate([first, second]), np.concatenate([second, first]))
+            terms = train_among(trainer, np.concatenate([first, second]), np.concatenate([second, first]))
             found = [np.array(list(terms.values())), np.array(list(trainer.rates().values()))]
             found += [value for part in setup.parts for value in trainer.weights(part).values()]
             found += trainer.moments().values()
