@@ -135,7 +135,7 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
     TrainingBug("pool-never-swaps", "a full image pool hands out no older fakes", STEP, ("discriminator loss",),
                 change=_pools_keep_the_first),
     TrainingBug("processes-not-averaged", "gradients of several processes not averaged", STEP,
-                ("discriminator moments", "discriminator update"), change=_trained_alone),
+                ("moments",), change=_trained_alone),
     TrainingBug("fakes-after-update", "the discriminators see fakes of the updated generators", STEP,
                 ("discriminator loss",), change=plant.around("prepare", _fakes_after_update)),
     TrainingBug("fakes-not-detached", "the discriminators' loss moves the generators", STEP,
