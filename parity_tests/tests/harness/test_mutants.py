@@ -100,6 +100,21 @@ def test_a_name_that_no_bug_has_is_refused_with_close_ones(name, close, capsys):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--sample", "5"], "--sample: only with --systematic"),
+        (["--family", "dtn"], "--family: only with --systematic"),
+        (["--systematic", "--seeds", "2"], "--seeds: not with --systematic"),
+        (["--systematic", "pad-zero"], "NAME: not with --systematic"),
+    ],
+)
+def test_options_of_the_other_kind_of_mutants_are_refused(given, message, capsys):
+    assert main(["mutants", *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.quick
 def test_list_names_every_bug_or_those_asked_for(capsys):
     assert main(["mutants", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convert.disk import atomic_path
 from convert.errors import InputError
 from toonport.cluster import spread
-from toonport.commands.mutants_systematic import add_options, run_systematic
+from toonport.commands.mutants_systematic import add_options, require_fitting, run_systematic
 from toonport.commands.options import Subparsers, add_command, add_option, add_spread_options
 from toonport.commands.ui import out, print_json, print_table, spinner
 
@@ -40,6 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 0 if every bug was caught and none was seen where there is none, else 1."""
+    require_fitting(args)
     if args.systematic:
         return run_systematic(args)
     from parity_tests.harness.mutants import run as suite

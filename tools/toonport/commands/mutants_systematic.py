@@ -37,6 +37,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--with", nargs="+", default=[], metavar="FILE", dest="earlier", help=text)
 
 
+def require_fitting(args: argparse.Namespace) -> None:
+    """Raise InputError: an option of the other kind of mutants is given, which would say nothing."""
+    own = {"--sample": args.sample, "--seed": args.seed, "--family": args.family, "--with": args.earlier}
+    planted = {"NAME": args.names, "--list": args.list, "--seeds": args.seeds, "--runtime": args.runtime}
+    for option, value in (planted if args.systematic else own).items():
+        if value:
+            raise InputError(f"{option}: {'not' if args.systematic else 'only'} with --systematic")
+
+
 def run_systematic(args: argparse.Namespace) -> int:
     """Run a sample of systematic mutants, print and write the results; 0 if none was missed, else 1."""
     if args.ray:
