@@ -362,6 +362,24 @@ def test_a_search_grants_a_few_times_what_moving_the_pictures_does(step, neighbo
     assert (not equivalence.compared(right, other, equivalence.MOVED, moved).difference) == equal
 
 
+def test_a_run_that_ends_in_a_refusal_leaves_nothing_in_the_state():
+    class Refusing:
+        def state(self):
+            return {"count": self.count}
+
+        def set_state(self, state):
+            self.count = state["count"]
+
+        def call(self, layer, inputs):
+            self.count = 5
+            raise ValueError
+
+    side = Refusing()
+    side.count = 2
+    assert [found.size for found in equivalence._run(side, np.ones((1, 3, 4, 4), np.float32), 0)] == [0]
+    assert side.count == 2
+
+
 def test_the_search_on_moved_pictures_moves_both_networks_and_training():
     family = family_named("cyclegan")
     part = next(part for part in family.parts if part.name == "D_A")

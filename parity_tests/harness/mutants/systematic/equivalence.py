@@ -110,13 +110,15 @@ def _pictures(channels: int, side: int, seed: int) -> Mapping[str, Array]:
 
 
 def _run(side: Side, picture: Array, seed: int) -> list[Array]:
-    """Outputs, state, and gradients; that it cannot run is an answer, too."""
+    """Outputs, state, and gradients; that it cannot run is an answer, too, of which the state keeps nothing."""
+    before = side.state()
     try:
         first = side.call("", [picture])
         second = side.call("", [picture[::-1].copy()])
         cotangents = [feature(f"search{seed}/{place}", output.shape) for place, output in enumerate(first)]
         gradients = side.gradients("", [picture], cotangents)
     except (RuntimeError, TypeError, ValueError):
+        side.set_state(before)
         return [np.zeros(0)]
     return [*first, *second, *side.state().values(), *gradients.inputs, *gradients.parameters.values()]
 
