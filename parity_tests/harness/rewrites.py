@@ -42,6 +42,7 @@ class Change(str, Enum):
     LOSS_WEIGHT = "weight of the loss"
     RATE = "learning rate"
     SCALE = "all of them scaled"
+    TERM = "loss term"
     BETA = "Adam's beta"
     DECAY = "weight decay"
     UPDATE = "Adam's update"

@@ -22,6 +22,7 @@ from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import MOMENTS, TorchTrainer
 from parity_tests.harness.training import FamilyRun, TrainingReference
 from parity_tests.harness.training_noise import Key, Results
+from parity_tests.harness.training_plants import Plant, grouped, scaled, using, with_beta, without
 from parity_tests.harness.training_setup import TrainingSetup
 
 ROUNDING = 4.0  # times what float32 makes of the same tensors, which a candidate may leave
@@ -29,13 +30,13 @@ FACTORS = (0.0, 0.1, 0.5, 2.0, 10.0)  # of a setting
 BETAS = {0: (0.0, 0.5, 0.9, 0.99), 1: (0.0, 0.9, 0.99, 0.999)}
 DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 LARGEST_DENOMINATOR, NEAR_SIMPLE = 16, 1e-3  # a factor is taken for the simple one that is as near as this share of it
+RARELY = 0.05  # chance at most with which any factor is within rounding of a simple one
 NEIGHBOURS = (-2, -1, 1, 2)  # steps whose rate may have been taken
 MADE_OF = {  # what shows the cause of a difference in a kind of tensor
     Kind.LOSS: {Kind.LOSS},
     Kind.MEAN: {Kind.MEAN, Kind.ROOT_MEAN_SQUARE},
     Kind.ROOT_MEAN_SQUARE: {Kind.MEAN, Kind.ROOT_MEAN_SQUARE},
 }
-Plant = Callable[[TorchTrainer], None]
 
 
 def training_finding(
@@ -120,14 +121,12 @@ class _Case:
             left = self._beyond({key: results[key] for key in truth}) if known else float("inf")
             if left < best:
                 best, cause = left, candidate
-        factor = self._factor(truth)
-        of_losses = kinds == {Kind.LOSS}
-        scaled = {} if of_losses else self._run(_scaled(self.phase, factor))
-        left = self._beyond({key: factor * value if of_losses else scaled[key] for key, value in truth.items()})
-        if left < best:
-            best, cause = left, Cause(Change.SCALE, f"× {factor:.3g}", self.phase)
+        for candidate, left in self._scales(truth, kinds):
+            tried.append(candidate.change)
+            if left < best:
+                best, cause = left, candidate
         found = cause if best <= 1 else None
-        return Finding(found, () if found else (*dict.fromkeys(tried), Change.SCALE))
+        return Finding(found, () if found else tuple(dict.fromkeys(tried)))
 
     def update(self, part: str) -> Finding:
         """What was done with the moments, which are right, to make the change of the weights."""
@@ -158,6 +157,32 @@ class _Case:
         """The reference's tensors of these kinds and the phase."""
         every = self.reference.truth(self.index)
         return {key: value for key, value in every.items() if key[1].kind in kinds and key[1].phase == self.phase}
+
+    def _scales(self, truth: Mapping[Key, Array], kinds: set[Kind]) -> Iterator[tuple[Cause, float]]:
+        """Factors as causes, and what each leaves of the error; rounding grows with what is scaled."""
+        factor = self._factor(truth)
+        if kinds == {Kind.LOSS}:
+            made = {key: factor * value for key, value in truth.items()}
+            yield from self._scaled_terms(truth)
+        else:
+            results = self._run(scaled(self.phase, factor))
+            made = {key: results[key] for key in truth}
+        yield Cause(Change.SCALE, f"× {factor:.3g}", self.phase), self._beyond(made) / max(1.0, abs(factor))
+
+    def _scaled_terms(self, truth: Mapping[Key, Array]) -> Iterator[tuple[Cause, float]]:
+        """The simple factor by which some loss terms are off, as of a sum in place of a mean: n, 1 / n, or p / q."""
+        own = {key: value for key, value in truth.items() if key[1].name != f"{self.phase}.total" and key in self.port}
+        wrong = {key: float(value) for key, value in own.items() if self._beyond({key: value}) > 1}
+        if not wrong or not all(wrong.values()):
+            return
+        first = next(iter(wrong))
+        factor = float(self.port[first]) / wrong[first]
+        rounding = max(self.budgets[key] / abs(value) for key, value in wrong.items())
+        for simple, alike in _simple_factors(factor):
+            if alike * rounding <= RARELY:
+                left = self._beyond({key: np.array(simple * value) for key, value in wrong.items()})
+                names = ", ".join(key[1].name for key in wrong)
+                yield Cause(Change.TERM, f"× {simple:.6g}", names), left / max(1.0, abs(simple))
 
     def _factor(self, truth: Mapping[Key, Array]) -> float:
         """The factor between loss terms of the port and the right ones, or between the gradients behind the means."""
@@ -203,16 +228,16 @@ class _Case:
             value = vars(settings)[setting.name]
             for other in _others(value):
                 cause = Cause(Change.SETTING, f"{other:g} in place of {value:g}", setting.name)
-                yield cause, _using(setting.name, other)
+                yield cause, using(setting.name, other)
         if kinds == {Kind.LOSS}:
             return
         for term in settings.weights(self.phase, self.setup.frozen is not None):
-            yield Cause(Change.DETACHED, "loss term", term), _without(self.phase, term)
+            yield Cause(Change.DETACHED, "loss term", term), without(self.phase, term)
         for place, values in BETAS.items():
             for beta in values:
-                yield Cause(Change.BETA, f"{place + 1}: {beta:g}", self.phase), _with_beta(self.phase, place, beta)
+                yield Cause(Change.BETA, f"{place + 1}: {beta:g}", self.phase), with_beta(self.phase, place, beta)
         for decay in DECAYS:
-            yield Cause(Change.DECAY, f"{decay:g}", self.phase), _grouped(self.phase, "weight_decay", decay)
+            yield Cause(Change.DECAY, f"{decay:g}", self.phase), grouped(self.phase, "weight_decay", decay)
 
 
 def _totals(terms: Mapping[str, float], weights: Mapping[str, float], total: float) -> Iterator[tuple[Cause, float]]:
@@ -230,63 +255,23 @@ def _totals(terms: Mapping[str, float], weights: Mapping[str, float], total: flo
             yield Cause(Change.LOSS_WEIGHT, "1", name), total + (1 - weight) * terms[name]
 
 
+def _simple_factors(factor: float) -> Iterator[tuple[float, float]]:
+    """The simple numbers next to a factor, each with how many such numbers lie within a factor of e of it."""
+    if not np.isfinite(factor) or not factor:
+        return
+    whole = max(1, round(max(abs(factor), 1 / abs(factor))))
+    yield float(np.copysign(whole if abs(factor) >= 1 else 1 / whole, factor)), float(whole)
+    share = float(Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
+    if 1 / LARGEST_DENOMINATOR <= abs(share) <= LARGEST_DENOMINATOR:
+        yield share, float(LARGEST_DENOMINATOR**2)
+
+
 def _others(value: Any) -> Iterator[float]:
     """Other values of a setting."""
     if isinstance(value, bool):
         yield float(not value)
     elif isinstance(value, float) and value:
         yield from (value * factor for factor in FACTORS)
-
-
-def _using(name: str, value: float) -> Plant:
-    def plant(trainer: TorchTrainer) -> None:
-        """Go on under another setting."""
-        own = bool(value) if isinstance(vars(trainer.step.settings)[name], bool) else value
-        trainer.step.use(replace(trainer.step.settings, **{name: own}))
-
-    return plant
-
-
-def _without(phase: str, term: str) -> Plant:
-    def plant(trainer: TorchTrainer) -> None:
-        """Keep a term out of the gradient."""
-        weights = trainer.step.weights
-        trainer.step.weights = lambda own: weights(own) | ({term: 0.0} if own == phase else {})
-
-    return plant
-
-
-def _grouped(phase: str, name: str, value: Any) -> Plant:
-    def plant(trainer: TorchTrainer) -> None:
-        """Give an optimiser another number."""
-        for group in trainer.step.optimizers[phase].param_groups:
-            group[name] = value
-
-    return plant
-
-
-def _scaled(phase: str, factor: float) -> Plant:
-    def plant(trainer: TorchTrainer) -> None:
-        """Multiply the gradients of a phase."""
-
-        def scale(optimizer: Any, *_: Any) -> None:
-            for group in optimizer.param_groups:
-                for value in group["params"]:
-                    if value.grad is not None:
-                        value.grad *= factor
-
-        trainer.step.optimizers[phase].register_step_pre_hook(scale)
-
-    return plant
-
-
-def _with_beta(phase: str, place: int, beta: float) -> Plant:
-    def plant(trainer: TorchTrainer) -> None:
-        """Give an optimiser another beta."""
-        for group in trainer.step.optimizers[phase].param_groups:
-            group["betas"] = tuple(beta if index == place else own for index, own in enumerate(group["betas"]))
-
-    return plant
 
 
 @dataclass(frozen=True)

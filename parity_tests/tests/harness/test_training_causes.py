@@ -39,11 +39,25 @@ def _weighted(phase, term, factor):
     return mock.patch.object(DtnStep, "weights", other)
 
 
+def _scaled(factor):
+    return mock.patch.object(Adam, "__call__", lambda self, found: GRADIENTS(self, tuple(g * factor for g in found)))
+
+
+def _summed(term, count):
+    objective = DtnStep.generator_objective
+
+    def other(self, source, target):
+        terms, made = objective(self, source, target)
+        return terms | {term: terms[term] * count}, made
+
+    return mock.patch.object(DtnStep, "generator_objective", other)
+
+
 BUGS = {
-    "gradients scaled": (
-        lambda: mock.patch.object(Adam, "__call__", lambda self, found: GRADIENTS(self, tuple(g * 0.7 for g in found))),
-        "all of them scaled: × 0.7",
-    ),
+    "gradients scaled": (lambda: _scaled(0.7), "all of them scaled: × 0.7"),
+    "gradients scaled much": (lambda: _scaled(256.0), "all of them scaled: × 256"),
+    "sum for mean": (lambda: _summed("G.consistency", 48), "loss term: × 48 (G.consistency)"),
+    "half": (lambda: _summed("G.reconstruction", 0.5), "loss term: × 0.5 (G.reconstruction)"),
     "decay": (lambda: _built(weight_decay=1e-2), "weight decay: 0.01"),
     "beta": (lambda: _built(beta2=0.99), "Adam's beta: 2: 0.99"),
     "eps": (lambda: _built(eps=1e-4), "Adam's update: eps × 10000"),
