@@ -362,6 +362,22 @@ def test_a_search_grants_a_few_times_what_moving_the_pictures_does(step, neighbo
     assert (not equivalence.compared(right, other, equivalence.MOVED, moved).difference) == equal
 
 
+@pytest.mark.parametrize(
+    ("file", "alone"), [(KERNELS, True), ("ms_models/descent.py", False), ("ms_models/losses.py", False)]
+)
+def test_what_training_uses_by_way_of_networks_alone_is_known(file, alone):
+    program, family = read_program(ROOT), family_named("ugatit")
+    prepared = judging.Prepared(family, program, ROOT)
+    reached = program.of_family(family)
+    found = [
+        prepared.in_networks_alone(mutant)
+        for mutant in source_mutants(file, program.sources[file])
+        if (at := program.at(file, mutant.line)) and at.place in reached
+    ]
+    assert found
+    assert set(found) == {alone}
+
+
 def test_a_run_that_ends_in_a_refusal_leaves_nothing_in_the_state():
     class Refusing:
         def state(self):

@@ -79,6 +79,13 @@ class Prepared:
             return []
         return [check for check in self.checks if not check.part]
 
+    def in_networks_alone(self, mutant: SourceMutant) -> bool:
+        """Whether networks make use of the mutant's definition, and the training step only by way of them."""
+        at, training = self.program.at(mutant.file, mutant.line), self.family.training
+        networks = self.program.reached(place_of(part.class_name) for part in self.family.parts)
+        of_step = self.program.reached([place_of(training.step)] if training else []) - networks
+        return at is not None and at.place in networks - self.program.reached(of_step, into_classes=False)
+
     def phases(self, mutant: SourceMutant) -> set[str]:
         """The phases of the training step that run a line of the mutant's statement."""
         first, last = mutant.lines

@@ -146,9 +146,12 @@ def _searched(prepared: Prepared, silent: Sequence[SourceMutant], plan: Plan, sa
 
 
 def search(prepared: Prepared, mutant: SourceMutant) -> tuple[str, str]:
-    """Return the verdict on a mutant that no check saw, and its reason."""
+    """Return the verdict on a mutant that no check saw, and its reason.
+
+    In float64 networks alone can be run. That is enough where training has no other use for what was changed.
+    """
     checks = prepared.covering(mutant)
-    found, of_networks = "", all(check.part for check in checks)
+    found, of_networks = "", all(check.part for check in checks) or prepared.in_networks_alone(mutant)
     for dtype, words in EQUAL_IN.items():
         try:
             result = _compared_in(dtype, checks, prepared, mutant)
