@@ -71,7 +71,7 @@ def find_training_cause(
     if first.quantity.kind is Kind.LOSS and first.quantity.name == f"{first.quantity.phase}.total":
         return case.total((first.layer, first.quantity))
     if first.quantity.kind is Kind.CHANGE:
-        return case.update(first.layer.partition(".")[0])
+        return case.update()
     return case.planted(MADE_OF[first.quantity.kind]) if first.quantity.kind in MADE_OF else None
 
 
@@ -128,7 +128,7 @@ class _Case:
         found = cause if best <= 1 else None
         return Finding(found, () if found else tuple(dict.fromkeys(tried)))
 
-    def update(self, part: str) -> Finding:
+    def update(self) -> Finding:
         """What was done with the moments, which are right, to make the change of the weights."""
         trainer = self._trained(lambda _: None)[0]
         state = self.reference.state(self.index)
@@ -141,7 +141,8 @@ class _Case:
         wanted = {key: made.change(*_known(self._moments(key))) for key in truth}
         error = _distance(self.port, wanted)
         best, cause = float("inf"), None
-        weights = {key: state.weights[part].get(_part_and_name(key)[1]) for key in truth}
+        places = {key: _part_and_name(key) for key in truth}
+        weights = {key: state.weights[part].get(name) for key, (part, name) in places.items()}
         for candidate, change in _updates(made):
             found = {key: change(*_known(self._moments(key))) for key in truth}
             left = _distance(self.port, found)

@@ -11,6 +11,7 @@ from convert.registry import family_named
 from ms_models.descent import Descent
 from ms_models.optim import Adam
 from ms_models.steps.dtn import DtnStep
+from parity_tests.harness.measurement import Kind
 from parity_tests.harness.request import CompareOptions
 from parity_tests.harness.run import silent
 from parity_tests.harness.training_comparison import compare_training
@@ -83,3 +84,16 @@ def test_gradients_that_are_not_averaged_over_processes_are_seen():
     steps = [verdict.measurement.probe.step for verdict in found.verdicts]
     assert found.blamed[0].measurement.probe.step == max(steps) > min(steps)
     assert f"all of them scaled: × {PROCESSES}" in causes(found.verdicts, found.finding)[0]
+
+
+def test_the_decay_of_networks_of_one_phase_with_the_same_names_is_found():
+    def decayed(self, found):
+        for value in self.parameters if self.parameters[0].name.startswith("disc_") else ():
+            value.set_data(value * (1 - 0.1 * self.lr))
+        GRADIENTS(self, found)
+
+    with mock.patch.object(Adam, "__call__", decayed):
+        ((_, compared), *_) = compare_training(family_named("whitebox"), CompareOptions("whitebox", steps=1))
+        found = compared(silent)
+    assert found.blamed[0].measurement.quantity.kind is Kind.CHANGE
+    assert causes(found.verdicts, found.finding)[0].startswith("weight decay: 0.1 of the weight itself (D)")
