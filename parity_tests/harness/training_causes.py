@@ -20,7 +20,7 @@ from parity_tests.harness.measurement import Kind, Measurement
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import MOMENTS, TorchTrainer
-from parity_tests.harness.training import FamilyRun, TrainingReference
+from parity_tests.harness.training import FamilyRun, State, TrainingReference
 from parity_tests.harness.training_noise import Key, Results
 from parity_tests.harness.training_plants import Plant, grouped, scaled, using, with_beta, without
 from parity_tests.harness.training_setup import TrainingSetup
@@ -141,8 +141,7 @@ class _Case:
         wanted = {key: made.change(*_known(self._moments(key))) for key in truth}
         error = _distance(self.port, wanted)
         best, cause = float("inf"), None
-        places = {key: _part_and_name(key) for key in truth}
-        weights = {key: state.weights[part].get(name) for key, (part, name) in places.items()}
+        weights = {key: _weight(state, key) for key in truth}
         for candidate, change in _updates(made):
             found = {key: change(*_known(self._moments(key))) for key in truth}
             left = _distance(self.port, found)
@@ -345,6 +344,12 @@ def _part_and_name(key: Key) -> tuple[str, str]:
     layer, quantity = key
     part, _, name = f"{layer}.{quantity.name}".partition(".")
     return part, name
+
+
+def _weight(state: State, key: Key) -> Array | None:
+    """The weight whose change a tensor is, at the start of the step."""
+    part, name = _part_and_name(key)
+    return state.weights[part].get(name)
 
 
 def _factor(port: Results, truth: Mapping[Key, Array]) -> float:
