@@ -286,8 +286,8 @@ class FamilyRun(Run):
         if index == self._setup.resumed:
             self._resume()
         if index == self._setup.accumulated:
-            parts = {"accumulate": PICTURES, "workers": PROCESSES, **self._careful()}
-            self.trainer.execute(replace(self.trainer.step.descent.execution, **parts))
+            changes = {"accumulate": PICTURES, "workers": PROCESSES, **self._careful()}
+            self.trainer.execute(replace(self.trainer.step.descent.execution, **changes))
         terms = self._terms(*self._setup.batches[index])
         if self.activity:
             self.activity.after_step(terms)

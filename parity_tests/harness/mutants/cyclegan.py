@@ -1,6 +1,5 @@
 """Bugs that porters of CycleGAN make, in both systems' networks and in its training step."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,6 @@ AFFINE = {"architecture": "resnet", "ngf": 8, "n_blocks": 1, "norm": "affine ins
 UNET = {"architecture": "unet", "ngf": 4, "num_downs": 5}
 ZOO = {"architecture": "zoo_resnet", "ngf": 8, "n_blocks": 3}
 TRANSPOSED, ZOO_NORM = ("ConvTranspose2d",), ("ZooInstanceNorm2d",)
-
-
-def _trained_alone(step: Any) -> None:
-    """The step takes itself for the only process, whatever it is told."""
-    use = step.descent.use
-    step.descent.use = lambda execution: use(replace(execution, workers=1))
 
 
 def _transposed_with(**options: Any) -> Change:
@@ -134,8 +127,6 @@ TRAINING_BUGS: tuple[TrainingBug, ...] = (
                 {"pool_size": 0}),
     TrainingBug("pool-never-swaps", "a full image pool hands out no older fakes", STEP, ("discriminator loss",),
                 change=_pools_keep_the_first),
-    TrainingBug("processes-not-averaged", "gradients of several processes not averaged", STEP,
-                ("moments",), change=_trained_alone),
     TrainingBug("fakes-after-update", "the discriminators see fakes of the updated generators", STEP,
                 ("discriminator loss",), change=plant.around("prepare", _fakes_after_update)),
     TrainingBug("fakes-not-detached", "the discriminators' loss moves the generators", STEP,
