@@ -189,7 +189,7 @@ def measure_call(
     if reason := not_comparable(pair, layer, inputs):
         yield replace(head, not_run=reason)
         return
-    before = _state(pair.truth, layer)
+    before = state_of(pair.truth, layer)
     truth = run_layer(pair.truth, layer, inputs)
     references = list(_reference_runs(pair, layer, inputs, known, min((it.size for it in truth.values()), default=0)))
     try:
@@ -227,7 +227,7 @@ def run_layer(
     """One call's outputs, named like the reference's, and what it left in the layer's state, which is put back."""
     with side.preserved(layer):
         outputs = side.call(layer, inputs)
-        state = _state(side, layer)
+        state = state_of(side, layer)
     return named(outputs, wanted) | state
 
 
@@ -256,7 +256,8 @@ def _measure_on_values(pair: Pair, head: Measurement, call: LayerCall) -> Iterat
         yield from measure_call(pair, own, other.inputs, terms_of(pair, other, ()))
 
 
-def _state(side: Side, layer: str) -> dict[Quantity, Array]:
+def state_of(side: Side, layer: str) -> dict[Quantity, Array]:
+    """The layer's state that is no weight, named as a run's results."""
     prefix = f"{layer}." if layer else ""
     return {Quantity(Kind.STATE, name.removeprefix(prefix)): value for name, value in side.state(layer).items()}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.candidates import candidates, detachments, moved_by_one
-from parity_tests.harness.capture import Pair, named, run_layer
+from parity_tests.harness.capture import Pair, named, run_layer, state_of
 from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, rewriting
@@ -191,6 +191,14 @@ class _Layer:
 
         yield Cause(Change.MODE, "eval mode" if training else "train mode"), other
         yield Cause(Change.MODE, "state moved twice"), twice
+        before = {key: value for key, value in state_of(self._side, self._layer).items() if key in self._truth}
+        for key, value in before.items():
+            yield Cause(Change.STATE, "left as it was", key.name), partial(self._with_state, {key: value})
+        if len(before) > 1:
+            yield Cause(Change.STATE, "left as it was"), partial(self._with_state, before)
+
+    def _with_state(self, state: Results) -> Results:
+        return {**self._truth, **state}
 
     def _given(self) -> Iterator[tuple[Cause, Planted]]:
         """Inputs exchanged, left out, or with their channels reversed."""

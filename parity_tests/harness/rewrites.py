@@ -36,6 +36,7 @@ class Change(str, Enum):
     OUTPUT = "output"
     INPUT = "input"
     MODE = "mode"
+    STATE = "state"
     WEIGHT = "weight"
     SIGMA = "division left out"
     SETTING = "setting"
@@ -46,6 +47,8 @@ class Change(str, Enum):
     BETA = "Adam's beta"
     DECAY = "weight decay"
     UPDATE = "Adam's update"
+    PIECES = "gradients of a batch's pieces"
+    MOMENTS = "Adam's moments"
     OPTIMISER = "the optimiser's update"
 
 

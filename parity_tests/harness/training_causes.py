@@ -5,8 +5,8 @@ A candidate is the cause when the port is within its budgets of that. What an up
 from the port's own, to within rounding.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
@@ -20,9 +20,20 @@ from parity_tests.harness.measurement import Kind, Measurement
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import MOMENTS, TorchTrainer
-from parity_tests.harness.training import FamilyRun, State, TrainingReference
+from parity_tests.harness.training import FamilyRun, TrainingReference
+from parity_tests.harness.training_moments import (
+    Mixture,
+    Update,
+    decayed,
+    distance,
+    factor_between,
+    moments_of,
+    part_and_name,
+    updates,
+    weight_of,
+)
 from parity_tests.harness.training_noise import Key, Results
-from parity_tests.harness.training_plants import Plant, grouped, scaled, using, with_beta, without
+from parity_tests.harness.training_plants import Plant, grouped, in_pieces, scaled, using, with_beta, without
 from parity_tests.harness.training_setup import TrainingSetup
 
 ROUNDING = 4.0  # times what float32 makes of the same tensors, which a candidate may leave
@@ -31,6 +42,12 @@ BETAS = {0: (0.0, 0.5, 0.9, 0.99), 1: (0.0, 0.9, 0.99, 0.999)}
 DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 LARGEST_DENOMINATOR, NEAR_SIMPLE = 16, 1e-3  # a factor is taken for the simple one that is as near as this share of it
 RARELY = 0.05  # chance at most with which any factor is within rounding of a simple one
+PIECES = {  # how the gradients of a batch's two pieces may be added up
+    "the first one alone": (1.0, 0.0),
+    "the last one alone": (0.0, 1.0),
+    "the last one taken away": (1.0, -1.0),
+}
+MOMENT_KINDS = {Kind.MEAN: "mean", Kind.ROOT_MEAN_SQUARE: "mean square"}  # as in MOMENTS
 NEIGHBOURS = (-2, -1, 1, 2)  # steps whose rate may have been taken
 MADE_OF = {  # what shows the cause of a difference in a kind of tensor
     Kind.LOSS: {Kind.LOSS},
@@ -125,6 +142,9 @@ class _Case:
             tried.append(candidate.change)
             if left < best:
                 best, cause = left, candidate
+        if best > 1 and kinds != {Kind.LOSS}:
+            tried.append(Change.MOMENTS)
+            best, cause = self._moments(truth)
         found = cause if best <= 1 else None
         return Finding(found, () if found else tuple(dict.fromkeys(tried)))
 
@@ -134,23 +154,29 @@ class _Case:
         state = self.reference.state(self.index)
         optimizer = trainer.step.optimizers[self.phase].param_groups[0]
         first, second = optimizer["betas"]
-        made = _Update(optimizer["lr"], first, second, optimizer["eps"], trainer.counts()[self.phase])
-        truth = {key: value for key, value in self._truth({Kind.CHANGE}).items() if self._moments(key) is not None}
+        right = Update(optimizer["lr"], first, second, optimizer["eps"], trainer.counts()[self.phase])
+        moments = {key: moments_of(self.port, key) for key in self._truth({Kind.CHANGE})}
+        known = {key: found for key, found in moments.items() if found is not None}
         control = self.reference.control((0, 1), self.index)
-        rounding = _distance(control, {key: made.change(*_known(_moments(control, key))) for key in truth})
-        wanted = {key: made.change(*_known(self._moments(key))) for key in truth}
-        error = _distance(self.port, wanted)
+        own = {key: moments_of(control, key) for key in known}
+        rounding = distance(control, {key: right.change(*found) for key, found in own.items() if found is not None})
+        wanted = {key: right.change(*found) for key, found in known.items()}
+        error = distance(self.port, wanted)
         best, cause = float("inf"), None
-        weights = {key: _weight(state, key) for key in truth}
-        for candidate, change in _updates(made):
-            found = {key: change(*_known(self._moments(key))) for key in truth}
-            left = _distance(self.port, found)
+        for candidate, change in updates(right):
+            left = distance(self.port, {key: change(*found) for key, found in known.items()})
             if left < best:
                 best, cause = left, candidate
-        decayed = _decayed(self.port, wanted, weights, made.rate)
-        if decayed is not None and decayed[1] < best:
-            best, cause = decayed[1], Cause(Change.DECAY, f"{decayed[0]:.3g} of the weight itself", self.phase)
-        fits = best <= max(WITHIN * error, ROUNDING * rounding) and error > 10 * rounding
+        weights = {key: weight_of(state, key) for key in known}
+        decay = decayed(self.port, wanted, weights, right.rate)
+        if decay is not None and decay[1] < best:
+            best, cause = decay[1], Cause(Change.DECAY, f"{decay[0]:.3g} of the weight itself", self.phase)
+        enough = max(WITHIN * error, ROUNDING * rounding)
+        if best > enough:
+            factor = factor_between(self.port, wanted)
+            best = distance(self.port, {key: factor * value for key, value in wanted.items()}) / max(1.0, abs(factor))
+            cause = Cause(Change.UPDATE, f"× {factor:.4g}", self.phase)
+        fits = best <= enough and error > 10 * rounding
         return Finding(cause) if fits else Finding(None, (Change.UPDATE, Change.DECAY))
 
     def _truth(self, kinds: set[Kind]) -> dict[Key, Array]:
@@ -189,17 +215,27 @@ class _Case:
         means = {key: value for key, value in truth.items() if key[1].kind is Kind.MEAN}
         kept = TorchTrainer(self.setup, "float64").step.optimizers[self.phase].param_groups[0]["betas"][0]
         before = self.reference.state(self.index).moments
-        old = {key: kept * before.get((MOMENTS[0], *_part_and_name(key)), np.zeros(())) for key in means}
+        old = {key: kept * before.get((MOMENTS[0], *part_and_name(key)), np.zeros(())) for key in means}
         same = [key for key in means if key in self.port and self.port[key].shape == means[key].shape]
         found = {key: self.port[key] - old[key] for key in same}
-        factor = _factor(found or self.port, {key: means[key] - old[key] for key in means} or truth)
+        factor = factor_between(found or self.port, {key: means[key] - old[key] for key in means} or truth)
         if not np.isfinite(factor):
             return factor
         simple = float(Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
         return simple if abs(simple - factor) <= NEAR_SIMPLE * abs(factor) else factor
 
-    def _moments(self, change: Key) -> tuple[Array, Array] | None:
-        return _moments(self.port, change)
+    def _moments(self, truth: Mapping[Key, Array]) -> tuple[float, Cause]:
+        """What else a moment is made of than its shares of the old one and the gradient, and the error that leaves."""
+        betas = TorchTrainer(self.setup, "float64").step.optimizers[self.phase].param_groups[0]["betas"]
+        before, made, words = self.reference.state(self.index).moments, dict[Key, Array](), list[str]()
+        for place, (kind, name) in enumerate(zip(MOMENT_KINDS, MOMENTS, strict=True)):
+            own = {key: value for key, value in truth.items() if key[1].kind is kind}
+            old = {key: before.get((name, *part_and_name(key)), np.zeros_like(value)) for key, value in own.items()}
+            mixed = Mixture.of(self.port, own, old, betas[place], place + 1)
+            right = self._beyond(own) <= 1
+            made |= own if right else mixed.made
+            words += [] if right else [f"{MOMENT_KINDS[kind]} {mixed}"]
+        return self._beyond(made), Cause(Change.MOMENTS, "; ".join(words), self.phase)
 
     def _beyond(self, wanted: Mapping[Key, Array]) -> float:
         """The port's largest distance from these tensors, in multiples of their budgets."""
@@ -238,6 +274,8 @@ class _Case:
                 yield Cause(Change.BETA, f"{place + 1}: {beta:g}", self.phase), with_beta(self.phase, place, beta)
         for decay in DECAYS:
             yield Cause(Change.DECAY, f"{decay:g}", self.phase), grouped(self.phase, "weight_decay", decay)
+        for what, weights in PIECES.items() if self.index == self.setup.accumulated else ():
+            yield Cause(Change.PIECES, what, self.phase), in_pieces(self.phase, weights)
 
 
 def _totals(terms: Mapping[str, float], weights: Mapping[str, float], total: float) -> Iterator[tuple[Cause, float]]:
@@ -272,116 +310,3 @@ def _others(value: Any) -> Iterator[float]:
         yield float(not value)
     elif isinstance(value, float) and value:
         yield from (value * factor for factor in FACTORS)
-
-
-@dataclass(frozen=True)
-class _Update:
-    """Adam's update of a weight from the moments after it."""
-
-    rate: float
-    beta1: float
-    beta2: float
-    eps: float
-    number: float  # of updates so far, infinite where nothing is corrected
-    first: bool = True  # whether the mean is corrected
-    second: bool = True  # whether the mean square is
-
-    def change(self, mean: Array, root: Array) -> Array:
-        """Change of a weight, for the mean and the root of the mean square."""
-        first = 1 - self.beta1**self.number if self.first else 1.0
-        second = np.sqrt(1 - self.beta2**self.number) if self.second else 1.0
-        return np.asarray(-self.rate / first * mean / (root / second + self.eps))
-
-    def early(self, mean: Array, root: Array) -> Array:
-        """The same with eps added before the correction."""
-        first, second = 1 - self.beta1**self.number, np.sqrt(1 - self.beta2**self.number)
-        return np.asarray(-self.rate * second / first * mean / (root + self.eps))
-
-    def inside(self, mean: Array, root: Array) -> Array:
-        """The same with eps under the root."""
-        first, second = 1 - self.beta1**self.number, np.sqrt(1 - self.beta2**self.number)
-        return np.asarray(-self.rate / first * mean / np.sqrt(np.square(root / second) + self.eps))
-
-    def signed(self, mean: Array, root: Array) -> Array:
-        """Gradient descent in place of Adam."""
-        return np.asarray(-self.rate * mean / (1 - self.beta1**self.number))
-
-
-def _updates(right: _Update) -> Iterator[tuple[Cause, Callable[[Array, Array], Array]]]:
-    def of(words: str) -> Cause:
-        return Cause(Change.UPDATE, words)
-
-    yield of("without bias correction"), replace(right, first=False, second=False).change
-    yield of("mean without bias correction"), replace(right, first=False).change
-    yield of("mean square without bias correction"), replace(right, second=False).change
-    yield of("eps before the bias correction"), right.early
-    yield of("eps under the root"), right.inside
-    yield of("without the mean square"), right.signed
-    yield of("left out"), lambda mean, root: np.zeros_like(mean)
-    for other in (-1, 1):
-        if right.number + other > 0:
-            yield of(f"number of updates {other:+d}"), replace(right, number=right.number + other).change
-    for power in (-8, -6, -4, -3, -2, -1, 1, 2, 3, 4, 5):
-        yield of(f"eps × {10.0**power:g}"), replace(right, eps=right.eps * 10.0**power).change
-    for factor in (0.1, 0.5, 2.0, 10.0):
-        yield of(f"rate × {factor:g}"), replace(right, rate=right.rate * factor).change
-    yield of("in the wrong direction"), replace(right, rate=-right.rate).change
-
-
-def _moments(results: Results, change: Key) -> tuple[Array, Array] | None:
-    layer, quantity = change
-    mean, root = (results.get((layer, replace(quantity, kind=kind))) for kind in (Kind.MEAN, Kind.ROOT_MEAN_SQUARE))
-    return None if mean is None or root is None else (np.asarray(mean, float), np.asarray(root, float))
-
-
-def _known(moments: tuple[Array, Array] | None) -> tuple[Array, Array]:
-    assert moments is not None
-    return moments
-
-
-def _part_and_name(key: Key) -> tuple[str, str]:
-    """The network of a weight, and its name there."""
-    layer, quantity = key
-    part, _, name = f"{layer}.{quantity.name}".partition(".")
-    return part, name
-
-
-def _weight(state: State, key: Key) -> Array | None:
-    """The weight whose change a tensor is, at the start of the step."""
-    part, name = _part_and_name(key)
-    return state.weights[part].get(name)
-
-
-def _factor(port: Results, truth: Mapping[Key, Array]) -> float:
-    """The factor between all tensors of the port and the right ones."""
-    same = {key: value for key, value in truth.items() if key in port and port[key].shape == value.shape}
-    known = [(np.asarray(port[key], float).ravel(), value.ravel()) for key, value in same.items()]
-    power = sum(float(np.vdot(value, value)) for _, value in known)
-    return sum(float(np.vdot(found, value)) for found, value in known) / power if power else 0.0
-
-
-def _decayed(
-    port: Results, wanted: Mapping[Key, Array], weights: Mapping[Key, Array | None], rate: float
-) -> tuple[float, float] | None:
-    """The share of each weight that the update takes away, too, per unit of the rate, and the distance it leaves."""
-    pairs = [(np.float64(port[key]) - wanted[key], np.float64(w)) for key, w in weights.items() if w is not None]
-    power = sum(float(np.vdot(weight, weight)) for _, weight in pairs)
-    if not power or not rate:
-        return None
-    share = -sum(float(np.vdot(extra, weight)) for extra, weight in pairs) / power / rate
-    made = {key: wanted[key] - (0.0 if w is None else share * rate * w) for key, w in weights.items()}
-    return share, _distance(port, made)
-
-
-def _distance(found: Results, wanted: Mapping[Key, Array]) -> float:
-    """Root of all squared differences, each kind as a share of its size; infinite where a tensor is absent."""
-    errors: dict[Kind, list[float]] = {}
-    for key, value in wanted.items():
-        own = found.get(key)
-        if own is None or own.shape != value.shape:
-            return float("inf")
-        error, size = (float(np.sum(np.square(x))) for x in (np.float64(own) - value, np.float64(value)))
-        kept = errors.setdefault(key[1].kind, [0.0, 0.0])
-        kept[0] += error
-        kept[1] += size
-    return max((np.sqrt(error / size) if size else float(error > 0) for error, size in errors.values()), default=0.0)

@@ -1,7 +1,9 @@
 """Bugs of a training step, planted in the reference's trainer; see `training_causes`."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from parity_tests.harness.trainers import TorchTrainer
@@ -55,6 +57,28 @@ def scaled(phase: str, factor: float) -> Plant:
                         value.grad *= factor
 
         trainer.step.optimizers[phase].register_step_pre_hook(scale)
+
+    return plant
+
+
+def in_pieces(phase: str, weights: Sequence[float]) -> Plant:
+    """Return what weighs the gradients of the pieces of a phase's batch, where it is worked through in pieces."""
+
+    def plant(trainer: TorchTrainer) -> None:
+        """Weigh the gradients of pieces."""
+        seen: Counter[int] = Counter()  # pieces whose gradient reached a weight, by the weight's place
+
+        def weigh(place: int, gradient: Any) -> Any:
+            if trainer.step.descent.execution.accumulate == 1:
+                return gradient
+            seen[place] += 1
+            return gradient * weights[seen[place] - 1]
+
+        for optimizer in trainer.step.optimizers.values():
+            optimizer.register_step_pre_hook(lambda *_: seen.clear())
+        every = [value for group in trainer.step.optimizers[phase].param_groups for value in group["params"]]
+        for place, value in enumerate(every):
+            value.register_hook(partial(weigh, place))
 
     return plant
 

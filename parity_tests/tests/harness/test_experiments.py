@@ -72,6 +72,23 @@ def test_a_padding_is_named_and_an_unknown_bug_is_not(cell, cause):
         assert Change.PADDING_MODE in finding.excluded
 
 
+def test_a_running_statistic_that_does_not_move_is_named():
+    import mindspore
+    import torch
+
+    class Resting(mindspore.nn.BatchNorm2d):
+        """Keeps its running variance."""
+
+        def construct(self, x):
+            """Normalize, and put the running variance back."""
+            before = self.moving_variance.value().copy()
+            normalized = super().construct(x)
+            mindspore.ops.assign(self.moving_variance, before)
+            return normalized
+
+    assert _found(torch.nn.BatchNorm2d(4), Resting(4)) == Finding(Cause(Change.STATE, "left as it was", "running_var"))
+
+
 def test_a_weight_is_named_by_its_numbers():
     import mindspore
     import torch

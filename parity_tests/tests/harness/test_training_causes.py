@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 
 from convert.registry import family_named
+from ms_models import descent, optim
 from ms_models.descent import Descent
 from ms_models.optim import Adam
 from ms_models.steps.dtn import DtnStep
@@ -54,6 +55,39 @@ def _summed(term, count):
     return mock.patch.object(DtnStep, "generator_objective", other)
 
 
+def _added(function):
+    return mock.patch.object(descent, "_sums", function)
+
+
+def _moved(change, share=1.0):
+    """Move the weights otherwise."""
+
+    def move(rate, root, eps, constants, value, mean, square, gradient):
+        from mindspore import ops
+
+        new_mean, new_square = change(mean, square, gradient, constants)
+        ops.assign(mean, new_mean)
+        ops.assign(square, new_square)
+        return ops.assign(value, value - share * rate * (new_mean / (ops.sqrt(new_square) / root + eps)))
+
+    return mock.patch.object(optim, "_move", move)
+
+
+def _right(mean, square, gradient, constants):
+    _, rest1, beta2, rest2 = constants
+    return mean + (gradient - mean) * rest1, square * beta2 + gradient * gradient * rest2
+
+
+def _divided(mean, square, gradient, constants):
+    _, rest1, beta2, rest2 = constants
+    return mean + (gradient - mean) * rest1, square / beta2 + gradient * gradient * rest2
+
+
+def _resting_mean(mean, square, gradient, constants):
+    _, _, beta2, rest2 = constants
+    return mean * 1, square * beta2 + gradient * gradient * rest2
+
+
 BUGS = {
     "gradients scaled": (lambda: _scaled(0.7), "all of them scaled: × 0.7"),
     "gradients scaled much": (lambda: _scaled(256.0), "all of them scaled: × 256"),
@@ -62,16 +96,28 @@ BUGS = {
     "decay": (lambda: _built(weight_decay=1e-2), "weight decay: 0.01"),
     "beta": (lambda: _built(beta2=0.99), "Adam's beta: 2: 0.99"),
     "eps": (lambda: _built(eps=1e-4), "Adam's update: eps × 10000"),
+    "eps negative": (lambda: _built(eps=-1e-8), "Adam's update: eps negative"),
+    "smaller change": (lambda: _moved(_right, 0.6), "Adam's update: × 0.6"),
     "weight": (lambda: _weighted("G", "G.reconstruction", 0.1), "weight of the loss: × 0.1 (G.reconstruction)"),
+}
+LATER = {  # shown by the second step, whose batch is worked through in two pieces
+    "first piece": (lambda: _added(lambda first, second: first), "gradients of a batch's pieces: the first one alone"),
+    "last piece": (lambda: _added(lambda first, second: second), "gradients of a batch's pieces: the last one alone"),
+    "pieces apart": (
+        lambda: _added(lambda first, second: tuple(one - other for one, other in zip(first, second, strict=True))),
+        "gradients of a batch's pieces: the last one taken away",
+    ),
+    "mean square grows": (lambda: _moved(_divided), "Adam's moments: mean square 1.111 × the old + 0.1 × the new"),
+    "mean rests": (lambda: _moved(_resting_mean), "Adam's moments: mean left as it was"),
 }
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize("name", BUGS)
+@pytest.mark.parametrize("name", [*BUGS, *LATER])
 def test_the_cause_is_what_was_planted(name):
-    planted, words = BUGS[name]
+    planted, words = (BUGS | LATER)[name]
     with planted():
-        ((_, compared), *_) = compare_training(family_named("dtn"), CompareOptions("dtn", steps=1))
+        ((_, compared), *_) = compare_training(family_named("dtn"), CompareOptions("dtn", steps=1 + (name in LATER)))
         found = compared(silent)
     assert not found.equal
     assert words in causes(found.verdicts, found.finding)[0], causes(found.verdicts, found.finding)
