@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.candidates import candidates, detachments, moved_by_one
+from parity_tests.harness.arithmetic import Trace, arithmetic
+from parity_tests.harness.candidates import candidates, detachments
 from parity_tests.harness.capture import Pair, named, run_layer, state_of
+from parity_tests.harness.changed_tensors import VALUES, copies, functions, relation
 from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
-from parity_tests.harness.rewrites import Cause, Change, rewriting
+from parity_tests.harness.rewrites import Cause, Change, Rewritten, rewriting
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side, inside
 from parity_tests.harness.sides.torch import TorchSide
 from parity_tests.harness.sides.tree import changed, floating
 from parity_tests.harness.values import fed, values_for
 
-WITHIN = 1e-3  # of the port's error, what a candidate may leave of it: rounding is less, another bug more
+# how a candidate fails that does not run in this layer
+RUNS_NOT = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, NotImplementedError)
+WITHIN = 1e-3  # of the port's error, or of its size, what a candidate may leave: rounding is less, another bug more
 
 Results = Mapping[Quantity, Array]
 Planted = Callable[[], Results]  # runs the layer with a candidate bug
@@ -64,8 +68,8 @@ def _found_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Fi
     call = _recorded(pair, blamed.layer, inputs)
     if call is None or not floating(call.inputs[0]) or not pair.port.accepts(blamed.layer, call.inputs):
         return None
-    own = max((_of_pair(pair, blamed.layer, inputs) for inputs in _fed(call)), key=lambda layer: layer.share)
-    return own.finding() if own.share > 0 else None
+    own, *others = sorted((_of_pair(pair, blamed.layer, fed) for fed in _fed(call)), key=lambda layer: -layer.share)
+    return own.finding(others) if own.share > 0 else None
 
 
 def find_cause_in_file(truth: Side, call: LayerCall, output: int, value: Array, blamed: Measurement) -> Finding | None:
@@ -139,26 +143,61 @@ class _Layer:
         """The port's error as a share of the output, 0 where rounding makes as much."""
         return self._error if self._error > 10 * self._rounding else 0.0
 
-    def finding(self) -> Finding:
-        """Plant every candidate; the one that leaves least of the error is the cause if it leaves rounding only."""
-        best, cause, tried = float("inf"), None, list[Change]()
-        for candidate, planted in self._planted():
-            tried.append(candidate.change)
-            try:
-                left = _distance(self._port, planted())
-            except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError):
-                continue  # a candidate that does not run in this layer
-            if left < best:
-                best, cause = left, candidate
-        share = WITHIN * self._error if np.isfinite(self._error) else 0.0  # infinite: another shape
-        found = cause if best <= max(share, 10 * self._rounding) else None
-        return Finding(found, () if found else tuple(dict.fromkeys(tried)))
+    def finding(self, others: Sequence["_Layer"] = ()) -> Finding:
+        """Plant every candidate; of those that leave rounding only, the one that leaves least is the cause.
 
-    def _planted(self) -> Iterator[tuple[Cause, Planted]]:
-        names: list[str] = []
-        with rewriting(lambda name, *_: names.append(name)):
+        Args:
+            others: the same layer on other inputs, on which a cause must hold as well.
+        """
+        trace, tried = Trace(), list[Change]()
+        for planted in (self._planted(trace), self._rewritten(trace)):
+            fitting = list[tuple[float, Cause]]()
+            for candidate, run in planted:
+                tried.append(candidate.change)
+                left = self._left(run)
+                if left <= self._limit:
+                    fitting.append((left, candidate))
+            for _, cause in sorted(fitting, key=lambda fit: fit[0]):
+                if all(other._agrees(cause) for other in others):
+                    return Finding(cause)
+        return Finding(None, tuple(dict.fromkeys(tried)))
+
+    def _agrees(self, cause: Cause) -> bool:
+        """Whether a cause that was found on another input makes the port's error here, too."""
+        trace = Trace()
+        for planted in (self._planted(trace), self._rewritten(trace)):
+            for candidate, run in planted:
+                if candidate == cause:
+                    return self._left(run) <= (self._limit if self.share else max(WITHIN, self._limit))
+        return False
+
+    @property
+    def _limit(self) -> float:
+        """What a cause may leave, as a share of the size; nothing but rounding where the shape differs."""
+        share = WITHIN * min(self._error, 1.0) if np.isfinite(self._error) else 0.0
+        return max(share, 10 * self._rounding)
+
+    def _left(self, run: Planted) -> float:
+        """What is left of the port's error beside a candidate's, infinite if that does not run."""
+        try:
+            with np.errstate(invalid="ignore", over="ignore"):  # a candidate may make no numbers
+                left = _distance(self._port, run())
+        except RUNS_NOT:
+            return float("inf")
+        return left if np.isfinite(left) else float("inf")
+
+    def _rewritten(self, trace: Trace) -> Iterator[tuple[Cause, Planted]]:
+        """The layer's own arithmetic changed; `trace`: of the layer."""
+        for cause, made in arithmetic(trace.written):
+            yield cause, partial(self._run_anew, made)
+
+    def _run_anew(self, made: Callable[[], Rewritten]) -> Results:
+        return self._run(made())
+
+    def _planted(self, trace: Trace) -> Iterator[tuple[Cause, Planted]]:
+        with trace.watching(1):
             self._run()
-        for cause, rewrite in candidates(names):
+        for cause, rewrite in candidates(trace.names):
             yield cause, partial(self._run, rewrite)
         yield from self._modes()
         yield from self._given()
@@ -219,7 +258,7 @@ class _Layer:
 
     def _returned(self) -> Iterator[tuple[Cause, Planted]]:
         """What a function of the layer's output would give."""
-        for what, function in _functions():
+        for what, function in functions():
             yield Cause(Change.OUTPUT, what), partial(self._changed, function)
         first = next((key for key in self._truth if key.kind is Kind.OUTPUT), None)
         wanted, found = (self._truth.get(first), self._port.get(first)) if first else (None, None)
@@ -238,7 +277,7 @@ class _Layer:
         """One parameter of the layer changed, or two of one shape exchanged."""
         own = dict(self._module().named_parameters())
         for name, value in own.items():
-            for what, made in _VALUES:
+            for what, made in VALUES:
                 yield Cause(Change.WEIGHT, what, name), self._other_values({name: partial(made, value.detach())})
         for name, other, value in self._alike(own):
             yield Cause(Change.WEIGHT, f"the values of {other}", name), self._other_values({name: value.detach().clone})
@@ -274,38 +313,6 @@ class _Layer:
         return self._side.layers[self._layer]
 
 
-_VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("zero", lambda value: value * 0),
-    ("its complement to 1", lambda value: 1 - value),
-    ("cut to [0, 1]", lambda value: value.clamp(0, 1)),
-    ("negated", lambda value: -value),
-    ("rounded to float16", lambda value: value.half().to(value.dtype)),
-    ("rounded to bfloat16", lambda value: value.bfloat16().to(value.dtype)),
-    ("reversed along axis 0", lambda value: value.flip(0)),
-    ("axes 0 and 1 exchanged", lambda value: value.transpose(0, 1)),
-    ("the first one for all", lambda value: value.flatten()[0].expand_as(value)),
-)
-
-
-def _functions() -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    import torch
-
-    def by_torch(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
-        return lambda x: np.asarray(function(torch.from_numpy(np.ascontiguousarray(x))))
-
-    for function in (torch.tanh, torch.sigmoid, torch.relu):
-        yield f"through {function.__name__}", by_torch(function)
-    yield "cut to [-1, 1]", lambda x: x.clip(-1, 1)
-    yield "in [0, 1]", lambda x: (x + 1) / 2
-    yield "channels reversed", lambda x: x[:, ::-1]
-    yield "height and width exchanged", lambda x: x.swapaxes(-1, -2)
-    for axes, where in (((2,), "down"), ((3,), "across"), ((2, 3), "both ways")):
-        for by in (1, -1):
-            for around, ends in ((True, ", around"), (False, "")):
-                moved = partial(moved_by_one, axes=axes, by=by, around=around)
-                yield f"shifted by one pixel {where}{ends}", by_torch(moved)
-
-
 def _size(values: Array) -> float:
     return rms(values) or 1.0
 
@@ -332,36 +339,10 @@ def _other_weights(pair: Pair, layer: str) -> Iterator[str]:
 def _weight_cause(pair: Pair, name: str) -> Finding:
     """What was done to a weight, by its numbers alone."""
     wanted, found = pair.reference_weights[name], pair.port_weights[name]
-    for what, made in _copies(pair, name, wanted):
+    for what, made in copies(pair.reference_weights, name):
         if made.shape == found.shape and np.array_equal(made, found):
             return Finding(Cause(Change.WEIGHT, what, name))
-    return Finding(Cause(Change.WEIGHT, _relation(wanted, found), name))
-
-
-def _relation(wanted: Array, found: Array) -> str:
-    """What an unknown weight has to do with the right one, within rounding."""
-    ratio = float(np.vdot(wanted, found) / (np.vdot(wanted, wanted) or 1))
-    shift = float(np.mean(found - wanted))
-    for words, made in ((f"{found.flat[0]:g} everywhere", np.full_like(wanted, found.flat[0])),
-                        (f"shifted by {shift:.4g}", wanted + shift),
-                        (f"× {ratio:.4g}", wanted * ratio)):  # fmt: skip
-        if np.allclose(made, found, rtol=1e-5, atol=1e-6 * _size(wanted)):
-            return words
-    return "other values"
-
-
-def _copies(pair: Pair, name: str, wanted: Array) -> Iterator[tuple[str, Array]]:
-    yield "zero", wanted * 0
-    yield "rounded to float16", wanted.astype(np.float16).astype(wanted.dtype)
-    for axis in range(wanted.ndim):
-        yield f"reversed along axis {axis}", np.flip(wanted, axis)
-    for first in range(wanted.ndim):
-        for second in range(first):
-            yield f"axes {second} and {first} exchanged", wanted.swapaxes(first, second)
-    yield "its complement to 1", 1 - wanted
-    for other, values in pair.reference_weights.items():
-        if other != name and values.shape == wanted.shape:
-            yield f"the values of {other}", values
+    return Finding(Cause(Change.WEIGHT, relation(wanted, found), name))
 
 
 def _gradient_cause(pair: Pair, layer: str, inputs: Sequence[Array]) -> Finding | None:
@@ -391,6 +372,6 @@ def _gradient_cause(pair: Pair, layer: str, inputs: Sequence[Array]) -> Finding 
                 found = gradients(pair.truth)
         except RuntimeError:
             continue  # nothing is left to differentiate
-        if _distance(port, found) <= WITHIN * error:
+        if _distance(port, found) <= WITHIN * min(error, 1.0):
             return Finding(cause)
     return Finding(None, (Change.DETACHED,))

@@ -97,7 +97,7 @@ def _calls(side: Side, inputs: Sequence[Array]) -> dict[str, str]:
     def entered(layer: str) -> None:
         """Note the line that is running."""
         if layer and layer not in found:
-            found[layer] = _line(sys._getframe())
+            found[layer] = line_of(sys._getframe())
 
     with suppress(LayerError), side.preserved(), side.watched(_nothing, entered):
         side.call("", inputs)
@@ -108,7 +108,7 @@ def _nothing(layer: str, given: Tree, outputs: Any) -> None:
     """Leave the outputs of a layer as they are."""
 
 
-def _line(frame: FrameType | None) -> str:
+def line_of(frame: FrameType | None) -> str:
     """The innermost line that belongs neither to this package nor to a framework."""
     while frame is not None and _passed_over(frame.f_code.co_filename):
         frame = frame.f_back

@@ -49,6 +49,7 @@ class Change(str, Enum):
     UPDATE = "Adam's update"
     PIECES = "gradients of a batch's pieces"
     MOMENTS = "Adam's moments"
+    ARITHMETIC = "arithmetic"
     OPTIMISER = "the optimiser's update"
 
 

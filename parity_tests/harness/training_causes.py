@@ -21,6 +21,7 @@ from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array
 from parity_tests.harness.trainers import MOMENTS, TorchTrainer
 from parity_tests.harness.training import FamilyRun, TrainingReference
+from parity_tests.harness.training_arithmetic import ObjectiveTrials
 from parity_tests.harness.training_moments import (
     Mixture,
     Update,
@@ -142,7 +143,12 @@ class _Case:
             tried.append(candidate.change)
             if left < best:
                 best, cause = left, candidate
-        if best > 1 and kinds != {Kind.LOSS}:
+        if best > 1 and kinds == {Kind.LOSS}:
+            for candidate, left in self._rewritten(truth):
+                tried.append(candidate.change)
+                if left < best:
+                    best, cause = left, candidate
+        elif best > 1:
             tried.append(Change.MOMENTS)
             best, cause = self._moments(truth)
         found = cause if best <= 1 else None
@@ -171,7 +177,7 @@ class _Case:
         decay = decayed(self.port, wanted, weights, right.rate)
         if decay is not None and decay[1] < best:
             best, cause = decay[1], Cause(Change.DECAY, f"{decay[0]:.3g} of the weight itself", self.phase)
-        enough = max(WITHIN * error, ROUNDING * rounding)
+        enough = max(WITHIN * min(error, 1.0), ROUNDING * rounding)
         if best > enough:
             factor = factor_between(self.port, wanted)
             best = distance(self.port, {key: factor * value for key, value in wanted.items()}) / max(1.0, abs(factor))
@@ -209,6 +215,22 @@ class _Case:
                 left = self._beyond({key: np.array(simple * value) for key, value in wrong.items()})
                 names = ", ".join(key[1].name for key in wrong)
                 yield Cause(Change.TERM, f"× {simple:.6g}", names), left / max(1.0, abs(simple))
+
+    def _rewritten(self, truth: Mapping[Key, Array]) -> Iterator[tuple[Cause, float]]:
+        """Operations of the objective changed, and what each change leaves of the error."""
+        own = {key: value for key, value in truth.items() if key[1].name != f"{self.phase}.total"}
+        wrong = {key[1].name: key for key, value in own.items() if self._beyond({key: value}) > 1}
+        if not wrong or self.index == self.setup.accumulated:
+            return
+        trials = ObjectiveTrials(self.phase, wrong, {key[1].name for key in own} - set(wrong))
+        trainer = TorchTrainer(self.setup, "float64")
+        run = FamilyRun(trainer, self.setup)
+        for index in range(self.index):
+            run.step(index, self.reference.state(index))
+        trials.plant(trainer)
+        run.step(self.index, self.reference.state(self.index))
+        for cause, terms in trials.made:
+            yield cause, self._beyond({key: np.array(terms[name]) for name, key in wrong.items()})
 
     def _factor(self, truth: Mapping[Key, Array]) -> float:
         """The factor between loss terms of the port and the right ones, or between the gradients behind the means."""

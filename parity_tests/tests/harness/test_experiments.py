@@ -89,6 +89,47 @@ def test_a_running_statistic_that_does_not_move_is_named():
     assert _found(torch.nn.BatchNorm2d(4), Resting(4)) == Finding(Cause(Change.STATE, "left as it was", "running_var"))
 
 
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        (lambda x, mean, ops: 0.3 * ops.sqrt(x * x + 1) + (mean + 3) / -2, ("2 → -2", "add → sub")),
+        (lambda x, mean, ops: 0.3 * ops.sqrt(x * x + 1) - (mean + 3) / 2, ("2 → -2", "add → sub")),
+        (lambda x, mean, ops: 0.3 * ops.sqrt(x * x + 1) + (mean + 3), ("first operand alone", "2 → 1")),
+        (lambda x, mean, ops: 0.3 * ops.square(x * x + 1) + (mean + 3) / 2, ("sqrt → square",)),
+        (lambda x, mean, ops: 0.3 * ops.sqrt(x * x + 2) + (mean + 3) / 2, ("1 → 2",)),
+        (lambda x, mean, ops: 0.3 * ops.sqrt(x * x + 1) + 2 / (mean + 3), ("operands exchanged",)),
+        (lambda x, mean, ops: 0.3 * ops.sqrt(x - x * x + 1) + (mean + 3) / 2, ()),
+        (lambda x, mean, ops: 0.37 * ops.sqrt(x * x + 1.4) + (mean + 3) / 2, ()),
+    ],
+)
+def test_arithmetic_that_a_layer_has_itself_is_named_with_its_line(formula, words):
+    import mindspore
+    import torch
+
+    class Mixed(torch.nn.Module):
+        """Computes with numbers of its own."""
+
+        def forward(self, x):
+            """Mix every pixel with the mean of its channel."""
+            return 0.3 * torch.sqrt(x * x + 1) + (x.mean((2, 3), keepdim=True) + 3) / 2
+
+    class Port(mindspore.nn.Cell):
+        """Computes otherwise."""
+
+        def construct(self, x):
+            """Mix otherwise."""
+            return formula(x, x.mean((2, 3), keep_dims=True), mindspore.ops)
+
+    found = _found(Mixed(), Port())
+    if words:
+        assert found.cause.change is Change.ARITHMETIC
+        assert found.cause.value in words
+        assert "test_experiments.py:" in found.cause.where
+    else:
+        assert found.cause is None
+        assert Change.ARITHMETIC in found.excluded
+
+
 def test_a_weight_is_named_by_its_numbers():
     import mindspore
     import torch

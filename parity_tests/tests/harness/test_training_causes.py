@@ -88,7 +88,33 @@ def _resting_mean(mean, square, gradient, constants):
     return mean * 1, square * beta2 + gradient * gradient * rest2
 
 
+def _otherwise(distance):
+    objective = DtnStep.generator_objective
+
+    def other(self, source, target):
+        terms, made = objective(self, source, target)
+        return terms | {"G.reconstruction": distance(target, made[1])}, made
+
+    return mock.patch.object(DtnStep, "generator_objective", other)
+
+
+def _judged(changed):
+    objective = DtnStep.discriminator_objective
+
+    def other(self, target, fake, rec):
+        terms, made = objective(self, target, fake, rec)
+        return terms | changed(self, target, fake, rec), made
+
+    return mock.patch.object(DtnStep, "discriminator_objective", other)
+
+
 BUGS = {
+    "sum for difference": (lambda: _otherwise(lambda x, y: ((x + y) ** 2).mean()), "arithmetic: sub → add (sub, "),
+    "other power": (lambda: _otherwise(lambda x, y: (abs(x - y) ** 3).mean()), "cause not identified"),
+    "other picture": (
+        lambda: _judged(lambda step, target, fake, rec: {"D.rec": step.criterion(step._run("net_D", -rec, 0), False)}),
+        "cause not identified",
+    ),
     "gradients scaled": (lambda: _scaled(0.7), "all of them scaled: × 0.7"),
     "gradients scaled much": (lambda: _scaled(256.0), "all of them scaled: × 256"),
     "sum for mean": (lambda: _summed("G.consistency", 48), "loss term: × 48 (G.consistency)"),

@@ -1,0 +1,216 @@
+"""Candidate bugs in what a network or a loss itself computes: another number, operator or order in one operation.
+
+Only operations that are written in the code under test are changed, not those of the modules that it calls.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from parity_tests.harness.places import line_of
+from parity_tests.harness.rewrites import Call, Cause, Change, Changed, Rewritten, in_call, is_tensor, rewriting
+
+MOST = 100  # candidates of one layer or loss, the last operations first
+OTHERS: Mapping[str, tuple[str, ...]] = {  # what may stand in the place of an operation
+    "add": ("sub", "mul"),
+    "sub": ("add",),
+    "rsub": ("add",),
+    "mul": ("div", "add"),
+    "div": ("mul",),
+    "truediv": ("mul",),
+    "mean": ("sum",),
+    "sum": ("mean",),
+    "amax": ("amin",),
+    "amin": ("amax",),
+    "max": ("min",),
+    "min": ("max",),
+    "sqrt": ("square",),
+    "abs": ("square",),
+    "square": ("abs",),
+    "exp": ("log",),
+    "log": ("exp",),
+    "sigmoid": ("tanh",),
+    "tanh": ("sigmoid",),
+}
+ORDERED = {"sub", "rsub", "div", "truediv", "pow", "matmul", "bmm"}  # whose operands may be exchanged
+Path = tuple[Any, ...]  # keys that lead to a number among arguments
+
+
+@dataclass(frozen=True)
+class Written:
+    """One operation of the code under test."""
+
+    name: str
+    place: int  # among all calls of this name
+    numbers: Mapping[Path, float]  # that are written there, or come from settings
+    operands: int  # its first arguments that are tensors or numbers, at most 2
+    line: str  # of the code
+    bit: int  # marks what is computed from it, see `Trace`
+
+
+class Trace:
+    """The operations of a run, and from which of them each tensor was computed."""
+
+    def __init__(self) -> None:
+        self.written, self.names = list[Written](), list[str]()  # names: of all operations, of modules, too
+        self._depth, self._often = 0, Counter[str]()
+        self._counted: set[int] | None = None  # identities of the modules that count, None: all
+        self._marks: dict[int, int] = {}  # by identity of a tensor
+        self._kept: list[Any] = []  # so that no identity is used twice
+
+    @contextmanager
+    def watching(self, depth: int, counted: Collection[Any] | None = None) -> Iterator[None]:
+        """Note the operations that run inside of so many modules, as long as it is entered; `counted`: of these."""
+        from torch.nn.modules import module
+
+        before = module.register_module_forward_pre_hook(self._enter)
+        after = module.register_module_forward_hook(self._leave, always_call=True)
+        self._depth, self._counted = -depth, None if counted is None else {id(module) for module in counted}
+        try:
+            with rewriting(self._note):
+                yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def marks(self, value: Any) -> int:
+        """The bits of the operations that a tensor was computed from."""
+        return self._marks.get(id(value), 0)
+
+    def _enter(self, module: Any, *_: Any) -> None:
+        self._depth += self._counted is None or id(module) in self._counted
+
+    def _leave(self, module: Any, *_: Any) -> None:
+        self._depth -= self._counted is None or id(module) in self._counted
+
+    def _note(self, name: str, call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+        self.names.append(name)
+        result, bits = call(*args, **kw), 0
+        for tensor in _tensors((args, kw)):
+            bits |= self.marks(tensor)
+        place = self._often[name]
+        self._often[name] += 1
+        if not self._depth and name != "get":  # attributes of tensors are read by "get"
+            bit = 1 << len(self.written)
+            operands = sum(is_tensor(value) or _is_number(value) for value in args[:2])
+            line = line_of(sys._getframe())
+            self.written.append(Written(name, place, dict(_numbers((args, dict(kw)))), operands, line, bit))
+            bits |= bit
+        changed = (result, args[0]) if name.endswith("setitem") or (args and result is args[0]) else (result,)
+        for tensor in _tensors(changed):
+            self._kept.append(tensor)
+            self._marks[id(tensor)] = self.marks(tensor) | bits
+        return result
+
+
+def arithmetic(written: Sequence[Written]) -> Iterator[tuple[Cause, Callable[[], Rewritten]]]:
+    """Yield candidates of these operations, those of the last one first; a rewrite is to be made anew for every run."""
+    every = ((one, *variant) for one in reversed(written) for variant in _variants(one))
+    for one, words, changed in islice(every, MOST):
+        cause = Cause(Change.ARITHMETIC, words, f"{one.name}, {one.line}" if one.line else one.name)
+        yield cause, partial(in_call, one.name, one.place, changed)
+
+
+def _variants(one: Written) -> Iterator[tuple[str, Changed]]:
+    for path, number in one.numbers.items():
+        for other in _near(number):
+            yield f"{number:g} → {other:g}", _with_number(path, other)
+    for name in OTHERS.get(one.name, ()):
+        yield f"{one.name} → {name}", _by(name)
+    if one.operands == 2:
+        if one.name in ORDERED:
+            yield "operands exchanged", _exchanged
+        for place, which in enumerate(("first", "second")):
+            yield f"{which} operand alone", _alone(place)
+    elif one.name not in {"mean", "sum", "getitem"}:
+        yield f"{one.name} left out", _alone(0)
+
+
+def _near(number: float) -> Iterator[float]:
+    """Numbers that may stand in the place of one, each once."""
+    whole = isinstance(number, int)
+    others = (-number, number + 1, number - 1, 2 * number, number // 2 if whole else number / 2, 0)
+    more = () if whole else (1.0, 10 * number, number / 10)
+    yield from dict.fromkeys(other for other in (*others, *more) if other != number)
+
+
+def _with_number(path: Path, other: float) -> Changed:
+    def changed(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+        """Compute with another number."""
+        own, keywords = _replaced((args, dict(kw)), path, other)
+        return call(*own, **keywords)
+
+    return changed
+
+
+def _by(name: str) -> Changed:
+    def changed(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+        """Compute another operation of the same arguments."""
+        import torch
+
+        first = args[0] if is_tensor(args[0]) else torch.as_tensor(args[0], dtype=args[1].dtype)
+        return getattr(first, name)(*args[1:], **kw)
+
+    return changed
+
+
+def _exchanged(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+    import torch
+
+    given = [x if is_tensor(x) else torch.as_tensor(x, dtype=args[0].dtype) for x in (args[1], args[0])]
+    return call(*given, *args[2:], **kw)
+
+
+def _alone(place: int) -> Changed:
+    def changed(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+        """One operand, in the shape of the result."""
+        import torch
+
+        whole = call(*args, **kw)
+        own = torch.as_tensor(args[place], dtype=whole.dtype)
+        return own * 1 if own.shape == whole.shape else own.expand_as(whole)
+
+    return changed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: Any, path: Path = ()) -> Iterator[tuple[Path, float]]:
+    """Every number among arguments, with the keys that lead to it."""
+    if _is_number(value):
+        yield path, value
+    for key, own in _inside(value):
+        yield from _numbers(own, (*path, key))
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    if is_tensor(value):
+        yield value
+    for _, own in _inside(value):
+        yield from _tensors(own)
+
+
+def _inside(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)
+    elif isinstance(value, slice):
+        yield from (("start", value.start), ("stop", value.stop), ("step", value.step))
+
+
+def _replaced(value: Any, path: Path, other: Any) -> Any:
+    """Arguments with another number in one place."""
+    if not path:
+        return other
+    own = {key: _replaced(each, path[1:], other) if key == path[0] else each for key, each in _inside(value)}
+    if isinstance(value, dict):
+        return own
+    return slice(*own.values()) if isinstance(value, slice) else type(value)(own.values())

@@ -1,0 +1,71 @@
+"""Bugs of a whole tensor: what may be done to a layer's output or to one of its weights; see `experiments`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from parity_tests.harness.candidates import moved_by_one
+from parity_tests.harness.compare import rms
+from parity_tests.harness.sides.base import Array
+
+VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("zero", lambda value: value * 0),
+    ("its complement to 1", lambda value: 1 - value),
+    ("cut to [0, 1]", lambda value: value.clamp(0, 1)),
+    ("negated", lambda value: -value),
+    ("rounded to float16", lambda value: value.half().to(value.dtype)),
+    ("rounded to bfloat16", lambda value: value.bfloat16().to(value.dtype)),
+    ("reversed along axis 0", lambda value: value.flip(0)),
+    ("axes 0 and 1 exchanged", lambda value: value.transpose(0, 1)),
+    ("the first one for all", lambda value: value.flatten()[0].expand_as(value)),
+)
+
+
+def functions() -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """Yield what may be done to an output."""
+    import torch
+
+    def by_torch(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
+        return lambda x: np.asarray(function(torch.from_numpy(np.ascontiguousarray(x))))
+
+    for function in (torch.tanh, torch.sigmoid, torch.relu):
+        yield f"through {function.__name__}", by_torch(function)
+    yield "cut to [-1, 1]", lambda x: x.clip(-1, 1)
+    yield "in [0, 1]", lambda x: (x + 1) / 2
+    yield "channels reversed", lambda x: x[:, ::-1]
+    yield "height and width exchanged", lambda x: x.swapaxes(-1, -2)
+    for axes, where in (((2,), "down"), ((3,), "across"), ((2, 3), "both ways")):
+        for by in (1, -1):
+            for around, ends in ((True, ", around"), (False, "")):
+                moved = partial(moved_by_one, axes=axes, by=by, around=around)
+                yield f"shifted by one pixel {where}{ends}", by_torch(moved)
+
+
+def relation(wanted: Array, found: Array) -> str:
+    """What an unknown weight has to do with the right one, within rounding."""
+    ratio = float(np.vdot(wanted, found) / (np.vdot(wanted, wanted) or 1))
+    shift = float(np.mean(found - wanted))
+    for words, made in ((f"{found.flat[0]:g} everywhere", np.full_like(wanted, found.flat[0])),
+                        (f"shifted by {shift:.4g}", wanted + shift),
+                        (f"× {ratio:.4g}", wanted * ratio)):  # fmt: skip
+        if np.allclose(made, found, rtol=1e-5, atol=1e-6 * (rms(wanted) or 1.0)):
+            return words
+    return "other values"
+
+
+def copies(weights: Mapping[str, Array], name: str) -> Iterator[tuple[str, Array]]:
+    """Yield what a weight may be in the place of its own values."""
+    wanted = weights[name]
+    yield "zero", wanted * 0
+    yield "rounded to float16", wanted.astype(np.float16).astype(wanted.dtype)
+    for axis in range(wanted.ndim):
+        yield f"reversed along axis {axis}", np.flip(wanted, axis)
+    for first in range(wanted.ndim):
+        for second in range(first):
+            yield f"axes {second} and {first} exchanged", wanted.swapaxes(first, second)
+    yield "its complement to 1", 1 - wanted
+    for other, values in weights.items():
+        if other != name and values.shape == wanted.shape:
+            yield f"the values of {other}", values
