@@ -5,10 +5,10 @@ A candidate is the cause when the port is within its budgets of that. What an up
 from the port's own, to within rounding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -126,69 +126,63 @@ class _Case:
         return Finding(fitting[0] if len(fitting) == 1 else None, () if len(fitting) == 1 else (Change.LOSS_WEIGHT,))
 
     def planted(self, kinds: set[Kind]) -> Finding:
-        """Plant every candidate in the reference; the one that leaves least of the error, if only rounding."""
+        """Plant every candidate in the reference."""
         truth = self._truth(kinds)
-        best, cause, tried = float("inf"), None, list[Change]()
-        for candidate, plant in self._candidates(kinds):
-            tried.append(candidate.change)
-            try:
-                results = self._run(plant)
-            except (ArithmeticError, RuntimeError, TypeError, ValueError):
-                continue  # a step that does not run with this candidate
-            known = truth.keys() <= results.keys()
-            left = self._beyond({key: results[key] for key in truth}) if known else float("inf")
-            if left < best:
-                best, cause = left, candidate
-        for candidate, left in self._scales(truth, kinds):
-            tried.append(candidate.change)
-            if left < best:
-                best, cause = left, candidate
-        if best > 1 and kinds == {Kind.LOSS}:
-            for candidate, left in self._rewritten(truth):
-                tried.append(candidate.change)
-                if left < best:
-                    best, cause = left, candidate
-        elif best > 1:
-            tried.append(Change.MOMENTS)
-            best, cause = self._moments(truth)
-        found = cause if best <= 1 else None
-        return Finding(found, () if found else tuple(dict.fromkeys(tried)))
+        likely = chain(self._plants(truth, kinds), self._scales(truth, kinds))
+        return _found(likely, self._rewritten(truth) if kinds == {Kind.LOSS} else self._moments(truth))
 
     def update(self) -> Finding:
         """What was done with the moments, which are right, to make the change of the weights."""
+        right, control = self._adam(), self.reference.control((0, 1), self.index)
+        moments, own = (
+            {key: moments_of(run, key) for key in self._truth({Kind.CHANGE})} for run in (self.port, control)
+        )
+        known = {key: found for key, found in moments.items() if found is not None}
+        wanted = {key: right.change(*found) for key, found in known.items()}
+        rounding = distance(control, {key: right.change(*found) for key, found in own.items() if found is not None})
+        error = distance(self.port, wanted)
+        enough = max(WITHIN * min(error, 1.0), ROUNDING * rounding)
+        if error <= 10 * rounding:
+            return Finding(None, (Change.UPDATE, Change.DECAY))
+        return _found(self._updates(right, known, wanted), self._scaled_update(wanted), enough=enough)
+
+    def _adam(self) -> Update:
+        """The right update of the step."""
         trainer = self._trained(lambda _: None)[0]
-        state = self.reference.state(self.index)
         optimizer = trainer.step.optimizers[self.phase].param_groups[0]
         first, second = optimizer["betas"]
-        right = Update(optimizer["lr"], first, second, optimizer["eps"], trainer.counts()[self.phase])
-        moments = {key: moments_of(self.port, key) for key in self._truth({Kind.CHANGE})}
-        known = {key: found for key, found in moments.items() if found is not None}
-        control = self.reference.control((0, 1), self.index)
-        own = {key: moments_of(control, key) for key in known}
-        rounding = distance(control, {key: right.change(*found) for key, found in own.items() if found is not None})
-        wanted = {key: right.change(*found) for key, found in known.items()}
-        error = distance(self.port, wanted)
-        best, cause = float("inf"), None
+        return Update(optimizer["lr"], first, second, optimizer["eps"], trainer.counts()[self.phase])
+
+    def _updates(
+        self, right: Update, known: Mapping[Key, tuple[Array, Array]], wanted: Mapping[Key, Array]
+    ) -> Iterator[tuple[Cause, float]]:
+        """Other updates, and what each leaves of the error."""
         for candidate, change in updates(right):
-            left = distance(self.port, {key: change(*found) for key, found in known.items()})
-            if left < best:
-                best, cause = left, candidate
-        weights = {key: weight_of(state, key) for key in known}
-        decay = decayed(self.port, wanted, weights, right.rate)
-        if decay is not None and decay[1] < best:
-            best, cause = decay[1], Cause(Change.DECAY, f"{decay[0]:.3g} of the weight itself", self.phase)
-        enough = max(WITHIN * min(error, 1.0), ROUNDING * rounding)
-        if best > enough:
-            factor = factor_between(self.port, wanted)
-            best = distance(self.port, {key: factor * value for key, value in wanted.items()}) / max(1.0, abs(factor))
-            cause = Cause(Change.UPDATE, f"× {factor:.4g}", self.phase)
-        fits = best <= enough and error > 10 * rounding
-        return Finding(cause) if fits else Finding(None, (Change.UPDATE, Change.DECAY))
+            yield candidate, distance(self.port, {key: change(*found) for key, found in known.items()})
+        state = self.reference.state(self.index)
+        decay = decayed(self.port, wanted, {key: weight_of(state, key) for key in known}, right.rate)
+        if decay is not None:
+            yield Cause(Change.DECAY, f"{decay[0]:.3g} of the weight itself", self.phase), decay[1]
+
+    def _scaled_update(self, wanted: Mapping[Key, Array]) -> Iterator[tuple[Cause, float]]:
+        factor = factor_between(self.port, wanted)
+        left = distance(self.port, {key: factor * value for key, value in wanted.items()})
+        yield Cause(Change.UPDATE, f"× {factor:.4g}", self.phase), left / max(1.0, abs(factor))
 
     def _truth(self, kinds: set[Kind]) -> dict[Key, Array]:
         """The reference's tensors of these kinds and the phase."""
         every = self.reference.truth(self.index)
         return {key: value for key, value in every.items() if key[1].kind in kinds and key[1].phase == self.phase}
+
+    def _plants(self, truth: Mapping[Key, Array], kinds: set[Kind]) -> Iterator[tuple[Cause, float]]:
+        """Bugs of the list, and what each leaves of the error."""
+        for candidate, plant in self._candidates(kinds):
+            try:
+                results = self._run(plant)
+            except (ArithmeticError, RuntimeError, TypeError, ValueError):
+                results = {}  # a step that does not run with this candidate
+            known = truth.keys() <= results.keys()
+            yield candidate, self._beyond({key: results[key] for key in truth}) if known else float("inf")
 
     def _scales(self, truth: Mapping[Key, Array], kinds: set[Kind]) -> Iterator[tuple[Cause, float]]:
         """Factors as causes, and what each leaves of the error; rounding grows with what is scaled."""
@@ -246,7 +240,7 @@ class _Case:
         simple = float(Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
         return simple if abs(simple - factor) <= NEAR_SIMPLE * abs(factor) else factor
 
-    def _moments(self, truth: Mapping[Key, Array]) -> tuple[float, Cause]:
+    def _moments(self, truth: Mapping[Key, Array]) -> Iterator[tuple[Cause, float]]:
         """What else a moment is made of than its shares of the old one and the gradient, and the error that leaves."""
         betas = TorchTrainer(self.setup, "float64").step.optimizers[self.phase].param_groups[0]["betas"]
         before, made, words = self.reference.state(self.index).moments, dict[Key, Array](), list[str]()
@@ -257,7 +251,7 @@ class _Case:
             right = self._beyond(own) <= 1
             made |= own if right else mixed.made
             words += [] if right else [f"{MOMENT_KINDS[kind]} {mixed}"]
-        return self._beyond(made), Cause(Change.MOMENTS, "; ".join(words), self.phase)
+        yield Cause(Change.MOMENTS, "; ".join(words), self.phase), self._beyond(made)
 
     def _beyond(self, wanted: Mapping[Key, Array]) -> float:
         """The port's largest distance from these tensors, in multiples of their budgets."""
@@ -298,6 +292,20 @@ class _Case:
             yield Cause(Change.DECAY, f"{decay:g}", self.phase), grouped(self.phase, "weight_decay", decay)
         for what, weights in PIECES.items() if self.index == self.setup.accumulated else ():
             yield Cause(Change.PIECES, what, self.phase), in_pieces(self.phase, weights)
+
+
+def _found(*stages: Iterable[tuple[Cause, float]], enough: float = 1.0) -> Finding:
+    """The cause that leaves least of the error, where that is little enough, of the first stage that has one."""
+    tried = list[Change]()
+    for candidates in stages:
+        best, cause = float("inf"), None
+        for candidate, left in candidates:
+            tried.append(candidate.change)
+            if left < best:
+                best, cause = left, candidate
+        if best <= enough:
+            return Finding(cause)
+    return Finding(None, tuple(dict.fromkeys(tried)))
 
 
 def _totals(terms: Mapping[str, float], weights: Mapping[str, float], total: float) -> Iterator[tuple[Cause, float]]:
