@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -164,12 +165,9 @@ class _Layer:
 
     def _agrees(self, cause: Cause) -> bool:
         """Whether a cause that was found on another input makes the port's error here, too."""
-        trace = Trace()
-        for planted in (self._planted(trace), self._rewritten(trace)):
-            for candidate, run in planted:
-                if candidate == cause:
-                    return self._left(run) <= (self._limit if self.share else max(WITHIN, self._limit))
-        return False
+        trace, limit = Trace(), self._limit if self.share else max(WITHIN, self._limit)
+        every = chain(self._planted(trace), self._rewritten(trace))
+        return any(candidate == cause and self._left(run) <= limit for candidate, run in every)
 
     @property
     def _limit(self) -> float:

@@ -9,6 +9,11 @@ from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.run import compare
 
 PICTURE = np.random.default_rng(0).standard_normal((2, 4, 6, 8)).astype(np.float32)
+SHIFTED = "shifted by one pixel across, around"
+
+
+def _moved(x, ops):
+    return ops.cat((x[..., -1:], x[..., :-1]), -1)
 
 
 def _pair(layer, cell):
@@ -47,6 +52,7 @@ def test_a_slope_is_named(slope):
     [
         (lambda x, ops: ops.pad(x, (1, 1, 1, 1), mode="replicate"), Cause(Change.PADDING_MODE, "replicate")),
         (lambda x, ops: ops.pad(x, (2, 0, 2, 0), mode="reflect"), Cause(Change.PADDING_SIDE, "before")),
+        (lambda x, ops: _moved(ops.pad(x, (1, 1, 1, 1), mode="reflect"), ops), Cause(Change.OUTPUT, SHIFTED)),
         (lambda x, ops: ops.pad(x, (1, 1, 1, 1), mode="reflect") * 1.5, Cause(Change.OUTPUT, "× 1.5")),
         (lambda x, ops: ops.pad(x, (1, 1, 1, 1), mode="reflect") + 0.1 * ops.sin(9 * ops.pad(x, (1, 1, 1, 1))), None),
     ],
