@@ -223,8 +223,12 @@ class _Case:
             run.step(index, self.reference.state(index))
         trials.plant(trainer)
         run.step(self.index, self.reference.state(self.index))
+        error = self._beyond({key: own[key] for key in wrong.values()})
+        moved = [terms for _, terms in trials.made if any(terms[name] != float(own[wrong[name]]) for name in wrong)]
+        alike = len(moved) / error  # candidates that are as near as rounding to any number there by chance
         for cause, terms in trials.made:
-            yield cause, self._beyond({key: np.array(terms[name]) for name, key in wrong.items()})
+            left = self._beyond({key: np.array(terms[name]) for name, key in wrong.items()})
+            yield cause, left if alike <= RARELY else float("inf")
 
     def _factor(self, truth: Mapping[Key, Array]) -> float:
         """The factor between loss terms of the port and the right ones, or between the gradients behind the means."""

@@ -11,6 +11,7 @@ from convert.registry import family_named
 from ms_models import descent, optim
 from ms_models.descent import Descent
 from ms_models.optim import Adam
+from ms_models.steps import whitebox
 from ms_models.steps.dtn import DtnStep
 from parity_tests.harness.measurement import Kind
 from parity_tests.harness.request import CompareOptions
@@ -147,6 +148,14 @@ def test_the_cause_is_what_was_planted(name):
         found = compared(silent)
     assert not found.equal
     assert words in causes(found.verdicts, found.finding)[0], causes(found.verdicts, found.finding)
+
+
+def test_a_change_that_makes_the_same_loss_by_chance_is_no_cause():
+    with mock.patch.object(whitebox, "SURFACE", (4, 0.2)):
+        ((_, compared), *_) = compare_training(family_named("whitebox"), CompareOptions("whitebox", steps=1))
+        found = compared(silent)
+    assert found.blamed[0].measurement.quantity.name == "G.surface"
+    assert "cause not identified" in causes(found.verdicts, found.finding)[0], causes(found.verdicts, found.finding)
 
 
 def test_gradients_that_are_not_averaged_over_processes_are_seen():
