@@ -2,6 +2,8 @@
 
 import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,22 @@ def test_a_weight_that_rounding_alone_moves_is_no_difference(mean, step, equal):
 
     right, other, moved = computed(0, 0), computed(1e-7, np.array(step)), computed(np.array([2e-7, -2e-7]), 0)
     assert (not equivalence.compared(right, other, equivalence.MOVED, moved).difference) == equal
+
+
+def test_what_the_right_port_computes_is_kept_on_disk_as_it_is(tmp_path):
+    computed = [
+        Computed("loss terms", np.ones(2, np.float32)),
+        Computed("m", np.array(2.5), Role.MEAN, "1 plain G.weight", 0.5),
+        Computed("G.weight", np.zeros((2, 3)), Role.WEIGHT, "1 plain G.weight"),
+    ]
+    check, family = checks.Check("dtn", "", {}), family_named("dtn")
+    with mock.patch.object(equivalence, "_of_training", return_value=computed):
+        equivalence.remember([check], family, equivalence.MOVED, tmp_path)
+        found = list(equivalence.remembered([check], family, equivalence.MOVED, tmp_path))
+    assert len(found) == 3 * equivalence.SEEDS
+    for one, other in zip(computed * equivalence.SEEDS, found, strict=True):
+        assert (one.label, one.role, one.weight, one.size) == (other.label, other.role, other.weight, other.size)
+        np.testing.assert_array_equal(one.array, other.array)
 
 
 @pytest.mark.parametrize(("error", "equal"), [(1e-7, True), (1e-5, False)])

@@ -81,6 +81,7 @@ def remember(checks: Sequence[Check], family: Family, dtype: str, folder: Path) 
             found = list(run())
             arrays = {str(number): one.array for number, one in enumerate(found)}
             told = {name: np.array([getattr(one, name) for one in found]) for name in TOLD}
+            told["role"] = np.array([one.role.value for one in found])
             with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **told, **arrays)
 
