@@ -39,6 +39,10 @@ class ObjectiveTrials:
 
         trainer.step.objective = watched
 
+    def moved(self, right: Mapping[str, float]) -> int:
+        """How many candidates make other loss terms than these."""
+        return sum(any(terms[name] != value for name, value in right.items()) for _, terms in self.made)
+
     def _tried(self, networks: Collection[Any], function: Callable[..., Any], *inputs: Any) -> Any:
         if not self._begun:
             self._begun, trace = True, Trace()

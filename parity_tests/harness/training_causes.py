@@ -224,8 +224,8 @@ class _Case:
         trials.plant(trainer)
         run.step(self.index, self.reference.state(self.index))
         error = self._beyond({key: own[key] for key in wrong.values()})
-        moved = [terms for _, terms in trials.made if any(terms[name] != float(own[wrong[name]]) for name in wrong)]
-        alike = len(moved) / error  # candidates that are as near as rounding to any number there by chance
+        moved = trials.moved({name: float(own[key]) for name, key in wrong.items()})
+        alike = moved / error  # candidates that are as near as rounding to any number there by chance
         for cause, terms in trials.made:
             left = self._beyond({key: np.array(terms[name]) for name, key in wrong.items()})
             yield cause, left if alike <= RARELY else float("inf")
