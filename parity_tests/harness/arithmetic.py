@@ -37,6 +37,20 @@ OTHERS: Mapping[str, tuple[str, ...]] = {  # what may stand in the place of an o
     "sigmoid": ("tanh",),
     "tanh": ("sigmoid",),
 }
+# whose result does not grow with the numbers that they are given
+ELEMENTWISE = {
+    *OTHERS,
+    "pow",
+    "clamp",
+    "clip",
+    "clamp_min",
+    "clamp_max",
+    "leaky_relu",
+    "elu",
+    "lerp",
+    "where",
+    "masked_fill",
+}
 ORDERED = {"sub", "rsub", "div", "truediv", "pow", "matmul", "bmm"}  # whose operands may be exchanged
 Path = tuple[Any, ...]  # keys that lead to a number among arguments
 
@@ -119,6 +133,8 @@ def arithmetic(written: Sequence[Written]) -> Iterator[tuple[Cause, Callable[[],
 def _variants(one: Written) -> Iterator[tuple[str, Changed]]:
     for path, number in one.numbers.items():
         for other in _near(number):
+            if abs(other) > abs(number) + 1 and one.name not in ELEMENTWISE:
+                continue  # sizes and factors of sizes, of which multiples may not fit into memory
             yield f"{number:g} → {other:g}", _with_number(path, other)
     for name in OTHERS.get(one.name, ()):
         yield f"{one.name} → {name}", _by(name)
