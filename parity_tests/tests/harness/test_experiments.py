@@ -78,6 +78,27 @@ def test_a_padding_is_named_and_an_unknown_bug_is_not(cell, cause):
         assert Change.PADDING_MODE in finding.excluded
 
 
+def test_a_cause_must_hold_on_pictures_of_another_shape():
+    import mindspore
+    import torch
+
+    class Norm(torch.nn.Module):
+        """Divides by the root of the mean square over channels."""
+
+        def forward(self, x):
+            """Normalize."""
+            return x / torch.sqrt((x * x).mean(1, keepdim=True) + 1e-6)
+
+    class Port(mindspore.nn.Cell):
+        """Takes the mean over all pixels: on a row of them, that is the mean along it."""
+
+        def construct(self, x):
+            """Normalize otherwise."""
+            return x / mindspore.ops.sqrt((x * x).mean((2, 3), keep_dims=True) + 1e-6)
+
+    assert _found(Norm(), Port()).cause is None
+
+
 def test_a_running_statistic_that_does_not_move_is_named():
     import mindspore
     import torch
