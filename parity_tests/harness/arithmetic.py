@@ -6,14 +6,17 @@ Only operations that are written in the code under test are changed, not those o
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from parity_tests.harness.places import line_of
 from parity_tests.harness.rewrites import Call, Cause, Change, Changed, Rewritten, in_call, is_tensor, rewriting
+from parity_tests.harness.sides.base import Array
 
 MOST = 100  # candidates of one layer or loss, the last operations first
 OTHERS: Mapping[str, tuple[str, ...]] = {  # what may stand in the place of an operation
@@ -38,19 +41,11 @@ OTHERS: Mapping[str, tuple[str, ...]] = {  # what may stand in the place of an o
     "tanh": ("sigmoid",),
 }
 # whose result does not grow with the numbers that they are given
-ELEMENTWISE = {
-    *OTHERS,
-    "pow",
-    "clamp",
-    "clip",
-    "clamp_min",
-    "clamp_max",
-    "leaky_relu",
-    "elu",
-    "lerp",
-    "where",
-    "masked_fill",
-}
+OVER_AXES = {"mean", "sum", "amax", "amin", "max", "min"}  # whose numbers are axes
+ELEMENTWISE = {*OTHERS, "pow", "clamp", "clip", "clamp_min", "clamp_max", "leaky_relu", "elu", "lerp", "where"}
+NORMS = {"batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm", "normalize"}
+SMOOTH = (ELEMENTWISE | NORMS | {"softplus"}) - OVER_AXES  # whose results move little with their numbers
+MOST_FITTED, ROUNDS, NEAR = 24, 6, 1e-4  # numbers that are fitted; rounds of it; the share by which one is moved
 ORDERED = {"sub", "rsub", "div", "truediv", "pow", "matmul", "bmm"}  # whose operands may be exchanged
 Path = tuple[Any, ...]  # keys that lead to a number among arguments
 
@@ -126,8 +121,49 @@ def arithmetic(written: Sequence[Written]) -> Iterator[tuple[Cause, Callable[[],
     """Yield candidates of these operations, those of the last one first; a rewrite is to be made anew for every run."""
     every = ((one, *variant) for one in reversed(written) for variant in _variants(one))
     for one, words, changed in islice(every, MOST):
-        cause = Cause(Change.ARITHMETIC, words, f"{one.name}, {one.line}" if one.line else one.name)
-        yield cause, partial(in_call, one.name, one.place, changed)
+        yield _cause(one, words), partial(in_call, one.name, one.place, changed)
+
+
+def fitted(
+    written: Sequence[Written], run: Callable[[Rewritten], Array], wanted: Array
+) -> Iterator[tuple[Cause, Callable[[], Rewritten]]]:
+    """Yield the numbers that bring a layer's output nearest to another one, each in the place of one of its own.
+
+    Args:
+        written: the layer's operations.
+        run: what the layer makes with a change.
+        wanted: what the port makes.
+    """
+    smooth = ((one, path) for one in reversed(written) if one.name in SMOOTH for path in one.numbers)
+    for one, path in islice(smooth, MOST_FITTED):
+        number = one.numbers[path]
+        other = None
+        with suppress(Exception):  # what is changed may raise anything
+            other = _fitted(run, one, path, wanted)
+        if other is not None and other != number:
+            yield _cause(one, f"{number:g} → {other:g}"), partial(_changing, one, path, other)
+
+
+def _fitted(run: Callable[[Rewritten], Array], one: Written, path: Path, wanted: Array) -> float | None:
+    """The number at which what a layer makes is nearest to what is wanted, to six digits; by Newton's method."""
+    number = float(one.numbers[path])
+    for _ in range(ROUNDS):
+        step = number * NEAR or NEAR
+        made, near = (run(_changing(one, path, value)) for value in (number, number + step))
+        slope = (near - made) / step
+        power = float(np.vdot(slope, slope))
+        if made.shape != wanted.shape or not np.isfinite(power) or not power:
+            return None
+        number += float(np.vdot(wanted - made, slope)) / power
+    return float(f"{number:.6g}") if np.isfinite(number) else None
+
+
+def _changing(one: Written, path: Path, number: float) -> Rewritten:
+    return in_call(one.name, one.place, _with_number(path, number))
+
+
+def _cause(one: Written, words: str) -> Cause:
+    return Cause(Change.ARITHMETIC, words, f"{one.name}, {one.line}" if one.line else one.name)
 
 
 def _variants(one: Written) -> Iterator[tuple[str, Changed]]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from parity_tests.harness.candidates import moved_by_one
 from parity_tests.harness.compare import rms
-from parity_tests.harness.sides.base import Array
+from parity_tests.harness.rewrites import Cause, Change
+from parity_tests.harness.sides.base import Array, inside
 
 VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("zero", lambda value: value * 0),
@@ -43,7 +44,19 @@ def functions() -> Iterator[tuple[str, Callable[[Array], Array]]]:
                 yield f"shifted by one pixel {where}{ends}", by_torch(moved)
 
 
-def relation(wanted: Array, found: Array) -> str:
+def weight_cause(right: Mapping[str, Array], found: Mapping[str, Array], layer: str) -> Cause | None:
+    """What was done to a layer's first weight whose numbers differ, by its numbers alone; None where all are right."""
+    for name, wanted in right.items():
+        own = found.get(name) if inside(name, layer) else None
+        if own is not None and wanted.shape == own.shape and not np.array_equal(wanted, own):
+            for what, made in _copies(right, name):
+                if made.shape == own.shape and np.array_equal(made, own):
+                    return Cause(Change.WEIGHT, what, name)
+            return Cause(Change.WEIGHT, _relation(wanted, own), name)
+    return None
+
+
+def _relation(wanted: Array, found: Array) -> str:
     """What an unknown weight has to do with the right one, within rounding."""
     ratio = float(np.vdot(wanted, found) / (np.vdot(wanted, wanted) or 1))
     shift = float(np.mean(found - wanted))
@@ -55,8 +68,7 @@ def relation(wanted: Array, found: Array) -> str:
     return "other values"
 
 
-def copies(weights: Mapping[str, Array], name: str) -> Iterator[tuple[str, Array]]:
-    """Yield what a weight may be in the place of its own values."""
+def _copies(weights: Mapping[str, Array], name: str) -> Iterator[tuple[str, Array]]:
     wanted = weights[name]
     yield "zero", wanted * 0
     yield "rounded to float16", wanted.astype(np.float16).astype(wanted.dtype)

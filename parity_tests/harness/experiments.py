@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.arithmetic import Trace, arithmetic
+from parity_tests.harness.arithmetic import Trace, arithmetic, fitted
 from parity_tests.harness.candidates import candidates, detachments
 from parity_tests.harness.capture import Pair, named, run_layer, state_of
-from parity_tests.harness.changed_tensors import VALUES, copies, functions, relation
+from parity_tests.harness.changed_tensors import VALUES, functions, weight_cause
 from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, Rewritten, rewriting
@@ -31,6 +30,7 @@ WITHIN = 1e-3  # of the port's error, or of its size, what a candidate may leave
 
 Results = Mapping[Quantity, Array]
 Planted = Callable[[], Results]  # runs the layer with a candidate bug
+Made = Callable[[], Rewritten]  # makes the rewrite of a run
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def find_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Find
 
 
 def _found_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Finding | None:
-    other_weight = next(_other_weights(pair, blamed.layer), None)
-    if other_weight and blamed.mode in (Mode.WEIGHTS, Mode.ISOLATED):
-        return _weight_cause(pair, other_weight)
+    of_weight = weight_cause(pair.reference_weights, pair.port_weights, blamed.layer)
+    if of_weight and blamed.mode in (Mode.WEIGHTS, Mode.ISOLATED):
+        return Finding(of_weight)
     if not isinstance(pair.truth, TorchSide) or blamed.layer not in pair.port.layer_types():
         return None
     pair.set_training(bool(blamed.probe.training))
@@ -170,23 +170,26 @@ class _Layer:
             others: the same layer on other inputs, on which a cause must hold as well.
         """
         trace, tried = Trace(), list[Change]()
-        for planted in (self._planted(trace), self._rewritten(trace)):
-            fitting = list[tuple[float, Cause]]()
-            for candidate, run in planted:
+        likely = ((cause, run, None) for cause, run in self._planted(trace))
+        written = ((cause, partial(self._run_anew, made), made) for cause, made in self._rewritten(trace))
+        for stage in (likely, written):
+            fitting = list[tuple[float, Cause, Made | None]]()
+            for candidate, run, made in stage:
                 tried.append(candidate.change)
                 left = self._left(run)
                 if left <= self._limit:
-                    fitting.append((left, candidate))
-            for _, cause in sorted(fitting, key=lambda fit: fit[0]):
-                if all(other._agrees(cause) for other in others):
+                    fitting.append((left, candidate, made))
+            for _, cause, made in sorted(fitting, key=lambda fit: fit[0]):
+                if all(other._agrees(cause, made) for other in others):
                     return Finding(cause)
         return Finding(None, tuple(dict.fromkeys(tried)))
 
-    def _agrees(self, cause: Cause) -> bool:
-        """Whether a cause that was found on another input makes the port's error here, too."""
-        trace, limit = Trace(), self._limit if self.share else max(WITHIN, self._limit)
-        every = chain(self._planted(trace), self._rewritten(trace))
-        return any(candidate == cause and self._left(run) <= limit for candidate, run in every)
+    def _agrees(self, cause: Cause, made: Made | None) -> bool:
+        """Whether a cause that was found on another input makes the port's error here, too; `made`: what rewrites."""
+        limit = self._limit if self.share else max(WITHIN, self._limit)
+        if made:
+            return self._left(partial(self._run_anew, made)) <= limit
+        return any(other == cause and self._left(run) <= limit for other, run in self._planted(Trace()))
 
     @property
     def _limit(self) -> float:
@@ -203,12 +206,14 @@ class _Layer:
             return float("inf")
         return left if np.isfinite(left) else float("inf")
 
-    def _rewritten(self, trace: Trace) -> Iterator[tuple[Cause, Planted]]:
+    def _rewritten(self, trace: Trace) -> Iterator[tuple[Cause, Made]]:
         """The layer's own arithmetic changed; `trace`: of the layer."""
-        for cause, made in arithmetic(trace.written):
-            yield cause, partial(self._run_anew, made)
+        yield from arithmetic(trace.written)
+        key = next((key for key in self._truth if key.kind is Kind.OUTPUT), None)
+        if key is not None and key in self._port:
+            yield from fitted(trace.written, lambda rewrite: self._run(rewrite)[key], self._port[key])
 
-    def _run_anew(self, made: Callable[[], Rewritten]) -> Results:
+    def _run_anew(self, made: Made) -> Results:
         return self._run(made())
 
     def _planted(self, trace: Trace) -> Iterator[tuple[Cause, Planted]]:
@@ -343,23 +348,6 @@ def _distance(found: Results, wanted: Results) -> float:
         for key, value in wanted.items()
         if key.kind is not Kind.STATE or floating(value)
     )
-
-
-def _other_weights(pair: Pair, layer: str) -> Iterator[str]:
-    """Weights of a layer that both sides have in one shape and with different numbers."""
-    for name, wanted in pair.reference_weights.items():
-        found = pair.port_weights.get(name) if inside(name, layer) else None
-        if found is not None and wanted.shape == found.shape and not np.array_equal(wanted, found):
-            yield name
-
-
-def _weight_cause(pair: Pair, name: str) -> Finding:
-    """What was done to a weight, by its numbers alone."""
-    wanted, found = pair.reference_weights[name], pair.port_weights[name]
-    for what, made in copies(pair.reference_weights, name):
-        if made.shape == found.shape and np.array_equal(made, found):
-            return Finding(Cause(Change.WEIGHT, what, name))
-    return Finding(Cause(Change.WEIGHT, relation(wanted, found), name))
 
 
 def _gradient_cause(pair: Pair, layer: str, inputs: Sequence[Array]) -> Finding | None:
