@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from parity_tests.harness.compare import rms
 from parity_tests.harness.places import line_of
 from parity_tests.harness.rewrites import Call, Cause, Change, Changed, Rewritten, in_call, is_tensor, rewriting
 from parity_tests.harness.sides.base import Array
 
-MOST = 100  # candidates of one layer or loss, the last operations first
+# candidates of one layer or loss, the last operations first: fewer where each of them computes many numbers
+MOST, FEWEST, WORK = 100, 12, 4_000_000_000
 OTHERS: Mapping[str, tuple[str, ...]] = {  # what may stand in the place of an operation
     "add": ("sub", "mul"),
     "sub": ("add",),
@@ -45,7 +47,8 @@ OVER_AXES = {"mean", "sum", "amax", "amin", "max", "min"}  # whose numbers are a
 ELEMENTWISE = {*OTHERS, "pow", "clamp", "clip", "clamp_min", "clamp_max", "leaky_relu", "elu", "lerp", "where"}
 NORMS = {"batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm", "normalize"}
 SMOOTH = (ELEMENTWISE | NORMS | {"softplus"}) - OVER_AXES  # whose results move little with their numbers
-MOST_FITTED, ROUNDS, NEAR = 24, 6, 1e-4  # numbers that are fitted; rounds of it; the share by which one is moved
+CONVERGED = 1e-7  # the share of a number by which the last round may move it
+ROUNDS, NEAR, BETTER = 6, 1e-4, 0.9  # of fitting a number; the share by which it is moved; what a round must leave
 ORDERED = {"sub", "rsub", "div", "truediv", "pow", "matmul", "bmm"}  # whose operands may be exchanged
 Path = tuple[Any, ...]  # keys that lead to a number among arguments
 
@@ -67,6 +70,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.written, self.names = list[Written](), list[str]()  # names: of all operations, of modules, too
+        self._work = 0  # numbers that were computed
         self._depth, self._often = 0, Counter[str]()
         self._counted: set[int] | None = None  # identities of the modules that count, None: all
         self._marks: dict[int, int] = {}  # by identity of a tensor
@@ -86,6 +90,11 @@ class Trace:
         finally:
             before.remove()
             after.remove()
+
+    @property
+    def affordable(self) -> int:
+        """How many such runs may be made."""
+        return max(FEWEST, min(MOST, WORK // max(1, self._work)))
 
     def marks(self, value: Any) -> int:
         """The bits of the operations that a tensor was computed from."""
@@ -113,19 +122,20 @@ class Trace:
         changed = (result, args[0]) if name.endswith("setitem") or (args and result is args[0]) else (result,)
         for tensor in _tensors(changed):
             self._kept.append(tensor)
+            self._work += tensor.numel()
             self._marks[id(tensor)] = self.marks(tensor) | bits
         return result
 
 
-def arithmetic(written: Sequence[Written]) -> Iterator[tuple[Cause, Callable[[], Rewritten]]]:
+def arithmetic(written: Sequence[Written], most: int = MOST) -> Iterator[tuple[Cause, Callable[[], Rewritten]]]:
     """Yield candidates of these operations, those of the last one first; a rewrite is to be made anew for every run."""
     every = ((one, *variant) for one in reversed(written) for variant in _variants(one))
-    for one, words, changed in islice(every, MOST):
+    for one, words, changed in islice(every, most):
         yield _cause(one, words), partial(in_call, one.name, one.place, changed)
 
 
 def fitted(
-    written: Sequence[Written], run: Callable[[Rewritten], Array], wanted: Array
+    written: Sequence[Written], run: Callable[[Rewritten], Array], wanted: Array, most: int = MOST
 ) -> Iterator[tuple[Cause, Callable[[], Rewritten]]]:
     """Yield the numbers that bring a layer's output nearest to another one, each in the place of one of its own.
 
@@ -133,9 +143,10 @@ def fitted(
         written: the layer's operations.
         run: what the layer makes with a change.
         wanted: what the port makes.
+        most: runs for all of them, about.
     """
     smooth = ((one, path) for one in reversed(written) if one.name in SMOOTH for path in one.numbers)
-    for one, path in islice(smooth, MOST_FITTED):
+    for one, path in islice(smooth, most // 4):
         number = one.numbers[path]
         other = None
         with suppress(Exception):  # what is changed may raise anything
@@ -146,16 +157,19 @@ def fitted(
 
 def _fitted(run: Callable[[Rewritten], Array], one: Written, path: Path, wanted: Array) -> float | None:
     """The number at which what a layer makes is nearest to what is wanted, to six digits; by Newton's method."""
-    number = float(one.numbers[path])
+    number, left = float(one.numbers[path]), float("inf")
     for _ in range(ROUNDS):
         step = number * NEAR or NEAR
         made, near = (run(_changing(one, path, value)) for value in (number, number + step))
-        slope = (near - made) / step
-        power = float(np.vdot(slope, slope))
-        if made.shape != wanted.shape or not np.isfinite(power) or not power:
+        slope, missing = (near - made) / step, wanted - made
+        power, before, left = float(np.vdot(slope, slope)), left, rms(missing)
+        if not np.isfinite(power) or not power:
             return None
-        number += float(np.vdot(wanted - made, slope)) / power
-    return float(f"{number:.6g}") if np.isfinite(number) else None
+        move = float(np.vdot(missing, slope)) / power
+        if abs(move) <= CONVERGED * abs(number) or left > BETTER * before:
+            break
+        number += move
+    return float(f"{number:.6g}")
 
 
 def _changing(one: Written, path: Path, number: float) -> Rewritten:

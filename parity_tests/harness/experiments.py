@@ -208,10 +208,11 @@ class _Layer:
 
     def _rewritten(self, trace: Trace) -> Iterator[tuple[Cause, Made]]:
         """The layer's own arithmetic changed; `trace`: of the layer."""
-        yield from arithmetic(trace.written)
+        most = trace.affordable
+        yield from arithmetic(trace.written, most)
         key = next((key for key in self._truth if key.kind is Kind.OUTPUT), None)
         if key is not None and key in self._port:
-            yield from fitted(trace.written, lambda rewrite: self._run(rewrite)[key], self._port[key])
+            yield from fitted(trace.written, lambda rewrite: self._run(rewrite)[key], self._port[key], most)
 
     def _run_anew(self, made: Made) -> Results:
         return self._run(made())

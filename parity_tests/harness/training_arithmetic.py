@@ -52,7 +52,8 @@ class ObjectiveTrials:
                 chosen &= trace.marks(terms[name])
             for name in self._right:
                 chosen &= ~trace.marks(terms[name])
-            for cause, rewrite in arithmetic([one for one in trace.written if one.bit & chosen]):
+            own = [one for one in trace.written if one.bit & chosen]
+            for cause, rewrite in arithmetic(own, trace.affordable):
                 try:
                     with _unmoved(networks), rewriting(rewrite()):
                         terms, _ = function(*inputs)
