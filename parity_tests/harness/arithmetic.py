@@ -66,9 +66,10 @@ class Written:
 
 
 class Trace:
-    """The operations of a run, and from which of them each tensor was computed."""
+    """The operations of a run; `marked`: also from which of them each tensor was computed, which keeps all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, marked: bool = False) -> None:
+        self._marked = marked
         self.written, self.names = list[Written](), list[str]()  # names: of all operations, of modules, too
         self._work = 0  # numbers that were computed
         self._depth, self._often = 0, Counter[str]()
@@ -108,23 +109,25 @@ class Trace:
 
     def _note(self, name: str, call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
         self.names.append(name)
-        result, bits = call(*args, **kw), 0
-        for tensor in _tensors((args, kw)):
-            bits |= self.marks(tensor)
-        place = self._often[name]
+        result, bit, place = call(*args, **kw), 0, self._often[name]
+        self._work += sum(tensor.numel() for tensor in _tensors(result))
         self._often[name] += 1
         if not self._depth and name != "get":  # attributes of tensors are read by "get"
             bit = 1 << len(self.written)
             operands = sum(is_tensor(value) or _is_number(value) for value in args[:2])
             line = line_of(sys._getframe())
             self.written.append(Written(name, place, dict(_numbers((args, dict(kw)))), operands, line, bit))
-            bits |= bit
-        changed = (result, args[0]) if name.endswith("setitem") or (args and result is args[0]) else (result,)
-        for tensor in _tensors(changed):
-            self._kept.append(tensor)
-            self._work += tensor.numel()
-            self._marks[id(tensor)] = self.marks(tensor) | bits
+        if self._marked:
+            self._mark(bit, name, args, kw, result)
         return result
+
+    def _mark(self, bits: int, name: str, args: tuple[Any, ...], kw: Mapping[str, Any], result: Any) -> None:
+        for tensor in _tensors((args, kw)):
+            bits |= self.marks(tensor)
+        moved = args[:1] if name == "setitem" or (args and result is args[0]) else ()
+        for tensor in _tensors((result, moved)):
+            self._kept.append(tensor)
+            self._marks[id(tensor)] = self.marks(tensor) | bits
 
 
 def arithmetic(written: Sequence[Written], most: int = MOST) -> Iterator[tuple[Cause, Callable[[], Rewritten]]]:

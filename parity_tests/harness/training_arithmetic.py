@@ -44,7 +44,7 @@ class ObjectiveTrials:
 
     def _tried(self, networks: Collection[Any], function: Callable[..., Any], *inputs: Any) -> Any:
         if not self._begun:
-            self._begun, trace = True, Trace()
+            self._begun, trace = True, Trace(marked=True)
             with _unmoved(networks), trace.watching(0, networks):
                 terms, _ = function(*inputs)
             chosen = -1

@@ -13,7 +13,7 @@ X = torch.arange(8, dtype=torch.float64).reshape(1, 2, 2, 2) + 1
 
 
 def _traced(function, depth=0, counted=None):
-    trace = Trace()
+    trace = Trace(marked=True)
     with trace.watching(depth, counted):
         found = function()
     return trace, found
