@@ -159,8 +159,10 @@ def _of_training(family: Family, seed: int, dtype: str) -> Evidence:
         trainer = MindSporeTrainer(setup)
         trainer.execute(execution)
         trainer.step.step_number = setup.first_step + seed
+        start = {part: trainer.weights(part) for part in trainer.networks}
         for step, batch in enumerate(setup.batches):
             first, second = (_moved(pictures, dtype, seed) for pictures in batch)
+            trainer.put_back(start)  # else each step starts from what rounding made of the one before
             terms = train_among(trainer, np.concatenate([first, second]), np.concatenate([second, first]))
             said = f"training, seed {seed}, {name}, step {step}"
             yield Computed(f"{said}, loss terms", np.array(list(terms.values())))
