@@ -167,7 +167,7 @@ class _Case:
     def _scaled_update(self, wanted: Mapping[Key, Array]) -> Iterator[tuple[Cause, float]]:
         factor = factor_between(self.port, wanted)
         left = distance(self.port, {key: factor * value for key, value in wanted.items()})
-        yield Cause(Change.UPDATE, f"× {factor:.4g}", self.phase), left / max(1.0, abs(factor))
+        yield Cause(Change.UPDATE, f"× {factor:.4g}", self.phase), left
 
     def _truth(self, kinds: set[Kind]) -> dict[Key, Array]:
         """The reference's tensors of these kinds and the phase."""
