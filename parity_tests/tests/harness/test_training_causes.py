@@ -60,7 +60,7 @@ def _added(function):
     return mock.patch.object(descent, "_sums", function)
 
 
-def _moved(change, share=1.0):
+def _moved(change, share=1.0, root_of="sqrt"):
     """Move the weights otherwise."""
 
     def move(rate, root, eps, constants, value, mean, square, gradient):
@@ -69,7 +69,7 @@ def _moved(change, share=1.0):
         new_mean, new_square = change(mean, square, gradient, constants)
         ops.assign(mean, new_mean)
         ops.assign(square, new_square)
-        return ops.assign(value, value - share * rate * (new_mean / (ops.sqrt(new_square) / root + eps)))
+        return ops.assign(value, value - share * rate * (new_mean / (getattr(ops, root_of)(new_square) / root + eps)))
 
     return mock.patch.object(optim, "_move", move)
 
@@ -124,6 +124,7 @@ BUGS = {
     "beta": (lambda: _built(beta2=0.99), "Adam's beta: 2: 0.99"),
     "eps": (lambda: _built(eps=1e-4), "Adam's update: eps × 10000"),
     "eps negative": (lambda: _built(eps=-1e-8), "Adam's update: eps negative"),
+    "square for root": (lambda: _moved(_right, root_of="square"), "cause not identified"),
     "smaller change": (lambda: _moved(_right, 0.6), "Adam's update: × 0.6"),
     "weight": (lambda: _weighted("G", "G.reconstruction", 0.1), "weight of the loss: × 0.1 (G.reconstruction)"),
 }
