@@ -42,15 +42,15 @@ OTHERS: Mapping[str, tuple[str, ...]] = {  # what may stand in the place of an o
     "sigmoid": ("tanh",),
     "tanh": ("sigmoid",),
 }
-# whose result does not grow with the numbers that they are given
 OVER_AXES = {"mean", "sum", "amax", "amin", "max", "min"}  # whose numbers are axes
+# whose results do not grow with the numbers that they are given
 ELEMENTWISE = {*OTHERS, "pow", "clamp", "clip", "clamp_min", "clamp_max", "leaky_relu", "elu", "lerp", "where"}
 NORMS = {"batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm", "normalize"}
 SMOOTH = (ELEMENTWISE | NORMS | {"softplus"}) - OVER_AXES  # whose results move little with their numbers
 CONVERGED = 1e-7  # the share of a number by which the last round may move it
 ROUNDS, NEAR, BETTER = 6, 1e-4, 0.9  # of fitting a number; the share by which it is moved; what a round must leave
 ORDERED = {"sub", "rsub", "div", "truediv", "pow", "matmul", "bmm"}  # whose operands may be exchanged
-Path = tuple[Any, ...]  # keys that lead to a number among arguments
+Keys = tuple[Any, ...]  # lead to a number among arguments
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Written:
 
     name: str
     place: int  # among all calls of this name
-    numbers: Mapping[Path, float]  # that are written there, or come from settings
+    numbers: Mapping[Keys, float]  # that are written there, or come from settings
     operands: int  # its first arguments that are tensors or numbers, at most 2
     line: str  # of the code
     bit: int  # marks what is computed from it, see `Trace`
@@ -80,10 +80,10 @@ class Trace:
     @contextmanager
     def watching(self, depth: int, counted: Collection[Any] | None = None) -> Iterator[None]:
         """Note the operations that run inside of so many modules, as long as it is entered; `counted`: of these."""
-        from torch.nn.modules import module
+        from torch.nn.modules import module as modules
 
-        before = module.register_module_forward_pre_hook(self._enter)
-        after = module.register_module_forward_hook(self._leave, always_call=True)
+        before = modules.register_module_forward_pre_hook(self._enter)
+        after = modules.register_module_forward_hook(self._leave, always_call=True)
         self._depth, self._counted = -depth, None if counted is None else {id(module) for module in counted}
         try:
             with rewriting(self._note):
@@ -148,22 +148,22 @@ def fitted(
         wanted: what the port makes.
         most: runs for all of them, about.
     """
-    smooth = ((one, path) for one in reversed(written) if one.name in SMOOTH for path in one.numbers)
-    for one, path in islice(smooth, most // 4):
-        number = one.numbers[path]
+    smooth = ((one, keys) for one in reversed(written) if one.name in SMOOTH for keys in one.numbers)
+    for one, keys in islice(smooth, most // 4):
+        number = one.numbers[keys]
         other = None
         with suppress(Exception):  # what is changed may raise anything
-            other = _fitted(run, one, path, wanted)
+            other = _fitted(run, one, keys, wanted)
         if other is not None and other != number:
-            yield _cause(one, f"{number:g} → {other:g}"), partial(_changing, one, path, other)
+            yield _cause(one, f"{number:g} → {other:g}"), partial(_changing, one, keys, other)
 
 
-def _fitted(run: Callable[[Rewritten], Array], one: Written, path: Path, wanted: Array) -> float | None:
+def _fitted(run: Callable[[Rewritten], Array], one: Written, keys: Keys, wanted: Array) -> float | None:
     """The number at which what a layer makes is nearest to what is wanted, to six digits; by Newton's method."""
-    number, left = float(one.numbers[path]), float("inf")
+    number, left = float(one.numbers[keys]), float("inf")
     for _ in range(ROUNDS):
         step = number * NEAR or NEAR
-        made, near = (run(_changing(one, path, value)) for value in (number, number + step))
+        made, near = (run(_changing(one, keys, value)) for value in (number, number + step))
         slope, missing = (near - made) / step, wanted - made
         power, before, left = float(np.vdot(slope, slope)), left, rms(missing)
         if not np.isfinite(power) or not power:
@@ -175,8 +175,8 @@ def _fitted(run: Callable[[Rewritten], Array], one: Written, path: Path, wanted:
     return float(f"{number:.6g}")
 
 
-def _changing(one: Written, path: Path, number: float) -> Rewritten:
-    return in_call(one.name, one.place, _with_number(path, number))
+def _changing(one: Written, keys: Keys, number: float) -> Rewritten:
+    return in_call(one.name, one.place, _with_number(keys, number))
 
 
 def _cause(one: Written, words: str) -> Cause:
@@ -184,11 +184,11 @@ def _cause(one: Written, words: str) -> Cause:
 
 
 def _variants(one: Written) -> Iterator[tuple[str, Changed]]:
-    for path, number in one.numbers.items():
+    for keys, number in one.numbers.items():
         for other in _near(number):
             if abs(other) > abs(number) + 1 and one.name not in ELEMENTWISE:
                 continue  # sizes and factors of sizes, of which multiples may not fit into memory
-            yield f"{number:g} → {other:g}", _with_number(path, other)
+            yield f"{number:g} → {other:g}", _with_number(keys, other)
     for name in OTHERS.get(one.name, ()):
         yield f"{one.name} → {name}", _by(name)
     if one.operands == 2:
@@ -208,10 +208,10 @@ def _near(number: float) -> Iterator[float]:
     yield from dict.fromkeys(other for other in (*others, *more) if other != number)
 
 
-def _with_number(path: Path, other: float) -> Changed:
+def _with_number(keys: Keys, other: float) -> Changed:
     def changed(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
         """Compute with another number."""
-        own, keywords = _replaced((args, dict(kw)), path, other)
+        own, keywords = _replaced((args, dict(kw)), keys, other)
         return call(*own, **keywords)
 
     return changed
@@ -251,12 +251,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _numbers(value: Any, path: Path = ()) -> Iterator[tuple[Path, float]]:
+def _numbers(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, float]]:
     """Every number among arguments, with the keys that lead to it."""
     if _is_number(value):
-        yield path, value
+        yield keys, value
     for key, own in _inside(value):
-        yield from _numbers(own, (*path, key))
+        yield from _numbers(own, (*keys, key))
 
 
 def _tensors(value: Any) -> Iterator[Any]:
@@ -275,11 +275,11 @@ def _inside(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from (("start", value.start), ("stop", value.stop), ("step", value.step))
 
 
-def _replaced(value: Any, path: Path, other: Any) -> Any:
+def _replaced(value: Any, keys: Keys, other: Any) -> Any:
     """Arguments with another number in one place."""
-    if not path:
+    if not keys:
         return other
-    own = {key: _replaced(each, path[1:], other) if key == path[0] else each for key, each in _inside(value)}
+    own = {key: _replaced(each, keys[1:], other) if key == keys[0] else each for key, each in _inside(value)}
     if isinstance(value, dict):
         return own
     return slice(*own.values()) if isinstance(value, slice) else type(value)(own.values())

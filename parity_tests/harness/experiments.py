@@ -210,9 +210,14 @@ class _Layer:
         """The layer's own arithmetic changed; `trace`: of the layer."""
         most = trace.affordable
         yield from arithmetic(trace.written, most)
-        key = next((key for key in self._truth if key.kind is Kind.OUTPUT), None)
-        if key is not None and key in self._port:
-            yield from fitted(trace.written, lambda rewrite: self._run(rewrite)[key], self._port[key], most)
+        if all(_alike(self._port.get(key), value) for key, value in self._truth.items()):
+            wanted = self._outputs(self._port)
+            yield from fitted(trace.written, lambda rewrite: self._outputs(self._run(rewrite)), wanted, most)
+
+    def _outputs(self, results: Results) -> Array:
+        """All numbers of the outputs, one after the other."""
+        own = [wide(results[key]).ravel() for key in self._truth if key.kind is Kind.OUTPUT]
+        return np.concatenate(own or [np.zeros(0)])
 
     def _run_anew(self, made: Made) -> Results:
         return self._run(made())
@@ -285,7 +290,7 @@ class _Layer:
             yield Cause(Change.OUTPUT, what), partial(self._changed, function)
         first = next((key for key in self._truth if key.kind is Kind.OUTPUT), None)
         wanted, found = (self._truth.get(first), self._port.get(first)) if first else (None, None)
-        if wanted is not None and found is not None and wanted.shape == found.shape:
+        if wanted is not None and found is not None and _alike(found, wanted):
             right, own = wide(wanted), wide(found)
             ratio = float(np.vdot(right, own) / (np.vdot(right, right) or 1))
             yield Cause(Change.OUTPUT, f"× {ratio:.4g}"), partial(self._changed, partial(np.multiply, ratio))
@@ -340,12 +345,15 @@ def _size(values: Array) -> float:
     return rms(values) or 1.0
 
 
+def _alike(found: Array | None, wanted: Array) -> bool:
+    """Whether there is a tensor of as many numbers, complex or not, in the same shape."""
+    return found is not None and wide(found).shape == wide(wanted).shape
+
+
 def _distance(found: Results, wanted: Results) -> float:
     """Largest root-mean-square difference of a tensor, as a share of its size; how often a norm ran is no result."""
     return max(
-        rms(wide(found[key]) - wide(value)) / _size(value)
-        if key in found and found[key].shape == value.shape
-        else float("inf")
+        rms(wide(found[key]) - wide(value)) / _size(value) if _alike(found.get(key), value) else float("inf")
         for key, value in wanted.items()
         if key.kind is not Kind.STATE or floating(value)
     )

@@ -29,7 +29,7 @@ class ObjectiveTrials:
     def plant(self, trainer: TorchTrainer) -> None:
         """Stand between a trainer's step and its objective."""
         objective = trainer.step.objective
-        networks = [*trainer.networks.values(), *filter(None, [trainer.step.frozen])]
+        networks = [each for each in (*trainer.networks.values(), trainer.step.frozen) if each is not None]
 
         def watched(phase: str) -> Callable[..., Any]:
             """The objective of a phase."""

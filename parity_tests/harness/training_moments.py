@@ -105,10 +105,7 @@ def updates(right: Update) -> Iterator[tuple[Cause, Callable[[Array, Array], Arr
             yield of(f"number of updates {other:+d}"), replace(right, number=right.number + other).change
     for power in (-8, -6, -4, -3, -2, -1, 1, 2, 3, 4, 5):
         yield of(f"eps × {10.0**power:g}"), replace(right, eps=right.eps * 10.0**power).change
-    for factor in (0.1, 0.5, 2.0, 10.0):
-        yield of(f"rate × {factor:g}"), replace(right, rate=right.rate * factor).change
     yield of("eps negative"), replace(right, eps=-right.eps).change
-    yield of("in the wrong direction"), replace(right, rate=-right.rate).change
 
 
 def moments_of(results: Results, change: Key) -> tuple[Array, Array] | None:

@@ -78,6 +78,43 @@ def test_a_padding_is_named_and_an_unknown_bug_is_not(cell, cause):
         assert Change.PADDING_MODE in finding.excluded
 
 
+@pytest.mark.parametrize(
+    ("reference", "port", "words"),
+    [
+        (lambda x: (x * 2.0, x - 1.0), lambda x, ops: (x * 2.0, x - 1.5), "1 → 1.5"),
+        (
+            lambda x: {"a": x * 2.0, "b": x.tanh() + 0.1},
+            lambda x, ops: {"a": x * 2.0, "b": ops.tanh(x) + 0.2},
+            "0.1 → 0.2",
+        ),
+        (lambda x: x.clone().mul_(0.3).add_(1.0), lambda x, ops: x * 0.3 + 1.2, "1 → 1.2"),
+        (lambda x: x.sum(1) * 0.5, lambda x, ops: x.sum(1, keepdims=True) * 0.5, None),
+        (lambda x: abs(x) * 0.1, lambda x, ops: ops.Complex()(x * 0.1, x), None),  # real and complex numbers
+    ],
+)
+def test_a_network_of_any_structure_is_tried(reference, port, words):
+    import mindspore
+    import torch
+
+    class Network(torch.nn.Module):
+        """Computes alone."""
+
+        def forward(self, x):
+            """See the case."""
+            return reference(x)
+
+    class Port(mindspore.nn.Cell):
+        """Computes otherwise."""
+
+        def construct(self, x):
+            """See the case."""
+            return port(x, mindspore.ops)
+
+    found = compare(Network(), Port(), PICTURE, modes=("isolated",))
+    assert not found.equal
+    assert (found.finding and found.finding.cause and found.finding.cause.value) == words
+
+
 def test_a_cause_must_hold_on_pictures_of_another_shape():
     import mindspore
     import torch

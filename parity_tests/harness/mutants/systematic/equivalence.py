@@ -9,7 +9,6 @@ both modes, twice in a row, forward and backward; training steps under several s
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from enum import Enum
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -26,39 +25,17 @@ from parity_tests.harness.inputs import feature, image
 from parity_tests.harness.mutants.systematic.checks import Check, narrow_maps
 from parity_tests.harness.sides.base import Array, Side
 from parity_tests.harness.sides.mindspore import MindSporeSide
-from parity_tests.harness.trainers import MOMENTS, MindSporeTrainer
+from parity_tests.harness.trainers import MindSporeTrainer
 from parity_tests.harness.training_processes import train_among
 from parity_tests.harness.training_setup import PROCESSES, TrainingSetup, small_setup
-from parity_tests.tolerances import TIED_GRADIENT, ULP
+from parity_tests.tolerances import ULP
 
 SEEDS = 3
 MOVED = "moved"  # the search in float32, on pictures that are moved by a unit in the last place
 # the largest difference that counts as none, as a share of the tensor's size; of what moving the pictures does
 ROUNDING = {"float32": 0.0, "float64": 1e-12, MOVED: 2 * ULP}
 OF_MOVING = 4.0
-TOLD = ("label", "role", "weight", "size")  # what is kept of a tensor beside its numbers
-
-
-class Role(str, Enum):
-    """What a tensor of the search has to do with Adam, which makes a whole step of a gradient that is only rounding."""
-
-    OTHER = ""
-    MEAN = "mean of the gradients of a weight"
-    WEIGHT = "weight"
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A tensor of the search."""
-
-    label: str
-    array: Array
-    role: Role = Role.OTHER
-    weight: str = ""  # which, in which run, where the role is one
-    size: float = 0.0  # of which rounding is a share, where the tensor is smaller: of its phase's gradients
-
-
-Evidence = Iterator[Computed]
+Evidence = Iterator[tuple[str, Array]]
 
 
 def evidence(checks: Sequence[Check], family: Family, dtype: str = "float32") -> Evidence:
@@ -79,19 +56,16 @@ def remember(checks: Sequence[Check], family: Family, dtype: str, folder: Path) 
         path = folder / f"{name}.npz"
         if not path.is_file():
             found = list(run())
-            arrays = {str(number): one.array for number, one in enumerate(found)}
-            told = {name: np.array([getattr(one, name) for one in found]) for name in TOLD}
-            told["role"] = np.array([one.role.value for one in found])
+            arrays = {str(number): array for number, (_, array) in enumerate(found)}
             with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as file:
-                np.savez(file, **told, **arrays)
+                np.savez(file, labels=np.array([label for label, _ in found]), **arrays)
 
 
 def remembered(checks: Sequence[Check], family: Family, dtype: str, folder: Path) -> Evidence:
     """Yield what `remember` has kept."""
     for name, _ in _pieces(checks, family, dtype):
         with np.load(folder / f"{name}.npz") as kept:
-            for number, (label, role, weight, size) in enumerate(zip(*(kept[name] for name in TOLD), strict=True)):
-                yield Computed(str(label), kept[str(number)], Role(str(role)), str(weight), float(size))
+            yield from ((str(label), kept[str(number)]) for number, label in enumerate(kept["labels"]))
 
 
 def _pieces(checks: Sequence[Check], family: Family, dtype: str) -> Iterator[tuple[str, Callable[[], Evidence]]]:
@@ -119,7 +93,7 @@ def _of_network(check: Check, family: Family, seed: int, dtype: str) -> Evidence
                 side.set_training(training)
                 label = f"{check.part} {check.kwargs}, seed {seed}, {name}, {'train' if training else 'eval'}"
                 for number, array in enumerate(_run(side, picture, seed)):
-                    yield Computed(f"{label}, {number}", array)
+                    yield f"{label}, {number}", array
 
 
 def _pictures(channels: int, side: int, seed: int) -> Mapping[str, Array]:
@@ -159,30 +133,14 @@ def _of_training(family: Family, seed: int, dtype: str) -> Evidence:
         trainer = MindSporeTrainer(setup)
         trainer.execute(execution)
         trainer.step.step_number = setup.first_step + seed
-        start = {part: trainer.weights(part) for part in trainer.networks}
         for step, batch in enumerate(setup.batches):
             first, second = (_moved(pictures, dtype, seed) for pictures in batch)
-            trainer.put_back(start)  # else each step starts from what rounding made of the one before
             terms = train_among(trainer, np.concatenate([first, second]), np.concatenate([second, first]))
-            said = f"training, seed {seed}, {name}, step {step}"
-            yield Computed(f"{said}, loss terms", np.array(list(terms.values())))
-            yield Computed(f"{said}, rates", np.array(list(trainer.rates().values())))
-            yield from _of_step(trainer, said, f"{seed} {name}")
-
-
-def _of_step(trainer: MindSporeTrainer, said: str, run: str) -> Evidence:
-    """Moments after a step, then weights; each phase's gradients have one size."""
-    moments, sizes = trainer.moments(), dict[tuple[str, str], float]()
-    for (kind, part, _), value in moments.items():
-        key = kind, trainer.training.phase_of(part)
-        sizes[key] = max(sizes.get(key, 0.0), rms(value))
-    for (kind, part, name), value in moments.items():
-        role = Role.MEAN if kind == MOMENTS[0] else Role.OTHER
-        size = sizes[kind, trainer.training.phase_of(part)]
-        yield Computed(f"{said}, {kind} of {part}.{name}", value, role, f"{run} {part}.{name}", size)
-    for part in trainer.networks:
-        for name, value in trainer.weights(part).items():
-            yield Computed(f"{said}, {part}.{name}", value, Role.WEIGHT, f"{run} {part}.{name}")
+            found = [np.array(list(terms.values())), np.array(list(trainer.rates().values()))]
+            found += [value for part in setup.parts for value in trainer.weights(part).values()]
+            found += trainer.moments().values()
+            for number, array in enumerate(found):
+                yield f"training, seed {seed}, {name}, step {step}, {number}", array
 
 
 def _varied(setup: TrainingSetup, seed: int) -> TrainingSetup:
@@ -214,29 +172,21 @@ def compared(first: Evidence, second: Evidence, dtype: str, moved: Evidence | No
         moved: for MOVED, of the right port on moved pictures.
     """
     tensors = empty = 0
-    tied: dict[str, Array] = {}  # elements of each weight whose direction rounding decided in some step
     for one, other, neighbour in zip_longest(first, second, moved or ()):
-        if one is None or other is None or one.label != other.label:
+        if one is None or other is None or one[0] != other[0]:
             return Compared("they do not return the same tensors", tensors, empty)
-        if one.role is Role.MEAN and neighbour:
-            deviation = rms(np.asarray(one.array, np.float64) - neighbour.array)
-            tied[one.weight] = tied.get(one.weight, False) | (np.abs(one.array) <= TIED_GRADIENT * deviation)
-        out = tied.get(one.weight) if one.role is Role.WEIGHT else None
-        if found := _difference(one, other.array, ROUNDING[dtype], neighbour.array if neighbour else one.array, out):
+        label, array = one
+        if found := _difference(label, array, other[1], ROUNDING[dtype], neighbour[1] if neighbour else array):
             return Compared(found, tensors, empty)
-        tensors, empty = tensors + bool(one.array.size), empty + (not one.array.size)
+        tensors, empty = tensors + bool(array.size), empty + (not array.size)
     return Compared("", tensors, empty)
 
 
-def _difference(right: Computed, other: Array, share: float, neighbour: Array, out: Array | None) -> str:
-    """Where a tensor differs by more than rounding; `out`: elements that are not compared, None: all are."""
-    one = right.array
+def _difference(label: str, one: Array, other: Array, share: float, neighbour: Array) -> str:
     if one.shape != other.shape:
-        return f"shape at {right.label}"
+        return f"shape at {label}"
     if np.array_equal(one, other, equal_nan=True):
         return ""
-    if out is not None:
-        other, neighbour = (np.where(out, one, value) for value in (other, neighbour))
     error, size = rms(np.asarray(one, np.float64) - other), max(rms(one), 1e-30)
-    granted = max(share * max(size, right.size), OF_MOVING * rms(np.asarray(one, np.float64) - neighbour))
-    return "" if error <= granted else f"{error / size:.1e} of the tensor's size at {right.label}"
+    granted = max(share * size, OF_MOVING * rms(np.asarray(one, np.float64) - neighbour))
+    return "" if error <= granted else f"{error / size:.1e} of the tensor's size at {label}"
