@@ -26,8 +26,10 @@ from parity_tests.harness.onnx.cut import Cutter
 from parity_tests.harness.onnx.layers import candidates, layer_values, only_fitting, with_outputs
 from parity_tests.harness.onnx.outputs import FileOutput, file_outputs
 from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, ExportedFile, Layers, Runtime, open_exported, run_model
+from parity_tests.harness.onnx.weights import rounded_weights
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, file_head, run_references
+from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array, LayerCall
 from parity_tests.harness.values import fed
 
@@ -110,15 +112,32 @@ def judge_file(
     """Judge runs of a file, see `measure_file`; `causes`: look for the bug behind what is blamed first."""
     every = [(run, Made()) for run in runs]
     found = [(judge(each), run, made) for run, made in every for each in measure_file(file, run, names, made, runtime)]
-    verdicts = tuple(verdict for verdict, _, _ in found)
+    rounded = _rounded(file, runs[0], runtime)
+    verdicts = (*(verdict for verdict, _ in rounded), *(verdict for verdict, _, _ in found))
     first = next(iter(blamed(verdicts)), None)
-    if not causes or first is None or first.measurement.problem:
+    if not causes or first is None:
         return Judged(verdicts)
+    known = next((cause for verdict, cause in rounded if verdict is first), None)
+    if known or first.measurement.problem:
+        return Judged(verdicts, Finding(known) if known else None)
     run, made = next((run, made) for verdict, run, made in found if verdict is first)
     key = first.measurement.order, first.measurement.probe.values
     if key not in made:
         return Judged(verdicts)
     return Judged(verdicts, find_cause_in_file(run.references.truth_side, *made[key], first.measurement))
+
+
+def _rounded(file: ExportedFile, run: FileRun, runtime: Runtime) -> list[tuple[Verdict, Cause]]:
+    """The weights that the file holds with fewer digits than the network."""
+    references, found = run.references, []
+    places = {key: place for place, key in enumerate(references.truth)}
+    head = file_head(runtime.mode, references.types[""], run.inputs)
+    for name, kind in rounded_weights(file.model, references.side.weights()) if file.model else ():
+        layer, _, leaf = name.rpartition(".")
+        own = replace(head, layer=layer, layer_type=references.types.get(layer, ""), order=places.get((layer, 0), 0))
+        own = replace(own, quantity=Quantity(Kind.WEIGHT, leaf), problem=f"the file holds it rounded to {kind}")
+        found.append((judge(own), Cause(Change.WEIGHT, f"rounded to {kind}", name)))
+    return found
 
 
 def _fit(file: ExportedFile, pictures: Array) -> Array:

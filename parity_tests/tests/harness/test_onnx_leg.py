@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from convert.tensors import dtype_named
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import blamed, judge
 from parity_tests.harness.measurement import Values
@@ -195,6 +196,33 @@ def test_a_damaged_file_is_different_and_the_layer_named(exported, capsys):
     said = capsys.readouterr().out
     assert "first out of budget: model.4 (LeakyReLU), output, onnx" in said
     assert "likely cause: slope: 0.01" in said
+
+
+def _last_bias(model):
+    """The bias of the last layer, a single number."""
+    return next(each for each in model.graph.initializer if each.name.endswith("model.11.bias"))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_weight_with_fewer_digits_is_named_even_where_no_output_shows_it(exported, kind, capsys):
+    model = onnx.load(exported / "d.onnx")
+    bias = _last_bias(model)
+    rounded = numpy_helper.to_array(bias).astype(dtype_named(kind)).astype(np.float32)
+    bias.CopyFrom(numpy_helper.from_array(rounded, bias.name))
+    onnx.save(model, exported / "rounded.onnx")
+    assert compare(exported, exported / "rounded.onnx") == 1
+    said = capsys.readouterr().out
+    assert "first out of budget: model.11 (Conv2d), bias, onnx" in said
+    assert f"likely cause: weight: rounded to {kind} (model.11.bias)" in said
+
+
+def test_a_weight_that_rounding_moves_by_a_unit_is_no_fault(exported):
+    model = onnx.load(exported / "d.onnx")
+    bias = _last_bias(model)
+    moved = np.nextafter(numpy_helper.to_array(bias), np.float32(np.inf))
+    bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
+    onnx.save(model, exported / "moved.onnx")
+    assert compare(exported, exported / "moved.onnx") == 0
 
 
 def test_other_files_are_refused_in_one_line(exported, tmp_path, capsys):
