@@ -5,9 +5,10 @@ from typing import Any
 
 from mindspore import Tensor, nn
 
+from ms_models.compact import ReflectionPad2d, conv2d, sequence
 from ms_models.cyclegan_zoo import DepthResNet, Discriminator, ResNet, UNet
 from ms_models.kernels import LeakyReLU
-from ms_models.layers import InstanceNorm2d, ResnetBlock, Tanh, conv2d, conv_transpose2d, initialize, require_size
+from ms_models.layers import InstanceNorm2d, ResnetBlock, Tanh, conv_transpose2d, initialize, require_size
 from ms_models.unet import SkipUnet
 
 
@@ -50,15 +51,15 @@ class ResnetGenerator(nn.Cell):
     ) -> None:
         super().__init__()
         bias = norm != "batch"
-        layers = [nn.ReflectionPad2d(3), conv2d(input_nc, ngf, 7, bias=bias), _norm(norm, ngf), nn.ReLU()]
+        layers = [ReflectionPad2d(3), conv2d(input_nc, ngf, 7, bias=bias), _norm(norm, ngf), nn.ReLU()]
         for dim in (ngf, ngf * 2):
             layers += [conv2d(dim, dim * 2, 3, 2, 1, bias=bias), _norm(norm, dim * 2), nn.ReLU()]
         layers += [ResnetBlock(ngf * 4, partial(_norm, norm), bias, dropout) for _ in range(n_blocks)]
         for dim in (ngf * 4, ngf * 2):
             up = conv_transpose2d(dim, dim // 2, 3, 2, 1, output_padding=1, bias=bias)
             layers += [up, _norm(norm, dim // 2), nn.ReLU()]
-        layers += [nn.ReflectionPad2d(3), conv2d(ngf, output_nc, 7), Tanh()]
-        self.model = nn.SequentialCell(*layers)
+        layers += [ReflectionPad2d(3), conv2d(ngf, output_nc, 7), Tanh()]
+        self.model = sequence(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, input_nc, H, W] in [-1, 1] -> [N, output_nc, H, W] in [-1, 1]; H and W at least 8. A side that is no
@@ -110,7 +111,7 @@ class NLayerDiscriminator(nn.Cell):
             layers += [LeakyReLU(0.2)]
             width = wider
         layers += [conv2d(width, 1, 4, 1, 1)]
-        self.model = nn.SequentialCell(*layers)
+        self.model = sequence(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, input_nc, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real;

@@ -7,6 +7,7 @@ from typing import Any
 from mindspore import Tensor, nn
 
 from convert.families.cyclegan_zoo import ZooStyle
+from ms_models.compact import ReflectionPad2d, conv2d, sequence
 from ms_models.cyclegan_zoo_layers import (
     ConvNormReLU,
     ConvTransposeNormReLU,
@@ -15,7 +16,7 @@ from ms_models.cyclegan_zoo_layers import (
     activation,
     zoo_norm,
 )
-from ms_models.layers import Tanh, conv2d, require_size
+from ms_models.layers import Tanh, require_size
 from ms_models.unet import SkipUnet
 
 
@@ -33,7 +34,7 @@ class ResNet(nn.Cell):
         self.up_2 = ConvTransposeNormReLU(ngf * 4, ngf * 2, zoo)
         self.up_1 = ConvTransposeNormReLU(ngf * 2, ngf, zoo)
         if zoo.reflects:
-            self.conv_out: nn.Cell = nn.SequentialCell(nn.ReflectionPad2d(3), conv2d(ngf, 3, 7, bias=False))
+            self.conv_out: nn.Cell = sequence(ReflectionPad2d(3), conv2d(ngf, 3, 7, bias=False))
         else:
             self.conv_out = conv2d(ngf, 3, 7, padding=3, bias=False)
         self.tanh = Tanh()
@@ -55,15 +56,15 @@ class DepthResNet(nn.Cell):
         down, up = partial(ConvNormReLU, kernel=3, stride=2, zoo=unpadded), partial(ConvTransposeNormReLU, zoo=zoo)
         block = partial(ResidualBlock, slopes=(0.2, 0.2), zoo=zoo)
         wide = ConvNormReLU(ngf, ngf, 7, 1, zoo)
-        self.conv_in = nn.SequentialCell(conv2d(3, ngf, 3, padding=1), wide)
-        self.down_1 = nn.SequentialCell(down(ngf, ngf * 2), block(ngf * 2))
-        self.down_2 = nn.SequentialCell(down(ngf * 2, ngf * 3), block(ngf * 3))
+        self.conv_in = sequence(conv2d(3, ngf, 3, padding=1), wide)
+        self.down_1 = sequence(down(ngf, ngf * 2), block(ngf * 2))
+        self.down_2 = sequence(down(ngf * 2, ngf * 3), block(ngf * 3))
         self.down_3 = down(ngf * 3, ngf * 4)
         self.residuals = SharedBlocks(block(ngf * 4), n_blocks - 5)
-        self.up_3 = nn.SequentialCell(up(ngf * 4, ngf * 3), block(ngf * 3))
-        self.up_2 = nn.SequentialCell(up(ngf * 3, ngf * 2), block(ngf * 2))
-        self.up_1 = nn.SequentialCell(up(ngf * 2, ngf), block(ngf))
-        self.conv_out = nn.SequentialCell(*_depth_output(ngf, zoo.reflects))
+        self.up_3 = sequence(up(ngf * 4, ngf * 3), block(ngf * 3))
+        self.up_2 = sequence(up(ngf * 3, ngf * 2), block(ngf * 2))
+        self.up_1 = sequence(up(ngf * 2, ngf), block(ngf))
+        self.conv_out = sequence(*_depth_output(ngf, zoo.reflects))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> the same; H and W multiples of 8 and at least 16."""
@@ -74,7 +75,7 @@ class DepthResNet(nn.Cell):
 
 def _depth_output(ngf: int, reflects: bool) -> list[nn.Cell]:
     if reflects:
-        return [nn.ReflectionPad2d(3), conv2d(ngf, 3, 7, bias=False), Tanh()]
+        return [ReflectionPad2d(3), conv2d(ngf, 3, 7, bias=False), Tanh()]
     return [conv2d(ngf, 3, 7, padding=3), Tanh(), conv2d(3, 3, 3, padding=1), Tanh()]
 
 
@@ -101,7 +102,7 @@ class Discriminator(nn.Cell):
             layers += [ConvNormReLU(width, wider, 4, stride, zoo, padding=1)]
             width = wider
         layers += [conv2d(width, 1, 4, 1, 1, bias=False)]
-        self.features = nn.SequentialCell(*layers)
+        self.features = sequence(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> logits [N, 1, H / 2 ** n_layers - 2, W / 2 ** n_layers - 2], high for real; H and

@@ -6,8 +6,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from convert.families.cyclegan_zoo import ZooStyle
+from ms_models.compact import ReflectionPad2d, conv2d, sequence
 from ms_models.kernels import LeakyReLU, instance_norm
-from ms_models.layers import conv2d
 
 
 class ZooInstanceNorm2d(nn.Cell):
@@ -71,8 +71,8 @@ class ConvNormReLU(nn.Cell):
         super().__init__()
         amount = (kernel - 1) // 2 if padding is None else padding
         conv = conv2d(dim_in, dim_out, kernel, stride, 0 if zoo.reflects else amount, bias=zoo.bias)
-        layers: list[nn.Cell] = [nn.ReflectionPad2d(amount)] if zoo.reflects else []
-        self.features = nn.SequentialCell(*layers, conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
+        layers: list[nn.Cell] = [ReflectionPad2d(amount)] if zoo.reflects else []
+        self.features = sequence(*layers, conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H', W']."""
@@ -85,7 +85,7 @@ class ConvTransposeNormReLU(nn.Cell):
     def __init__(self, dim_in: int, dim_out: int, zoo: ZooStyle) -> None:
         super().__init__()
         conv = SameConvTranspose2d(dim_in, dim_out, bias=zoo.bias)
-        self.features = nn.SequentialCell(conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
+        self.features = sequence(conv, zoo_norm(zoo, dim_out), *activation(zoo.slope))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, 2H, 2W]."""

@@ -2,6 +2,7 @@
 
 from mindspore import Tensor, nn
 
+from ms_models.compact import sequence
 from ms_models.layers import initialize, require_size
 from ms_models.sagan_cyclegan import SA_SIDE, add_decoder, decode, encoder_layers
 
@@ -11,7 +12,7 @@ class Encoder(nn.Cell):
 
     def __init__(self, z_dim: int = 100, conv_dim: int = 64) -> None:
         super().__init__()
-        self.down_sample = nn.SequentialCell(*encoder_layers(z_dim, conv_dim))
+        self.down_sample = sequence(*encoder_layers(z_dim, conv_dim))
         initialize(self)
 
     def construct(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Normal, Uniform, initializer
 
+from ms_models.compact import ReflectionPad2d, conv2d, dense, sequence
 from ms_models.kernels import instance_norm, mix_instance_and_layer, upsample_nearest
 
 EPS = 1e-5
@@ -44,13 +45,12 @@ class InstanceNorm2d(nn.Cell):
     def __init__(self, num_features: int, eps: float = EPS, affine: bool = False) -> None:
         super().__init__()
         self.num_features, self.eps, self.affine = num_features, eps, affine
-        if affine:
-            self.gamma = Parameter(ops.ones(num_features, ms.float32))
-            self.beta = Parameter(ops.zeros(num_features, ms.float32))
+        self.gamma = Parameter(ops.ones(num_features, ms.float32)) if affine else None
+        self.beta = Parameter(ops.zeros(num_features, ms.float32)) if affine else None
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        return instance_norm(x, self.eps, self.gamma, self.beta) if self.affine else instance_norm(x, self.eps)
+        return instance_norm(x, self.eps, self.gamma, self.beta)
 
 
 class Upsample(nn.Cell):
@@ -132,8 +132,8 @@ class SoftAdaLIN(nn.Cell):
         self.w_beta = Parameter(ops.zeros((1, num_features), ms.float32))
         self.c_gamma = _content_head(num_features)
         self.c_beta = _content_head(num_features)
-        self.s_gamma = nn.Dense(num_features, num_features)
-        self.s_beta = nn.Dense(num_features, num_features)
+        self.s_gamma = dense(num_features, num_features)
+        self.s_beta = dense(num_features, num_features)
 
     def construct(self, x: Tensor, content: Tensor, style: Tensor) -> Tensor:
         """x [N, D, H, W], content and style [N, D] -> [N, D, H, W]."""
@@ -143,7 +143,7 @@ class SoftAdaLIN(nn.Cell):
 
 
 def _content_head(features: int) -> nn.SequentialCell:
-    return nn.SequentialCell(nn.Dense(features, features), nn.ReLU(), nn.Dense(features, features))
+    return sequence(dense(features, features), nn.ReLU(), dense(features, features))
 
 
 class ResnetBlock(nn.Cell):
@@ -153,13 +153,13 @@ class ResnetBlock(nn.Cell):
         self, dim: int, norm: Callable[[int], nn.Cell] = InstanceNorm2d, bias: bool = False, dropout: bool = False
     ) -> None:
         super().__init__()
-        self.conv_block = nn.SequentialCell(
-            nn.ReflectionPad2d(1),
+        self.conv_block = sequence(
+            ReflectionPad2d(1),
             conv2d(dim, dim, 3, bias=bias),
             norm(dim),
             nn.ReLU(),
             *([nn.Dropout(p=0.5)] if dropout else []),
-            nn.ReflectionPad2d(1),
+            ReflectionPad2d(1),
             conv2d(dim, dim, 3, bias=bias),
             norm(dim),
         )
@@ -171,14 +171,14 @@ class ResnetBlock(nn.Cell):
 
 def encoding(dim_in: int, dim_out: int, kernel: int = 3, stride: int = 2) -> list[nn.Cell]:
     """Layers of the encoders that double the channels and halve the sides: padding, convolution, norm, ReLU."""
-    conv = nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="valid")
-    return [nn.ReflectionPad2d(kernel // 2), conv, InstanceNorm2d(dim_out), nn.ReLU()]
+    conv = conv2d(dim_in, dim_out, kernel, stride, bias=False)
+    return [ReflectionPad2d(kernel // 2), conv, InstanceNorm2d(dim_out), nn.ReLU()]
 
 
 def decoding(dim_in: int, dim_out: int) -> list[nn.Cell]:
     """Layers of the decoders that double the sides: nearest neighbours, padding, convolution, LIN, ReLU."""
-    conv = nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid")
-    return [Upsample(), nn.ReflectionPad2d(1), conv, LIN(dim_out), nn.ReLU()]
+    conv = conv2d(dim_in, dim_out, 3, bias=False)
+    return [Upsample(), ReflectionPad2d(1), conv, LIN(dim_out), nn.ReLU()]
 
 
 class ResnetAdaLINBlock(nn.Cell):
@@ -189,12 +189,12 @@ class ResnetAdaLINBlock(nn.Cell):
 
     def __init__(self, dim: int, norm: Callable[[int], nn.Cell] = AdaLIN) -> None:
         super().__init__()
-        self.pad1 = nn.ReflectionPad2d(1)
-        self.conv1 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
+        self.pad1 = ReflectionPad2d(1)
+        self.conv1 = conv2d(dim, dim, 3, bias=False)
         self.norm1 = norm(dim)
         self.relu1 = nn.ReLU()
-        self.pad2 = nn.ReflectionPad2d(1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, pad_mode="valid")
+        self.pad2 = ReflectionPad2d(1)
+        self.conv2 = conv2d(dim, dim, 3, bias=False)
         self.norm2 = norm(dim)
 
     def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -288,11 +288,6 @@ class SpectralNormLinear(SpectralNorm):
         """[N, dim_in] -> [N, dim_out]."""
         out = ops.matmul(x, self.normalized_weight().T)
         return out if self.bias is None else out + self.bias
-
-
-def conv2d(dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
-    """Return a convolution with zero padding; arguments and defaults are PyTorch's."""
-    return nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, has_bias=bias)
 
 
 def conv_transpose2d(

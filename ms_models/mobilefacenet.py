@@ -5,6 +5,7 @@ Paper: MobileFaceNets (arXiv 1804.07573). System: TreB1eN/InsightFace_Pytorch (M
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.compact import Conv2d, dense, sequence
 from ms_models.layers import require_size
 
 
@@ -15,7 +16,7 @@ class LinearUnit(nn.Cell):
         self, dim_in: int, dim_out: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, group=groups)
+        self.conv = Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, group=groups)
         self.bn = nn.BatchNorm2d(dim_out)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class ResidualStack(nn.Cell):
 
     def __init__(self, dim: int, blocks: int, groups: int) -> None:
         super().__init__()
-        self.model = nn.SequentialCell(*[DepthWise(dim, dim, groups, 1, residual=True) for _ in range(blocks)])
+        self.model = sequence(*[DepthWise(dim, dim, groups, 1, residual=True) for _ in range(blocks)])
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim, H, W] -> [N, dim, H, W]."""
@@ -81,7 +82,7 @@ class MobileFaceNet(nn.Cell):
         self.conv_6_sep = ConvUnit(128, 512)
         self.conv_6_dw = LinearUnit(512, 512, 7, groups=512)
         self.conv_6_flatten = nn.Flatten()
-        self.linear = nn.Dense(512, embedding_size, has_bias=False)
+        self.linear = dense(512, embedding_size, bias=False)
         self.bn = nn.BatchNorm1d(embedding_size)
 
     def construct(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ The twin of `torch_ref/photo2cartoon.py`.
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.compact import ReflectionPad2d, conv2d, dense, sequence
 from ms_models.kernels import upsample_nearest
 from ms_models.layers import (
     InstanceNorm2d,
@@ -33,9 +34,7 @@ class ConvBlock(nn.Cell):
         self.ConvBlock1 = _preactivated_conv(dim_in, dim_out // 2)
         self.ConvBlock2 = _preactivated_conv(dim_out // 2, dim_out // 4)
         self.ConvBlock3 = _preactivated_conv(dim_out // 4, dim_out // 4)
-        self.ConvBlock4 = nn.SequentialCell(
-            InstanceNorm2d(dim_in), nn.ReLU(), nn.Conv2d(dim_in, dim_out, 1, pad_mode="valid")
-        )
+        self.ConvBlock4 = sequence(InstanceNorm2d(dim_in), nn.ReLU(), conv2d(dim_in, dim_out, 1, bias=False))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H, W]."""
@@ -47,9 +46,7 @@ class ConvBlock(nn.Cell):
 
 
 def _preactivated_conv(dim_in: int, dim_out: int) -> nn.SequentialCell:
-    return nn.SequentialCell(
-        InstanceNorm2d(dim_in), nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(dim_in, dim_out, 3, pad_mode="valid")
-    )
+    return sequence(InstanceNorm2d(dim_in), nn.ReLU(), ReflectionPad2d(1), conv2d(dim_in, dim_out, 3, bias=False))
 
 
 class HourGlassBlock(nn.Cell):
@@ -63,14 +60,22 @@ class HourGlassBlock(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H, W]; H and W multiples of 16."""
-        skips = []  # of 1, 1/2, 1/4 and 1/8 of the sides
-        for level in range(1, 5):
-            skips.append(getattr(self, f"ConvBlock{level}_1")(x))
-            x = getattr(self, f"ConvBlock{level}_2")(ops.avg_pool2d(x, 2, 2))
-        x = self.ConvBlock5(x)  # [N, dim_out, H/16, W/16]
-        for level in range(4):
-            x = skips[3 - level] + _double(getattr(self, f"ConvBlock{level + 6}")(x))
-        return x
+        whole = self.ConvBlock1_1(x)
+        x = self.ConvBlock1_2(_halve(x))  # [N, dim_out, H/2, W/2]
+        half = self.ConvBlock2_1(x)
+        x = self.ConvBlock2_2(_halve(x))  # [N, dim_out, H/4, W/4]
+        quarter = self.ConvBlock3_1(x)
+        x = self.ConvBlock3_2(_halve(x))  # [N, dim_out, H/8, W/8]
+        eighth = self.ConvBlock4_1(x)
+        x = self.ConvBlock5(self.ConvBlock4_2(_halve(x)))  # [N, dim_out, H/16, W/16]
+        x = eighth + _double(self.ConvBlock6(x))
+        x = quarter + _double(self.ConvBlock7(x))
+        x = half + _double(self.ConvBlock8(x))
+        return whole + _double(self.ConvBlock9(x))
+
+
+def _halve(x: Tensor) -> Tensor:
+    return ops.avg_pool2d(x, 2, 2)
 
 
 def _double(x: Tensor) -> Tensor:
@@ -86,17 +91,17 @@ class HourGlass(nn.Cell):
     def __init__(self, dim_in: int, dim_out: int, use_res: bool = True) -> None:
         super().__init__()
         self.use_res = use_res
-        self.HG = nn.SequentialCell(
+        self.HG = sequence(
             HourGlassBlock(dim_in, dim_out),
             ConvBlock(dim_out, dim_out),
-            nn.Conv2d(dim_out, dim_out, 1, pad_mode="valid"),
+            conv2d(dim_out, dim_out, 1, bias=False),
             InstanceNorm2d(dim_out),
             nn.ReLU(),
         )
-        self.Conv1 = nn.Conv2d(dim_out, 3, 1, pad_mode="valid", has_bias=True)
+        self.Conv1 = conv2d(dim_out, 3, 1)
         if use_res:
-            self.Conv2 = nn.Conv2d(dim_out, dim_out, 1, pad_mode="valid", has_bias=True)
-            self.Conv3 = nn.Conv2d(3, dim_out, 1, pad_mode="valid", has_bias=True)
+            self.Conv2 = conv2d(dim_out, dim_out, 1)
+            self.Conv3 = conv2d(3, dim_out, 1)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, dim_in, H, W] -> [N, dim_out, H, W], or [N, 3, H, W] without residual."""
@@ -119,26 +124,26 @@ class ResnetGenerator(nn.Cell):
         super().__init__()
         self.img_size, self.light = img_size, light
         dim = ngf * 4
-        self.ConvBlock1 = nn.SequentialCell(*encoding(3, ngf, 7, 1))
+        self.ConvBlock1 = sequence(*encoding(3, ngf, 7, 1))
         self.HourGlass1 = HourGlass(ngf, ngf)
         self.HourGlass2 = HourGlass(ngf, ngf)
-        self.DownBlock1 = nn.SequentialCell(*encoding(ngf, ngf * 2))
-        self.DownBlock2 = nn.SequentialCell(*encoding(ngf * 2, dim))
+        self.DownBlock1 = sequence(*encoding(ngf, ngf * 2))
+        self.DownBlock2 = sequence(*encoding(ngf * 2, dim))
         for number in range(1, 5):
             setattr(self, f"EncodeBlock{number}", ResnetBlock(dim))
-        self.gap_fc = nn.Dense(dim, 1)
-        self.gmp_fc = nn.Dense(dim, 1)
-        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
+        self.gap_fc = dense(dim, 1)
+        self.gmp_fc = dense(dim, 1)
+        self.conv1x1 = conv2d(dim * 2, dim, 1)
         self.relu = nn.ReLU()
         style_inputs = dim if light else dim * (img_size // 4) ** 2
-        self.FC = nn.SequentialCell(nn.Dense(style_inputs, dim), nn.ReLU(), nn.Dense(dim, dim), nn.ReLU())
+        self.FC = sequence(dense(style_inputs, dim), nn.ReLU(), dense(dim, dim), nn.ReLU())
         for number in range(1, 5):
             setattr(self, f"DecodeBlock{number}", ResnetSoftAdaLINBlock(dim))
-        self.UpBlock1 = nn.SequentialCell(*decoding(dim, ngf * 2))
-        self.UpBlock2 = nn.SequentialCell(*decoding(ngf * 2, ngf))
+        self.UpBlock1 = sequence(*decoding(dim, ngf * 2))
+        self.UpBlock2 = sequence(*decoding(ngf * 2, ngf))
         self.HourGlass3 = HourGlass(ngf, ngf)
         self.HourGlass4 = HourGlass(ngf, ngf, use_res=False)
-        self.ConvBlock2 = nn.SequentialCell(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, pad_mode="valid"), Tanh())
+        self.ConvBlock2 = sequence(ReflectionPad2d(3), conv2d(3, 3, 7, bias=False), Tanh())
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, 3, H, W] RGB in [-1, 1] -> image [N, 3, H, W] in [-1, 1], CAM logits [N, 2] (average, maximum), heat map

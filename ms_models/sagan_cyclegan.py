@@ -8,9 +8,10 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from ms_models.compact import conv2d, sequence
 from ms_models.cyclegan import NLayerDiscriminator
 from ms_models.kernels import LeakyReLU
-from ms_models.layers import InstanceNorm2d, Tanh, conv2d, conv_transpose2d, initialize, require_size
+from ms_models.layers import InstanceNorm2d, Tanh, conv_transpose2d, initialize, require_size
 from ms_models.spectral_wrapper import SpectralConv2d, SpectralConvTranspose2d, SpectralNorm
 from ms_models.unet import SkipUnet
 
@@ -61,14 +62,14 @@ def add_decoder(network: nn.Cell, z_dim: int, conv_dim: int) -> None:
     network.l1 = _up(z_dim, conv_dim * 8, 1, 0)
     network.l2 = _up(conv_dim * 8, conv_dim * 4, 2, 1)
     network.l3 = _up(conv_dim * 4, conv_dim * 2, 2, 1)
-    network.last = nn.SequentialCell(conv_transpose2d(conv_dim, 3, 4, 2, 1), Tanh())
+    network.last = sequence(conv_transpose2d(conv_dim, 3, 4, 2, 1), Tanh())
     network.up_attn1 = Self_Attention(conv_dim * 2)
     network.up_attn2 = Self_Attention(conv_dim)
 
 
 def _up(dim_in: int, dim_out: int, stride: int, padding: int) -> nn.SequentialCell:
     layer = SpectralConvTranspose2d(dim_in, dim_out, 4, stride, padding)
-    return nn.SequentialCell(SpectralNorm(layer), InstanceNorm2d(dim_out), nn.ReLU())
+    return sequence(SpectralNorm(layer), InstanceNorm2d(dim_out), nn.ReLU())
 
 
 def decode(network: Any, code: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class Generator_SA(nn.Cell):
 
     def __init__(self, z_dim: int = 100, conv_dim: int = 64) -> None:
         super().__init__()
-        self.up_sample = nn.SequentialCell(*encoder_layers(z_dim, conv_dim))
+        self.up_sample = sequence(*encoder_layers(z_dim, conv_dim))
         add_decoder(self, z_dim, conv_dim)
         initialize(self)
 
@@ -102,7 +103,7 @@ class Discriminator_SA(nn.Cell):
         self.l1 = _down(3, conv_dim)
         self.l2 = _down(conv_dim, conv_dim * 2)
         self.l3 = _down(conv_dim * 2, conv_dim * 4)
-        self.last = nn.SequentialCell(conv2d(conv_dim * 8, 1, 4))
+        self.last = sequence(conv2d(conv_dim * 8, 1, 4))
         self.attn1 = Self_Attention(conv_dim * 4)
         self.attn2 = Self_Attention(conv_dim * 8)
         initialize(self)
@@ -120,7 +121,7 @@ class Discriminator_SA(nn.Cell):
 
 
 def _down(dim_in: int, dim_out: int) -> nn.SequentialCell:
-    return nn.SequentialCell(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), LeakyReLU(0.1))
+    return sequence(SpectralNorm(SpectralConv2d(dim_in, dim_out, 4, 2, 1)), LeakyReLU(0.1))
 
 
 class UnetGenerator(SkipUnet):

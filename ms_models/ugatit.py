@@ -5,6 +5,7 @@ The twin of `torch_ref/ugatit.py`.
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.compact import ReflectionPad2d, conv2d, dense, sequence
 from ms_models.kernels import LeakyReLU
 from ms_models.layers import (
     ResnetAdaLINBlock,
@@ -35,24 +36,20 @@ class ResnetGenerator(nn.Cell):
         super().__init__()
         self.n_blocks, self.img_size, self.light = n_blocks, img_size, light
         dim = ngf * 4
-        self.gap_fc = nn.Dense(dim, 1, has_bias=False)
-        self.gmp_fc = nn.Dense(dim, 1, has_bias=False)
-        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
+        self.gap_fc = dense(dim, 1, bias=False)
+        self.gmp_fc = dense(dim, 1, bias=False)
+        self.conv1x1 = conv2d(dim * 2, dim, 1)
         self.relu = nn.ReLU()
-        self.gamma = nn.Dense(dim, dim, has_bias=False)
-        self.beta = nn.Dense(dim, dim, has_bias=False)
+        self.gamma = dense(dim, dim, bias=False)
+        self.beta = dense(dim, dim, bias=False)
         for index in range(n_blocks):
             setattr(self, f"UpBlock1_{index + 1}", ResnetAdaLINBlock(dim))
         down = [*encoding(input_nc, ngf, 7, 1), *encoding(ngf, ngf * 2), *encoding(ngf * 2, dim)]
-        self.DownBlock = nn.SequentialCell(*down, *(ResnetBlock(dim) for _ in range(n_blocks)))
+        self.DownBlock = sequence(*down, *(ResnetBlock(dim) for _ in range(n_blocks)))
         style_inputs = dim if light else dim * (img_size // 4) ** 2
-        self.FC = nn.SequentialCell(
-            nn.Dense(style_inputs, dim, has_bias=False), nn.ReLU(), nn.Dense(dim, dim, has_bias=False), nn.ReLU()
-        )
+        self.FC = sequence(dense(style_inputs, dim, bias=False), nn.ReLU(), dense(dim, dim, bias=False), nn.ReLU())
         up = [*decoding(dim, ngf * 2), *decoding(ngf * 2, ngf)]
-        self.UpBlock2 = nn.SequentialCell(
-            *up, nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7, pad_mode="valid"), Tanh()
-        )
+        self.UpBlock2 = sequence(*up, ReflectionPad2d(3), conv2d(ngf, output_nc, 7, bias=False), Tanh())
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, input_nc, H, W] in [-1, 1] -> image [N, output_nc, H, W] in [-1, 1], CAM logits [N, 2], heat map [N, 1,
@@ -85,11 +82,11 @@ class Discriminator(nn.Cell):
         dim = ndf * 2 ** (n_layers - 2)
         self.gap_fc = SpectralNormLinear(dim, 1, bias=False)
         self.gmp_fc = SpectralNormLinear(dim, 1, bias=False)
-        self.conv1x1 = nn.Conv2d(dim * 2, dim, 1, pad_mode="valid", has_bias=True)
+        self.conv1x1 = conv2d(dim * 2, dim, 1)
         self.leaky_relu = LeakyReLU(0.2)
-        self.pad = nn.ReflectionPad2d(1)
+        self.pad = ReflectionPad2d(1)
         self.conv = SpectralNormConv2d(dim, 1, 4, bias=False)
-        self.model = nn.SequentialCell(*_discriminator_body(input_nc, ndf, n_layers))
+        self.model = sequence(*_discriminator_body(input_nc, ndf, n_layers))
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, input_nc, H, W] in [-1, 1] -> logit map [N, 1, h, w], CAM logits [N, 2], heat map [N, 1, h + 1, w + 1];
@@ -110,5 +107,5 @@ def _discriminator_body(input_nc: int, ndf: int, n_layers: int) -> list[nn.Cell]
     layers: list[nn.Cell] = []
     for level, (dim_in, dim_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         stride = 1 if level == n_layers - 2 else 2
-        layers += [nn.ReflectionPad2d(1), SpectralNormConv2d(dim_in, dim_out, 4, stride=stride), LeakyReLU(0.2)]
+        layers += [ReflectionPad2d(1), SpectralNormConv2d(dim_in, dim_out, 4, stride=stride), LeakyReLU(0.2)]
     return layers

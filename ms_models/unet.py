@@ -5,8 +5,9 @@ from functools import partial
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.compact import conv2d, sequence
 from ms_models.kernels import LeakyReLU
-from ms_models.layers import Tanh, conv2d, conv_transpose2d, require_size
+from ms_models.layers import Tanh, conv_transpose2d, require_size
 
 
 class UnetSkipConnectionBlock(nn.Cell):
@@ -35,7 +36,7 @@ class UnetSkipConnectionBlock(nn.Cell):
         else:
             layers = [LeakyReLU(0.2), down, norm(inner), inside, nn.ReLU(), up, norm(outer)]
             layers += [nn.Dropout(p=0.5)] if dropout else []
-        self.model = nn.SequentialCell(*layers)
+        self.model = sequence(*layers)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, outer, H, W] -> [N, 2 * outer, H, W]; outermost: [N, input_nc, H, W] -> [N, outer, H, W]."""

@@ -2,7 +2,8 @@
 
 from mindspore import Tensor, nn, ops
 
-from ms_models.layers import conv2d, require_size
+from ms_models.compact import conv2d, sequence
+from ms_models.layers import require_size
 
 BGR_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, on a scale of 0 to 255
 BLOCKS = ((1, 2), (2, 2), (4, 4), (8, 4))  # channels as a multiple of the first layer's, convolutions
@@ -17,11 +18,11 @@ class VGG19(nn.Cell):
         dim_in = 3
         for factor, convolutions in BLOCKS:
             for _ in range(convolutions):
-                layers.append(nn.SequentialCell(conv2d(dim_in, width * factor, 3, padding=1), nn.ReLU()))
+                layers.append(sequence(conv2d(dim_in, width * factor, 3, padding=1), nn.ReLU()))
                 dim_in = width * factor
             layers.append(nn.MaxPool2d(2, 2))
         last = conv2d(dim_in, dim_in, 3, padding=1)
-        self.conv = nn.SequentialCell(*layers[:-2], last)  # conv4_4 has no ReLU, and no pooling follows
+        self.conv = sequence(*layers[:-2], last)  # conv4_4 has no ReLU, and no pooling follows
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] RGB in [-1, 1] -> [N, 8 width, H / 8, W / 8]."""

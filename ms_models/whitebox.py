@@ -9,8 +9,9 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn, ops
 
+from ms_models.compact import conv2d, sequence
 from ms_models.kernels import LeakyReLU
-from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, conv2d, require_size
+from ms_models.layers import ParametrizedConv2d, SpectralNormConv2d, Tanh, require_size
 
 SLOPES = {"whitebox": 0.2, "published": 0.01}
 # A row below and a column to the right. Not ops.pad: compiled, its gradient is wrong from the second call on.
@@ -37,7 +38,7 @@ def upsample_centre(x: Tensor) -> Tensor:
 
 def activated(dim_in: int, dim_out: int, kernel: int, form: str) -> nn.SequentialCell:
     """Convolution that keeps the size, then LeakyReLU."""
-    return nn.SequentialCell(conv2d(dim_in, dim_out, kernel, padding=kernel // 2), LeakyReLU(SLOPES[form]))
+    return sequence(conv2d(dim_in, dim_out, kernel, padding=kernel // 2), LeakyReLU(SLOPES[form]))
 
 
 class DownSample(nn.Cell):
@@ -45,7 +46,7 @@ class DownSample(nn.Cell):
 
     def __init__(self, channel: int, form: str) -> None:
         super().__init__()
-        self.ConvReLU_2 = nn.SequentialCell(
+        self.ConvReLU_2 = sequence(
             nn.Pad(CORNER),
             conv2d(channel, channel, 3, stride=2),
             LeakyReLU(SLOPES[form]),
@@ -63,7 +64,7 @@ class ResBlock(nn.Cell):
 
     def __init__(self, channel: int, form: str) -> None:
         super().__init__()
-        self.Conv = nn.SequentialCell(
+        self.Conv = sequence(
             conv2d(channel, channel, 3, padding=1), LeakyReLU(SLOPES[form]), conv2d(channel, channel, 3, padding=1)
         )
 
@@ -109,7 +110,7 @@ class UnetGenerator(nn.Cell):
         self.UpSample1 = UpSample(channel * 4, form)
         self.UpSample2 = UpSample(channel * 2, form)
         last = conv2d(channel, out_channels, 7, padding=3)
-        self.LastConv = nn.SequentialCell(last, Tanh()) if form == "published" else nn.SequentialCell(last)
+        self.LastConv = sequence(last, Tanh()) if form == "published" else sequence(last)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] in [-1, 1] -> [N, out_channels, H, W], about [-1, 1]."""
@@ -134,7 +135,7 @@ class ConvSN(nn.Cell):
     def __init__(self, dim_in: int, dim_out: int, form: str) -> None:
         super().__init__()
         self.form = form
-        self.layers = nn.SequentialCell(
+        self.layers = sequence(
             normalized_conv(dim_in, dim_out, 3, 2, 1 if form == "published" else 0, form),
             LeakyReLU(SLOPES[form]),
             normalized_conv(dim_out, dim_out, 3, 1, 1, form),
@@ -155,7 +156,7 @@ class Discriminator(nn.Cell):
         self.ConvSN2 = ConvSN(channel, channel * 2, form)
         self.ConvSN3 = ConvSN(channel * 2, channel * 4, form)
         last = normalized_conv(channel * 4, 1, 1, 1, 0, form)
-        self.LastConv = nn.SequentialCell(last, nn.Sigmoid()) if form == "published" else nn.SequentialCell(last)
+        self.LastConv = sequence(last, nn.Sigmoid()) if form == "published" else sequence(last)
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, in_channel, H, W] in [-1, 1] -> patch scores [N, 1, H / 8, W / 8]."""
