@@ -118,13 +118,16 @@ def judge_file(
     if not causes or first is None:
         return Judged(verdicts)
     known = next((cause for verdict, cause in rounded if verdict is first), None)
-    if known or first.measurement.problem:
-        return Judged(verdicts, Finding(known) if known else None)
+    return Judged(verdicts, Finding(known) if known else _finding(first, found))
+
+
+def _finding(first: Verdict, found: Sequence[tuple[Verdict, FileRun, Made]]) -> Finding | None:
+    """What experiments show on what is blamed first; None where none can be made."""
+    if first.measurement.problem:
+        return None
     run, made = next((run, made) for verdict, run, made in found if verdict is first)
     key = first.measurement.order, first.measurement.probe.values
-    if key not in made:
-        return Judged(verdicts)
-    return Judged(verdicts, find_cause_in_file(run.references.truth_side, *made[key], first.measurement))
+    return find_cause_in_file(run.references.truth_side, *made[key], first.measurement) if key in made else None
 
 
 def _rounded(file: ExportedFile, run: FileRun, runtime: Runtime) -> list[tuple[Verdict, Cause]]:
