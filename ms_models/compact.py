@@ -1,8 +1,8 @@
 """MindSpore's own layers without the branches and loops of their code.
 
 MindSpore makes a graph of every branch and of every turn of a loop, anew for each layer, before it knows which of them
-are taken. In a deep network that is most of the time and a third of the memory that compiling takes. The layers here
-compute what MindSpore's own do, and hold parameters of the same names.
+are taken. In photo2cartoon's generator, which has some 1100 layers, that was two fifths of the time of compiling. The
+layers here compute what MindSpore's own do, and hold parameters of the same names.
 """
 
 from mindspore import Tensor, nn, ops
