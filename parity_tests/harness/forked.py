@@ -16,7 +16,7 @@ from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from convert.cores import keep_to_cores, share_of_cores
+from convert.cores import end_with_parent, keep_to_cores, share_of_cores
 
 LEAVING = 5.0  # seconds in which a process that has said its result gives back what outlives it
 T = TypeVar("T")
@@ -124,6 +124,7 @@ def _run(task: Callable[..., Any], pipe: Connection, saying: bool, cores: Collec
     """Send the result, and leave without the clean-up of threads that a fork does not have."""
     _silence()
     try:
+        end_with_parent()
         keep_to_cores(cores)
         result = task(partial(_send, pipe, False)) if saying else task()
     except BaseException as error:  # a mutant can raise anything

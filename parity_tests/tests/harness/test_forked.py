@@ -204,3 +204,47 @@ def test_pieces_that_are_begun_in_another_order_are_reported_in_their_own(monkey
     found = compare_family(CompareOptions("dtn"), spread=noting)
     assert begun == [2, 0, 1]
     assert [one.name for one in found] == ["network", "other network", "training"]
+
+
+WORK = {
+    "pool": """
+import multiprocessing, os, time
+from convert.cores import pool_of
+if __name__ == "__main__":
+    pool = pool_of(1, multiprocessing.get_context("spawn"))
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+""",
+    "task": """
+import os, time
+from parity_tests.harness.forked import run_forked
+def task(say):
+    say(os.getpid())
+    time.sleep(600)
+list(run_forked([(0, task)], 1, say=lambda pid: print(pid, flush=True)))
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the process where Linux lists them")
+@pytest.mark.parametrize("kind", WORK)
+def test_a_process_ends_when_the_one_that_started_it_is_killed(kind, tmp_path):
+    script = tmp_path / "work.py"
+    script.write_text(WORK[kind])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        child = int(parent.stdout.readline())
+        assert _runs(child)
+        parent.kill()
+    ends = time.monotonic() + 20
+    while _runs(child) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not _runs(child)
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
