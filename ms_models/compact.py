@@ -8,7 +8,7 @@ layers here compute what MindSpore's own do, and hold parameters of the same nam
 from mindspore import Tensor, nn, ops
 
 
-class Conv2d(nn.Conv2d):
+class _Conv2d(nn.Conv2d):
     """Convolution without a bias."""
 
     def construct(self, x: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ class Conv2d(nn.Conv2d):
         return self.conv2d(x, self.weight)
 
 
-class BiasedConv2d(nn.Conv2d):
+class _BiasedConv2d(nn.Conv2d):
     """Convolution with a bias."""
 
     def construct(self, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class BiasedConv2d(nn.Conv2d):
         return self.bias_add(self.conv2d(x, self.weight), self.bias)
 
 
-class Dense(nn.Dense):
+class _Dense(nn.Dense):
     """Linear layer without a bias."""
 
     def construct(self, x: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class Dense(nn.Dense):
         return self.matmul(x, self.weight)
 
 
-class BiasedDense(nn.Dense):
+class _BiasedDense(nn.Dense):
     """Linear layer with a bias."""
 
     def construct(self, x: Tensor) -> Tensor:
@@ -83,20 +83,20 @@ class _Seven(nn.SequentialCell):
         return seventh(sixth(fifth(fourth(third(second(first(x)))))))
 
 
-_BY_LENGTH = {2: _Two, 3: _Three, 4: _Four, 5: _Five, 7: _Seven}
-
-
 def sequence(*layers: nn.Cell) -> nn.SequentialCell:
     """Return layers that run one after the other; of a length that is rare, in MindSpore's own loop."""
-    return _BY_LENGTH.get(len(layers), nn.SequentialCell)(*layers)
+    kinds = {2: _Two, 3: _Three, 4: _Four, 5: _Five, 7: _Seven}
+    return kinds.get(len(layers), nn.SequentialCell)(*layers)
 
 
-def conv2d(dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Conv2d:
+def conv2d(
+    dim_in: int, dim_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True, groups: int = 1
+) -> nn.Conv2d:
     """Return a convolution with zero padding; arguments and defaults are PyTorch's."""
-    kind = BiasedConv2d if bias else Conv2d
-    return kind(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, has_bias=bias)
+    kind = _BiasedConv2d if bias else _Conv2d
+    return kind(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, group=groups, has_bias=bias)
 
 
 def dense(dim_in: int, dim_out: int, bias: bool = True) -> nn.Dense:
     """Return a linear layer for vectors [N, C]."""
-    return (BiasedDense if bias else Dense)(dim_in, dim_out, has_bias=bias)
+    return (_BiasedDense if bias else _Dense)(dim_in, dim_out, has_bias=bias)

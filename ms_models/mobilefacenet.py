@@ -5,7 +5,7 @@ Paper: MobileFaceNets (arXiv 1804.07573). System: TreB1eN/InsightFace_Pytorch (M
 
 from mindspore import Tensor, nn, ops
 
-from ms_models.compact import Conv2d, dense, sequence
+from ms_models.compact import conv2d, dense, sequence
 from ms_models.layers import require_size
 
 
@@ -16,7 +16,7 @@ class LinearUnit(nn.Cell):
         self, dim_in: int, dim_out: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
     ) -> None:
         super().__init__()
-        self.conv = Conv2d(dim_in, dim_out, kernel, stride, pad_mode="pad", padding=padding, group=groups)
+        self.conv = conv2d(dim_in, dim_out, kernel, stride, padding, bias=False, groups=groups)
         self.bn = nn.BatchNorm2d(dim_out)
 
     def construct(self, x: Tensor) -> Tensor:

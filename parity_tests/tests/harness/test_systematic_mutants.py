@@ -181,7 +181,7 @@ def mutant_of(prepared, before, after, file=LAYERS):
 
 
 def test_a_planted_bug_is_caught_and_blamed_on_its_layer(prepared):
-    mutant = mutant_of(prepared, "instance_norm(x, self.eps)", "x")
+    mutant = mutant_of(prepared, "instance_norm(x, self.eps, self.gamma, self.beta)", "x")
     result = judging.result_of(prepared, mutant, judging.first_difference(prepared, mutant))
     assert (result.verdict, result.mode, result.right) == ("caught", "isolated", True), result
     assert "InstanceNorm2d" in result.blamed
@@ -219,7 +219,7 @@ def test_a_mutant_that_does_not_run_is_refused(prepared):
 
 
 def test_a_mutant_that_computes_the_same_is_called_equivalent_and_another_is_not(prepared):
-    mutant = mutant_of(prepared, "instance_norm(x, self.eps)", "x")
+    mutant = mutant_of(prepared, "instance_norm(x, self.eps, self.gamma, self.beta)", "x")
     same = replace(mutant, change=(*mutant.change[:2], "instance_norm(x, self.eps + 0)"))
     assert judging.first_difference(prepared, same) is None
     assert search(prepared, same)[0] == "equivalent"
