@@ -216,6 +216,14 @@ def test_a_weight_with_fewer_digits_is_named_even_where_no_output_shows_it(expor
     assert f"likely cause: weight: rounded to {kind} (model.11.bias)" in said
 
 
+def test_a_file_with_a_weight_that_is_cut_short_is_different_and_no_internal_error(exported, capsys):
+    model = onnx.load(exported / "d.onnx")
+    _last_bias(model).raw_data = b"cut"
+    onnx.save(model, exported / "cut.onnx")
+    assert compare(exported, exported / "cut.onnx") == 1
+    assert "ONNX Runtime cannot run it" in capsys.readouterr().out
+
+
 def test_a_weight_that_rounding_moves_by_a_unit_is_no_fault(exported):
     model = onnx.load(exported / "d.onnx")
     bias = _last_bias(model)
