@@ -2,11 +2,13 @@
 
 import parity_tests  # noqa: F401, I001  # prepares the environment before any framework is imported
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
 from convert.registry import family_named
-from parity_tests.harness.mutants.systematic import checks, equivalence, judging
+from parity_tests.harness.mutants.systematic import checks, equivalence, judging, run
 from parity_tests.harness.mutants.systematic.planting import ROOT
 from parity_tests.harness.mutants.systematic.scope import read_program
 from parity_tests.harness.mutants.systematic.source import source_mutants
@@ -54,16 +56,25 @@ def test_a_run_that_ends_in_a_refusal_leaves_nothing_in_the_state():
     assert side.count == 2
 
 
+def first_of_a_network_and_of_a_step(dtype):
+    """Yield what the search finds first of a generator, then of a training step."""
+    part = next(part for part in family_named("ugatit").parts if part.name == "genA2B")
+    network = checks.Check("ugatit", part.name, {**part.kwargs, "ngf": 4, "n_blocks": 1})
+    for check in (network, checks.Check("dtn", "", {})):
+        found = equivalence.evidence([check], family_named(check.family), dtype)
+        yield [array for _, array in islice(found, 40)]
+
+
 def test_the_search_on_moved_pictures_moves_both_networks_and_training():
-    family = family_named("cyclegan")
-    part = next(part for part in family.parts if part.name == "D_A")
-    for check in (
-        checks.Check("cyclegan", "D_A", {**part.kwargs, "ndf": 4, "n_layers": 2}),
-        checks.Check("dtn", "", {}),
-    ):
-        of = family_named(check.family)
-        plain, moved = (next(equivalence.evidence([check], of, dtype))[1] for dtype in ("float32", equivalence.MOVED))
+    pairs = zip(*map(first_of_a_network_and_of_a_step, ("float32", equivalence.MOVED)), strict=True)
+    for (plain, *_), (moved, *_) in pairs:
         assert 0 < np.abs(plain - moved).max() < 1e-4 * np.abs(plain).max()
+
+
+def test_the_search_on_moved_pictures_computes_in_another_way(monkeypatch):
+    monkeypatch.setattr(equivalence, "_moved", lambda picture, dtype, seed: picture)
+    for plain, other in zip(*map(first_of_a_network_and_of_a_step, ("float32", equivalence.MOVED)), strict=True):
+        assert any(not np.array_equal(one, two) for one, two in zip(plain, other, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -81,3 +92,18 @@ def test_a_search_ends_at_the_first_difference(other, dtype, difference):
     found = equivalence.compared([("a", np.ones(2)), ("b", np.zeros(0))], other, dtype)
     assert found.difference == difference
     assert difference or (found.tensors, found.empty) == (1, 1)
+    assert found.rounded == (dtype == "float64")
+
+
+@pytest.mark.parametrize(("rounded", "verdict"), [(0, "missed"), (3, "equivalent")])
+def test_float64_proves_nothing_of_what_it_does_not_show(monkeypatch, rounded, verdict):
+    seen = {
+        "float32": equivalence.Compared("1e-3 of the tensor's size at a", 5, 0, 0),
+        "float64": equivalence.Compared("", 5, 0, rounded),
+        equivalence.MOVED: equivalence.Compared("1e-3 of the tensor's size at a", 5, 0, 0),
+    }
+    monkeypatch.setattr(run, "_compared_in", lambda dtype, *rest: seen[dtype])
+    program, family = read_program(ROOT), family_named("ugatit")
+    prepared = judging.Prepared(family, program, ROOT)
+    mutant = next(each for each in source_mutants(KERNELS, program.sources[KERNELS]) if each.function)
+    assert run.search(prepared, mutant)[0] == verdict

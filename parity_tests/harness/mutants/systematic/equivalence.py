@@ -1,7 +1,8 @@
 """Whether a mutant that no check saw computes anything else at all: a wide random search, both ports side by side.
 
 What remains in float32 alone may be rounding: where a mutant takes another of two equal kernels. It is, where no tensor
-of the whole search differs by more than a few units in the last place of its pictures move that of the right port.
+of the whole search differs by more than a few times what the right port's own rounding moves it: on pictures a unit in
+the last place away, by plain formulas in the place of fast kernels, training steps compiled.
 
 Networks run with several weights, on pictures of several sizes and shapes, large, small, constant and flat ones, in
 both modes, twice in a row, forward and backward; training steps under several settings, batches and ways of execution.
@@ -31,8 +32,8 @@ from parity_tests.harness.training_setup import PROCESSES, TrainingSetup, small_
 from parity_tests.tolerances import ULP
 
 SEEDS = 3
-MOVED = "moved"  # the search in float32, on pictures that are moved by a unit in the last place
-# the largest difference that counts as none, as a share of the tensor's size; of what moving the pictures does
+MOVED = "moved"  # in float32, on pictures moved by a unit in the last place, by plain formulas, training compiled
+# the largest difference that counts as none, as a share of the tensor's size; of what moving does
 ROUNDING = {"float32": 0.0, "float64": 1e-12, MOVED: 2 * ULP}
 OF_MOVING = 4.0
 Evidence = Iterator[tuple[str, Array]]
@@ -86,7 +87,7 @@ def _of_network(check: Check, family: Family, seed: int, dtype: str) -> Evidence
     part = next(part for part in family.parts if part.name == check.part)
     source = seeded_source(family, part, check.kwargs, seed)
     side = MindSporeSide(build_mindspore(part, check.kwargs, source.port), None, dtype.replace(MOVED, "float32"))
-    with narrow_maps(), kernels_of(check.form):
+    with narrow_maps(), kernels_of(PLAIN if dtype == MOVED else check.form):
         for name, plain in _pictures(part.input_shape[1], part.smallest(check.kwargs), seed).items():
             picture = _moved(plain, dtype, seed)
             for training in (False, True):
@@ -131,11 +132,12 @@ def _of_training(family: Family, seed: int, dtype: str) -> Evidence:
     setup = _varied(small_setup(family, 3, seed), seed)
     for name, execution in {"plain": Execution(), "in pieces": Execution(accumulate=2, workers=PROCESSES)}.items():
         trainer = MindSporeTrainer(setup)
-        trainer.execute(execution)
+        trainer.execute(replace(execution, compiled=dtype == MOVED))
         trainer.step.step_number = setup.first_step + seed
         for step, batch in enumerate(setup.batches):
             first, second = (_moved(pictures, dtype, seed) for pictures in batch)
-            terms = train_among(trainer, np.concatenate([first, second]), np.concatenate([second, first]))
+            with kernels_of(PLAIN if dtype == MOVED else ""):
+                terms = train_among(trainer, np.concatenate([first, second]), np.concatenate([second, first]))
             found = [np.array(list(terms.values())), np.array(list(trainer.rates().values()))]
             found += [value for part in setup.parts for value in trainer.weights(part).values()]
             found += trainer.moments().values()
@@ -161,6 +163,7 @@ class Compared:
     difference: str  # where two ports differ by more than rounding, or ""
     tensors: int  # that were compared and hold numbers
     empty: int  # runs that neither could make
+    rounded: int  # of the tensors, those that differ within rounding
 
 
 def compared(first: Evidence, second: Evidence, dtype: str, moved: Evidence | None = None) -> Compared:
@@ -171,15 +174,16 @@ def compared(first: Evidence, second: Evidence, dtype: str, moved: Evidence | No
         dtype: see `evidence`; MOVED: what is compared was computed in float32 on pictures as they are.
         moved: for MOVED, of the right port on moved pictures.
     """
-    tensors = empty = 0
+    tensors = empty = rounded = 0
     for one, other, neighbour in zip_longest(first, second, moved or ()):
         if one is None or other is None or one[0] != other[0]:
-            return Compared("they do not return the same tensors", tensors, empty)
-        label, array = one
-        if found := _difference(label, array, other[1], ROUNDING[dtype], neighbour[1] if neighbour else array):
-            return Compared(found, tensors, empty)
+            return Compared("they do not return the same tensors", tensors, empty, rounded)
+        (label, array), second_array = one, other[1]
+        if found := _difference(label, array, second_array, ROUNDING[dtype], neighbour[1] if neighbour else array):
+            return Compared(found, tensors, empty, rounded)
         tensors, empty = tensors + bool(array.size), empty + (not array.size)
-    return Compared("", tensors, empty)
+        rounded += not np.array_equal(array, second_array, equal_nan=True)
+    return Compared("", tensors, empty, rounded)
 
 
 def _difference(label: str, one: Array, other: Array, share: float, neighbour: Array) -> str:
