@@ -84,9 +84,9 @@ def measure_layer(
         own = _measured(pair, head, replace(call, inputs=inputs), cotangents, of)
         return {(each.quantity, each.probe.call): each for each in own}
 
-    def of_moved(key: tuple[Quantity, int | None], number: int) -> Measurement:
-        """One tensor's."""
-        return moved(number)[key]
+    def of_moved(key: tuple[Quantity, int | None], number: int) -> Measurement | None:
+        """One tensor's; there is none where a graph runs once only."""
+        return moved(number).get(key)
 
     for key, measured in moved(0).items():
         yield kinks.judged_again(measured, partial(of_moved, key))

@@ -72,18 +72,18 @@ class Kinks:
     def __init__(self) -> None:
         self._wrong = False  # whether a tensor stayed out of its budget
 
-    def judged_again(self, measured: Measurement, moved: Callable[[int], Measurement]) -> Measurement:
+    def judged_again(self, measured: Measurement, moved: Callable[[int], Measurement | None]) -> Measurement:
         """The measurement of the first moved run within its budget, else `measured` itself.
 
         Args:
             measured: on the run that was not moved.
-            moved: measures the same tensor on a run that is moved, by its number from 1.
+            moved: measures the same tensor on a run that is moved, by its number from 1; None: it cannot be run again.
         """
         if self._wrong or judge(measured).equal or not _could_be_a_kink(measured):
             return measured
         for number in range(1, MOVED_RUNS + 1):
             other = moved(number)
-            if judge(other).equal and not other.not_run:
+            if other and judge(other).equal and not other.not_run:
                 return other
         self._wrong = True
         return measured
