@@ -65,7 +65,6 @@ def build_parser(words: Sequence[str] = ()) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
@@ -74,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser = args.root if args.root.unknown_options() else args.parser
         parser.error(f"more than it takes: {' '.join(unknown)}")
+    os.environ.setdefault("GLOG_v", "3" if args.debug else "4")  # MindSpore's log of errors, which it raises as well
     try:
         with shown(args.quiet or args.json == STANDARD_OUTPUT, args.verbose, args.log_file):
             return _run(args, words)

@@ -1,6 +1,8 @@
 """A user's own two networks on the command line: compared, and their checkpoint converted both ways."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -78,6 +80,11 @@ class Renamed(Net):
 def wrong(width=4):
     return Net(width, eps=1e-3)
 
+class Eager(Net):
+    def construct(self, x):
+        with open(__file__):
+            return super().construct(x)
+
 class Longer(Net):
     def __init__(self):
         super().__init__()
@@ -140,6 +147,16 @@ def test_a_right_port_is_equal_and_a_wrong_one_is_not(folder, capsys):
     assert "first out of budget: blocks.0.norm (GroupNorm)" in said
     assert "likely cause: epsilon" in said
     assert json.loads((folder / "wrong.json").read_text())["verdict"] == "different"
+
+
+def test_a_port_that_is_no_graph_is_said_in_the_report_alone(folder):
+    """MindSpore logs what it raises over many lines, which the report has in one."""
+    command = [sys.executable, "-m", "toonport", "compare", *_pair(folder, port_name="Eager"), "--inputs", "4x11"]
+    environment = {name: value for name, value in os.environ.items() if name != "GLOG_v"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "MindSpore makes no graph of it" in done.stdout
+    assert not done.stderr
 
 
 def test_layers_that_are_called_otherwise_are_mapped(folder, capsys):
