@@ -1,6 +1,7 @@
 """Runs the mutation suite: every planted bug, and correct ports and exports that must raise no alarm."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from parity_tests.harness.mutants.judging import (
     compare_subject,
     judge_bug,
     judge_export,
+    outcome_of,
 )
 from parity_tests.harness.onnx.runtimes import ONNX_RUNTIME, Runtime
 
@@ -76,9 +78,21 @@ def units(bugs: Sequence[Bug], seeds: int, runtime: Runtime) -> list[tuple[Calla
 
 
 def judge_named(unit: tuple[str, Runtime]) -> Outcome:
-    """Plant a bug by name and return what the checker makes of it; ONNX files are run by the runtime."""
+    """Plant a bug by name and return what the checker makes of it; ONNX files are run by the runtime.
+
+    A bug that ends the checker in an error of its own is missed, and the others are judged all the same.
+    """
     (bug,) = bugs_named(unit[:1])
-    return judge_bug(bug, runtime=unit[1])
+    try:
+        return judge_bug(bug, runtime=unit[1])
+    except InputError:
+        raise
+    except Exception as error:  # whatever is wrong with the checker
+        return replace(outcome_of(bug, (), {}), cause=_failure(error))
+
+
+def _failure(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}: {error}"
 
 
 def correct_checks(seeds: int, runtime: Runtime = ONNX_RUNTIME) -> list[Check]:
@@ -130,6 +144,12 @@ def correct_exports(
 
 
 def false_alarms(checks: Iterable[Check]) -> Iterator[tuple[str, int]]:
-    """Run checks of what is correct; yield (what was compared, tensors out of budget)."""
+    """Run checks of what is correct; yield (what was compared, tensors out of budget); an error of the check is one."""
     for name, check in checks:
-        yield name, sum(not verdict.equal for verdict in check()[0])
+        try:
+            found = name, sum(not verdict.equal for verdict in check()[0])
+        except InputError:
+            raise
+        except Exception as error:  # whatever is wrong with the checker
+            found = f"{name}: {_failure(error)}", 1
+        yield found

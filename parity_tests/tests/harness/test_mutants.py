@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from parity_tests.harness.mutants import run as suite
 from parity_tests.harness.mutants.bugs import OnnxBug
 from parity_tests.harness.mutants.judging import Outcome, compare_subject, judge_bug
 from parity_tests.harness.mutants.run import BUGS, correct_exports, correct_ports, false_alarms
@@ -87,6 +88,25 @@ def test_the_table_is_printed_and_written(tmp_path, capsys):
     (bug,) = json.loads(data.read_text())["mutants"]
     assert bug["name"] == name
     assert bug["right"]
+
+
+def test_an_error_of_the_checker_itself_is_a_bug_missed_or_an_alarm_and_the_rest_is_judged(monkeypatch, capsys):
+    judge = suite.judge_bug
+
+    def failing(bug, **rest):
+        if bug.name == "whitebox-tanh":
+            raise KeyError("lost")
+        return judge(bug, **rest)
+
+    def lost():
+        raise KeyError("lost")
+
+    monkeypatch.setattr(suite, "judge_bug", failing)
+    assert main(["mutants", "whitebox-tanh", "whitebox-judge-padding"]) == 1
+    said = capsys.readouterr().out
+    assert "internal error: KeyError: 'lost'" in said
+    assert "caught 1/2, blamed correctly 1/2" in said
+    assert list(suite.false_alarms([("a", lost)])) == [("a: internal error: KeyError: 'lost'", 1)]
 
 
 @pytest.mark.quick
