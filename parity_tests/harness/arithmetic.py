@@ -61,6 +61,7 @@ class Written:
     place: int  # among all calls of this name
     numbers: Mapping[Keys, float]  # that are written there, or come from settings
     operands: int  # its first arguments that are tensors or numbers, at most 2
+    rows: Sequence[int]  # places of those that hold numbers along one axis alone, such as one for each channel
     line: str  # of the code
     bit: int  # marks what is computed from it, see `Trace`
 
@@ -116,7 +117,8 @@ class Trace:
             bit = 1 << len(self.written)
             operands = sum(is_tensor(value) or _is_number(value) for value in args[:2])
             line = line_of(sys._getframe())
-            self.written.append(Written(name, place, dict(_numbers((args, dict(kw)))), operands, line, bit))
+            rows = [at for at, value in enumerate(args[:2]) if is_tensor(value) and _axis(value) is not None]
+            self.written.append(Written(name, place, dict(_numbers((args, dict(kw)))), operands, rows, line, bit))
         if self._marked:
             self._mark(bit, name, args, kw, result)
         return result
@@ -196,6 +198,8 @@ def _variants(one: Written) -> Iterator[tuple[str, Changed]]:
             yield "operands exchanged", _exchanged
         for place, which in enumerate(("first", "second")):
             yield f"{which} operand alone", _alone(place)
+            if place in one.rows:
+                yield f"{which} operand reversed", _reversed(place)
     elif one.name not in {"mean", "sum", "getitem"}:
         yield f"{one.name} left out", _alone(0)
 
@@ -245,6 +249,23 @@ def _alone(place: int) -> Changed:
         return own * 1 if own.shape == whole.shape else own.expand_as(whole)
 
     return changed
+
+
+def _reversed(place: int) -> Changed:
+    """One operand the other way round: means of colours in the order BGR for RGB."""
+
+    def changed(call: Call, args: tuple[Any, ...], kw: Mapping[str, Any]) -> Any:
+        """Compute with the operand's numbers in the opposite order."""
+        given = [value.flip(_axis(value)) if at == place else value for at, value in enumerate(args)]
+        return call(*given, **kw)
+
+    return changed
+
+
+def _axis(value: Any) -> int | None:
+    """The axis along which a tensor's numbers lie, if it is one alone."""
+    long = [axis for axis, length in enumerate(value.shape) if length > 1]
+    return long[0] if len(long) == 1 else None
 
 
 def _is_number(value: Any) -> bool:

@@ -74,6 +74,15 @@ def test_a_candidate_changes_one_call(words, changed):
     assert any(torch.equal(result, changed) for result in results)
 
 
+def test_numbers_of_channels_may_be_in_the_opposite_order():
+    means = torch.tensor([3.0, 5.0], dtype=torch.float64).reshape(1, 2, 1, 1)
+    trace, _ = _traced(lambda: (X - means).sum())
+    (made,) = (made for cause, made in arithmetic(trace.written) if cause.value == "second operand reversed")
+    with rewriting(made()):
+        assert torch.equal(X - means, X - means.flip(1))
+    assert "first operand reversed" not in _words(trace, "sub")
+
+
 def test_lines_of_the_code_are_named():
     trace, _ = _traced(lambda: X - 3)
     assert all("test_arithmetic.py:" in cause.where for cause, _ in arithmetic(trace.written))
