@@ -13,7 +13,7 @@ import numpy as np
 from parity_tests.harness.capture import NOISE_RUNS, REFUSALS, Pair, containers, not_comparable, refused, run_beforehand
 from parity_tests.harness.compare import measure, rms, ulp_neighbour
 from parity_tests.harness.inputs import feature
-from parity_tests.harness.judge import Kinks
+from parity_tests.harness.judge import UNMOVED, Kinks, Move
 from parity_tests.harness.measurement import OTHER_LAYOUT, Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, LayerError, Side
 from parity_tests.harness.sides.tree import changed, floating
@@ -78,17 +78,18 @@ def measure_layer(
     """
 
     @cache
-    def moved(number: int) -> dict[tuple[Quantity, int | None], Measurement]:
-        """What is measured on inputs that are moved, and their number; 0 moves nothing."""
-        inputs = changed(call.inputs, [ulp_neighbour(array, number, pair.dtype) for array in call.inputs])
+    def moved(move: Move) -> dict[tuple[Quantity, int | None], Measurement]:
+        """What is measured on inputs that are moved."""
+        seed, units = move
+        inputs = changed(call.inputs, [ulp_neighbour(array, seed, pair.dtype, units) for array in call.inputs])
         own = _measured(pair, head, replace(call, inputs=inputs), cotangents, of)
         return {(each.quantity, each.probe.call): each for each in own}
 
-    def of_moved(key: tuple[Quantity, int | None], number: int) -> Measurement | None:
+    def of_moved(key: tuple[Quantity, int | None], move: Move) -> Measurement | None:
         """One tensor's; there is none where a graph runs once only."""
-        return moved(number).get(key)
+        return moved(move).get(key)
 
-    for key, measured in moved(0).items():
+    for key, measured in moved(UNMOVED).items():
         yield kinks.judged_again(measured, partial(of_moved, key))
 
 

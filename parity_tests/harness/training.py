@@ -16,7 +16,7 @@ import numpy as np
 
 from convert.recipes.descent import Execution
 from parity_tests.harness.compare import ulp_neighbour
-from parity_tests.harness.judge import Kinks, judge
+from parity_tests.harness.judge import Kinks, Move, judge
 from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
@@ -107,12 +107,13 @@ def _within_or_last(
 ) -> "tuple[Measurement, _Measured]":
     """The first measurement that is within its budget, or hopelessly beyond; else the last one, with all controls.
 
-    More controls may leave any element out of a weight's change, so there is always hope for it.
+    There is always hope before a control was moved far enough to cross a kink, and for a weight's change, of which more
+    controls may leave any element out.
     """
     for stage in stages:
         measured = stage.measure(index, head, port)
-        multiple = judge(measured).multiple
-        if multiple <= 1 or (multiple >= HOPELESS and measured.quantity.kind is not Kind.CHANGE):
+        multiple, hoping = judge(measured).multiple, stage is stages[0] or measured.quantity.kind is Kind.CHANGE
+        if multiple <= 1 or (multiple >= HOPELESS and not hoping):
             break
     return measured, stage
 
@@ -228,11 +229,11 @@ class _Measured:
 
 
 class _MovedPort:
-    """The port's steps again, from weights that are moved by a unit in the last place."""
+    """The port's steps again, from weights that are moved by units in the last place."""
 
     def __init__(self, again: Callable[[], Run], reference: StepsReference) -> None:
         self._again, self._reference, self._kinks = again, reference, Kinks()
-        self._results: dict[tuple[int, int], Results] = {}  # by number of the run and index of the step
+        self._results: dict[tuple[Move, int], Results] = {}  # by how weights are moved, and index of the step
 
     def judged_again(
         self, index: int, measured: Measurement, measure_other: Callable[[Array | None], Measurement]
@@ -245,15 +246,15 @@ class _MovedPort:
             measure_other: measures what another run made of the same tensor.
         """
         key = measured.layer, measured.quantity
-        return self._kinks.judged_again(measured, lambda number: measure_other(self._run(number, index).get(key)))
+        return self._kinks.judged_again(measured, lambda move: measure_other(self._run(move, index).get(key)))
 
-    def _run(self, number: int, index: int) -> Results:
-        if (number, index) not in self._results:
+    def _run(self, move: Move, index: int) -> Results:
+        if (move, index) not in self._results:
             port = self._again()
             for step in range(index):
                 port.step(step, self._reference.state(step))
-            self._results[number, index] = port.step(index, self._reference.state(index).moved(number - 1, 1))
-        return self._results[number, index]
+            self._results[move, index] = port.step(index, self._reference.state(index).moved(*move))
+        return self._results[move, index]
 
 
 class FamilyRun(Run):

@@ -8,7 +8,7 @@ import pytest
 
 from convert.disk import write_json
 from parity_tests.harness.compare import measure, rms, ulp_neighbour
-from parity_tests.harness.judge import MOVED_RUNS, Kinks, Verdict, blamed, judge
+from parity_tests.harness.judge import MOVES, Kinks, Verdict, blamed, judge
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.report.console import summary_lines
 from parity_tests.harness.report.data import report_data
@@ -80,23 +80,23 @@ def test_a_gradient_that_jumps_at_a_kink_is_equal_where_moved_numbers_do_not_jum
     asked = []
 
     def moved(found):
-        """Measure the moved runs by number; those that are not named stay where they were."""
+        """Measure the moved runs; those that are not named stay where they were."""
         asked.clear()
-        return lambda number: (asked.append(number), found.get(number, jumps))[1]
+        return lambda move: (asked.append(move), found.get(move, jumps))[1]
 
     assert Kinks().judged_again(right, moved({})) is right
     assert not asked
-    assert Kinks().judged_again(jumps, moved({3: right})) is right
-    assert asked == [1, 2, 3]
-    assert Kinks().judged_again(wrong, moved({1: right})) is wrong
+    assert Kinks().judged_again(jumps, moved({MOVES[2]: right})) is right
+    assert asked == list(MOVES[:3])
+    assert Kinks().judged_again(wrong, moved({MOVES[0]: right})) is wrong
     assert not asked
     output = replace(jumps, quantity=Quantity(Kind.OUTPUT))
-    assert Kinks().judged_again(output, moved({1: right})) is output
+    assert Kinks().judged_again(output, moved({MOVES[0]: right})) is output
     assert not asked
     kinks = Kinks()
     assert kinks.judged_again(jumps, moved({})) is jumps
-    assert len(asked) == MOVED_RUNS
-    assert kinks.judged_again(jumps, moved({1: right})) is jumps
+    assert asked == list(MOVES)
+    assert kinks.judged_again(jumps, moved({MOVES[0]: right})) is jumps
     assert not asked
 
 
