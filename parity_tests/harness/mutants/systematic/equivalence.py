@@ -165,6 +165,11 @@ class Compared:
     empty: int  # runs that neither could make
     rounded: int  # of the tensors, those that differ within rounding
 
+    @property
+    def proves_equal(self) -> bool:
+        """Whether there were tensors, and none that differs by more than rounding."""
+        return bool(self.tensors) and not self.difference
+
 
 def compared(first: Evidence, second: Evidence, dtype: str, moved: Evidence | None = None) -> Compared:
     """Compare what two ports compute, up to the first tensor that differs by more than rounding in `dtype`.
