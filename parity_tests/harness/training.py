@@ -112,7 +112,7 @@ def _within_or_last(
     """
     for stage in stages:
         measured = stage.measure(index, head, port)
-        multiple, hoping = judge(measured).multiple, stage is stages[0] or measured.quantity.kind is Kind.CHANGE
+        multiple, hoping = judge(measured).multiple, stage in stages[:2] or measured.quantity.kind is Kind.CHANGE
         if multiple <= 1 or (multiple >= HOPELESS and not hoping):
             break
     return measured, stage

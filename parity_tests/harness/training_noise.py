@@ -25,9 +25,9 @@ def _controls(single: int, fourfold: int) -> tuple[Control, ...]:
 
 
 # The runs that the noise is the largest of. More of them only widen a budget: what is within that of a few is within
-# that of all, so more run only for a tensor that is not. Where the first do, a kink that one of the others crosses does
-# not hide bugs.
-STAGES = (_controls(2, 0), _controls(2, 1), _controls(4, 3), _controls(8, 8))
+# that of all, so more run only for a tensor that is not. Where the first do, of which one is not moved at all, a kink
+# that one of the others crosses does not hide bugs.
+STAGES = (_controls(1, 0), _controls(2, 0), _controls(2, 1), _controls(4, 3), _controls(8, 8))
 CONTROLS = STAGES[-1]
 
 Key = tuple[str, Quantity]  # layer, tensor
