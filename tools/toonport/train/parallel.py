@@ -86,8 +86,9 @@ def _watch(launcher: "subprocess.Popen[bytes]", folder: Path, count: int) -> tup
         ranks = _ranks(folder)
         gone = [rank for rank, facts in ranks.items() if "code" not in facts and not _lives(facts)]
         failed = [rank for rank, facts in ranks.items() if facts.get("code", 0) not in (0, ExitCode.STOPPED)]
-        for rank in gone:
-            raise InputError(f"process {rank} of {count} was killed, and the others were ended; "
+        if gone:  # the launcher ends the others soon after the first, maybe before this looks
+            which = " and ".join(map(str, gone))
+            raise InputError(f"process {which} of {count} was killed, and the others were ended; "
                              f"what was saved is good: --resume goes on; logs: {folder}")  # fmt: skip
         for rank in failed:
             raise InputError(f"process {rank} of {count}: {ranks[rank]['text']}; logs: {folder}")
