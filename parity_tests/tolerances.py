@@ -152,7 +152,7 @@ MOSTLY_ROUNDING = 0.4
 
 # So a moment that deviates by more than this share when weights move by one unit at most, or not at all, may be mostly
 # rounding in MindSpore: what weight decay leaves of that bias's gradient was 1.2 and 1.7 times out of its budget under
-# two seeds of photo2cartoon of seven. Kinks make such a deviation from four units on, as a rule.
+# two seeds of photo2cartoon of six. Kinks make such a deviation from four units on, as a rule.
 MAYBE_ROUNDING = 0.1
 
 # A gradient in training, or of a block, that is off by at most this share of its size may have jumped at a kink that
