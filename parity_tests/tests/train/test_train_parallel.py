@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -138,11 +137,14 @@ def test_a_killed_process_ends_the_others_in_one_line_and_the_run_resumes(tmp_pa
             "--network", "n_blocks=1", "--save-every", "2", "--sheet-every", "0", "--no-jit"]  # fmt: skip
     with subprocess.Popen(_command("cyclegan", _data(tmp_path), whole, *more), stdout=subprocess.DEVNULL) as other:
         command = _command("cyclegan", tmp_path, killed, *more)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        quiet = {**os.environ, "GLOG_v": "4"}  # as the command is where nobody sets it
+        with subprocess.Popen(command, env=quiet, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while not (killed / "latest").is_file() and process.poll() is None:
                 time.sleep(0.02)
             launched = psutil.Process(process.pid).children(recursive=True)
-            os.kill(json.loads((killed / "workers" / "rank_1.json").read_text())["pid"], signal.SIGKILL)
+            worker = psutil.Process(json.loads((killed / "workers" / "rank_1.json").read_text())["pid"])
+            assert worker.environ()["GLOG_v"] == "3"  # its log, which a failure names, is a file
+            worker.kill()
             said = process.communicate(timeout=400)[1]
         assert process.returncode == 2
         assert said.count("\n") == 1

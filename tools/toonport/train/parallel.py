@@ -59,6 +59,7 @@ def start_workers(argv: Sequence[str], count: int, out: Path, port: int, framewo
     # msrun starts whatever "python" comes first on the path
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, STARTER: str(os.getpid())}
+    environment["GLOG_v"] = min(environment.get("GLOG_v", "3"), "3")  # a failure names the logs, where errors belong
     command = [*_launcher(count, folder, port, framework), *argv, WORKER_FLAG]
     with open(folder / "launcher.log", "wb") as log:
         launcher = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
