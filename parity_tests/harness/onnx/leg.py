@@ -30,7 +30,7 @@ from parity_tests.harness.onnx.weights import rounded_weights
 from parity_tests.harness.onnx.write import write_onnx
 from parity_tests.harness.outputs import WHOLE, References, file_head, run_references
 from parity_tests.harness.rewrites import Cause, Change
-from parity_tests.harness.sides.base import Array, LayerCall
+from parity_tests.harness.sides.base import Array, LayerCall, inside
 from parity_tests.harness.values import fed
 
 Write = Callable[[Array, Path], None]  # writes the network at a path, with these pictures [N, C, H, W] as an example
@@ -122,12 +122,32 @@ def judge_file(
 
 
 def _finding(first: Verdict, found: Sequence[tuple[Verdict, FileRun, Made]]) -> Finding | None:
-    """What experiments show on what is blamed first; None where none can be made."""
+    """What experiments show on what is blamed first, or else on what is around it, whose own code may feed it wrongly;
+    None where none can be made."""
     if first.measurement.problem:
         return None
-    run, made = next((run, made) for verdict, run, made in found if verdict is first)
-    key = first.measurement.order, first.measurement.probe.values
-    return find_cause_in_file(run.references.truth_side, *made[key], first.measurement) if key in made else None
+    without_cause = None
+    for finding in filter(None, map(_experiments, _around(first, found))):
+        if finding.cause:
+            return finding
+        without_cause = without_cause or finding
+    return without_cause
+
+
+def _around(first: Verdict, found: Sequence[tuple[Verdict, FileRun, Made]]) -> Iterator[tuple[Verdict, FileRun, Made]]:
+    """What is blamed first, then what else of that run is out of budget and holds it, innermost first."""
+    own = next(each for each in found if each[0] is first)
+    layer = first.measurement.layer
+    yield own
+    holding = (each for each in found if each[1] is own[1] and each[0] is not first and not each[0].equal)
+    holding = (each for each in holding if inside(layer, each[0].measurement.layer))
+    yield from sorted(holding, key=lambda each: -len(each[0].measurement.layer))
+
+
+def _experiments(judged: tuple[Verdict, FileRun, Made]) -> Finding | None:
+    verdict, run, made = judged
+    key = verdict.measurement.order, verdict.measurement.probe.values
+    return find_cause_in_file(run.references.truth_side, *made[key], verdict.measurement) if key in made else None
 
 
 def _rounded(file: ExportedFile, run: FileRun, runtime: Runtime) -> list[tuple[Verdict, Cause]]:

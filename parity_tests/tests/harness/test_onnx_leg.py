@@ -39,7 +39,8 @@ CAUSES = {
     "onnx-half-precision": "rounded to float16",
     "onnx-relu6": "activation: ReLU6",
     "onnx-swapped-weights": "the values of",
-    "onnx-mean-for-max": "cause not identified",
+    "onnx-mean-for-max": "pooling: mean for maximum",
+    "onnx-concat-order": "order of a concatenation",
 }
 
 
