@@ -11,17 +11,18 @@ from parity_tests.harness.compare import rms
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.sides.base import Array, inside
 
-VALUES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+Values = tuple[tuple[str, Callable[[Any], Any]], ...]  # what is made of a parameter
+VALUES: Values = (
     ("zero", lambda value: value * 0),
     ("its complement to 1", lambda value: 1 - value),
     ("cut to [0, 1]", lambda value: value.clamp(0, 1)),
-    ("negated", lambda value: -value),
     ("rounded to float16", lambda value: value.half().to(value.dtype)),
     ("rounded to bfloat16", lambda value: value.bfloat16().to(value.dtype)),
     ("reversed along axis 0", lambda value: value.flip(0)),
     ("axes 0 and 1 exchanged", lambda value: value.transpose(0, 1)),
     ("the first one for all", lambda value: value.flatten()[0].expand_as(value)),
 )
+OPPOSITE: Values = (("negated", lambda value: -value),)  # mostly a sign in the code that uses it
 
 
 def functions() -> Iterator[tuple[str, Callable[[Array], Array]]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from parity_tests.harness.arithmetic import Trace, arithmetic, fitted
 from parity_tests.harness.candidates import candidates, detachments
 from parity_tests.harness.capture import Pair, named, run_layer, state_of
-from parity_tests.harness.changed_tensors import VALUES, functions, weight_cause
+from parity_tests.harness.changed_tensors import OPPOSITE, VALUES, Values, functions, weight_cause
 from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, Rewritten, rewriting
@@ -164,7 +165,7 @@ class _Layer:
         return self._error if self._error > 10 * self._rounding else 0.0
 
     def finding(self, others: Sequence["_Layer"] = ()) -> Finding:
-        """Plant every candidate; of those that leave rounding only, the one that leaves least is the cause.
+        """Plant every candidate; the one that leaves least is the cause, the first of those that leave rounding only.
 
         Args:
             others: the same layer on other inputs, on which a cause must hold as well.
@@ -172,14 +173,15 @@ class _Layer:
         trace, tried = Trace(), list[Change]()
         likely = ((cause, run, None) for cause, run in self._planted(trace))
         written = ((cause, partial(self._run_anew, made), made) for cause, made in self._rewritten(trace))
-        for stage in (likely, written):
+        opposite = ((cause, run, None) for cause, run in self._other_parameters(OPPOSITE))
+        for stage in (likely, written, opposite):
             fitting = list[tuple[float, Cause, Made | None]]()
             for candidate, run, made in stage:
                 tried.append(candidate.change)
                 left = self._left(run)
                 if left <= self._limit:
                     fitting.append((left, candidate, made))
-            for _, cause, made in sorted(fitting, key=lambda fit: fit[0]):
+            for _, cause, made in sorted(fitting, key=lambda fit: max(fit[0], self._rounding)):
                 if all(other._agrees(cause, made) for other in others):
                     return Finding(cause)
         return Finding(None, tuple(dict.fromkeys(tried)))
@@ -189,7 +191,8 @@ class _Layer:
         limit = self._limit if self.share else max(WITHIN, self._limit)
         if made:
             return self._left(partial(self._run_anew, made)) <= limit
-        return any(other == cause and self._left(run) <= limit for other, run in self._planted(Trace()))
+        planted = chain(self._planted(Trace()), self._other_parameters(OPPOSITE))
+        return any(other == cause and self._left(run) <= limit for other, run in planted)
 
     @property
     def _limit(self) -> float:
@@ -303,16 +306,19 @@ class _Layer:
 
     def _parameters(self) -> Iterator[tuple[Cause, Planted]]:
         """One parameter of the layer changed, or two of one shape exchanged."""
+        yield from self._other_parameters(VALUES)
         own = dict(self._module().named_parameters())
-        for name, value in own.items():
-            for what, made in VALUES:
-                yield Cause(Change.WEIGHT, what, name), self._other_values({name: partial(made, value.detach())})
         for name, other, value in self._alike(own):
             yield Cause(Change.WEIGHT, f"the values of {other}", name), self._other_values({name: value.detach().clone})
         pairs = [(one, other) for one in own for other in own if one < other and own[one].shape == own[other].shape]
         for one, other in pairs if len(pairs) < len(own) + 8 else []:
             values = {one: own[other].detach().clone, other: own[one].detach().clone}
             yield Cause(Change.WEIGHT, "exchanged", f"{one} and {other}"), self._other_values(values)
+
+    def _other_parameters(self, values: Values) -> Iterator[tuple[Cause, Planted]]:
+        for name, value in self._module().named_parameters():
+            for what, made in values:
+                yield Cause(Change.WEIGHT, what, name), self._other_values({name: partial(made, value.detach())})
 
     def _alike(self, own: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         """Parameters of a single layer of a file, whose weights are not compared, with others' of the same shape."""

@@ -12,8 +12,9 @@ from convert.tensors import dtype_named
 from parity_tests.harness.inputs import image
 from parity_tests.harness.judge import blamed, judge
 from parity_tests.harness.measurement import Values
+from parity_tests.harness.mutants.bugs import OnnxBug
 from parity_tests.harness.mutants.judging import judge_bug, judge_export
-from parity_tests.harness.mutants.onnx import ONNX_BUGS
+from parity_tests.harness.mutants.onnx import CYCLEGAN, ONNX_BUGS
 from parity_tests.harness.mutants.run import correct_exports, false_alarms
 from parity_tests.harness.onnx.alone import nodes_alone
 from parity_tests.harness.onnx.layers import layer_values, noted_layers
@@ -51,6 +52,19 @@ def test_planted_bug_is_caught_and_blamed(bug):
     assert outcome.caught_by == ("onnx",), bug.what
     assert outcome.right, f"blamed {outcome.blamed}"
     assert CAUSES.get(bug.name, "") in outcome.cause
+
+
+def test_a_sign_in_the_code_is_no_wrong_weight():
+    def minus(model):
+        next(node for node in model.graph.node if node.op_type == "Add").op_type = "Sub"
+
+    def negated(model):
+        weight = next(each for each in model.graph.initializer if each.name.endswith("model.1.weight"))
+        weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+
+    causes = [judge_bug(OnnxBug("", "", CYCLEGAN, ("",), edit)).cause for edit in (minus, negated)]
+    assert "add → sub" in causes[0]
+    assert "weight: negated" in causes[1]
 
 
 def test_causes_are_named_for_bugs_of_the_suite():
