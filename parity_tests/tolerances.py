@@ -146,14 +146,9 @@ TIED_GRADIENT = 4.0
 
 # Training tensors that deviate by more than this share of their size when weights move by four units in the last place
 # cannot tell a bug from noise (see BLIND_SHARE). Their noise is not divided by the units. In the gradient of a bias
-# before an instance norm the terms cancel but for rounding, and MindSpore adds them up one by one: it was up to
-# nine times as far off as PyTorch, then 47 ulps of the weight's gradient, on whose size such moments are judged.
+# before an instance norm the terms cancel but for rounding: then 47 ulps of the weight's gradient, on whose size such
+# moments are judged.
 MOSTLY_ROUNDING = 0.4
-
-# So a moment that deviates by more than this share when weights move by one unit at most, or not at all, may be mostly
-# rounding in MindSpore: what weight decay leaves of that bias's gradient was 1.2 and 1.7 times out of its budget under
-# two seeds of photo2cartoon of six. Kinks make such a deviation from four units on, as a rule.
-MAYBE_ROUNDING = 0.1
 
 # A gradient in training, or of a block, that is off by at most this share of its size may have jumped at a kink that
 # rounding crosses: one pixel's sign in sagan_cyclegan's cycle loss moved its generator's by up to 3 %, a ReLU deep in

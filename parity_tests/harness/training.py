@@ -20,7 +20,7 @@ from parity_tests.harness.judge import Kinks, Move, judge
 from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity, Resting
 from parity_tests.harness.sides.base import Array
-from parity_tests.harness.sides.inexact import tf32_products
+from parity_tests.harness.sides.inexact import biases_summed_in_turn, tf32_products
 from parity_tests.harness.trainers import MOMENTS, MakeStep, MindSporeTrainer, Moments, TorchTrainer, Trainer
 from parity_tests.harness.training_activity import Activity
 from parity_tests.harness.training_noise import STAGES, Control, Key, Results, TrainingNoise
@@ -194,7 +194,7 @@ class StepsReference:
             self._controls[control] = self._begin(), []
         run, results = self._controls[control]
         while len(results) <= index:
-            with tf32_products(control[0] + 1):
+            with tf32_products(control[0] + 1), biases_summed_in_turn(control[0]):
                 results.append(run.step(len(results), self.state(len(results)).moved(*control)))
         return results[index]
 

@@ -14,7 +14,7 @@ import numpy as np
 from parity_tests.harness.compare import measure, rms
 from parity_tests.harness.measurement import Kind, Measurement, Quantity
 from parity_tests.harness.sides.base import Array
-from parity_tests.tolerances import FLOAT64_RELATIVE, MAYBE_ROUNDING, MOSTLY_ROUNDING, TIED_GRADIENT
+from parity_tests.tolerances import FLOAT64_RELATIVE, MOSTLY_ROUNDING, TIED_GRADIENT
 
 Control = tuple[int, int]  # of a float32 run: seed, units in the last place that weights are moved by
 
@@ -73,18 +73,11 @@ class TrainingNoise:
             controls = [np.where(out, truth, control) for control in controls]  # those left out get the true value
             port = np.where(out, truth, port) if port is not None and port.shape == truth.shape else port
         scale = self._scale(head.quantity, truth)
-        deviations, moment = [rms(control - truth) for control in controls], head.quantity.kind in MOMENTS
-        chance = moment and self._is_chance(deviations, scale)
-        if max(deviations) <= MOSTLY_ROUNDING * scale and not chance:
+        if max(rms(control - truth) for control in controls) <= MOSTLY_ROUNDING * scale:
             controls = [truth + (x - truth) / units for x, units in zip(controls, self._units, strict=True)]
-        elif moment:  # rounding does not grow with the units, but with the terms that cancel
+        elif head.quantity.kind in MOMENTS:  # rounding does not grow with the units, but with the terms that cancel
             scale, share = max(scale, self._size(head.quantity, head.layer)), 1.0
         return measure(replace(head, undecided=share, idle=self._idle(*key)), truth, controls, port, scale)
-
-    def _is_chance(self, deviations: Sequence[float], size: float) -> bool:
-        """Whether a moment may be mostly rounding, by how far each control deviates."""
-        least = (own for own, units in zip(deviations, self._units, strict=True) if units == 1)
-        return max(least, default=0.0) > MAYBE_ROUNDING * size
 
     def _scale(self, quantity: Quantity, truth: Array) -> float:
         """Size of a tensor; a moment that is nothing but rounding is held against the largest of its phase."""
@@ -106,14 +99,12 @@ class TrainingNoise:
         """Note the elements of a weight's change whose direction rounding decides in this step.
 
         Adam's first step is a whole step up or down by the sign of the gradient alone. Where the gradient is within
-        rounding of 0 the sign is chance; so are all steps by gradients that may be mostly rounding.
+        rounding of 0 the sign is chance.
         """
         for key in self._made_of(layer, change):
             gradient = self._wanted[key]
-            deviations = [np.abs(results[key] - gradient) for results in self._references]
-            deviation = np.max(deviations, axis=0)
+            deviation = np.max([np.abs(results[key] - gradient) for results in self._references], axis=0)
             tied = (np.abs(gradient) <= TIED_GRADIENT * deviation) & (deviation > 0)
-            tied |= self._is_chance(list(map(rms, deviations)), rms(gradient))
             if tied.any():
                 self._undecided[layer, change] = tied | self._undecided.get((layer, change), False)
 

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from parity_tests.harness.legs import legs_in_use
+from parity_tests.harness.sides.base import Array
 from parity_tests.tolerances import KERNELS, ULP, Kernel
 
 
@@ -64,6 +67,46 @@ def _mode(seed: int) -> Any:
             return (changed, *found[1:]) if isinstance(found, tuple) else changed
 
     return Inexact()
+
+
+@contextmanager
+def biases_summed_in_turn(seed: int) -> Iterator[None]:
+    """Add up the float32 gradient of a convolution's bias as MindSpore's kernel does: pixel by pixel of each picture.
+
+    PyTorch adds in pairs. Where large terms cancel, as in a bias before an instance norm, such rounding is all there is
+    of them. Where the sums of several calls cancel, their last places are: each is moved by up to one unit there, up,
+    down, or not at all (seed 0: none moves).
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    generator = np.random.default_rng(seed)
+
+    class InTurn(TorchDispatchMode):
+        """Changes the bias's gradient."""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            """See `TorchDispatchMode`."""
+            found = func(*args, **(kwargs or {}))
+            if func.overloadpacket.__name__ != "convolution_backward" or found[2] is None:
+                return found
+            weights, bias = found[:2], found[2]
+            if bias.dtype != torch.float32:
+                return found
+            sums = summed_in_turn(args[0].numpy(force=True))
+            if seed:
+                sums += generator.integers(-1, 2, sums.shape).astype(np.float32) * np.spacing(sums)
+            return *weights, torch.from_numpy(sums).to(bias.device)
+
+    with InTurn():
+        yield
+
+
+def summed_in_turn(gradient: Array) -> Array:
+    """Sums of float32 numbers [N, C, ...] over each picture one after the other, then over the pictures, [C]."""
+    pictures = gradient.reshape(*gradient.shape[:2], -1)  # [N, C, pixels]
+    sums = np.add.accumulate(pictures, axis=2)[:, :, -1]
+    return np.ascontiguousarray(np.add.accumulate(sums, axis=0)[-1])
 
 
 # Operations of PyTorch's dispatcher that multiply -> places of the factors among their arguments
