@@ -91,15 +91,15 @@ def test_a_port_that_trains_to_nan_is_judged_where_the_run_looks_for_nan():
 
 
 @pytest.mark.parametrize(
-    ("family", "seed"),
+    ("family", "seed", "steps"),
     [
-        ("photo2cartoon", 14),
-        ("facialcartoonization", 14),
-        *((name, seed) for name in ("cyclegan", "dtn") for seed in (3, 7, 12)),
+        ("photo2cartoon", 14, 1),
+        ("facialcartoonization", 14, 3),
+        *((name, seed, 1) for name in ("cyclegan", "dtn") for seed in (3, 7, 12)),
     ],
 )
-def test_no_alarm_where_a_kink_or_a_vanishing_gradient_lies_within_rounding(family, seed):
-    verdicts = judge_all(measure_training(small_setup(family_named(family), steps=1, seed=seed)))
+def test_no_alarm_where_a_kink_or_a_vanishing_gradient_lies_within_rounding(family, seed, steps):
+    verdicts = judge_all(measure_training(small_setup(family_named(family), steps, seed)))
     assert [(one.measurement.layer, one.measurement.quantity) for one in verdicts if not one.equal] == []
 
 
