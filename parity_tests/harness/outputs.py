@@ -10,8 +10,9 @@ from parity_tests.harness.compare import measure, ulp_neighbour
 from parity_tests.harness.legs import legs_in_use
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.sides.base import Array, LayerCall, Side
-from parity_tests.harness.sides.inexact import tf32_products
+from parity_tests.harness.sides.inexact import inexact_kernels, tf32_products
 from parity_tests.harness.sides.torch import TorchSide
+from parity_tests.tolerances import RUNTIME_KERNELS
 
 T = TypeVar("T")
 NOISE_RUNS = 2
@@ -41,10 +42,11 @@ class References:
 
 
 def _noisy(inputs: Sequence[Array], dtype: str, run: Callable[[Sequence[Array]], T]) -> list[T]:
-    """What `run` makes of inputs moved by about one unit in the last place, and in TF32 where the legs allow that."""
+    """What `run` makes of inputs moved by about one unit in the last place, by functions as inexact as a runtime's, and
+    in TF32 where the legs allow that."""
     found = []
     for seed in range(NOISE_RUNS + legs_in_use().tf32):
-        with tf32_products(seed):
+        with tf32_products(seed), inexact_kernels(seed, RUNTIME_KERNELS):
             found.append(run([ulp_neighbour(array, seed, dtype) for array in inputs]))
     return found
 

@@ -1,4 +1,4 @@
-"""PyTorch with the errors of MindSpore's kernels, or of products in TF32, for the runs that measure noise."""
+"""PyTorch with the errors of other programs' kernels, or of products in TF32, for the runs that measure noise."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +12,17 @@ from parity_tests.tolerances import KERNELS, ULP, Kernel
 
 
 @contextmanager
-def inexact_kernels(seed: int) -> Iterator[None]:
-    """Compute float32 functions of KERNELS as inexactly as MindSpore does, by seeded random errors; seed 0: exactly."""
+def inexact_kernels(seed: int, kernels: Mapping[str, Kernel] = KERNELS) -> Iterator[None]:
+    """Compute float32 functions as inexactly as another program does, by seeded random errors.
+
+    Args:
+        seed: of the errors; 0: none.
+        kernels: those of the program, by name in PyTorch's dispatcher; default: MindSpore's.
+    """
     if seed == 0:
         yield
         return
-    with _mode(seed):
+    with _mode(seed, kernels):
         yield
 
 
@@ -39,7 +44,7 @@ def watched_kernels(found: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _mode(seed: int) -> Any:
+def _mode(seed: int, kernels: Mapping[str, Kernel]) -> Any:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -51,13 +56,13 @@ def _mode(seed: int) -> Any:
         return value + (ULP * (torch.rand(value.shape, generator=generator).to(value.device) - 0.5)) * size
 
     class Inexact(TorchDispatchMode):
-        """Changes what functions of KERNELS return, in place where they work in place."""
+        """Changes what the functions return, in place where they work in place."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             """See `TorchDispatchMode`."""
             found = func(*args, **(kwargs or {}))
             name = func.overloadpacket.__name__
-            kernel = KERNELS.get(name.removesuffix("_"))
+            kernel = kernels.get(name.removesuffix("_"))
             first = found[0] if isinstance(found, tuple) else found
             if kernel is None or first.dtype != torch.float32:
                 return found
