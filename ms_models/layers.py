@@ -44,7 +44,7 @@ class InstanceNorm2d(nn.Cell):
 
     def __init__(self, num_features: int, eps: float = EPS, affine: bool = False) -> None:
         super().__init__()
-        self.num_features, self.eps, self.affine = num_features, eps, affine
+        self.num_features, self.eps = num_features, eps
         self.gamma = Parameter(ops.ones(num_features, ms.float32)) if affine else None
         self.beta = Parameter(ops.zeros(num_features, ms.float32)) if affine else None
 
@@ -312,7 +312,7 @@ def initialize(network: nn.Cell) -> nn.Cell:
             _draw(layer.weight, 0.0)
             if layer.has_bias:
                 layer.bias.set_data(ops.zeros_like(layer.bias))
-        elif isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, InstanceNorm2d) and layer.affine):
+        elif isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, InstanceNorm2d) and layer.gamma is not None):
             _draw(layer.gamma, 1.0)
     return network
 

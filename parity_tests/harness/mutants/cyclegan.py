@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
+from ms_models.kernels import instance_norm
 from ms_models.losses import l1
 from parity_tests.harness.mutants import planting as plant
 from parity_tests.harness.mutants.bugs import Change, NetworkBug, Subject, TrainingBug
@@ -61,7 +62,7 @@ NETWORK_BUGS: tuple[NetworkBug, ...] = (
     NetworkBug("dropout-in-eval", "dropout works in eval mode", GENERATOR, ("Dropout",),
                plant.method("Dropout", lambda self, x: ops.dropout(x, p=0.5, training=True)), kwargs=DROPOUT),
     NetworkBug("affine-ignored", "scale and shift of instance norm left out", GENERATOR, ("InstanceNorm2d",),
-               plant.each("InstanceNorm2d", plant.with_attribute("affine", lambda _: False)), kwargs=AFFINE),
+               plant.method("InstanceNorm2d", lambda self, x: instance_norm(x, self.eps)), kwargs=AFFINE),
     NetworkBug("unet-joined-swapped", "the U-Net's levels join result and input the other way round", GENERATOR,
                ("UnetSkipConnectionBlock",), patch=("ms_models.unet.ops", plant.OpsWithSwappedCat()), kwargs=UNET),
     NetworkBug("unet-channels-swapped", "the halves of an up-convolution's input channels swapped", GENERATOR,
