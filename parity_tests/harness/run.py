@@ -210,12 +210,15 @@ def _require_some(name: str, pair: Pair, modes: Collection[str], verdicts: Seque
 
 
 def _finding(pair: Pair, probe: Sequence[Array], verdicts: Sequence[Verdict]) -> Finding | None:
-    """What experiments show on what is blamed first; None where a side cannot run it, or differs as a graph only."""
-    first = next(iter(blamed(verdicts)), None)
+    """What experiments show on the layer that is blamed first, on its outputs where they differ, too; None where a side
+    cannot run it, or differs as a graph only."""
+    wrong = [verdict.measurement for verdict in blamed(verdicts)]
+    wrong = [each for each in wrong if each.layer == wrong[0].layer and not each.probe.compiled]
+    first = next((each for each in wrong if each.mode in (Mode.WEIGHTS, Mode.ISOLATED)), next(iter(wrong), None))
     finding = None
-    if first is not None and not first.measurement.probe.compiled:
+    if first is not None:
         with suppress(LayerError):
-            finding = find_cause(pair, probe, first.measurement)
+            finding = find_cause(pair, probe, first)
         pair.set_training(False)
     return finding
 

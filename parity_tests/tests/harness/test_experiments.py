@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from parity_tests.harness.experiments import Finding
+from parity_tests.harness.measurement import Mode
+from parity_tests.harness.mutants.judging import judge_bug
+from parity_tests.harness.mutants.ugatit import NETWORK_BUGS
 from parity_tests.harness.report.words import finding_words
 from parity_tests.harness.rewrites import Cause, Change
 from parity_tests.harness.run import compare
@@ -134,6 +137,12 @@ def test_a_cause_must_hold_on_pictures_of_another_shape():
             return x / mindspore.ops.sqrt((x * x).mean((2, 3), keep_dims=True) + 1e-6)
 
     assert _found(Norm(), Port()).cause is None
+
+
+def test_a_layer_whose_gradient_is_farther_off_than_its_output_has_its_cause_named():
+    outcome = judge_bug(next(bug for bug in NETWORK_BUGS if bug.name == "biased-variance"))
+    assert {Mode.ISOLATED, Mode.GRADIENTS} <= set(outcome.caught_by)
+    assert outcome.cause.startswith("variance: n instead of n - 1")
 
 
 def test_a_running_statistic_that_does_not_move_is_named():
