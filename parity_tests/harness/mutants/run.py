@@ -8,6 +8,8 @@ from typing import Any
 
 from convert.errors import InputError
 from convert.registry import families
+from parity_tests.harness.judge import Outcome as Ending
+from parity_tests.harness.judge import outcome
 from parity_tests.harness.mutants import (
     cyclegan,
     dtn,
@@ -144,10 +146,16 @@ def correct_exports(
 
 
 def false_alarms(checks: Iterable[Check]) -> Iterator[tuple[str, int]]:
-    """Run checks of what is correct; yield (what was compared, tensors out of budget); an error of the check is one."""
+    """Run checks of what is correct; yield (what was compared, tensors out of budget).
+
+    An error of the check counts as one tensor, and so does a check that cannot tell.
+    """
     for name, check in checks:
         try:
-            found = name, sum(not verdict.equal for verdict in check()[0])
+            verdicts, _ = check()
+            found = name, sum(not verdict.equal for verdict in verdicts)
+            if outcome(verdicts) is Ending.CANNOT_TELL:
+                found = f"{name}: {Ending.CANNOT_TELL}", 1
         except InputError:
             raise
         except Exception as error:  # whatever is wrong with the checker

@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 
+from parity_tests.harness.judge import judge
+from parity_tests.harness.measurement import Kind, Measurement, Mode, Probe, Quantity
 from parity_tests.harness.mutants import run as suite
 from parity_tests.harness.mutants.bugs import OnnxBug
 from parity_tests.harness.mutants.judging import Outcome, compare_subject, judge_bug
@@ -107,6 +109,11 @@ def test_an_error_of_the_checker_itself_is_a_bug_missed_or_an_alarm_and_the_rest
     assert "internal error: KeyError: 'lost'" in said
     assert "caught 1/2, blamed correctly 1/2" in said
     assert list(suite.false_alarms([("a", lost)])) == [("a: internal error: KeyError: 'lost'", 1)]
+
+
+def test_a_right_port_of_which_the_checker_cannot_tell_is_an_alarm():
+    blind = Measurement(Mode.TRAINING, Probe(), "conv", "", Quantity(Kind.MEAN), 0, scale=1.0, undecided=1.0)
+    assert list(suite.false_alarms([("a", lambda: ([judge(blind)], {}))])) == [("a: cannot tell", 1)]
 
 
 @pytest.mark.quick
