@@ -162,10 +162,15 @@ def name_sequences(cell: nn.Cell, chance: random.Random, known: Known) -> nn.Cel
 
 
 def functional(cell: nn.Cell, chance: random.Random, known: Known) -> nn.Cell:
-    """What has no weights is a function."""
+    """What has no weights is a function, but for dropout, which would not learn of the mode."""
     for parent in _parents(cell):
-        _rehome(parent, {name: child for name, child in parent._cells.items() if list(child.get_parameters())})
+        kept = {name: child for name, child in parent._cells.items() if _has_weights_or_mode(child)}
+        _rehome(parent, kept)
     return cell
+
+
+def _has_weights_or_mode(cell: nn.Cell) -> bool:
+    return any(True for _ in cell.get_parameters()) or isinstance(cell, nn.Dropout)
 
 
 RULES: dict[str, tuple[Callable[[nn.Cell, random.Random, Known], nn.Cell], ...]] = {
