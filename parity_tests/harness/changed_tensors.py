@@ -25,6 +25,13 @@ VALUES: Values = (
 OPPOSITE: Values = (("negated", lambda value: -value),)  # mostly a sign in the code that uses it
 
 
+def larger(x: Array) -> Array:
+    """Another picture of as large numbers, a few pixels higher and wider."""
+    batch, channels, height, width = x.shape
+    noise = np.random.default_rng(0).standard_normal((batch, channels, height + 3, width + 2))
+    return np.asarray(x.mean() + (x.std() or 1.0) * noise, x.dtype)
+
+
 def functions() -> Iterator[tuple[str, Callable[[Array], Array]]]:
     """Yield what may be done to an output."""
     import torch

@@ -16,7 +16,7 @@ import numpy as np
 from parity_tests.harness.arithmetic import Trace, arithmetic, fitted
 from parity_tests.harness.candidates import candidates, detachments
 from parity_tests.harness.capture import Pair, named, run_layer, state_of
-from parity_tests.harness.changed_tensors import OPPOSITE, VALUES, Values, functions, weight_cause
+from parity_tests.harness.changed_tensors import OPPOSITE, VALUES, Values, functions, larger, weight_cause
 from parity_tests.harness.compare import rms, wide
 from parity_tests.harness.measurement import Kind, Measurement, Mode, Quantity
 from parity_tests.harness.rewrites import Cause, Change, Rewritten, rewriting
@@ -75,7 +75,9 @@ def _found_cause(pair: Pair, inputs: Sequence[Array], blamed: Measurement) -> Fi
     return own.finding(others) if own.share > 0 else None
 
 
-def find_cause_in_file(truth: Side, call: LayerCall, output: int, value: Array, blamed: Measurement) -> Finding | None:
+def find_cause_in_file(
+    truth: Side, call: LayerCall, output: int, value: Array, blamed: Measurement, own_code: bool = False
+) -> Finding | None:
     """Look for the bug behind what a file makes of a layer that is blamed; None where it cannot be compared.
 
     Args:
@@ -84,11 +86,12 @@ def find_cause_in_file(truth: Side, call: LayerCall, output: int, value: Array, 
         output: which of its outputs is compared.
         value: what the file makes of it.
         blamed: the measurement of it.
+        own_code: leave out the weights of the layers inside, which are judged themselves.
     """
     key = list(named(call.outputs, ()))[output]
     rounding = blamed.noise / _size(call.outputs[output])
     try:
-        return _Layer(truth, call.layer, call.inputs, {key: value}, rounding).finding()
+        return _Layer(truth, call.layer, call.inputs, {key: value}, rounding, own_code=own_code).finding()
     except LayerError:
         return None
 
@@ -106,17 +109,10 @@ def _of_larger(pair: Pair, call: LayerCall) -> "Iterator[_Layer]":
     pictures = [value for value in call.inputs if value.ndim == 4 and floating(value)]
     if len({value.shape[2:] for value in pictures}) != 1:
         return
-    inputs = changed(call.inputs, [_larger(x) if x.ndim == 4 and floating(x) else x for x in call.inputs])
+    inputs = changed(call.inputs, [larger(x) if x.ndim == 4 and floating(x) else x for x in call.inputs])
     if pair.port.accepts(call.layer, inputs):
         with suppress(LayerError, ValueError):
             yield _of_pair(pair, call.layer, inputs)
-
-
-def _larger(x: Array) -> Array:
-    """Another picture of as large numbers, a few pixels higher and wider."""
-    batch, channels, height, width = x.shape
-    noise = np.random.default_rng(0).standard_normal((batch, channels, height + 3, width + 2))
-    return np.asarray(x.mean() + (x.std() or 1.0) * noise, x.dtype)
 
 
 def _recorded(pair: Pair, layer: str, inputs: Sequence[Array]) -> LayerCall | None:
@@ -143,6 +139,7 @@ class _Layer:
         port: what the port makes of them.
         rounding: what rounding makes of that, as a share of its size.
         wanted: what the truth makes of the inputs; None: `port` is of a file, whose tensors alone are compared.
+        own_code: leave out the weights of the layers inside.
     """
 
     def __init__(
@@ -153,9 +150,10 @@ class _Layer:
         port: Results,
         rounding: float,
         wanted: Results | None = None,
+        own_code: bool = False,
     ) -> None:
         self._side, self._layer, self._inputs, self._port, self._rounding = truth, layer, inputs, port, rounding
-        self._keys, self._in_file = set(wanted or port), wanted is None
+        self._keys, self._in_file, self._own_code = set(wanted or port), wanted is None, own_code
         self._truth = wanted or self._run()
         self._error = _distance(self._port, self._truth)
 
@@ -307,7 +305,7 @@ class _Layer:
     def _parameters(self) -> Iterator[tuple[Cause, Planted]]:
         """One parameter of the layer changed, or two of one shape exchanged."""
         yield from self._other_parameters(VALUES)
-        own = dict(self._module().named_parameters())
+        own = self._weights()
         for name, other, value in self._alike(own):
             yield Cause(Change.WEIGHT, f"the values of {other}", name), self._other_values({name: value.detach().clone})
         pairs = [(one, other) for one in own for other in own if one < other and own[one].shape == own[other].shape]
@@ -316,7 +314,7 @@ class _Layer:
             yield Cause(Change.WEIGHT, "exchanged", f"{one} and {other}"), self._other_values(values)
 
     def _other_parameters(self, values: Values) -> Iterator[tuple[Cause, Planted]]:
-        for name, value in self._module().named_parameters():
+        for name, value in self._weights().items():
             for what, made in values:
                 yield Cause(Change.WEIGHT, what, name), self._other_values({name: partial(made, value.detach())})
 
@@ -342,6 +340,9 @@ class _Layer:
                 return self._run()
 
         return planted
+
+    def _weights(self) -> dict[str, Any]:
+        return dict(self._module().named_parameters(recurse=not self._own_code))
 
     def _module(self) -> Any:
         return self._side.layers[self._layer]

@@ -127,8 +127,13 @@ def _finding(first: Verdict, found: Sequence[tuple[Verdict, FileRun, Made]]) -> 
     if first.measurement.problem:
         return None
     without_cause = None
-    for finding in filter(None, map(_experiments, _around(first, found))):
-        if finding.cause:
+    for verdict, run, made in _around(first, found):
+        key = verdict.measurement.order, verdict.measurement.probe.values
+        if key not in made:
+            continue
+        holds = verdict.measurement.layer != first.measurement.layer
+        finding = find_cause_in_file(run.references.truth_side, *made[key], verdict.measurement, own_code=holds)
+        if finding and finding.cause:
             return finding
         without_cause = without_cause or finding
     return without_cause
@@ -142,12 +147,6 @@ def _around(first: Verdict, found: Sequence[tuple[Verdict, FileRun, Made]]) -> I
     holding = (each for each in found if each[1] is own[1] and each[0] is not first and not each[0].equal)
     holding = (each for each in holding if inside(layer, each[0].measurement.layer))
     yield from sorted(holding, key=lambda each: -len(each[0].measurement.layer))
-
-
-def _experiments(judged: tuple[Verdict, FileRun, Made]) -> Finding | None:
-    verdict, run, made = judged
-    key = verdict.measurement.order, verdict.measurement.probe.values
-    return find_cause_in_file(run.references.truth_side, *made[key], verdict.measurement) if key in made else None
 
 
 def _rounded(file: ExportedFile, run: FileRun, runtime: Runtime) -> list[tuple[Verdict, Cause]]:
